@@ -1,0 +1,529 @@
+"""setcon on the command line: parse, call, print, exit code. Everything else lives in the packages.
+
+Imports of torch and of whatever needs it stay inside the commands that do, so that ``ingest``,
+``info`` and ``serve`` start fast.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+import msgspec
+
+from ingest.errors import IngestError
+
+if TYPE_CHECKING:
+    from ingest.recorder import Progress
+    from online.config import RunConfig
+    from online.scores import Evaluation
+    from online.server import ServerCounters
+    from online.session import Outcome, Status
+
+PLAIN_SECONDS = 5.0
+"""Where there is no terminal to redraw a line on, one is printed this often."""
+
+
+class _Group(click.Group):
+    """The one place where an error becomes one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except IngestError as error:
+            _fail(error)
+        except OSError as error:
+            _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        except Exception as error:
+            if isinstance(error, _known_errors()):
+                _fail(error)
+            raise
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", is_flag=True, help="Log what libraries do, to stderr.")
+@click.version_option(package_name="setcon")
+def main(verbose: bool) -> None:
+    """Learn objects from hours of video, or a live camera, while it streams."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s"
+    )
+
+
+size_option = click.option(
+    "--size",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Side of the stored square frames, in pixels.",
+)
+holdout_option = click.option(
+    "--holdout",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of each recording, at its end, that is never trained on.",
+)
+recordings_option = click.option(
+    "--recordings",
+    metavar="GLOB",
+    default="*",
+    show_default=True,
+    help="Recordings to use, by name.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command("ingest")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("store", type=click.Path(path_type=Path))
+@size_option
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "pad", "stretch"]),
+    default="crop",
+    show_default=True,
+    help="How an oblong frame becomes square.",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(0, min_open=True),
+    help="Keep at most this many frames per second.",
+)
+@click.option(
+    "--reader", type=click.Choice(["auto", "pyav", "decord"]), default="auto", show_default=True
+)
+@click.option(
+    "--format",
+    "store_format",
+    type=click.Choice(["zarr", "h5"]),
+    help="Of a new store.  [default: zarr]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Recordings ingested at once.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the recordings made from these sources.")
+def ingest_command(
+    sources: tuple[str, ...],
+    store: Path,
+    size: int,
+    fit: Any,
+    fps: float | None,
+    reader: str,
+    store_format: Any,
+    workers: int,
+    overwrite: bool,
+) -> None:
+    """Decode SOURCEs once and keep their frames in STORE.
+
+    A source is a video file, a folder or glob of them, a folder of images, or an HDF5 frame
+    archive with groups train and test. Running it again continues what was cut off.
+    """
+    from ingest.jobs import ingest_sources
+    from ingest.store import RecordSettings
+
+    settings = RecordSettings(size=size, fit=fit, fps=fps, reader=reader)
+    with _line() as show:
+        outcomes = ingest_sources(
+            sources,
+            store,
+            settings,
+            store_format=store_format,
+            workers=workers,
+            overwrite=overwrite,
+            progress=lambda progress: show(_ingest_text(progress)),
+        )
+    for outcome in outcomes:
+        if outcome.recorded is not None:
+            commit, recorded = outcome.recorded.commit, outcome.recorded
+            click.echo(
+                f"{recorded.name}: {recorded.status}, {commit.length} frames of "
+                f"{commit.width}x{commit.height}, {commit.duration_seconds:.1f} s, "
+                f"{commit.counters.gaps} gaps, {recorded.seconds:.1f} s taken"
+            )
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed:
+        click.secho(f"error: {outcome.error}", fg="red", err=True)
+    if failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@json_option
+def info(store: Path, as_json: bool) -> None:
+    """Say what STORE holds."""
+    from ingest.open import open_store
+
+    opened = open_store(store)
+    recordings = [
+        {"name": name, "size_bytes": opened.size_bytes(name)}
+        | msgspec.to_builtins(opened.commit(name))
+        for name in opened.recordings()
+    ]
+    if as_json:
+        click.echo(
+            json.dumps(
+                {"path": str(store), "format": opened.format, "recordings": recordings}, indent=2
+            )
+        )
+        return
+    click.echo(f"{store}: {opened.format}, {len(recordings)} recordings")
+    for name in opened.recordings():
+        commit, size = opened.commit(name), opened.size_bytes(name)
+        state = "complete" if commit.complete else "not complete"
+        masks = ", masks" if commit.has_masks else ""
+        share = f", {size / commit.raw_bytes:.0%} of raw" if commit.raw_bytes else ""
+        click.echo(
+            f"  {name}: {commit.length} frames of {commit.width}x{commit.height}{masks}, "
+            f"{commit.duration_seconds:.1f} s, {state}, {size / 1e6:.1f} MB{share}"
+        )
+        counts = msgspec.to_builtins(commit.counters)
+        click.echo("    " + ", ".join(f"{key} {value}" for key, value in counts.items()))
+        click.echo(f"    from {commit.source.path}")
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--bind",
+    "address",
+    default="tcp://127.0.0.1:5555",
+    show_default=True,
+    metavar="ADDR",
+    help="tcp://127.0.0.1:PORT or ipc://PATH.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["stream", "shuffled"]),
+    default="stream",
+    show_default=True,
+    help="For trainers that ask for none: time order, or a block shuffle.",
+)
+@click.option("--follow", is_flag=True, help="Serve what is added to the store, for ever.")
+@recordings_option
+@holdout_option
+def serve(
+    store: Path, address: str, order: Any, follow: bool, recordings: str, holdout: float
+) -> None:
+    """Serve the clips of STORE to trainers, until Ctrl-C."""
+    from ingest.open import open_store
+    from online.server import serve as serve_store
+    from online.stream import ServeConfig
+
+    config = ServeConfig(order=order, follow=follow, recordings=recordings, holdout=holdout)
+    with _line() as show:
+        counters = serve_store(
+            open_store(store),
+            address,
+            config=config,
+            ready=lambda at: click.echo(f"serving {store} at {at}"),
+            report=lambda counters: show(_server_text(counters)),
+        )
+    click.echo(_server_text(counters))
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--connect",
+    "addresses",
+    multiple=True,
+    metavar="ADDR",
+    help="A server to learn from; may be given several times, instead of STORE.",
+)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Directory of the run; an existing run continues.",
+)
+@click.option("--preset", default="demo", show_default=True, help="See `setcon presets`.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One setting, such as optimizer.learning_rate=1e-3.",
+)
+@click.option("--steps", type=click.IntRange(1), help="Optimizer steps of the whole run.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="End after this much time, earlier starts of the run included.",
+)
+@holdout_option
+def train(
+    store: Path | None,
+    addresses: tuple[str, ...],
+    run: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    steps: int | None,
+    minutes: float | None,
+    holdout: float,
+) -> None:
+    """Learn from STORE, or from servers, and probe on held-out footage.
+
+    The same command again continues from the last checkpoint. Ctrl-C saves and leaves; a second
+    Ctrl-C leaves at once.
+    """
+    if (store is None) == (not addresses):
+        raise click.UsageError("give either STORE or --connect ADDR")
+    from online.run import train_connected, train_on_store
+
+    config = _config(preset, settings, steps)
+    with _line() as show:
+
+        def observe(status: Status) -> None:
+            show(_status_text(status))
+
+        if store is not None:
+            outcome = train_on_store(
+                store, run, config, holdout=holdout, minutes=minutes, observe=observe
+            )
+        else:
+            outcome = train_connected(addresses, run, config, minutes=minutes, observe=observe)
+    _report_outcome(outcome, run)
+
+
+@main.command("eval")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@recordings_option
+@holdout_option
+@json_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Directory for scores.json and panels.png."
+)
+def evaluate(
+    run: Path, store: Path, recordings: str, holdout: float, as_json: bool, out: Path | None
+) -> None:
+    """Probe RUN's newest checkpoint on the held-out part of STORE."""
+    from online.figures import panel_figure
+    from online.run import evaluate_run
+    from online.scores import save_evaluation
+
+    with _line() as show:
+        findings = evaluate_run(
+            run,
+            store,
+            recordings=recordings,
+            holdout=holdout,
+            progress=lambda what, share: show(f"{what}  {share:.0%}"),
+        )
+    if out is not None:
+        save_evaluation(out, findings.evaluation, findings.panels)
+        (out / "panels.png").write_bytes(panel_figure(findings.panels))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(findings.evaluation), indent=2))
+    else:
+        click.echo(_evaluation_text(findings.evaluation))
+
+
+@main.command()
+@click.argument("video", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("setcon-demo"),
+    show_default=True,
+    help="Directory for everything the demo makes.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the recording, the model and every draw.",
+)
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), help="Learn for at most this long."
+)
+def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> None:
+    """Ingest, serve, train, probe and report, on VIDEO or on a recording made for it.
+
+    Without VIDEO it renders three bouncing balls with ground-truth masks. It ends within five
+    minutes on two CPU cores.
+    """
+    from online.demo import SCENE, DemoProgress, run_demo
+
+    config = _config("demo", [f"training.seed={seed}"], None)
+    with _line() as show:
+        outcome = run_demo(
+            out,
+            config,
+            video=video,
+            minutes=minutes,
+            progress=DemoProgress(
+                rendering=lambda done: show(f"rendering  {done}/{SCENE.num_frames} frames"),
+                ingesting=lambda progress: show(_ingest_text(progress)),
+            ),
+            observe=lambda status: show(_status_text(status)),
+        )
+    _report_outcome(outcome, out / "run")
+
+
+@main.command()
+@click.argument("scene", type=click.Choice(["balls", "gridworld", "sprites"]))
+@click.argument("video", type=click.Path(path_type=Path))
+@click.option("--frames", type=click.IntRange(1), default=900, show_default=True)
+@click.option("--fps", type=click.IntRange(1), default=30, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def scene(scene: str, video: Path, frames: int, fps: int, seed: int) -> None:
+    """Render a procedural SCENE to VIDEO (.mp4), with its ground-truth masks beside it."""
+    from ingest.scene_video import render_scene
+    from ingest.scenes import SCENES
+
+    if video.suffix != ".mp4":
+        raise click.BadParameter("must end in .mp4", param_hint="VIDEO")
+    config = SCENES[scene](num_frames=frames, fps=fps, seed=seed)
+    with _line() as show:
+        rendered = render_scene(
+            config, video, progress=lambda done: show(f"rendering  {done}/{frames} frames")
+        )
+    click.echo(f"{rendered.video}: {rendered.num_frames} frames; masks in {rendered.sidecar}")
+
+
+@main.command()
+@click.argument("name", required=False)
+def presets(name: str | None) -> None:
+    """List the presets, or print one in full."""
+    from online.config import dump_config, load_preset, preset_names
+
+    if name is None:
+        click.echo("\n".join(preset_names()))
+    else:
+        click.echo(dump_config(load_preset(name)), nl=False)
+
+
+def _config(preset: str, settings: Any, steps: int | None) -> RunConfig:
+    from online.config import load_preset
+
+    return load_preset(preset, [*settings, *([f"training.steps={steps}"] if steps else [])])
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    """Errors whose message is one line for people; of the packages that were imported."""
+    from online.errors import OnlineError
+
+    known: list[type[Exception]] = [OnlineError]
+    if "setcon" in sys.modules:
+        from setcon.errors import SetConError
+
+        known.append(SetConError)
+    return tuple(known)
+
+
+def _fail(error: object) -> NoReturn:
+    click.secho(f"error: {error}", fg="red", err=True)
+    sys.exit(1)
+
+
+@contextmanager
+def _line() -> Iterator[Callable[[str], None]]:
+    """A function that shows one line of progress: redrawn on a terminal, else now and then."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(console=Console(stderr=True), transient=True, refresh_per_second=8) as live:
+            yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+        return
+    shown_at = -PLAIN_SECONDS
+
+    def show(text: str) -> None:
+        nonlocal shown_at
+        if time.monotonic() - shown_at >= PLAIN_SECONDS:
+            shown_at = time.monotonic()
+            click.echo(text, err=True)
+
+    yield show
+
+
+def _ingest_text(progress: Progress) -> str:
+    of = f"/{progress.expected_frames}" if progress.expected_frames else ""
+    eta = "" if progress.eta_seconds is None else f", {progress.eta_seconds:.0f} s left"
+    return (
+        f"ingesting {progress.name}  {progress.frames}{of} frames, {progress.fps:.0f} fps, "
+        f"{progress.times_real_time:.1f}x real time{eta}"
+    )
+
+
+def _server_text(counters: ServerCounters) -> str:
+    return (
+        f"{counters.connected} trainers, {counters.clips} clips, "
+        f"{counters.clip_bytes / 1e6:.1f} MB sent, {counters.credit_bytes / 1e6:.1f} MB credit, {counters.fetches} fetches, "
+        f"{counters.sessions} sessions, {counters.lost} lost, {counters.rejected} rejected"
+    )
+
+
+def _status_text(status: Status) -> str:
+    parts = [f"{status.activity} {status.share:4.0%}", f"step {status.step}/{status.steps}"]
+    if status.loss is not None:
+        parts.append(f"loss {status.loss:.3f}, top-1 {status.top1:.2f}")
+    if status.prequential_top1 is not None:
+        parts.append(f"new clips {status.prequential_top1:.2f}")
+    parts.append(f"{status.triplets_per_second:.0f} triplets/s, waiting {status.wait_share:.0%}")
+    parts.append(f"{status.clips_inserted} clips x {status.samples_per_insert:.1f}")
+    return "  ".join(parts)
+
+
+def _report_outcome(outcome: Outcome, run: Path) -> None:
+    if outcome.signal_number is not None:
+        click.echo(f"stopped at step {outcome.step}, saved; the same command continues {run}")
+        sys.exit(128 + outcome.signal_number)
+    click.echo(f"{outcome.reason} at step {outcome.step}")
+    if outcome.evaluation is not None:
+        click.echo(_evaluation_text(outcome.evaluation))
+    click.echo(f"report: {outcome.report}")
+
+
+def _evaluation_text(evaluation: Evaluation) -> str:
+    rows = [
+        ("", "MSE", "of mean", "PSNR", "FG-ARI", "ARI", "mBO"),
+        *(
+            _score_row(name, part)
+            for name, part in (
+                ("trained    s_t", evaluation.trained.current),
+                ("trained    p_t", evaluation.trained.predicted),
+                ("untrained  s_t", evaluation.untrained.current),
+                ("untrained  p_t", evaluation.untrained.predicted),
+            )
+        ),
+        (
+            "mean frame",
+            f"{evaluation.mean_frame_mse:.5f}",
+            "1.000",
+            f"{evaluation.mean_frame_psnr:.2f}",
+            "",
+            "",
+            "",
+        ),
+    ]
+    head = f"held-out footage: {evaluation.frames_held_out} frames, step {evaluation.step}"
+    lines = [f"{row[0]:<16}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
+    return "\n".join([head, *(line.rstrip() for line in lines)])
+
+
+def _score_row(name: str, part: Any) -> tuple[str, ...]:
+    masks = ("-",) * 3
+    if part.alphas is not None:
+        masks = tuple(f"{v:.3f}" for v in (part.alphas.fg_ari, part.alphas.ari, part.alphas.mbo))
+    return (name, f"{part.mse:.5f}", f"{part.mse_share:.3f}", f"{part.psnr:.2f}", *masks)
+
+
+if __name__ == "__main__":
+    main()

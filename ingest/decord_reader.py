@@ -1,0 +1,148 @@
+"""Video files through decord: indexed access, with the scaling inside its decoder.
+
+decord has wheels for x86-64 Linux only and an FFmpeg of 2018 (no AV1). It says nothing of damage,
+but repeats the last good frame in its place: PyAV is the reader for damaged files. The times come
+from PyAV, which need not decode for them; decord's own are rounded to float32 seconds.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ingest.container import open_container, packet_times_ns, video_stream
+from ingest.errors import VideoError
+from ingest.fitting import FitPlan
+from ingest.frame import Frame
+from ingest.masks import MaskSidecar, sidecar_path
+from ingest.pyav_reader import probe
+from ingest.scaling import Scaler
+from ingest.timeline import Placed, Timeline
+from ingest.video import Counters, Fit, VideoInfo
+
+
+class DecordReader:
+    """A VideoReader of one undamaged file."""
+
+    def __init__(
+        self, path: str, *, size: int | None = 128, fit: Fit = "crop", fps: float | None = None
+    ) -> None:
+        self._fps = fps
+        self._timeline = Timeline(interval_ns=None)
+        probed = probe(path, Scaler(size=size, fit=fit), fps=fps)
+        self._interval_ns = probed.interval_ns
+        if probed.plan.quarter_turns == 2:
+            raise VideoError(
+                f"{path}: recorded upside down, which decord turns into frames of four channels; "
+                "use --reader pyav"
+            )
+        self._plan = probed.plan.turned()  # decord turns a frame upright by itself, then scales
+        self._times_ns = _times_ns(path)
+        self._decoder = _open(path, self._plan, len(self._times_ns))
+        masks = sidecar_path(Path(path))
+        self._masks = MaskSidecar(masks) if masks else None
+        self._info = replace(probed.info, reader="decord")
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known before decoding."""
+        return self._info
+
+    @property
+    def counters(self) -> Counters:
+        """What became of the frames of the latest pass."""
+        return self._timeline.counters
+
+    def frames(self, *, from_pts_ns: int | None = None) -> Iterator[Frame]:
+        """Yield frames in time order, from the first one at or after `from_pts_ns`."""
+        self._timeline = Timeline(
+            interval_ns=self._interval_ns, fps=self._fps, from_pts_ns=from_pts_ns
+        )
+        return self._frames(self._timeline, from_pts_ns)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._decoder = None
+        if self._masks is not None:
+            self._masks.close()
+
+    def __enter__(self) -> "DecordReader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _frames(self, timeline: Timeline, from_pts_ns: int | None) -> Iterator[Frame]:
+        # one earlier than asked for, to know whether the first one continues it
+        begin = max(0, bisect_left(self._times_ns, from_pts_ns or 0) - 1)
+        for index in range(begin, len(self._times_ns)):
+            row = None
+            if self._masks is not None:
+                row = self._masks.row(self._times_ns[index])
+                if self._masks.gap(row):
+                    timeline.break_off()
+            placed = timeline.place(self._times_ns[index])
+            if placed is not None:
+                yield self._frame(index, placed, row)
+
+    def _frame(self, index: int, placed: Placed, row: int | None) -> Frame:
+        masks = None
+        if self._masks is not None and row is not None:
+            masks = self._plan.place_nearest(self._masks.labels(row))
+        image = self._plan.place(self._decode(index))
+        return Frame(image=image, pts_ns=placed.pts_ns, gap=placed.gap, masks=masks)
+
+    def _decode(self, index: int) -> UInt8[np.ndarray, "sh sw 3"]:
+        if self._decoder is None:
+            raise VideoError(f"{self._info.name}: the reader is closed; open it again")
+        try:
+            return self._decoder[index].asnumpy()
+        except Exception as error:  # decord has one class of errors, and it is made at run time
+            raise VideoError(
+                f"{self._info.name}: decord cannot decode frame {index} ({_first_line(error)}); "
+                "use --reader pyav"
+            ) from error
+
+
+def _times_ns(path: str) -> list[int]:
+    with closing(open_container(path)) as container:
+        times = packet_times_ns(container, video_stream(container, path))
+    if not times or None in times:
+        raise VideoError(f"{path}: frames without a time, which decord needs; use --reader pyav")
+    return sorted(time for time in times if time is not None)
+
+
+def _open(path: str, plan: FitPlan, frames: int) -> Any:
+    try:
+        import decord
+    except ImportError as error:
+        raise VideoError(
+            "decord is not installed; it has wheels for x86-64 Linux only: use --reader pyav"
+        ) from error
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        decoder = decord.VideoReader(path, width=plan.scaled_width, height=plan.scaled_height)
+    except Exception as error:
+        raise VideoError(
+            f"{path}: decord cannot open it ({_first_line(error)}); use --reader pyav"
+        ) from error
+    if len(decoder) != frames:  # asking for one that is not there would hang
+        raise VideoError(
+            f"{path}: decord counts {len(decoder)} frames, the file has {frames}; use --reader pyav"
+        )
+    return decoder
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

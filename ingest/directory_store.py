@@ -1,0 +1,117 @@
+"""A store in a directory, in any format that can keep chunks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ingest.chunk_reader import ChunkReader
+from ingest.chunk_writer import ChunkWriter
+from ingest.chunks import ChunkFiles, chunk_length
+from ingest.durable import FileLock, clear_write_errors
+from ingest.errors import RecordingExistsError
+from ingest.layout import StoreLayout
+from ingest.store import CommitRecord, RecordSettings, Source, StoreFormat
+
+OpenFiles = Callable[[Path, str], ChunkFiles]
+"""From a recording's folder, and how messages call the recording, to its files."""
+
+
+class DirectoryStore:
+    """A Store: one folder per recording, so that many writers need no coordination."""
+
+    def __init__(self, layout: StoreLayout, open_files: OpenFiles) -> None:
+        self._layout = layout
+        self._open_files = open_files
+
+    @property
+    def path(self) -> Path:
+        """Directory of the store."""
+        return self._layout.path
+
+    @property
+    def format(self) -> StoreFormat:
+        """Format of all its recordings."""
+        return self._layout.format
+
+    def recordings(self) -> list[str]:
+        """Names of all recordings, sorted."""
+        return self._layout.recordings()
+
+    def commit(self, name: str) -> CommitRecord:
+        """The commit record of a recording, fresh from disk."""
+        return self._layout.commit(name)
+
+    def size_bytes(self, name: str) -> int:
+        """What a recording takes on disk."""
+        return self._layout.size_bytes(name)
+
+    def reader(self, name: str, *, cache_bytes: int = 64 << 20) -> ChunkReader:
+        """Open a recording for reading; `cache_bytes` bounds the decoded chunks it keeps."""
+        return ChunkReader(self._layout, name, self._files(name), cache_bytes=cache_bytes)
+
+    def writer(
+        self,
+        name: str,
+        *,
+        source: Source,
+        settings: RecordSettings,
+        height: int,
+        width: int,
+        has_masks: bool = False,
+        live: bool = False,
+        max_chunk_length: int | None = None,
+        overwrite: bool = False,
+    ) -> ChunkWriter:
+        """Begin a recording, or continue an unfinished one behind its last committed frame."""
+        new = CommitRecord(
+            live=live,
+            height=height,
+            width=width,
+            has_masks=has_masks,
+            chunk_length=chunk_length(height, width, max_chunk_length),
+            source=source,
+            settings=settings,
+        )
+        lock = self._layout.lock(name)
+        try:
+            if overwrite:
+                self._layout.remove(name)
+            return self._begin(name, new, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def remove(self, name: str) -> None:
+        """Delete a recording from disk; RecordingLockedError while somebody writes it."""
+        lock = self._layout.lock(name)
+        try:
+            self._layout.remove(name)
+        finally:
+            lock.release()
+
+    def _begin(self, name: str, new: CommitRecord, lock: FileLock) -> ChunkWriter:
+        stored = self._layout.unfinished(name, new.source, new.settings)
+        if stored is not None:
+            _check_frames_alike(self._layout.describe(name), stored, new)
+        else:
+            self._layout.remove(name)  # what a writer left that was killed before its first commit
+        commit = stored or new
+        files = self._files(name)
+        with clear_write_errors(self._layout.describe(name)):
+            if not commit.complete:
+                files.begin(commit)
+            if stored is None:
+                self._layout.write_commit(name, commit)
+        return ChunkWriter(self._layout, name, commit, files, lock)
+
+    def _files(self, name: str) -> ChunkFiles:
+        return self._open_files(self._layout.folder(name), self._layout.describe(name))
+
+
+def _check_frames_alike(where: str, stored: CommitRecord, new: CommitRecord) -> None:
+    before = (stored.height, stored.width, stored.has_masks)
+    if before != (new.height, new.width, new.has_masks):
+        raise RecordingExistsError(
+            f"{where}: its frames are {stored.width}x{stored.height} (masks: {stored.has_masks}), "
+            f"the source now gives {new.width}x{new.height} (masks: {new.has_masks}); "
+            "use --overwrite to replace it"
+        )

@@ -1,0 +1,111 @@
+"""Files that are whole or absent, also after a kill or a power cut, and a lock that dies with us.
+
+write beside ──▶ fsync ──▶ rename over ──▶ fsync the folder
+"""
+
+import errno
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ingest.errors import RecordingLockedError, StorageFullError, StoreError
+
+PARTIAL = ".partial"
+"""Suffix of a file that is still being written; one that is left over counts for nothing."""
+
+_FULL = {errno.ENOSPC: "disk", errno.EDQUOT: "quota", errno.EFBIG: "file size limit"}
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file in one step; on return its bytes and its name are on disk."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Put a folder's entries on disk: a rename is not safe before that."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete what a killed writer left half written."""
+    for path in folder.rglob(f"*{PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def clear_write_errors(where: str) -> Iterator[None]:
+    """Turn an operating system's refusal to write into one clear StoreError."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFullError(
+                f"{where}: the {_FULL[error.errno]} is exhausted ({os.strerror(error.errno)}); "
+                "what was committed is safe: free some space and run the same command again"
+            ) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreError(f"{where}: cannot write ({reason}); check the path and its rights") from (
+            error
+        )
+
+
+class FileLock:
+    """Keeps a second writer off; the kernel drops it when the process ends, however it ends."""
+
+    def __init__(self, path: Path, *, what: str) -> None:
+        self._path = path
+        self._file: BinaryIO | None = _lock(path, what)
+
+    def release(self) -> None:
+        """Let others write; releasing twice is allowed."""
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)  # before unlocking: nobody may hold the old file
+            self._file.close()
+            self._file = None
+
+
+def _lock(path: Path, what: str) -> BinaryIO:
+    while True:
+        file = path.open("a+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(20).decode(errors="replace").strip() or "unknown"
+            file.close()
+            raise RecordingLockedError(
+                f"{what}: process {holder} is writing it; wait for that, or stop it"
+            ) from None
+        if _is_still_there(path, file):
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+            file.flush()
+            return file
+        file.close()  # its holder removed it between our open and our lock
+
+
+def _is_still_there(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

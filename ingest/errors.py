@@ -1,0 +1,54 @@
+"""What can go wrong between a source and a store.
+
+IngestError
+├── VideoError                 a source cannot be opened, read or matched with its masks
+└── StoreError                 a store or a recording cannot be read or written
+    ├── NotAStoreError         the path holds something else
+    ├── NoSuchRecordingError   the store has no recording of that name
+    ├── RecordingExistsError   the recording holds another source or was made with other settings
+    ├── RecordingLockedError   another process is writing the recording
+    ├── DamagedChunkError      a committed chunk is missing or fails its checksum
+    └── StorageFullError       the disk, quota or file size limit is exhausted
+
+Every message is one line: what, where, the value found, and the remedy.
+"""
+
+
+class IngestError(Exception):
+    """Anything a user can mend; the message is one line."""
+
+
+class VideoError(IngestError):
+    """A source cannot be opened, read or matched with its masks."""
+
+
+class StoreError(IngestError):
+    """A store or one of its recordings cannot be read or written."""
+
+
+class NotAStoreError(StoreError):
+    """The path exists and is not a store."""
+
+
+class NoSuchRecordingError(StoreError, KeyError):
+    """The store has no recording of that name."""
+
+    __str__ = Exception.__str__  # KeyError would print the message in quotes
+
+
+class RecordingExistsError(StoreError):
+    """The recording holds another source, or was made with other settings."""
+
+
+class RecordingLockedError(StoreError):
+    """Another process is writing this recording."""
+
+
+class DamagedChunkError(StoreError):
+    """A committed chunk is missing or fails its checksum."""
+
+
+class StorageFullError(StoreError, OSError):
+    """The disk, the quota or the file size limit is exhausted."""
+
+    __str__ = Exception.__str__

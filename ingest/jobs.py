@@ -1,0 +1,126 @@
+"""Many sources into one store: one recording each, several at a time, failures told at the end."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ingest.errors import IngestError, VideoError
+from ingest.open import open_source, open_store
+from ingest.recorder import Progress, Recorded, record
+from ingest.sources import SourceSpec, expand, fingerprint, name_recordings
+from ingest.store import RecordSettings, Source, Store, StoreFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOutcome:
+    """What became of one source: either a recording or an error."""
+
+    source: str
+    name: str | None = None
+    recorded: Recorded | None = None
+    error: IngestError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    spec: SourceSpec
+    source: Source
+    name: str
+
+
+def ingest_sources(
+    sources: Sequence[str],
+    store_path: str | Path,
+    settings: RecordSettings,
+    *,
+    store_format: StoreFormat | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> list[IngestOutcome]:
+    """Record every source into a store, which is made where there is none.
+
+    Sources are files, globs, folders of files or of images, and frame archives. One that fails does
+    not keep the others; its outcome comes last. `progress` is called from
+    several threads when `workers` is more than one. Raises StoreError only where the path is not
+    a store.
+    """
+    stop = stop or threading.Event()
+    specs, failed = _expand_all(sources)
+    if not specs:
+        return failed
+    store = _open_or_create(store_path, store_format)
+    jobs, unreadable = _plan(specs, store)
+
+    def run(job: _Job) -> IngestOutcome:
+        return _run(job, store, settings, overwrite, progress, stop)
+
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        try:
+            done = list(pool.map(run, jobs))
+        except BaseException:  # Ctrl-C: the workers end at their next block
+            stop.set()
+            raise
+    return [*done, *unreadable, *failed]
+
+
+def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOutcome]]:
+    """All sources, each once, and those words that name none."""
+    specs: dict[tuple[Path, str], SourceSpec] = {}
+    failed = []
+    for source in sources:
+        try:
+            for spec in expand(source):
+                specs.setdefault((spec.path.resolve(), spec.part), spec)
+        except IngestError as error:
+            failed.append(IngestOutcome(source=source, error=error))
+    return list(specs.values()), failed
+
+
+def _open_or_create(path: str | Path, store_format: StoreFormat | None) -> Store:
+    if store_format is None and (Path(path) / "store.json").exists():
+        return open_store(path)
+    return open_store(path, create_format=store_format or "zarr")
+
+
+def _plan(specs: Sequence[SourceSpec], store: Store) -> tuple[list[_Job], list[IngestOutcome]]:
+    """A fingerprint and a name for every source that can be read."""
+    readable: list[tuple[SourceSpec, Source]] = []
+    failed = []
+    for spec in specs:
+        try:
+            readable.append((spec, fingerprint(spec)))
+        except OSError as error:
+            reason = VideoError(f"{spec}: cannot be read ({error.strerror}); check its rights")
+            failed.append(IngestOutcome(source=str(spec), error=reason))
+    names = name_recordings([source for _, source in readable], store)
+    jobs = [_Job(spec, source, name) for (spec, source), name in zip(readable, names, strict=True)]
+    return jobs, failed
+
+
+def _run(
+    job: _Job,
+    store: Store,
+    settings: RecordSettings,
+    overwrite: bool,
+    progress: Callable[[Progress], None] | None,
+    stop: threading.Event,
+) -> IngestOutcome:
+    try:
+        with open_source(job.spec, settings) as reader:
+            recorded = record(
+                reader,
+                store,
+                name=job.name,
+                source=job.source,
+                settings=replace(settings, reader=reader.info.reader),
+                overwrite=overwrite,
+                progress=progress,
+                stop=stop,
+            )
+    except IngestError as error:
+        return IngestOutcome(source=str(job.spec), name=job.name, error=error)
+    return IngestOutcome(source=str(job.spec), name=job.name, recorded=recorded)

@@ -1,0 +1,161 @@
+"""The files that both stores have in common: the store's mark, its folders and commit records."""
+
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ingest.durable import FileLock, clear_write_errors, sync_folder, write_durably
+from ingest.errors import NoSuchRecordingError, NotAStoreError, RecordingExistsError, StoreError
+from ingest.store import CommitRecord, RecordSettings, Source, StoreFormat
+
+VERSION = 1
+_MARK = "store.json"
+_NAME = re.compile(r"[^\W_][\w.+ ()@=-]{0,199}")
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    what: Literal["setcon store"]
+    format: StoreFormat
+    version: int
+
+
+class StoreLayout:
+    """Where everything lies in a store, and the reading and writing of commit records."""
+
+    def __init__(self, path: Path, store_format: StoreFormat) -> None:
+        self.path = path
+        self.format: StoreFormat = store_format
+        self._recordings = path / "recordings"
+
+    @classmethod
+    def create(cls, path: Path, store_format: StoreFormat) -> "StoreLayout":
+        """Mark a new or empty directory as a store."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise _not_a_store(path)
+        mark = _Mark("setcon store", store_format, VERSION)
+        with clear_write_errors(str(path)):
+            (path / "recordings").mkdir(parents=True, exist_ok=True)
+            write_durably(path / _MARK, msgspec.json.encode(mark))
+        return cls(path, store_format)
+
+    @classmethod
+    def open(cls, path: Path) -> "StoreLayout":
+        """Find an existing store; NotAStoreError for anything else."""
+        try:
+            mark = msgspec.json.decode((path / _MARK).read_bytes(), type=_Mark)
+        except (OSError, msgspec.DecodeError) as error:
+            if not path.exists():
+                raise NotAStoreError(
+                    f"{path}: no such store; make one with `setcon ingest SOURCE {path}`"
+                ) from error
+            raise _not_a_store(path) from error
+        if mark.version != VERSION:
+            raise NotAStoreError(
+                f"{path}: store of version {mark.version}, this program reads {VERSION}; "
+                "use the program that wrote it, or ingest again"
+            )
+        return cls(path, mark.format)
+
+    def folder(self, name: str) -> Path:
+        """Folder of one recording; StoreError for a name that cannot be a folder."""
+        if not _NAME.fullmatch(name):
+            raise StoreError(
+                f"{self.path}: {name!r} cannot name a recording; use up to 200 letters, digits, "
+                "spaces and . _ + - ( ) @ =, beginning with a letter or digit"
+            )
+        return self._recordings / name
+
+    def describe(self, name: str) -> str:
+        """How messages call a recording."""
+        return f"{self.path}: recording {name!r}"
+
+    def recordings(self) -> list[str]:
+        """Names of all recordings that have a commit record, sorted."""
+        return sorted(path.parent.name for path in self._recordings.glob("[!.]*/commit.json"))
+
+    def commit(self, name: str) -> CommitRecord:
+        """Read a commit record from disk."""
+        path = self.folder(name) / "commit.json"
+        try:
+            commit = msgspec.json.decode(path.read_bytes(), type=CommitRecord)
+        except (FileNotFoundError, NotADirectoryError):
+            names = ", ".join(self.recordings()) or "none"
+            raise NoSuchRecordingError(
+                f"{self.path}: no recording {name!r}; it holds: {names}"
+            ) from None
+        except (OSError, msgspec.DecodeError) as error:
+            raise StoreError(
+                f"{path}: unreadable commit record ({error}); ingest it again with --overwrite"
+            ) from error
+        if commit.version != VERSION:
+            raise StoreError(f"{path}: version {commit.version}, this program reads {VERSION}")
+        return commit
+
+    def write_commit(self, name: str, commit: CommitRecord) -> None:
+        """Make `commit` the truth; everything it speaks of must be on disk."""
+        write_durably(self.folder(name) / "commit.json", msgspec.json.encode(commit) + b"\n")
+
+    def lock(self, name: str) -> FileLock:
+        """Keep every other writer off a recording."""
+        where = self.describe(name)
+        path = self.folder(name).with_name(f".{name}.lock")
+        with clear_write_errors(where):
+            return FileLock(path, what=where)
+
+    def unfinished(
+        self, name: str, source: Source, settings: RecordSettings
+    ) -> CommitRecord | None:
+        """The record to continue from, None for a new recording; refuses a different one."""
+        try:
+            commit = self.commit(name)
+        except NoSuchRecordingError:
+            return None
+        where = self.describe(name)
+        if not commit.source.same_content(source):
+            raise RecordingExistsError(
+                f"{where}: made from {_described(commit.source)}, not from {_described(source)}; "
+                "use --overwrite to replace it"
+            )
+        if commit.settings != settings:
+            raise RecordingExistsError(
+                f"{where}: made with {_difference(commit.settings, settings)}; use the same "
+                "settings, or --overwrite to replace it"
+            )
+        return commit
+
+    def remove(self, name: str) -> None:
+        """Delete a recording; at no moment is a part of it seen as the whole."""
+        folder = self.folder(name)
+        if not folder.exists():
+            return
+        doomed = folder.with_name(f".{name}.{uuid.uuid4().hex}.removed")
+        with clear_write_errors(self.describe(name)):
+            folder.rename(doomed)
+            sync_folder(self._recordings)
+            shutil.rmtree(doomed)
+
+    def size_bytes(self, name: str) -> int:
+        """Bytes of all files of a recording."""
+        return sum(p.stat().st_size for p in self.folder(name).rglob("*") if p.is_file())
+
+
+def _not_a_store(path: Path) -> NotAStoreError:
+    found = "a directory with other things in it" if path.is_dir() else "a file"
+    return NotAStoreError(f"{path}: not a store but {found}; name a store or a path that is free")
+
+
+def _described(source: Source) -> str:
+    part = f" ({source.part})" if source.part else ""
+    return f"{source.path}{part} of {source.size_bytes} bytes, digest {source.digest[:12]}"
+
+
+def _difference(stored: RecordSettings, asked: RecordSettings) -> str:
+    return ", ".join(
+        f"{field}={getattr(stored, field)} (asked: {getattr(asked, field)})"
+        for field in RecordSettings.__dataclass_fields__
+        if getattr(stored, field) != getattr(asked, field)
+    )

@@ -1,0 +1,80 @@
+"""The right store for a path, and the right reader for a source."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, get_args
+
+from ingest.directory_store import DirectoryStore, OpenFiles
+from ingest.errors import NotAStoreError, VideoError
+from ingest.frames_reader import FrameArchive, ImageFolder, PictureReader
+from ingest.h5_store import H5Files, create_h5_store
+from ingest.layout import StoreLayout
+from ingest.pyav_reader import PyAVReader
+from ingest.sources import SourceSpec, expand
+from ingest.store import RecordSettings, Store, StoreFormat
+from ingest.video import Fit, VideoReader
+from ingest.zarr_store import ZarrFiles, create_zarr_store
+
+ReaderName = Literal["auto", "pyav", "decord"]
+
+_FILES: dict[StoreFormat, OpenFiles] = {"zarr": ZarrFiles, "h5": H5Files}
+_CREATE: dict[StoreFormat, Callable[[Path], DirectoryStore]] = {
+    "zarr": create_zarr_store,
+    "h5": create_h5_store,
+}
+
+
+def open_store(path: str | Path, *, create_format: StoreFormat | None = None) -> Store:
+    """Open a store, or make one of `create_format` where the path is free or an empty directory.
+
+    Raises NotAStoreError where the path holds anything else, or a store of another format.
+    """
+    path = Path(path)
+    is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if create_format is not None and is_free:
+        return _CREATE[create_format](path)
+    layout = StoreLayout.open(path)
+    if create_format is not None and layout.format != create_format:
+        raise NotAStoreError(
+            f"{path}: a store of format {layout.format}, not {create_format}; leave the format out "
+            "or name another path"
+        )
+    return DirectoryStore(layout, _FILES[layout.format])
+
+
+def open_video(
+    path: str | Path,
+    *,
+    size: int | None = 128,
+    fit: Fit = "crop",
+    fps: float | None = None,
+    reader: str = "auto",
+) -> VideoReader:
+    """Open a video file or a folder of images.
+
+    Frames are squares of `size` pixels, or as large as the source for None. Raises VideoError
+    for anything that has no frames to give.
+    """
+    specs = expand(str(path))
+    if len(specs) != 1:
+        names = ", ".join(str(spec) for spec in specs)
+        raise VideoError(f"{path}: holds several recordings ({names}); name one of them")
+    return open_source(specs[0], RecordSettings(size=size, fit=fit, fps=fps, reader=reader))
+
+
+def open_source(spec: SourceSpec, settings: RecordSettings) -> VideoReader:
+    """Open one source as `settings` say."""
+    if settings.reader not in get_args(ReaderName):
+        names = ", ".join(get_args(ReaderName))
+        raise VideoError(f"{spec}: no reader {settings.reader!r}; choose one of {names}")
+    path, size, fit, fps = str(spec.path), settings.size, settings.fit, settings.fps
+    if spec.kind == "images":
+        return PictureReader(ImageFolder(spec.path), size=size, fit=fit, fps=fps)
+    if spec.kind == "archive":
+        archive = FrameArchive(spec.path, spec.part)
+        return PictureReader(archive, size=size, fit=fit, fps=fps)
+    if settings.reader == "decord":
+        from ingest.decord_reader import DecordReader  # it has no wheels on most platforms
+
+        return DecordReader(path, size=size, fit=fit, fps=fps)
+    return PyAVReader(path, size=size, fit=fit, fps=fps)

@@ -1,0 +1,171 @@
+"""What the words on a command line mean: files, folders, globs, image folders, frame archives.
+
+Every source becomes one recording, with a name that stays the same from one run to the next.
+"""
+
+import glob
+import hashlib
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+
+from ingest.errors import VideoError
+from ingest.masks import SUFFIX as MASKS_SUFFIX
+from ingest.masks import sidecar_path
+from ingest.store import Source, Store
+
+log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m4v", ".mjpeg"}
+    | {".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts"}
+    | {".vob", ".webm", ".wmv", ".y4m"}
+)
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+ARCHIVE_PARTS = ("train", "test")
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """One source of one recording."""
+
+    path: Path
+    kind: Literal["video", "images", "archive"]
+    part: str = ""
+    """Group of a frame archive: `train` or `test`."""
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.part})" if self.part else str(self.path)
+
+
+def expand(source: str) -> list[SourceSpec]:
+    """Turn one word into its sources, in natural order; VideoError where it names none."""
+    path = Path(source)
+    if not path.exists() and glob.has_magic(source):
+        found = [
+            Path(match)
+            for match in glob.glob(source, recursive=True)  # noqa: PTH207 - absolute too
+            if Path(match).is_file() and not match.endswith(MASKS_SUFFIX)
+        ]
+        if not found:
+            raise VideoError(f"{source}: no file matches; check the pattern")
+        return [spec for match in sorted(found, key=natural_order) for spec in _of_file(match)]
+    if not path.exists():
+        raise VideoError(f"{source}: no such file or folder; check the path")
+    return _of_folder(path) if path.is_dir() else _of_file(path)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder, in natural order: frame 2 before frame 10."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(files, key=natural_order)
+
+
+def natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key that takes numbers in a name as numbers."""
+    pieces = re.split(r"(\d+)", str(path))
+    return [(1, int(p), p) if p.isdigit() else (0, 0, p) for p in pieces]
+
+
+def fingerprint(spec: SourceSpec) -> Source:
+    """What tells a source from another one, without reading all of it."""
+    digest = hashlib.sha256()
+    if spec.kind == "images":
+        files = image_files(spec.path)
+        for path in files:
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        ends = {files[0], files[-1]} if files else set()
+    else:
+        files = [spec.path]
+        masks = sidecar_path(spec.path) if spec.kind == "video" else None
+        ends = {spec.path} | ({masks} if masks else set())
+    for path in sorted(ends):
+        _add_ends(digest, path)
+    return Source(
+        path=str(spec.path.resolve()),
+        part=spec.part,
+        size_bytes=sum(path.stat().st_size for path in files),
+        digest=digest.hexdigest(),
+    )
+
+
+def name_recordings(sources: Sequence[Source], store: Store) -> list[str]:
+    """A name for each source, from its file name; the one it already has in `store` if it is there.
+
+    Sources that would share a name get six digits of their fingerprint appended.
+    """
+    plain = [_plain_name(source) for source in sources]
+    counts = Counter(plain)
+    return [
+        _name(source, name, store, shared=counts[name] > 1)
+        for source, name in zip(sources, plain, strict=True)
+    ]
+
+
+def _name(source: Source, plain: str, store: Store, *, shared: bool) -> str:
+    long = f"{plain}-{source.digest[:6]}"
+    stored = {
+        name: store.commit(name).source for name in store.recordings() if name in (plain, long)
+    }
+    for name, known in stored.items():
+        if known.same_content(source):
+            return name
+    if plain in stored and stored[plain].path == source.path:
+        return plain  # the file changed since: the writer refuses, and says so
+    return long if shared or plain in stored else plain
+
+
+def _plain_name(source: Source) -> str:
+    path = Path(source.path)
+    stem = path.name if path.is_dir() else path.stem
+    name = re.sub(r"[^\w.+ ()@=-]", "_", stem)[:150].lstrip("_.+ ()@=-") or "recording"
+    return f"{name}-{source.part}" if source.part else name
+
+
+def _of_folder(folder: Path) -> list[SourceSpec]:
+    videos = sorted(
+        (path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES),
+        key=natural_order,
+    )
+    images = image_files(folder)
+    if videos and images:
+        log.warning(
+            "%s: %d images beside %d videos are left out; name the folder of images by itself",
+            folder,
+            len(images),
+            len(videos),
+        )
+    if videos:
+        return [SourceSpec(path, "video") for path in videos]
+    if images:
+        return [SourceSpec(folder, "images")]
+    raise VideoError(f"{folder}: a folder without videos or images; name one that has some")
+
+
+def _of_file(path: Path) -> list[SourceSpec]:
+    if not h5py.is_hdf5(path):
+        return [SourceSpec(path, "video")]
+    with h5py.File(path, "r") as file:
+        parts = [part for part in ARCHIVE_PARTS if isinstance(file.get(part), h5py.Group)]
+        if not parts:
+            raise VideoError(
+                f"{path}: an HDF5 file with {sorted(file) or 'nothing'} in it, not a frame "
+                "archive; that has groups `train` and `test`"
+            )
+    return [SourceSpec(path, "archive", part) for part in parts]
+
+
+def _add_ends(digest: "hashlib._Hash", path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest.update(f"{size}\n".encode())
+        digest.update(file.read(_MIB))
+        file.seek(max(0, size - _MIB))
+        digest.update(file.read(_MIB))

@@ -1,0 +1,178 @@
+"""A store of zarr arrays: chunks along time, a checksum in each.
+
+While a recording grows, the shape of its arrays is capacity and never the truth. On completion the
+arrays are trimmed, so that a plain `zarr.open(STORE)` then sees exactly what was recorded.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Shaped, UInt8
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
+
+from ingest.chunks import CHUNK_BYTES, Index, Pixels
+from ingest.directory_store import DirectoryStore
+from ingest.durable import clear_write_errors, remove_partial_files, write_durably
+from ingest.errors import DamagedChunkError
+from ingest.frame import Frames
+from ingest.layout import StoreLayout
+from ingest.store import CommitRecord
+
+_BLOCK_BYTES = 8 * CHUNK_BYTES  # several chunks at once: their compression and syncing overlap
+_FIRST_CAPACITY = 4096
+_INDEX_LENGTH = 4096  # a file per 16 frames of times would take seconds to open for an hour
+_PIXEL_CODECS = [
+    BloscCodec(typesize=1, cname="zstd", clevel=3, shuffle="bitshuffle"),  # to 0.63-0.66 of raw
+    Crc32cCodec(),
+]
+_INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()]
+
+
+class DurableStore(LocalStore):
+    """A LocalStore whose writes are on disk when they return; zarr's own never syncs."""
+
+    async def set(self, key: str, value: Buffer) -> None:  # noqa: D102
+        await asyncio.to_thread(self.set_sync, key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:  # noqa: D102
+        if not await self.exists(key):
+            await self.set(key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:  # noqa: D102
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, value.to_bytes())
+
+
+class ZarrFiles:
+    """The arrays of one recording: `frames`, `pts_ns`, `gap`, and `captured_ns`, `masks` if any."""
+
+    def __init__(self, folder: Path, where: str) -> None:
+        self._folder = folder
+        self._where = where
+        self._open: dict[str, zarr.Array[Any]] = {}
+
+    def pixels(
+        self, field: Pixels, chunk: int, commit: CommitRecord
+    ) -> UInt8[np.ndarray, "n h w *c"]:
+        """Decode one chunk, up to the committed length."""
+        start = chunk * commit.chunk_length
+        stop = min(start + commit.chunk_length, commit.length)
+        return self._checked(field, start, stop, chunk_length=commit.chunk_length)
+
+    def index(
+        self, field: Index, start: int, stop: int, commit: CommitRecord
+    ) -> Shaped[np.ndarray, " n"]:
+        """Read one value per frame."""
+        return self._checked(field, start, stop, chunk_length=_INDEX_LENGTH)
+
+    def block_length(self, commit: CommitRecord) -> int:
+        """Several chunks for a file, one for a live source, which shall not wait."""
+        chunk_bytes = commit.chunk_length * commit.height * commit.width * 3
+        chunks = 1 if commit.live else max(1, min(8, _BLOCK_BYTES // chunk_bytes))
+        return chunks * commit.chunk_length
+
+    def begin(self, commit: CommitRecord) -> None:
+        """Create the arrays, or clear away what a killed writer left half written."""
+        if commit.length or (self._folder / "zarr.json").exists():
+            remove_partial_files(self._folder)
+            return
+        root = zarr.create_group(DurableStore(self._folder))
+        image = (commit.height, commit.width)
+        self._create(root, "frames", np.uint8, (commit.chunk_length, *image, 3))
+        if commit.has_masks:
+            self._create(root, "masks", np.uint8, (commit.chunk_length, *image))
+        self._create(root, "pts_ns", np.int64, (_INDEX_LENGTH,))
+        self._create(root, "gap", np.bool_, (_INDEX_LENGTH,))
+        if commit.live:
+            self._create(root, "captured_ns", np.int64, (_INDEX_LENGTH,))
+
+    def write(self, frames: Frames, start: int) -> None:
+        """Put frames on disk; the chunk of an index that is not full is replaced in one step."""
+        values = {
+            "frames": frames.images,
+            "masks": frames.masks,
+            "pts_ns": frames.pts_ns,
+            "gap": frames.gap,
+            "captured_ns": frames.captured_ns,
+        }
+        for field, data in values.items():
+            if data is not None:
+                self._write(field, data, start)
+
+    def trim(self, length: int) -> None:
+        """Make every array exactly as long as the recording."""
+        for field in ("frames", "masks", "pts_ns", "gap", "captured_ns"):
+            if (self._folder / field).exists():
+                array = self._array(field, at_least=0)
+                array.resize((length, *array.shape[1:]))
+
+    def _create(
+        self, root: zarr.Group, field: str, dtype: type[np.generic], chunks: tuple[int, ...]
+    ) -> None:
+        root.create_array(
+            field,
+            shape=(_FIRST_CAPACITY, *chunks[1:]),
+            chunks=chunks,
+            dtype=dtype,
+            compressors=_PIXEL_CODECS if len(chunks) > 1 else _INDEX_CODECS,
+            fill_value=0,
+            chunk_key_encoding={"name": "default", "separator": "."},  # one file, no folders
+            dimension_names=("time", "y", "x", "rgb")[: len(chunks)],
+            config={"write_empty_chunks": True},  # else an all-black chunk looks like a hole
+        )
+
+    def _write(self, field: str, data: np.ndarray, start: int) -> None:
+        stop = start + len(data)
+        array = self._array(field, at_least=0)
+        if array.shape[0] < stop:
+            capacity = max(stop, _FIRST_CAPACITY, 2 * array.shape[0])
+            array.resize((capacity, *array.shape[1:]))
+        try:
+            array[start:stop] = data
+        except (ValueError, RuntimeError) as error:  # an index chunk is read to be added to
+            raise self._damaged(field, start // array.chunks[0], str(error)) from error
+
+    def _checked(self, field: str, start: int, stop: int, *, chunk_length: int) -> Any:
+        chunks = range(start // chunk_length, -(-stop // chunk_length))
+        for chunk in chunks:  # zarr itself takes a missing chunk for one full of zeros
+            if not self._chunk_path(field, chunk).exists():
+                raise self._damaged(field, chunk, "the chunk is missing")
+        try:
+            return self._array(field, at_least=stop)[start:stop]
+        except (ValueError, RuntimeError, OSError) as error:
+            raise self._damaged(field, chunks.start, str(error)) from error
+
+    def _array(self, field: str, *, at_least: int) -> zarr.Array[Any]:
+        """Open an array once, and again when a writer has enlarged it."""
+        array = self._open.get(field)
+        if array is None or array.shape[0] < at_least:
+            array = zarr.open_array(DurableStore(self._folder / field), mode="r+")
+            # not kept in the metadata, and open_array drops a config it is given
+            array = array.with_config({"write_empty_chunks": True})
+            self._open[field] = array
+        return array
+
+    def _chunk_path(self, field: str, chunk: int) -> Path:
+        inner = ".0.0.0" if field == "frames" else ".0.0" if field == "masks" else ""
+        return self._folder / field / f"c.{chunk}{inner}"
+
+    def _damaged(self, field: str, chunk: int, reason: str) -> DamagedChunkError:
+        return DamagedChunkError(
+            f"{self._where}: chunk {chunk} of `{field}` is damaged ({reason}); "
+            "restore the file or ingest the recording again with --overwrite"
+        )
+
+
+def create_zarr_store(path: Path) -> DirectoryStore:
+    """Make an empty store in a new or empty directory; NotAStoreError for anything else."""
+    layout = StoreLayout.create(path, "zarr")
+    with clear_write_errors(str(path)):
+        zarr.create_group(DurableStore(path))
+        zarr.create_group(DurableStore(path / "recordings"))
+    return DirectoryStore(layout, ZarrFiles)

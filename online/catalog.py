@@ -1,0 +1,207 @@
+"""What a store offers to training and evaluation: its recordings, and which parts are held out.
+
+    file      [############ train ############|== held out ==]      the last share of its frames
+    growing   [######## train ########|.. not yet assigned ..]      the same share of what there is
+    camera    [#### 4 min ####|= 1 min =|#### 4 min ####|= ...      every fifth minute
+
+A frame is never reassigned. While a file is still being ingested its border can only move to the
+right, so what lies beyond the border belongs to nobody until the recording is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int64
+
+from ingest.frame import Frames
+from ingest.store import CommitRecord, RecordingReader, Store
+from online.clip import ClipConfig, ClipSpec, Interval, cut
+
+MINUTE_NS = 60_000_000_000
+BLOCK_MINUTES = 5
+"""Of so many minutes of a camera's recording, the last one is held out."""
+OPEN_READERS = 16
+CACHE_BYTES = 16 << 20
+"""Decoded chunks that each open reader keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingSummary:
+    """One recording as a trainer sees it."""
+
+    name: str
+    length: int
+    """Frames committed."""
+    complete: bool
+    live: bool
+    height: int
+    width: int
+    has_masks: bool
+    gaps: int
+    """Frames that do not continue their predecessor, the first one included."""
+    train: tuple[Interval, ...]
+    held_out: tuple[Interval, ...]
+
+
+class FrameSource(Protocol):
+    """Random access to recordings: a store on this machine, or a server's on another."""
+
+    def recordings(self) -> list[RecordingSummary]:
+        """What there is now, sorted by name."""
+        ...
+
+    def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
+        """Frames start..start+length; ``masks`` asks for label maps where there are any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which frames of a recording are trained on and which are held out."""
+
+    train: tuple[Interval, ...]
+    held_out: tuple[Interval, ...]
+
+
+def split(
+    pts_ns: Int64[np.ndarray, " n"], *, live: bool, complete: bool, holdout: float, guard: int = 0
+) -> Split:
+    """Divide a recording's first n frames.
+
+    Args:
+        pts_ns: their times.
+        live: whether it comes from a camera, which has no end to take a share of.
+        complete: whether the n frames are all there will be.
+        holdout: share of the frames that is held out; 0 holds nothing out.
+        guard: frames left out of training wherever a camera's held-out minute begins or ends, or
+            might begin next.
+    """
+    n = len(pts_ns)
+    if holdout == 0:
+        return Split(_nonempty([Interval(0, n)]), ())
+    if live:
+        return _split_by_time(pts_ns, guard)
+    border = n - int(n * holdout + 1e-9)  # 0.2 * 15 is a hair below 3 in some orders of rounding
+    held_out = [Interval(border, n)] if complete else []
+    return Split(_nonempty([Interval(0, border)]), _nonempty(held_out))
+
+
+def _split_by_time(pts_ns: Int64[np.ndarray, " n"], guard: int) -> Split:
+    n = len(pts_ns)
+    minute = (pts_ns - pts_ns[:1]) // MINUTE_NS
+    held = minute % BLOCK_MINUTES == BLOCK_MINUTES - 1
+    edges = [0, *(np.flatnonzero(np.diff(held)) + 1).tolist(), n]
+    train, held_out = [], []
+    for start, stop in pairwise(edges):
+        if n and held[start]:
+            held_out.append(Interval(start, stop))
+        else:
+            train.append(Interval(start + guard if start else 0, max(start, stop - guard)))
+    return Split(_nonempty(train), _nonempty(held_out))
+
+
+def _nonempty(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
+    return tuple(i for i in intervals if i.stop > i.start)
+
+
+class StoreCatalog:
+    """The recordings of one store, its held-out parts decided by ``holdout``.
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, store: Store, *, holdout: float = 0.2, recordings: str = "*") -> None:
+        if not 0 <= holdout < 1:
+            raise ValueError(f"holdout is {holdout}, it must lie in 0..1, 1 not included")
+        self.store = store
+        self.holdout = holdout
+        self._glob = recordings
+        self._readers: dict[str, RecordingReader] = {}
+
+    def names(self, glob: str = "*") -> list[str]:
+        """Recordings whose names match, sorted."""
+        return [
+            name
+            for name in self.store.recordings()
+            if fnmatchcase(name, self._glob) and fnmatchcase(name, glob)
+        ]
+
+    def commit(self, name: str) -> CommitRecord:
+        """What is committed now; a complete recording is not read again."""
+        reader = self._reader(name)
+        return reader.commit if reader.commit.complete else reader.refresh()
+
+    def recordings(self) -> list[RecordingSummary]:
+        """What there is now, sorted by name."""
+        return [self._summary(name) for name in self.names()]
+
+    def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
+        """Frames start..start+length.
+
+        Raises:
+            IndexError: frames outside the committed range.
+            IngestError: there is no such recording, or it is damaged.
+        """
+        commit = self.commit(recording)
+        if start < 0 or length < 1 or start + length > commit.length:
+            raise IndexError(
+                f"{self.store.path}: {recording} has frames 0..{commit.length}, "
+                f"asked for {start}..{start + length}"
+            )
+        return self._reader(recording).read(start, start + length, masks=masks)
+
+    def clips(self, name: str, config: ClipConfig, *, length: int, closed: bool) -> list[ClipSpec]:
+        """Clips of the training part of a recording's first ``length`` frames.
+
+        ``closed`` includes the short clip at the end; without it, the clips of a smaller
+        ``length`` are the first clips of a larger one.
+        """
+        commit, reader = self.commit(name), self._reader(name)
+        parts = split(
+            reader.pts_ns()[:length],
+            live=commit.live,
+            complete=False,  # only the training part matters here, and it is the same
+            holdout=self.holdout,
+            guard=config.overlap,
+        )
+        return cut(name, reader.gap()[:length], parts.train, config, closed=closed)
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._readers:
+            self._readers.popitem()[1].close()
+
+    def _summary(self, name: str) -> RecordingSummary:
+        commit, reader = self.commit(name), self._reader(name)
+        gap = reader.gap()
+        parts = split(
+            reader.pts_ns(), live=commit.live, complete=commit.complete, holdout=self.holdout
+        )
+        return RecordingSummary(
+            name=name,
+            length=commit.length,
+            complete=commit.complete,
+            live=commit.live,
+            height=commit.height,
+            width=commit.width,
+            has_masks=commit.has_masks,
+            gaps=int(gap.sum()),
+            train=parts.train,
+            held_out=parts.held_out,
+        )
+
+    def _reader(self, name: str) -> RecordingReader:
+        """The open reader of a recording; the one used longest ago is closed for a new one."""
+        reader = self._readers.pop(name, None)
+        if reader is None:
+            while len(self._readers) >= OPEN_READERS:
+                self._readers.pop(next(iter(self._readers))).close()
+            reader = self.store.reader(name, cache_bytes=CACHE_BYTES)
+        self._readers[name] = reader
+        return reader

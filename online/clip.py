@@ -1,0 +1,159 @@
+"""Cutting recordings into clips, so that every triplet belongs to exactly one clip.
+
+With frame_stride s = 2, hop = 1 and clip_length L = 3, a run of 10 frames without a gap holds the
+triplets that end at frames 4..9, and is cut into
+
+    frames    0  1  2  3  4  5  6  7  8  9
+    clip 0   [.  .  .  .  4  5  6]              start 0, length 7, owns triplets 4 5 6
+    clip 1            [.  .  .  .  7  8  9]     start 3, length 7, owns triplets 7 8 9
+
+A clip carries the 2s frames before its first triplet's last frame, which its neighbour carries too.
+The end of a run gives a shorter clip. A triplet is named by its recording and its last frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipConfig:
+    """Which triplets there are, and how many travel together."""
+
+    clip_length: int = 32
+    """Triplets that a full clip owns."""
+    frame_stride: int = 1
+    """Distance in frames between the three frames of a triplet."""
+    hop: int = 1
+    """Distance in frames between one triplet and the next."""
+
+    def __post_init__(self) -> None:
+        for name in ("clip_length", "frame_stride", "hop"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+
+    @property
+    def overlap(self) -> int:
+        """Frames of a clip before its first triplet's last frame."""
+        return 2 * self.frame_stride
+
+    @property
+    def frames(self) -> int:
+        """Frames of a full clip."""
+        return self.overlap + (self.clip_length - 1) * self.hop + 1
+
+    @property
+    def overhead(self) -> float:
+        """Frames carried twice, as a share of the frames that are new."""
+        return self.overlap / (self.clip_length * self.hop)
+
+    def triplets(self, length: int) -> int:
+        """How many triplets a clip of ``length`` frames owns."""
+        return max(0, (length - self.overlap - 1) // self.hop + 1)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Interval:
+    """Frames start..stop of a recording, stop not included."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TripletId:
+    """A triplet's name: it is the same in every epoch and for every way of cutting."""
+
+    recording: str
+    last_frame: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ClipSpec:
+    """Frames start..start+length of a recording."""
+
+    recording: str
+    start: int
+    length: int
+    server: int = 0
+    """Which of the feed's servers holds the recording, in the feed's order."""
+
+    def triplet_ids(self, config: ClipConfig) -> Iterator[TripletId]:
+        """Names of the triplets this clip owns, in time order."""
+        for last in range(self.start + config.overlap, self.start + self.length, config.hop):
+            yield TripletId(self.recording, last)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """The pixels and times of a ``ClipSpec``; t = spec.length."""
+
+    spec: ClipSpec
+    images: UInt8[np.ndarray, "t h w 3"]
+    pts_ns: Int64[np.ndarray, " t"]
+    captured_ns: Int64[np.ndarray, " t"] | None = None
+    """Wall clock at capture, for live sources."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the images."""
+        return self.images.nbytes
+
+
+def runs(gap: Bool[np.ndarray, " n"], within: Iterable[Interval]) -> list[Interval]:
+    """Longest runs of frames without a gap inside each interval, in time order.
+
+    ``gap[i]`` says that frame i does not continue frame i - 1, so a run may begin with one.
+    """
+    breaks = np.flatnonzero(gap)
+    found = []
+    for interval in within:
+        first, last = np.searchsorted(breaks, [interval.start + 1, interval.stop])
+        edges = [interval.start, *breaks[first:last].tolist(), interval.stop]
+        found += [Interval(a, b) for a, b in pairwise(edges) if b > a]
+    return found
+
+
+def cut(
+    recording: str,
+    gap: Bool[np.ndarray, " n"],
+    within: Sequence[Interval],
+    config: ClipConfig,
+    *,
+    closed: bool = True,
+) -> list[ClipSpec]:
+    """Cut the parts of a recording that lie ``within`` intervals into clips, in time order.
+
+    Args:
+        recording: its name.
+        gap: for each frame, whether it does not continue the one before.
+        within: disjoint intervals in time order; no clip crosses their borders.
+        config: how long clips are.
+        closed: False while the last interval may still grow. Its last clip is then left out
+            unless it is full, so that cutting again later gives the same clips and then more.
+    """
+    found = runs(gap, within)
+    clips = [clip for run in found for clip in _cut_run(recording, run, config)]
+    if not closed and found and found[-1].stop == within[-1].stop:
+        growing = list(_cut_run(recording, found[-1], config))
+        if growing and growing[-1].length < config.frames:
+            clips.pop()
+    return clips
+
+
+def _cut_run(recording: str, run: Interval, config: ClipConfig) -> Iterator[ClipSpec]:
+    left = config.triplets(len(run))
+    start = run.start
+    while left > 0:
+        owned = min(left, config.clip_length)
+        yield ClipSpec(recording, start, config.overlap + (owned - 1) * config.hop + 1)
+        start += owned * config.hop
+        left -= owned

@@ -1,0 +1,73 @@
+"""Time spent on a run over all its starts, and rates over the last steps."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+WINDOW_STEPS = 50
+"""Steps over which rates are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    at: float
+    waited: float
+    triplets: int
+
+
+class RunClock:
+    """Counts a run's seconds, and of its latest steps the triplets and the waiting."""
+
+    def __init__(self) -> None:
+        self._marks: deque[_Mark] = deque(maxlen=WINDOW_STEPS + 1)
+        self.start(0.0)
+
+    def start(self, seconds_before: float) -> None:
+        """Begin to count, on top of what earlier starts of the run took."""
+        self._before, self._started = seconds_before, time.monotonic()
+        self._waited, self._triplets = 0.0, 0
+        self._marks.clear()
+        self._mark()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the run so far."""
+        return self._before + time.monotonic() - self._started
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting for data."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waited += time.monotonic() - began
+
+    def step(self, triplets: int) -> None:
+        """Count one optimizer step."""
+        self._triplets += triplets
+        self._mark()
+
+    def pause(self) -> None:
+        """Forget the latest steps: what comes now (a probe) says nothing about their rate."""
+        self._marks.clear()
+        self._mark()
+
+    @property
+    def triplets_per_second(self) -> float:
+        """Triplets learned from per second of wall time."""
+        first, last = self._marks[0], self._marks[-1]
+        return (last.triplets - first.triplets) / max(1e-9, last.at - first.at)
+
+    @property
+    def wait_share(self) -> float:
+        """Share of wall time spent waiting for data."""
+        first, last = self._marks[0], self._marks[-1]
+        return (last.waited - first.waited) / max(1e-9, last.at - first.at)
+
+    def _mark(self) -> None:
+        self._marks.append(_Mark(time.monotonic(), self._waited, self._triplets))

@@ -1,0 +1,167 @@
+"""One run's configuration: a preset, a TOML file and ``--set KEY=VALUE`` folded into RunConfig.
+
+Every section is a frozen dataclass that lives beside its owner; this module only joins them, and
+refuses what it does not know, because a misspelt key that is silently ignored costs a night.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tomli_w
+
+from online.errors import ConfigError
+from online.evaluate import EvaluationConfig
+from online.feed import StreamConfig
+from online.replay import ReplayConfig
+from online.trainer import OptimizerConfig, TrainingConfig
+from setcon.loss import LossConfig
+from setcon.model import SetConConfig
+from setcon.probe import ProbeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what a run learns."""
+
+    model: SetConConfig = field(default_factory=SetConConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def preset_names() -> list[str]:
+    """Names that ``load_preset`` takes, sorted."""
+    folder = resources.files("setcon.presets")
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def load_preset(name: str, settings: Iterable[str] = ()) -> RunConfig:
+    """The preset called ``name`` with ``section.key=value`` settings laid over it.
+
+    Raises:
+        ConfigError: no such preset, an unknown key, or a value its field does not take.
+    """
+    if name not in preset_names():
+        raise ConfigError(f"--preset {name}: no such preset; there are {', '.join(preset_names())}")
+    text = resources.files("setcon.presets").joinpath(f"{name}.toml").read_text()
+    return _resolve(tomllib.loads(text), settings, where=f"preset {name}")
+
+
+def load_config(path: Path, settings: Iterable[str] = ()) -> RunConfig:
+    """The configuration in a TOML file, with settings laid over it.
+
+    Raises:
+        ConfigError: the file cannot be read as TOML, or as for ``load_preset``.
+    """
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML ({error})") from error
+    return _resolve(table, settings, where=str(path))
+
+
+def dump_config(config: RunConfig) -> str:
+    """``config`` as TOML, every field written out; ``load_config`` reads it back equal."""
+    return tomli_w.dumps(_without_none(dataclasses.asdict(config)))
+
+
+def differences(ours: RunConfig, theirs: RunConfig) -> list[str]:
+    """Dotted keys at which two configurations differ, with both values."""
+    flat_ours, flat_theirs = (
+        _flatten(dataclasses.asdict(ours)),
+        _flatten(dataclasses.asdict(theirs)),
+    )
+    return [
+        f"{key} {flat_ours.get(key)!r} (was {flat_theirs.get(key)!r})"
+        for key in sorted(flat_ours.keys() | flat_theirs.keys())
+        if flat_ours.get(key) != flat_theirs.get(key)
+    ]
+
+
+def _resolve(table: dict[str, Any], settings: Iterable[str], *, where: str) -> RunConfig:
+    for setting in settings:
+        _lay_over(table, setting)
+    return _build(RunConfig, table, where=where, prefix="")
+
+
+def _lay_over(table: dict[str, Any], setting: str) -> None:
+    """Put ``section.key=value`` into ``table``; the value is TOML, or else a plain string."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {setting}: write it as section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {setting}: {section} is a value, not a section")
+    table[name] = value
+
+
+def _build(kind: type, table: Mapping[str, Any], *, where: str, prefix: str) -> Any:
+    """A dataclass of ``kind`` from a table, checked key by key."""
+    types = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        if name not in names:
+            raise ConfigError(f"{where}: unknown key {key}{_suggestion(name, names)}")
+        if dataclasses.is_dataclass(types[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {key} is a section, found the value {value!r}")
+            values[name] = _build(
+                typing.cast(type, types[name]), value, where=where, prefix=f"{key}."
+            )
+            continue
+        try:
+            values[name] = msgspec.convert(value, types[name])
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where}: {key} = {value!r}: {error}") from error
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {prefix.rstrip('.') or 'configuration'}: {error}") from error
+
+
+def _suggestion(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(names)}"
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: an absent key means the field's default, which is then None."""
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
+    }
+
+
+def _flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

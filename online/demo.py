@@ -1,0 +1,65 @@
+"""The whole system on one recording: render or take a video, ingest, serve, train, probe, report.
+
+    balls.mp4 + masks ──ingest──▶ store ──serve──▶ train ──▶ probe on held-out footage ──▶ report
+
+Everything goes through the same doors as by hand; a second call continues the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ingest.jobs import ingest_sources
+from ingest.recorder import Progress
+from ingest.scene_balls import BallsConfig
+from ingest.scene_video import render_scene
+from ingest.store import RecordSettings
+from online.config import RunConfig
+from online.run import train_on_store
+from online.session import Observer, Outcome
+
+SCENE = BallsConfig(num_frames=6000, fps=15, size=64)
+"""The recording that is made where none is given; its seed is the demo's."""
+FRAME_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoProgress:
+    """Called back during the stages before training."""
+
+    rendering: Callable[[int], None]
+    """Frames drawn so far, of ``SCENE.num_frames``."""
+    ingesting: Callable[[Progress], None]
+
+
+def run_demo(
+    out: Path,
+    config: RunConfig,
+    *,
+    video: Path | None = None,
+    minutes: float | None = None,
+    progress: DemoProgress,
+    observe: Observer,
+) -> Outcome:
+    """Run the demo in the directory ``out``; without ``video`` a procedural recording is made.
+
+    Raises:
+        IngestError, OnlineError: in one line; what was made stays.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    source = video or _rendered(out, config.training.seed, progress.rendering)
+    store = out / "store"
+    settings = RecordSettings(size=FRAME_SIZE)
+    (outcome,) = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
+    if outcome.error is not None:
+        raise outcome.error
+    return train_on_store(store, out / "run", config, minutes=minutes, observe=observe)
+
+
+def _rendered(out: Path, seed: int, progress: Callable[[int], None]) -> Path:
+    path = out / "balls.mp4"
+    if not path.exists():
+        render_scene(replace(SCENE, seed=seed), path, progress=progress)
+    return path

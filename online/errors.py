@@ -1,0 +1,65 @@
+"""What can go wrong between a store and a trained model.
+
+OnlineError
+├── ConfigError           a configuration that does not hold together (also a ValueError)
+├── AddressError          an address that this program does not bind or connect to
+│   └── AddressInUse      another server is bound to the address
+├── WireError             a message that does not say what it must
+├── ServerError           a server refused, failed or could not be started
+│   └── ServerSilent      nothing came from the server in the time allowed (also a TimeoutError)
+├── ReplayError           the replay buffer was used out of turn
+├── CheckpointError       a checkpoint that cannot be written or read
+├── TrainingError         training cannot go on
+├── FootageError          too little footage to train or score on
+└── RunError              a run directory that cannot be used
+
+Every message is one line: what, where, the value found, and the remedy.
+"""
+
+
+class OnlineError(Exception):
+    """Anything a user can mend; the message is one line."""
+
+
+class ConfigError(OnlineError, ValueError):
+    """A configuration that does not hold together."""
+
+
+class AddressError(OnlineError):
+    """An address that this program does not bind or connect to."""
+
+
+class AddressInUse(AddressError):  # noqa: N818 - reads as what it is
+    """Another server is bound to the address."""
+
+
+class WireError(OnlineError):
+    """A message that does not say what it must."""
+
+
+class ServerError(OnlineError):
+    """A server refused, failed or could not be started; the message is the server's own."""
+
+
+class ServerSilent(ServerError, TimeoutError):  # noqa: N818
+    """Nothing came from the server in the time allowed."""
+
+
+class ReplayError(OnlineError):
+    """The replay buffer was used out of turn."""
+
+
+class CheckpointError(OnlineError):
+    """A checkpoint that cannot be written or read."""
+
+
+class TrainingError(OnlineError):
+    """Training cannot go on."""
+
+
+class FootageError(OnlineError):
+    """Too little footage to train or score on."""
+
+
+class RunError(OnlineError):
+    """A run directory that cannot be used."""

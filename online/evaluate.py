@@ -1,0 +1,323 @@
+"""The probe's verdict: what trained slots hold that an untrained encoder's do not.
+
+    training part ──encode──▶ slots ──fit_probe──▶ probe ┐
+    held-out part ──encode──▶ slots s_t, predicted p_t ──┴──▶ MSE, PSNR; ARI and mBO of alphas
+
+Both encoders go through the same footage, the same probe, the same seed and the same budget.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from online.batch import to_images
+from online.catalog import FrameSource
+from online.clip import ClipConfig
+from online.footage import Footage, gather
+from online.scores import (
+    EncoderScores,
+    Evaluation,
+    MaskScores,
+    Panels,
+    ReconstructionScores,
+)
+from setcon import metrics
+from setcon.model import SetCon
+from setcon.probe import DecoderProbe, ProbeConfig, Reconstruction, fit_probe
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share of the whole that is done, 0..1."""
+
+ENCODED_AT_ONCE = 64
+DECODED_AT_ONCE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How often, and on how much footage, the probe looks."""
+
+    every_steps: int = 5000
+    """Optimizer steps between two evaluations during training; one more comes at the end."""
+    train_clips: int = 250
+    """Clips of the training part that the probe is fitted on."""
+    held_out_clips: int = 60
+    """Clips of the held-out part that it is scored on."""
+    clip_length: int = 4
+    """Frames of each clip that are used, beside the 2 * frame_stride that predict them."""
+    panel_frames: int = 6
+    """Frames drawn in the panels."""
+
+    def __post_init__(self) -> None:
+        for name in ("every_steps", "train_clips", "held_out_clips", "clip_length", "panel_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """An evaluation and its pictures."""
+
+    evaluation: Evaluation
+    panels: Panels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Encoded:
+    """Slots of the last l frames of each clip, one row per frame; n = m l."""
+
+    current: Float[Tensor, "n k d"]
+    predicted: Float[Tensor, "n k d"]
+    attention: Float[Tensor, "n k p"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reading:
+    """What one encoder and its probe make of the held-out footage."""
+
+    scores: EncoderScores
+    probe: DecoderProbe
+    encoded: _Encoded
+
+
+class Evaluator:
+    """Looks at one source; the untrained encoder is evaluated once per choice of footage."""
+
+    def __init__(
+        self,
+        source: FrameSource,
+        untrained: SetCon,
+        config: EvaluationConfig,
+        probe: ProbeConfig,
+        *,
+        frame_stride: int,
+        device: torch.device,
+    ) -> None:
+        self.source = source
+        self.untrained = untrained
+        self.config = config
+        self.probe_config = probe
+        self.clip = ClipConfig(clip_length=config.clip_length, frame_stride=frame_stride)
+        self.device = device
+        self._untrained_reading: tuple[tuple[object, ...], _Reading] | None = None
+
+    def evaluate(self, model: SetCon, *, step: int, progress: Progress | None = None) -> Findings:
+        """Fit and score the probe on ``model`` as it stands; its weights are not touched.
+
+        Raises:
+            FootageError: too little footage to train or score a probe on.
+        """
+        report = progress or (lambda what, share: None)
+        started = time.monotonic()
+        report("fetching footage", 0.0)
+        train = gather(self.source, "train", clips=self.config.train_clips, config=self.clip)
+        held_out = gather(
+            self.source, "held_out", clips=self.config.held_out_clips, config=self.clip
+        )
+        trained = self._read(
+            model, train, held_out, lambda share: report("probing", 0.02 + 0.49 * share)
+        )
+        untrained = self._read_untrained(
+            train, held_out, lambda share: report("probing untrained", 0.51 + 0.49 * share)
+        )
+        mean_frame_mse = _mean_frame_mse(train, self._targets(held_out))
+        evaluation = Evaluation(
+            step=step,
+            trained=_with_share(trained.scores, mean_frame_mse),
+            untrained=_with_share(untrained.scores, mean_frame_mse),
+            mean_frame_mse=mean_frame_mse,
+            mean_frame_psnr=_psnr(mean_frame_mse),
+            frames_train=self._targets(train).shape[0],
+            frames_held_out=self._targets(held_out).shape[0],
+            frames_without_two_objects=self._without_two_objects(held_out),
+            seconds=time.monotonic() - started,
+        )
+        panels = self._panels(held_out, trained, untrained)
+        report("probed", 1.0)
+        return Findings(evaluation, panels)
+
+    def _read_untrained(
+        self, train: Footage, held_out: Footage, progress: Callable[[float], None]
+    ) -> _Reading:
+        footage = (train.specs, held_out.specs)
+        if self._untrained_reading is None or self._untrained_reading[0] != footage:
+            reading = self._read(self.untrained, train, held_out, progress)
+            self._untrained_reading = (footage, reading)
+        return self._untrained_reading[1]
+
+    @torch.no_grad()
+    def _read(
+        self,
+        model: SetCon,
+        train: Footage,
+        held_out: Footage,
+        progress: Callable[[float], None],
+    ) -> _Reading:
+        was_training = model.training
+        model.eval()
+        seen = self._encode(model, train)
+        fitted = fit_probe(
+            torch.cat([seen.current, seen.predicted]),
+            torch.from_numpy(np.concatenate([self._targets(train)] * 2)),
+            self.probe_config,
+            progress=lambda done, total: progress(0.8 * done / total),
+        )
+        encoded = self._encode(model, held_out)
+        summaries = model.summarise(encoded.current)
+        model.train(was_training)
+        progress(0.9)
+        truth = self._target_masks(held_out)
+        size = (held_out.images.shape[2], held_out.images.shape[3])
+        scores = EncoderScores(
+            current=self._reconstruction(fitted.probe, encoded.current, held_out),
+            predicted=self._reconstruction(fitted.probe, encoded.predicted, held_out),
+            attention=None
+            if truth is None
+            else _mask_scores(
+                truth,
+                metrics.attention_labels(
+                    encoded.attention, grid=model.encoder.grid_size(*size), image_size=size
+                ),
+                clips=len(held_out),
+            ),
+            probe_train_mse=fitted.train_mse,
+            slot_entropy=metrics.slot_usage_entropy(encoded.attention),
+            effective_rank=metrics.effective_rank(summaries),
+        )
+        progress(1.0)
+        return _Reading(scores, fitted.probe, encoded)
+
+    def _encode(self, model: SetCon, footage: Footage) -> _Encoded:
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        t, s = footage.images.shape[1], self.clip.frame_stride
+        clips_at_once = max(1, ENCODED_AT_ONCE // t)
+        for start in range(0, len(footage), clips_at_once):
+            frames = to_images(footage.images[start : start + clips_at_once]).to(self.device)
+            output = model(frames, frame_stride=s)
+            attention = output.attention[:, 2 * s :].flatten(0, 1)
+            parts.append(
+                (output.slots[:, 2 * s :].flatten(0, 1), output.predicted.flatten(0, 1), attention)
+            )
+        current, predicted, attention = (torch.cat(p) for p in zip(*parts, strict=True))
+        return _Encoded(current, predicted, attention)
+
+    def _reconstruction(
+        self, probe: DecoderProbe, slots: Float[Tensor, "n k d"], footage: Footage
+    ) -> ReconstructionScores:
+        """Score what the probe draws; ``mse_share`` is filled in by the caller."""
+        targets, truth = self._targets(footage), self._target_masks(footage)
+        squared_error, labels = 0.0, []
+        for start, drawn in _decoded(probe, slots):
+            images = to_images(targets[start : start + len(drawn.image)]).to(drawn.image.device)
+            squared_error += float(((drawn.image - images) ** 2).mean()) * len(images)
+            labels.append(metrics.alpha_labels(drawn.alphas).cpu())
+        mse = squared_error / len(targets)
+        return ReconstructionScores(
+            mse=mse,
+            mse_share=float("nan"),
+            psnr=_psnr(mse),
+            alphas=None
+            if truth is None
+            else _mask_scores(truth, torch.cat(labels), clips=len(footage)),
+        )
+
+    def _targets(self, footage: Footage) -> UInt8[np.ndarray, "n h w 3"]:
+        """The frames that have a prediction, one row per frame."""
+        images = footage.images[:, self.clip.overlap :]
+        return images.reshape(-1, *images.shape[2:])
+
+    def _target_masks(self, footage: Footage) -> Int[Tensor, "n h w"] | None:
+        if footage.masks is None:
+            return None
+        masks = footage.masks[:, self.clip.overlap :]
+        return torch.from_numpy(masks.reshape(-1, *masks.shape[2:])).long()
+
+    def _without_two_objects(self, footage: Footage) -> int:
+        masks = self._target_masks(footage)
+        return 0 if masks is None else int((metrics.visible_objects(masks) < 2).sum())
+
+    @torch.no_grad()
+    def _panels(self, footage: Footage, trained: _Reading, untrained: _Reading) -> Panels:
+        """A few frames, spread evenly over the held-out footage."""
+        targets, masks = self._targets(footage), self._target_masks(footage)
+        wanted = min(self.config.panel_frames, len(targets))
+        rows = np.unique(np.linspace(0, len(targets) - 1, wanted).round().astype(int))
+        pick = torch.from_numpy(rows).to(self.device)
+        drawn = trained.probe(trained.encoded.current[pick])
+        predicted = trained.probe(trained.encoded.predicted[pick])
+        other = untrained.probe(untrained.encoded.current[pick])
+        attention = trained.encoded.attention[pick]
+        grid = self.untrained.encoder.grid_size(*footage.images.shape[2:4])
+        return Panels(
+            names=[self._name(footage, int(row)) for row in rows],
+            frames=targets[rows],
+            truth=None if masks is None else masks[rows].numpy().astype(np.uint8),
+            reconstruction=_to_bytes(drawn.image),
+            predicted=_to_bytes(predicted.image),
+            untrained=_to_bytes(other.image),
+            slots=_to_bytes(drawn.slot_images),
+            alphas=drawn.alphas.squeeze(2).float().cpu().numpy(),
+            attention=attention.unflatten(-1, grid).float().cpu().numpy(),
+        )
+
+    def _name(self, footage: Footage, row: int) -> str:
+        clip, frame = divmod(row, self.clip.clip_length)
+        seconds = footage.pts_ns[clip, self.clip.overlap + frame] / 1e9
+        return f"{footage.specs[clip].recording} {seconds:.1f} s"
+
+
+def _decoded(
+    probe: DecoderProbe, slots: Float[Tensor, "n k d"]
+) -> Iterator[tuple[int, Reconstruction]]:
+    for start in range(0, len(slots), DECODED_AT_ONCE):
+        yield start, probe(slots[start : start + DECODED_AT_ONCE])
+
+
+def _mask_scores(
+    truth: Int[Tensor, "n h w"], labels: Int[Tensor, "n h w"], *, clips: int
+) -> MaskScores | None:
+    """Mean over frames, and over clips for the video level, that show two objects or more."""
+    shown = metrics.visible_objects(truth) >= 2
+    if not shown.any():
+        return None
+    videos, video_labels = truth.unflatten(0, (clips, -1)), labels.unflatten(0, (clips, -1))
+    shown_videos = metrics.visible_objects(videos) >= 2
+    truth, labels = truth[shown], labels[shown]
+    return MaskScores(
+        fg_ari=float(metrics.fg_ari(truth, labels).mean()),
+        fg_ari_video=float(metrics.fg_ari(videos[shown_videos], video_labels[shown_videos]).mean()),
+        ari=float(metrics.ari(truth, labels).mean()),
+        mbo=float(metrics.mbo(truth, labels).mean()),
+    )
+
+
+def _psnr(mse: float) -> float:
+    """Of values in [0, 1], in dB."""
+    return -10 * math.log10(mse) if mse > 0 else math.inf
+
+
+def _mean_frame_mse(train: Footage, targets: UInt8[np.ndarray, "n h w 3"]) -> float:
+    """What the best constant image, the mean of the training footage, scores on ``targets``."""
+    mean = train.images.mean(axis=(0, 1), dtype=np.float64)
+    squared_error = [float(((image - mean) ** 2).mean()) for image in targets]
+    return sum(squared_error) / len(squared_error) / 255**2
+
+
+def _with_share(scores: EncoderScores, mean_frame_mse: float) -> EncoderScores:
+    def shared(part: ReconstructionScores) -> ReconstructionScores:
+        share = part.mse / mean_frame_mse if mean_frame_mse else float("nan")
+        return replace(part, mse_share=share)
+
+    return replace(scores, current=shared(scores.current), predicted=shared(scores.predicted))
+
+
+def _to_bytes(images: Float[Tensor, "*n 3 h w"]) -> UInt8[np.ndarray, "*n h w 3"]:
+    scaled = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return scaled.movedim(-3, -1).cpu().numpy()

@@ -1,0 +1,130 @@
+"""Footage to look at a model with: short clips spread evenly over the training or held-out part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from ingest.frame import Frames
+from online.catalog import FrameSource, RecordingSummary
+from online.clip import ClipConfig, ClipSpec, Interval, cut
+from online.errors import FootageError
+
+Part = Literal["train", "held_out"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Footage:
+    """m clips of t frames each, in time order."""
+
+    specs: tuple[ClipSpec, ...]
+    images: UInt8[np.ndarray, "m t h w 3"]
+    pts_ns: Int64[np.ndarray, "m t"]
+    masks: UInt8[np.ndarray, "m t h w"] | None
+    """Label maps, 0 is background; None unless every clip has them."""
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+
+class JoinedSource:
+    """Several servers as one source; with more than one, a recording is called ``index:name``."""
+
+    def __init__(self, sources: Sequence[FrameSource]) -> None:
+        self.sources = sources
+
+    def recordings(self) -> list[RecordingSummary]:
+        """What there is now, server by server."""
+        return [
+            replace(summary, name=self._joined_name(index, summary.name))
+            for index, source in enumerate(self.sources)
+            for summary in source.recordings()
+        ]
+
+    def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
+        """Frames start..start+length from the server that has them."""
+        if len(self.sources) == 1:
+            return self.sources[0].fetch(recording, start, length, masks=masks)
+        index, _, name = recording.partition(":")
+        return self.sources[int(index)].fetch(name, start, length, masks=masks)
+
+    def _joined_name(self, index: int, name: str) -> str:
+        return name if len(self.sources) == 1 else f"{index}:{name}"
+
+
+def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -> Footage:
+    """Fetch up to ``clips`` full clips, evenly spread over a part of all recordings.
+
+    Raises:
+        FootageError: the part holds no run of frames long enough, or frames of several sizes.
+    """
+    recordings = source.recordings()
+    _check_sizes(recordings)
+    found: dict[ClipSpec, Frames] = {}
+    for name, window in _windows(recordings, part, clips=clips, frames=config.frames):
+        frames = source.fetch(name, window.start, len(window), masks=part == "held_out")
+        specs = cut(name, frames.gap, [Interval(0, len(window))], config)
+        full = next((s for s in specs if s.length == config.frames), None)
+        if full is not None:
+            spec = ClipSpec(name, window.start + full.start, full.length)
+            found.setdefault(spec, frames.part(full.start, full.start + full.length))
+    if not found:
+        raise FootageError(_too_short(recordings, part, config))
+    return _stack(dict(sorted(found.items())))
+
+
+def _windows(
+    recordings: list[RecordingSummary], part: Part, *, clips: int, frames: int
+) -> Iterator[tuple[str, Interval]]:
+    """Evenly spaced stretches, twice a clip long so that a gap leaves room for one beside it."""
+    places = [
+        (summary.name, interval)
+        for summary in recordings
+        for interval in (summary.train if part == "train" else summary.held_out)
+        if len(interval) >= frames
+    ]
+    ends = np.cumsum([len(interval) for _, interval in places])
+    total = int(ends[-1]) if places else 0
+    for anchor in np.linspace(0, total, clips, endpoint=False).astype(int).tolist():
+        index = int(np.searchsorted(ends, anchor, side="right"))
+        name, interval = places[index]
+        length = min(2 * frames, len(interval))
+        start = interval.start + anchor - (int(ends[index]) - len(interval))
+        start = min(start, interval.stop - length)
+        yield name, Interval(start, start + length)
+
+
+def _check_sizes(recordings: list[RecordingSummary]) -> None:
+    sizes = {(r.height, r.width): r.name for r in recordings}
+    if len(sizes) > 1:
+        named = ", ".join(f"{name} {h}x{w}" for (h, w), name in sizes.items())
+        raise FootageError(
+            f"recordings have frames of several sizes ({named}); choose some with --recordings"
+        )
+
+
+def _too_short(recordings: list[RecordingSummary], part: Part, config: ClipConfig) -> str:
+    there = ", ".join(
+        f"{r.name} {sum(map(len, r.train if part == 'train' else r.held_out))} frames"
+        for r in recordings
+    )
+    wanted = "training" if part == "train" else "held-out"
+    return (
+        f"no run of {config.frames} {wanted} frames without a gap (there: {there or 'nothing'}); "
+        "record more, or lower evaluation.clip_length or stream.frame_stride"
+    )
+
+
+def _stack(found: dict[ClipSpec, Frames]) -> Footage:
+    frames = list(found.values())
+    masks = [f.masks for f in frames if f.masks is not None]
+    return Footage(
+        specs=tuple(found),
+        images=np.stack([f.images for f in frames]),
+        pts_ns=np.stack([f.pts_ns for f in frames]),
+        masks=np.stack(masks) if len(masks) == len(frames) else None,
+    )

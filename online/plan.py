@@ -1,0 +1,111 @@
+"""Which clips a trainer gets, in which order: a pure function of what was committed.
+
+    epoch 0           epoch 1           ...        a store that stands still: every clip, again
+    epoch 0, round 0  round 1           ...        a followed store: only what has been added
+
+A plan depends on the request and on the numbers in the cursor, and on nothing else, so a server
+that was restarted makes it again from the cursor alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from online.catalog import StoreCatalog
+from online.clip import ClipConfig, ClipSpec
+from online.errors import ServerError
+from online.wire import Cursor, Extent, Hello, Order, crc32c
+
+BLOCK_CLIPS = 8
+"""Neighbouring clips that a shuffle keeps near each other, because they share chunks on disk."""
+POOL_BLOCKS = 16
+"""Blocks whose clips are mixed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """One shard of one round of one epoch."""
+
+    start: Cursor
+    """The cursor at its beginning, index 0."""
+    clips: Sequence[ClipSpec]
+    total: int
+    """Clips of all shards."""
+
+
+def extents_now(catalog: StoreCatalog, glob: str, *, follow: bool) -> dict[str, Extent]:
+    """What is committed now; a recording that may be followed further stays open at its end."""
+    commits = {name: catalog.commit(name) for name in catalog.names(glob)}
+    return {
+        name: Extent(commit.length, commit.complete or not follow)
+        for name, commit in commits.items()
+    }
+
+
+def make_plan(
+    catalog: StoreCatalog,
+    want: Hello,
+    *,
+    order: Order,
+    cursor: Cursor,
+) -> Plan:
+    """The clips of the cursor's extents beyond its base, ordered, and of these the wanted shard.
+
+    The cursor's index and fingerprint are not looked at.
+
+    Raises:
+        ServerError: a recording is gone or shorter than its extent.
+    """
+    config = clip_config(want)
+    names = set(catalog.names())
+    clips: list[ClipSpec] = []
+    for name, extent in sorted(cursor.extents.items()):
+        length = catalog.commit(name).length if name in names else 0
+        if length < extent.length:
+            raise ServerError(
+                f"{catalog.store.path}: {name} has {length} frames and the trainer has seen "
+                f"{extent.length}; the store was replaced, start a new run"
+            )
+        clips += _beyond(catalog, name, config, cursor.base.get(name), extent)
+    if order == "shuffled":
+        clips = shuffle(clips, key=f"{want.seed}/{cursor.epoch}/{cursor.round}")
+    start = msgspec.structs.replace(cursor, index=0, fingerprint=_fingerprint(clips))
+    return Plan(start, clips[want.shard :: want.shards], len(clips))
+
+
+def clip_config(want: Hello) -> ClipConfig:
+    """How the trainer wants its clips."""
+    return ClipConfig(clip_length=want.clip_length, frame_stride=want.frame_stride, hop=want.hop)
+
+
+def shuffle(clips: Sequence[ClipSpec], *, key: str) -> list[ClipSpec]:
+    """Shuffle blocks of neighbours, then the clips of every few blocks among themselves."""
+    rng = random.Random(key)  # stable between versions, unlike numpy's streams
+    blocks = [clips[i : i + BLOCK_CLIPS] for i in range(0, len(clips), BLOCK_CLIPS)]
+    rng.shuffle(blocks)
+    shuffled: list[ClipSpec] = []
+    for i in range(0, len(blocks), POOL_BLOCKS):
+        pool = [clip for block in blocks[i : i + POOL_BLOCKS] for clip in block]
+        rng.shuffle(pool)
+        shuffled += pool
+    return shuffled
+
+
+def _beyond(
+    catalog: StoreCatalog, name: str, config: ClipConfig, base: Extent | None, extent: Extent
+) -> list[ClipSpec]:
+    if base is not None and base == extent:
+        return []
+    clips = catalog.clips(name, config, length=extent.length, closed=extent.closed)
+    if base is None:
+        return clips
+    # what an open extent gave is the beginning of what a longer one gives
+    return clips[len(catalog.clips(name, config, length=base.length, closed=base.closed)) :]
+
+
+def _fingerprint(clips: Sequence[ClipSpec]) -> int:
+    return crc32c("\n".join(f"{c.recording}/{c.start}/{c.length}" for c in clips).encode())

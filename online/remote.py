@@ -1,0 +1,126 @@
+"""Random access to a server's recordings: a FrameSource over a socket of its own."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from ingest.frame import Frames
+from online import wire
+from online.catalog import RecordingSummary
+from online.errors import ServerError, ServerSilent, WireError
+
+MAX_LENGTH = 1 << 16
+"""Frames asked for at once; the server may send fewer, and is asked again."""
+
+
+class RemoteStore:
+    """Asks one thing at a time and waits for it; may be shared by threads."""
+
+    def __init__(
+        self, context: zmq.Context, address: str, *, timeout_seconds: float, checksum: bool
+    ) -> None:
+        self._context = context
+        self._address = address
+        self._timeout_seconds = timeout_seconds
+        self._checksum = checksum
+        self._requests = itertools.count()
+        self._lock = threading.Lock()
+        self._socket: zmq.Socket[Any] | None = None
+
+    def recordings(self) -> list[RecordingSummary]:
+        """What there is now, sorted by name.
+
+        Raises:
+            ServerError: the server cannot read its store; ServerSilent if it does not answer.
+        """
+        reply, _ = self._ask(wire.List)
+        if not isinstance(reply, wire.Listed):
+            raise WireError(f"{self._address}: answered a List with {type(reply).__name__}")
+        return reply.recordings
+
+    def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
+        """Frames start..start+length, in as many messages as their size needs.
+
+        Raises:
+            ServerError: no such recording or frames, or they are damaged; ServerSilent if the
+                server does not answer.
+            WireError: what arrives does not hold together.
+        """
+        parts: list[Frames] = []
+        done = 0
+        while done < length or not parts:
+            parts.append(self._fetch_some(recording, start + done, length - done, masks))
+            done += len(parts[-1])
+        return parts[0] if len(parts) == 1 else Frames.join(parts)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _fetch_some(self, recording: str, start: int, length: int, masks: bool) -> Frames:
+        if start < 0 or length < 1:
+            raise ServerError(f"{recording}: frames {start}..{start + length} do not exist")
+        reply, buffers = self._ask(
+            lambda request: wire.Fetch(
+                request=request,
+                recording=recording,
+                start=start,
+                length=min(length, MAX_LENGTH),
+                masks=masks,
+                checksum=self._checksum,
+            )
+        )
+        if not isinstance(reply, wire.Fetched):
+            raise WireError(f"{self._address}: answered a Fetch with {type(reply).__name__}")
+        frames = wire.unpack_frames(reply.frames, buffers)
+        if len(frames) > length:
+            raise WireError(f"{self._address}: sent {len(frames)} frames, {length} were asked for")
+        return frames
+
+    def _ask(self, make: Callable[[int], wire.ToServer]) -> tuple[wire.ToTrainer, list[memoryview]]:
+        """Send a request and wait for its reply, asking again with growing patience."""
+        with self._lock:
+            deadline = time.monotonic() + self._timeout_seconds
+            patience = wire.SILENCE_SECONDS
+            while (left := deadline - time.monotonic()) > 0:
+                request = next(self._requests)
+                socket = self._connected()
+                socket.send(wire.encode(make(request)))
+                answer = self._await(socket, request, time.monotonic() + min(patience, left))
+                if answer is not None:
+                    return answer
+                self.close()  # with it goes whatever arrives too late
+                patience *= 2
+        raise ServerSilent(
+            f"{self._address}: no answer in {self._timeout_seconds:g} s; is a server running there?"
+        )
+
+    def _await(
+        self, socket: zmq.Socket[Any], request: int, until: float
+    ) -> tuple[wire.ToTrainer, list[memoryview]] | None:
+        while (left := until - time.monotonic()) > 0:
+            if not socket.poll(round(left * 1000) + 1):
+                return None
+            header, *buffers = socket.recv_multipart(copy=False)
+            reply = wire.decode_reply(header.buffer)
+            if isinstance(reply, wire.Refused) and reply.request in (request, None):
+                raise ServerError(reply.message)
+            if isinstance(reply, wire.Listed | wire.Fetched) and reply.request == request:
+                return reply, [buffer.buffer for buffer in buffers]
+        return None
+
+    def _connected(self) -> zmq.Socket[Any]:
+        if self._socket is None:
+            self._socket = wire.limited_socket(
+                self._context, zmq.DEALER, max_bytes=wire.MAX_FRAME_BYTES
+            )
+            self._socket.connect(self._address)
+        return self._socket

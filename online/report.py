@@ -1,0 +1,236 @@
+"""``report.html``: a run on one page that needs nothing beside itself.
+
+    verdict ─ numbers ─ a picture ─ scores ─ curves ─ all panels ─ events ─ settings ─ commands
+
+It is written after every probe, so it has to do with whatever a run has left so far.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from online.errors import RunError
+from online.figures import draw_hero, draw_panels
+from online.report_curves import curve_cards
+from online.report_page import (
+    command_block,
+    folded,
+    heading,
+    page,
+    picture,
+    text,
+    tile,
+)
+from online.report_table import score_table
+from online.run_log import EventEntry, RunLog, read_run
+from online.scores import Evaluation, Panels
+from online.verdict import recent_top1, verdict
+
+HERO_BYTES = 500_000
+PANEL_BYTES = 1_200_000
+CRISP_PIXELS = 80
+"""Frames up to this size are inlined pixel by pixel."""
+SHOWN_RECORDINGS = 12
+SHOWN_EVENTS = 200
+"""The latest ones; a run that resumes every minute for a week has ten thousand."""
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report.html`` into ``run_dir`` from what the run has left there so far.
+
+    Raises:
+        RunError: there is no such directory, or it cannot be read or written.
+    """
+    html = report_html(read_run(run_dir))
+    target, partial = run_dir / "report.html", run_dir / ".report.html.partial"
+    try:
+        partial.write_text(html, "utf-8", newline="\n")
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(
+            f"{target}: report could not be written ({error}); free some space and try again"
+        ) from error
+    return target
+
+
+def report_html(run: RunLog) -> str:
+    """The page; the same for the same run."""
+    name = run.path.resolve().name
+    return page(
+        f"{name} · SetCon",
+        [
+            _head(name, run),
+            _tiles(run),
+            _hero(run.panels),
+            _scores(run.evaluation),
+            _curves(run),
+            _panels(run.panels),
+            _events(run.events),
+            folded("Settings", run.settings) if run.settings else "",
+            _commands(run),
+            *(f'<p class="quiet">{text(note)}.</p>' for note in run.unreadable),
+        ],
+    )
+
+
+def _head(name: str, run: RunLog) -> str:
+    recordings = _recordings(run)
+    shown = ", ".join(recordings[:SHOWN_RECORDINGS])
+    if len(recordings) > SHOWN_RECORDINGS:
+        shown += f" and {len(recordings) - SHOWN_RECORDINGS:,} more"
+    parts = [f"<h1>{text(name)}</h1>"]
+    if shown:
+        parts.append(f'<p class="names">SetCon on {text(shown)}</p>')
+    parts.append(f'<p class="verdict">{text(verdict(run))}</p>')
+    alarms = [event for event in run.events if event.is_alarm]
+    if alarms:
+        last = alarms[-1]
+        parts.append(f'<p class="alarm">Step {last.step:,}: {text(last.message)}</p>')
+    return "<header>" + "".join(parts) + "</header>"
+
+
+def _recordings(run: RunLog) -> list[str]:
+    if run.source is not None and run.source.recordings:
+        return run.source.recordings
+    names = run.panels.names if run.panels is not None else []
+    return sorted({re.sub(r" \d+\.\d s$", "", name) for name in names})
+
+
+def _tiles(run: RunLog) -> str:
+    tiles: list[str] = []
+    if run.evaluation is not None:
+        trained, untrained = run.evaluation.trained.current, run.evaluation.untrained.current
+        if trained.alphas is not None and untrained.alphas is not None:
+            note = f"untrained encoder {untrained.alphas.fg_ari:.2f}"
+            tiles.append(tile("Held-out FG-ARI", f"{trained.alphas.fg_ari:.2f}", note))
+        note = f"of the mean frame's; untrained {untrained.mse_share:.2f}"
+        tiles.append(tile("Probe MSE", f"{trained.mse_share:.2f}", note))
+    if (recent := recent_top1(run.prequential)) is not None:
+        note = (
+            f"top-1 of {recent.candidates + 1}; last state copied {recent.top1_copy:.2f}, "
+            f"untrained {recent.top1_untrained:.2f}"
+        )
+        tiles.append(tile("Next frame found", f"{recent.top1:.2f}", note))
+    if run.steps:
+        last = run.steps[-1]
+        speed = _speed(last.triplets_per_second, last.samples_per_insert)
+        tiles.append(tile("Steps", f"{last.step:,}", f"in {_duration(last.seconds)}{speed}"))
+    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _speed(triplets_per_second: float | None, samples_per_insert: float | None) -> str:
+    parts = [""]
+    if triplets_per_second is not None:
+        parts.append(f"{triplets_per_second:,.0f} triplets/s")
+    if samples_per_insert is not None:
+        parts.append(f"each clip seen {samples_per_insert:.1f} times")
+    return ", ".join(parts)
+
+
+def _hero(panels: Panels | None) -> str:
+    if panels is None:
+        return ""
+    return picture(
+        draw_hero(panels, most=4),
+        label="Held-out frames, their reconstructions, segments and slots",
+        caption=(
+            "Footage that was never trained on. Segments: the slot with the largest alpha at each "
+            "pixel. Slots: what the probe draws from each slot alone, over grey where its alpha "
+            "leaves room for others."
+        ),
+        crisp=_is_small(panels),
+        limit_bytes=HERO_BYTES,
+    )
+
+
+def _scores(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return ""
+    note = (
+        f"Step {evaluation.step:,}. A probe fitted on frozen slots of {evaluation.frames_train:,} "
+        f"frames and scored on {evaluation.frames_held_out:,} held-out ones"
+    )
+    if evaluation.frames_without_two_objects:
+        note += (
+            f"; {evaluation.frames_without_two_objects:,} of these show fewer than two objects "
+            "and do not count for ARI and mBO"
+        )
+    return heading("Scores", f"{note}. Took {_duration(evaluation.seconds)}.") + score_table(
+        evaluation
+    )
+
+
+def _panels(panels: Panels | None) -> str:
+    if panels is None:
+        return ""
+    return heading("What each slot holds") + picture(
+        draw_panels(panels, most=8),
+        label="All that the probe read from held-out frames, slot by slot",
+        caption=(
+            "Predicted: drawn from slots that were predicted out of the two frames before. "
+            "Untrained encoder: the best the same probe can do without learning. Drawn: a slot's "
+            "picture over grey. Alpha: its share of each pixel. Attention: where the slot looked, "
+            "each map at its own maximum. A slot keeps its colour; a ground-truth object has that "
+            "of the slot which covers it best; a slot with more than half of all pixels is slate."
+        ),
+        crisp=_is_small(panels),
+        limit_bytes=PANEL_BYTES,
+    )
+
+
+def _is_small(panels: Panels) -> bool:
+    return max(panels.frames.shape[1:3]) <= CRISP_PIXELS
+
+
+def _curves(run: RunLog) -> str:
+    cards = curve_cards(run)
+    if not cards:
+        return ""
+    note = "Over training steps. Bands reach from the least to the greatest value."
+    return heading("Curves", note) + f'<div class="charts">{"".join(cards)}</div>'
+
+
+def _events(events: Sequence[EventEntry]) -> str:
+    if not events:
+        return ""
+    note = ""
+    if len(events) > SHOWN_EVENTS:
+        note = f"The latest {SHOWN_EVENTS} of {len(events):,}."
+    items = "".join(_event(event) for event in events[-SHOWN_EVENTS:])
+    return heading("Events", note) + f'<ol class="events">{items}</ol>'
+
+
+def _event(event: EventEntry) -> str:
+    kind = "hot" if event.is_alarm else "calm"
+    return (
+        f'<li class="{kind}"><span>step {event.step:,}, after {_duration(event.seconds)}</span>'
+        f"<span>{text(event.message)}</span></li>"
+    )
+
+
+def _commands(run: RunLog) -> str:
+    source = run.source
+    store = shlex.quote(source.store) if source is not None and source.store else "STORE"
+    path = shlex.quote(str(run.path))
+    go_on = f"setcon train {store} --run {path}"
+    if source is not None and source.command:
+        go_on = shlex.join(source.command)
+    note = "The command that started the run continues it from its last checkpoint."
+    return heading("Go on", note) + command_block([go_on, f"setcon eval {path} {store}"])
+
+
+def _duration(seconds: float) -> str:
+    """Two units at most: ``41 s``, ``7 min 48 s``, ``3 h 12 min``."""
+    if not math.isfinite(seconds):
+        return "an unknown time"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"

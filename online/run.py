@@ -1,0 +1,169 @@
+"""Entry points of a run: train on a store or on servers, and evaluate what a run has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ingest.open import open_store
+from online.catalog import StoreCatalog
+from online.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, load_into
+from online.client import Client
+from online.config import RunConfig, load_config
+from online.embedded import EmbeddedServer
+from online.errors import RunError
+from online.evaluate import Evaluator, Findings, Progress
+from online.run_directory import RunDirectory
+from online.session import Observer, Outcome, Session
+from online.stop import StopSignals
+from online.stream import ServeConfig
+from online.trainer import set_determinism
+from setcon.model import SetCon
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedRun:
+    """A run's models as its newest checkpoint has them."""
+
+    config: RunConfig
+    checkpoint: Checkpoint
+    model: SetCon
+    untrained: SetCon
+
+
+def train_on_store(
+    store: Path,
+    run: Path,
+    config: RunConfig,
+    *,
+    holdout: float = 0.2,
+    minutes: float | None = None,
+    device: torch.device | None = None,
+    observe: Observer | None = None,
+) -> Outcome:
+    """Train on a store of this machine; it is served over ipc by a process of its own.
+
+    Running it again continues from the last checkpoint.
+
+    Raises:
+        IngestError, OnlineError: in one line; what was saved stays.
+    """
+    open_store(store)  # a clear error before a process is started
+    serving = ServeConfig(holdout=holdout)
+    with EmbeddedServer(store, serving) as server:
+        return train_connected(
+            [server.address], run, config, minutes=minutes, device=device, observe=observe
+        )
+
+
+def train_connected(
+    addresses: Sequence[str],
+    run: Path,
+    config: RunConfig,
+    *,
+    minutes: float | None = None,
+    device: torch.device | None = None,
+    observe: Observer | None = None,
+) -> Outcome:
+    """Train on what one or several servers send; several are taken in turn, in this order."""
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignals())
+        directory = stack.enter_context(RunDirectory(run))
+        directory.claim(config)
+        set_determinism(config.training)
+        clients = [stack.enter_context(Client(address)) for address in addresses]
+        session = Session(
+            directory,
+            config,
+            clients,
+            device=device or default_device(),
+            stop=stop,
+            minutes=minutes,
+            observe=observe,
+        )
+        return session.run()
+
+
+def load_run(run: Path, *, device: torch.device | None = None) -> TrainedRun:
+    """The models of a run directory.
+
+    Raises:
+        RunError: there is no run, or it has no checkpoint yet.
+        CheckpointError: the checkpoint is damaged or of another configuration.
+    """
+    directory = RunDirectory(run)
+    if not directory.config_path.exists():
+        raise RunError(f"{run}: is not a run (no config.toml)")
+    path = latest_checkpoint(directory.checkpoints)
+    if path is None:
+        raise RunError(f"{run}: has no checkpoint yet; train it first")
+    config = load_config(directory.config_path)
+    first = directory.checkpoint(0)
+    device = device or default_device()
+    models = []
+    for at in (path, first):
+        checkpoint = load_checkpoint(at)
+        model = SetCon(config.model).to(device).eval()
+        load_into(model, checkpoint.model, where=at)
+        models.append((checkpoint, model))
+    (checkpoint, model), (_, untrained) = models
+    return TrainedRun(config, checkpoint, model, untrained)
+
+
+def evaluate_run(
+    run: Path,
+    store: Path,
+    *,
+    recordings: str = "*",
+    holdout: float = 0.2,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> Findings:
+    """Probe a run's newest checkpoint on the held-out part of a store.
+
+    Raises:
+        RunError: the store's frames are of another size than those learned from.
+        IngestError, OnlineError: otherwise, in one line.
+    """
+    device = device or default_device()
+    trained = load_run(run, device=device)
+    catalog = StoreCatalog(open_store(store), holdout=holdout, recordings=recordings)
+    try:
+        _check_frame_size(run, trained, catalog, store, recordings)
+        evaluator = Evaluator(
+            catalog,
+            trained.untrained,
+            trained.config.evaluation,
+            trained.config.probe,
+            frame_stride=trained.config.stream.frame_stride,
+            device=device,
+        )
+        return evaluator.evaluate(trained.model, step=trained.checkpoint.step, progress=progress)
+    finally:
+        catalog.close()
+
+
+def default_device() -> torch.device:
+    """A CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _check_frame_size(
+    run: Path, trained: TrainedRun, catalog: StoreCatalog, store: Path, recordings: str
+) -> None:
+    summaries = catalog.recordings()
+    if not summaries:
+        there = ", ".join(catalog.store.recordings()) or "none"
+        raise RunError(f"{store}: no recording matches {recordings!r}; there are: {there}")
+    learned = trained.checkpoint.run["frame_size"]
+    for summary in summaries:
+        if learned is not None and [summary.height, summary.width] != learned:
+            raise RunError(
+                f"{store}: {summary.name} has frames of {summary.height}x{summary.width}, "
+                f"{run} learned from {learned[0]}x{learned[1]}; "
+                f"ingest it with --size {learned[0]}, or choose others with --recordings"
+            )

@@ -1,0 +1,127 @@
+"""A run's directory: its names, its lock, and the metrics log that a resume cuts back.
+
+RUN/config.toml  metrics.jsonl  report.html  lock
+    checkpoints/step-00001500/   probes/step-00001500/   panels.png
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from online.checkpoint import folder_name, latest_checkpoint
+from online.config import RunConfig, differences, dump_config, load_config
+from online.errors import RunError
+
+# May change between two starts of one run: how long, how often, on what; never what is learned.
+_CHANGEABLE = (
+    "training.steps",
+    "training.log_every_steps",
+    "training.checkpoint_every_seconds",
+    "training.keep_checkpoints",
+    "evaluation.",
+    "probe.",
+)
+
+
+class RunDirectory:
+    """One run on disk, locked against a second trainer while the object is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.toml"
+        self.metrics_path = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.probes = path / "probes"
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        """Make the directory if it is missing, and lock it.
+
+        Raises:
+            RunError: it is a file, holds something else, or another trainer is at work in it.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path}: is a file; give --run a directory")
+        if self.path.is_dir() and not self.config_path.exists() and any(self.path.iterdir()):
+            raise RunError(
+                f"{self.path}: is not empty and not a run (no config.toml); choose a new directory"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            self._lock = None
+            raise RunError(f"{self.path}: another trainer is at work in this run") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def claim(self, config: RunConfig) -> None:
+        """Write ``config`` into a new run, or check that it is what the run was started with.
+
+        Raises:
+            RunError: the run was started with another configuration, naming what differs.
+        """
+        if latest_checkpoint(self.checkpoints) is not None:
+            changed = [
+                text
+                for text in differences(config, load_config(self.config_path))
+                if not text.startswith(_CHANGEABLE)
+            ]
+            if changed:
+                raise RunError(
+                    f"{self.path}: was started with another configuration: {', '.join(changed)}; "
+                    "use the same settings, or a new --run directory"
+                )
+        partial = self.path / ".config.toml.partial"
+        partial.write_text(dump_config(config))
+        partial.replace(self.config_path)
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` is, or was before newer ones replaced it."""
+        return self.checkpoints / folder_name(step)
+
+    def probe_folder(self, step: int) -> Path:
+        """Where the evaluation of ``step`` is kept."""
+        return self.probes / folder_name(step)
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop what was logged after ``step``, and a line that a crash left half written."""
+        if not self.metrics_path.exists():
+            return
+        kept = [line for line in read_metrics(self.metrics_path) if line["step"] <= step]
+        partial = self.path / ".metrics.jsonl.partial"
+        partial.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+        partial.replace(self.metrics_path)
+
+    def log(self, kind: str, **values: Any) -> None:
+        """Append one line to the metrics log."""
+        with self.metrics_path.open("a") as log:
+            log.write(json.dumps({"kind": kind, **values}) + "\n")
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Lines of a metrics log, oldest first; a torn line is skipped."""
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            yield line

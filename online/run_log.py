@@ -1,0 +1,167 @@
+"""What a run has left in its directory, read for people: metrics, probes, settings.
+
+A run may be killed at any byte and read while it goes on, so a line or a probe that cannot be read
+is left out and counted, never a reason to show nothing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import msgspec
+
+from online.errors import RunError
+from online.scores import Evaluation, Panels, load_evaluation, load_panels
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """One line of ``metrics.jsonl``."""
+
+    step: int
+    seconds: float = 0.0
+    """Seconds of learning and probing until then."""
+
+
+class StepEntry(Entry, frozen=True, kw_only=True, tag="step"):
+    """One optimizer step out of so many."""
+
+    loss: float | None
+    top1: float | None
+    chance_loss: float | None = None
+    """ln(candidates), the loss of a guess."""
+    triplets_per_second: float | None = None
+    wait_share: float | None = None
+    samples_per_insert: float | None = None
+
+
+class PrequentialEntry(Entry, frozen=True, kw_only=True, tag="prequential"):
+    """New footage, scored before it was trained on."""
+
+    top1: float
+    top1_copy: float
+    top1_untrained: float
+    candidates: int
+    """Frames that the right one was to be told from."""
+
+
+class ProbeEntry(Entry, frozen=True, kw_only=True, tag="probe"):
+    """A probe has run; its scores are in ``probes/``."""
+
+
+class EventEntry(Entry, frozen=True, kw_only=True, tag="event"):
+    """Something a person should know of."""
+
+    message: str
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether it tells of a collapse."""
+        return self.message.startswith("collapse")
+
+
+class SourceEntry(Entry, frozen=True, kw_only=True, tag="source"):
+    """What a start of the run learns from."""
+
+    recordings: list[str] = []
+    command: list[str] = []
+    """Words of the command line that goes on with the run; empty where there is none."""
+    store: str = ""
+    """Path or address; empty where unknown."""
+
+
+_LINE = msgspec.json.Decoder(StepEntry | PrequentialEntry | ProbeEntry | EventEntry | SourceEntry)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunLog:
+    """A run so far, in order of steps."""
+
+    path: Path
+    settings: str | None
+    """Text of ``config.toml``; None where it is missing."""
+    steps: list[StepEntry]
+    prequential: list[PrequentialEntry]
+    events: list[EventEntry]
+    source: SourceEntry | None
+    """Of the latest start."""
+    evaluations: list[Evaluation]
+    panels: Panels | None
+    """Of the latest evaluation."""
+    unreadable: list[str] = field(default_factory=list)
+    """What was left out, a sentence each."""
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The latest one."""
+        return self.evaluations[-1] if self.evaluations else None
+
+
+def read_run(path: Path) -> RunLog:
+    """Read the run directory at ``path``.
+
+    Raises:
+        RunError: there is no directory, or its files are not ours to read.
+    """
+    if not path.is_dir():
+        raise RunError(f"{path}: no such directory; give the --run directory of a training run")
+    unreadable: list[str] = []
+    try:
+        entries = _read_entries(path / "metrics.jsonl", unreadable)
+        settings = path / "config.toml"
+        text = settings.read_text("utf-8", "replace") if settings.exists() else None
+        evaluations, panels = _read_probes(path / "probes", unreadable)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error})") from error
+    sources = [entry for entry in entries if isinstance(entry, SourceEntry)]
+    return RunLog(
+        path=path,
+        settings=text,
+        steps=[entry for entry in entries if isinstance(entry, StepEntry)],
+        prequential=[entry for entry in entries if isinstance(entry, PrequentialEntry)],
+        events=[entry for entry in entries if isinstance(entry, EventEntry)],
+        source=sources[-1] if sources else None,
+        evaluations=evaluations,
+        panels=panels,
+        unreadable=unreadable,
+    )
+
+
+def _read_entries(path: Path, unreadable: list[str]) -> list[Entry]:
+    if not path.exists():
+        return []
+    entries: list[Entry] = []
+    torn = 0
+    for line in path.read_bytes().split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            entries.append(_LINE.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError):  # a kill can cut a letter in two
+            torn += 1
+    if torn:
+        lines = "1 line" if torn == 1 else f"{torn} lines"
+        unreadable.append(f"{lines} of metrics.jsonl could not be read")
+    return entries
+
+
+def _read_probes(folder: Path, unreadable: list[str]) -> tuple[list[Evaluation], Panels | None]:
+    """Evaluations by step, and the panels of the last that could be read."""
+    evaluations: list[Evaluation] = []
+    latest: Path | None = None
+    # scores are written last: a folder without them is one whose probe did not finish
+    for scores in sorted(folder.glob("step-*/scores.json")):
+        try:
+            evaluations.append(load_evaluation(scores.parent))
+            latest = scores.parent
+        except msgspec.DecodeError as error:
+            unreadable.append(f"probes/{scores.parent.name}/scores.json could not be read: {error}")
+    if latest is None:
+        return [], None
+    try:
+        return evaluations, load_panels(latest)
+    except (OSError, ValueError, TypeError, LookupError, BadZipFile, zlib.error) as error:
+        unreadable.append(f"probes/{latest.name}/panels.npz could not be read: {error}")
+        return evaluations, None

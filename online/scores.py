@@ -1,0 +1,132 @@
+"""What an evaluation found: numbers that go to JSON, and the arrays its panels are drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from jaxtyping import Float, UInt8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskScores:
+    """How well one set of soft masks agrees with the ground truth, mean over held-out frames."""
+
+    fg_ari: float
+    """Adjusted Rand index over foreground pixels, frame by frame."""
+    fg_ari_video: float
+    """The same with the pixels of a whole clip pooled: slots must also stay on their objects."""
+    ari: float
+    """Adjusted Rand index over all pixels, background included."""
+    mbo: float
+    """Mean best overlap: mean over objects of the best IoU with any slot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconstructionScores:
+    """How well the probe draws held-out frames from one kind of slots."""
+
+    mse: float
+    """Mean squared error per pixel and channel, images in [0, 1] (x 4 for [-1, 1] units)."""
+    mse_share: float
+    """``mse`` divided by that of the mean training frame: 1 means nothing beyond it was read."""
+    psnr: float
+    """Peak signal-to-noise ratio of ``mse`` in dB."""
+    alphas: MaskScores | None
+    """Scores of the probe's alphas; None where the recording has no ground-truth masks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderScores:
+    """One encoder under the probe."""
+
+    current: ReconstructionScores
+    """From s_t, the slots of the frame itself."""
+    predicted: ReconstructionScores
+    """From p_t, the slots predicted from the two frames before."""
+    attention: MaskScores | None
+    """Scores of the attention maps, normalised over positions."""
+    probe_train_mse: float
+    """The probe's own training error, to tell an unfinished probe from a poor encoder."""
+    slot_entropy: float
+    """Entropy of slot usage as a share of ln(slots): 0 when one slot takes everything."""
+    effective_rank: float
+    """Effective rank of the set encodings z: 1 when they collapse to a line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A trained encoder beside an untrained one under the same probe, on held-out footage."""
+
+    step: int
+    trained: EncoderScores
+    untrained: EncoderScores
+    mean_frame_mse: float
+    """Error of the mean training frame on the held-out frames, images in [0, 1]."""
+    mean_frame_psnr: float
+    frames_train: int
+    """Frames the probe was trained on."""
+    frames_held_out: int
+    """Frames scored."""
+    frames_without_two_objects: int
+    """Held-out frames left out of the mask scores because fewer than two objects are visible."""
+    seconds: float
+    """Wall time of the evaluation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Panels:
+    """A few held-out frames and all that was read from them; images are RGB uint8."""
+
+    names: list[str]
+    """Recording and time of each frame, for captions."""
+    frames: UInt8[np.ndarray, "n h w 3"]
+    truth: UInt8[np.ndarray, "n h w"] | None
+    """Ground-truth label maps, 0 is background."""
+    reconstruction: UInt8[np.ndarray, "n h w 3"]
+    predicted: UInt8[np.ndarray, "n h w 3"]
+    """Drawn from the slots predicted out of the two frames before."""
+    untrained: UInt8[np.ndarray, "n h w 3"]
+    """Drawn from an untrained encoder's slots."""
+    slots: UInt8[np.ndarray, "n k h w 3"]
+    """What the probe draws from each slot alone, not multiplied by alpha."""
+    alphas: Float[np.ndarray, "n k h w"]
+    attention: Float[np.ndarray, "n k gh gw"]
+    """Attention maps on the encoder's grid, softmax over slots."""
+
+
+def save_evaluation(folder: Path, evaluation: Evaluation, panels: Panels) -> None:
+    """Write ``scores.json`` and ``panels.npz`` into ``folder``, which is made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        name: getattr(panels, name)
+        for name in Panels.__dataclass_fields__
+        if name != "names" and getattr(panels, name) is not None
+    }
+    np.savez_compressed(folder / "panels.npz", names=np.array(panels.names), **arrays)
+    # scores last: a folder with scores has its panels too
+    (folder / "scores.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(evaluation), indent=2)
+    )
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """Read back what ``save_evaluation`` wrote.
+
+    Raises:
+        FileNotFoundError: no ``scores.json`` in ``folder``.
+        msgspec.ValidationError: the file holds something else.
+    """
+    return msgspec.json.decode((folder / "scores.json").read_bytes(), type=Evaluation)
+
+
+def load_panels(folder: Path) -> Panels:
+    """Read back the arrays of ``save_evaluation``."""
+    # opened here: np.load would leave a damaged file open
+    with (folder / "panels.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        fields = {name: arrays[name] for name in arrays.files if name != "names"}
+        return Panels(
+            names=[str(n) for n in arrays["names"]], truth=fields.pop("truth", None), **fields
+        )

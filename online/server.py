@@ -1,0 +1,282 @@
+"""The server: one ROUTER socket, one stream per trainer, clips for as long as there is credit.
+
+    trainer ── Hello(what, credit) ──▶ ┌────────┐ ── Epoch, Clip, Clip, ... ──▶ trainer
+            ── Credit(byte offset) ──▶ │ server │ ── Alive every second ──────▶
+            ── List, Fetch ──────────▶ └────────┘ ── Listed, Fetched ──────────▶
+
+What lies in the queues of both ends is bounded by the credit that the trainer grants. One thread
+does everything, and it never waits for a trainer.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import zmq
+
+from ingest.errors import IngestError
+from ingest.store import Store
+from online import wire
+from online.address import bound
+from online.catalog import StoreCatalog
+from online.errors import ServerError, WireError
+from online.stream import ServeConfig, Stream
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+"""Longest wait for a message; bounds how long a signal takes to be obeyed."""
+RETRY_SECONDS = 0.002
+"""Pause while a trainer's queue is full though it has granted credit."""
+MESSAGES_PER_TURN = 64
+MAX_REQUEST_BYTES = 4 << 20
+REPORT_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class ServerCounters:
+    """What a server has done since it began."""
+
+    sessions: int = 0
+    """Sessions opened, reconnects included."""
+    connected: int = 0
+    """Sessions open now."""
+    clips: int = 0
+    clip_bytes: int = 0
+    credit_bytes: int = 0
+    """Bytes that the open sessions may still be sent."""
+    fetches: int = 0
+    fetched_bytes: int = 0
+    refused: int = 0
+    """Requests that could not be met."""
+    rejected: int = 0
+    """Messages that were not what they must be."""
+    lost: int = 0
+    """Sessions whose trainer went away without a word."""
+
+
+@dataclass(slots=True, eq=False)
+class _Session:
+    stream: Stream
+    spoke_at: float
+
+
+class Server:
+    """Answers trainers over a bound ROUTER socket; ``step`` does one round of work."""
+
+    def __init__(self, catalog: StoreCatalog, socket: zmq.Socket, config: ServeConfig) -> None:
+        self._catalog = catalog
+        self._socket = socket
+        self._config = config
+        self._sessions: dict[bytes, _Session] = {}
+        self._totals = ServerCounters()
+
+    @property
+    def counters(self) -> ServerCounters:
+        """Totals, and the state of the open sessions, as of now."""
+        streams = [session.stream for session in self._sessions.values()]
+        credit = sum(stream.credit - stream.sent_bytes for stream in streams)
+        return replace(self._totals, connected=len(streams), credit_bytes=credit)
+
+    def step(self, wait_seconds: float) -> float:
+        """Read what has come, send each trainer at most one message.
+
+        Returns how long the next step may wait for a message.
+        """
+        if self._socket.poll(round(wait_seconds * 1000)):
+            self._receive()
+        now = time.monotonic()
+        return min((self._advance(i, now) for i in list(self._sessions)), default=POLL_SECONDS)
+
+    def _receive(self) -> None:
+        for _ in range(MESSAGES_PER_TURN):
+            try:
+                identity, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                if len(parts) != 1:
+                    raise WireError(f"a request has one part, got {len(parts)}")
+                self._answer(identity, wire.decode_request(parts[0]))
+            except WireError as error:
+                self._totals.rejected += 1
+                log.warning("rejected a message: %s", error)
+                self._send(identity, wire.Refused(message=str(error)))
+
+    def _answer(self, identity: bytes, message: wire.ToServer) -> None:
+        match message:
+            case wire.Hello():
+                self._open(identity, message)
+            case wire.List() | wire.Fetch():
+                self._reply(identity, message)
+            case wire.Credit() | wire.Alive() | wire.Bye():
+                self._update(identity, message)
+
+    def _open(self, identity: bytes, want: wire.Hello) -> None:
+        self._sessions.pop(identity, None)
+        try:
+            stream = Stream(self._catalog, want, self._config)
+        except (ServerError, IngestError) as error:
+            self._refuse(identity, error, session=want.session)
+            return
+        self._sessions[identity] = _Session(stream, spoke_at=0.0)  # a first heartbeat at once
+        self._totals.sessions += 1
+
+    def _update(self, identity: bytes, message: wire.Credit | wire.Alive | wire.Bye) -> None:
+        session = self._sessions.get(identity)
+        if session is None or session.stream.want.session != message.session:
+            self._send(identity, wire.Lost(message.session))
+        elif isinstance(message, wire.Credit):
+            session.stream.credit = max(session.stream.credit, message.offset)
+        elif isinstance(message, wire.Bye):
+            del self._sessions[identity]
+
+    def _reply(self, identity: bytes, message: wire.List | wire.Fetch) -> None:
+        try:
+            if isinstance(message, wire.List):
+                found = self._catalog.recordings()
+                self._send(identity, wire.Listed(message.request, found))
+            else:
+                self._fetch(identity, message)
+        except (IngestError, IndexError, ServerError) as error:
+            self._refuse(identity, error, request=message.request)
+
+    def _fetch(self, identity: bytes, message: wire.Fetch) -> None:
+        if message.recording not in self._catalog.names():
+            raise ServerError(f"{self._catalog.store.path}: no recording {message.recording!r}")
+        commit = self._catalog.commit(message.recording)
+        fitting = max(1, wire.MAX_REPLY_BYTES // (commit.height * commit.width * 4))
+        frames = self._catalog.fetch(
+            message.recording,
+            message.start,
+            min(message.length, fitting),
+            masks=message.masks,
+        )
+        header, buffers = wire.pack_frames(frames, checksum=message.checksum)
+        self._send(identity, wire.Fetched(message.request, header), buffers)
+        self._totals.fetches += 1
+        self._totals.fetched_bytes += sum(buffer.nbytes for buffer in buffers)
+
+    def _advance(self, identity: bytes, now: float) -> float:
+        """Send a session its next message, or a heartbeat; returns how long it can wait."""
+        session = self._sessions[identity]
+        try:
+            parts = session.stream.next_message(now)
+        except (ServerError, IngestError) as error:
+            del self._sessions[identity]
+            self._refuse(identity, error, session=session.stream.want.session)
+            return 0.0
+        if parts is None:
+            if now - session.spoke_at >= wire.HEARTBEAT_SECONDS:
+                session.spoke_at = now
+                self._send(identity, wire.Alive(session.stream.want.session))
+            return POLL_SECONDS
+        if not self._send_parts(identity, parts):
+            return RETRY_SECONDS
+        session.spoke_at = now
+        if cost := session.stream.sent():
+            self._totals.clips += 1
+            self._totals.clip_bytes += cost
+        return 0.0
+
+    def _refuse(
+        self,
+        identity: bytes,
+        error: Exception,
+        *,
+        session: str | None = None,
+        request: int | None = None,
+    ) -> None:
+        self._totals.refused += 1
+        log.warning("refused: %s", error)
+        message = str(error)[:4000]
+        self._send(identity, wire.Refused(message=message, session=session, request=request))
+
+    def _send(self, identity: bytes, message: wire.ToTrainer, buffers: Sequence[Any] = ()) -> None:
+        """Send what may get lost: the trainer asks again after a while."""
+        self._send_parts(identity, [wire.encode(message), *buffers])
+
+    def _send_parts(self, identity: bytes, parts: Sequence[Any]) -> bool:
+        """Send without copying and without waiting; False if the trainer's queue is full."""
+        try:
+            self._socket.send_multipart([identity, *parts], zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._totals.lost += self._sessions.pop(identity, None) is not None
+            return False
+        return True
+
+
+def serve(
+    store: Store,
+    address: str,
+    *,
+    config: ServeConfig = ServeConfig(),  # noqa: B008 - frozen
+    ready: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+    report: Callable[[ServerCounters], None] | None = None,
+) -> ServerCounters:
+    """Serve ``store`` at ``address`` until SIGINT, SIGTERM or ``stop``; blocks.
+
+    Args:
+        store: what to serve.
+        address: see ``online.address``.
+        config: which recordings, in which order.
+        ready: called with the address that trainers connect to, once they can.
+        stop: set by another thread to end it.
+        report: called about once a second with the counters.
+
+    Raises:
+        AddressError: the address is refused; AddressInUse if another server has it.
+    """
+    stop = stop or threading.Event()
+    context = zmq.Context()
+    catalog = StoreCatalog(store, holdout=config.holdout, recordings=config.recordings)
+    socket = wire.limited_socket(context, zmq.ROUTER, max_bytes=MAX_REQUEST_BYTES)
+    socket.router_mandatory = True  # else messages to a full or vanished peer are dropped unseen
+    try:
+        with bound(socket, address) as endpoint, _leaving_on_signals(stop):
+            if ready is not None:
+                ready(endpoint)
+            return _run(Server(catalog, socket, config), stop, report)
+    finally:
+        socket.close()
+        context.term()
+        catalog.close()
+
+
+def _run(
+    server: Server, stop: threading.Event, report: Callable[[ServerCounters], None] | None
+) -> ServerCounters:
+    wait, reported_at = 0.0, time.monotonic()
+    while not stop.is_set():
+        wait = server.step(wait)
+        if report is not None and time.monotonic() - reported_at >= REPORT_SECONDS:
+            reported_at = time.monotonic()
+            report(server.counters)
+    return server.counters
+
+
+@contextmanager
+def _leaving_on_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set ``stop``, where this is the main thread and may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(s, lambda *_: stop.set()) for s in signals]
+    try:
+        yield
+    finally:
+        for s, handler in zip(signals, before, strict=True):
+            signal.signal(s, handler)

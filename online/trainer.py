@@ -1,0 +1,333 @@
+"""The learner: one optimizer step on a batch of clips, and the score of clips not yet learned from.
+
+Every frame of a batch is encoded once. With frame_stride s and clips of t frames,
+
+    slots      s_0 ............ s_{t-1}                    "b t k d"
+    predicted  p_{2s} ......... p_{t-1}   from s_{i-2s}, s_{i-s}   "b t-2s k d"
+
+each p_i is matched with s_i against all states and all other predictions of the batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from online.batch import Batch
+from online.errors import TrainingError
+from setcon.loss import (
+    ContrastiveLoss,
+    LossConfig,
+    compared,
+    contrastive_loss,
+    slotwise_contrastive_loss,
+)
+from setcon.model import SetCon
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam with a warm-up and then a constant rate: a stream has no end to anneal towards."""
+
+    learning_rate: float = 2e-3
+    """Rate after the warm-up."""
+    warmup_steps: int = 50
+    """Steps over which the rate grows linearly from nearly zero."""
+    weight_decay: float = 1e-6
+    """L2 penalty, as in the paper."""
+    clip_norm: float = 0.0
+    """Gradients are scaled down to this norm; 0 leaves them alone."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}, it must be above 0")
+        if min(self.warmup_steps, self.weight_decay, self.clip_norm) < 0:
+            raise ValueError("warmup_steps, weight_decay and clip_norm cannot be below 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long to train, on what arithmetic, and how often to save and look."""
+
+    seed: int = 0
+    """Decides initial weights, the order of a shuffled stream and every draw from the replay."""
+    steps: int = 100_000
+    """Optimizer steps of the whole run."""
+    batch_clips: int = 12
+    """Clips in a batch."""
+    precision: Literal["float32", "bfloat16", "auto"] = "auto"
+    """Arithmetic of encoder and slots; losses stay in float32. ``auto`` is bfloat16 where the
+    device multiplies it natively."""
+    channels_last: bool = True
+    """Memory layout of images and convolutions; faster on CPUs and on tensor cores."""
+    deterministic: bool = True
+    """Refuse operations whose result differs between runs."""
+    threads: int = 0
+    """CPU threads for torch; 0 leaves its default."""
+    log_every_steps: int = 10
+    """One line of metrics.jsonl per this many steps."""
+    checkpoint_every_seconds: float = 60.0
+    """Wall time between checkpoints."""
+    keep_checkpoints: int = 3
+    """How many of the newest stay, beside the untrained one."""
+    prequential_candidates: int = 32
+    """States, of clips seen before, that each prediction on new footage is compared with."""
+    prequential_gap_seconds: float = 2.0
+    """How far away in time those clips are at least."""
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch_clips", "log_every_steps", "keep_checkpoints")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.checkpoint_every_seconds <= 0:
+            raise ValueError("checkpoint_every_seconds must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One optimizer step."""
+
+    loss: float
+    top1: float
+    """Share of predictions whose nearest candidate is their own state."""
+    candidates: int
+    """Candidates that each prediction chose from."""
+    states: int
+    """Candidates that are states; the others are the batch's other predictions."""
+    triplets: int
+    grad_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrequentialScore:
+    """Top-1 on clips before they are learned from; None where no candidate is far enough away."""
+
+    top1: float
+    top1_copy: float
+    """The same when the last seen state is taken for the prediction."""
+    top1_untrained: float
+    """The same for the model as it was at step 0."""
+    candidates: int
+
+
+class Trainer:
+    """SetCon, its optimizer, and the model as it was before the first step."""
+
+    def __init__(
+        self,
+        model: SetCon,
+        *,
+        frame_stride: int,
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        training: TrainingConfig,
+        device: torch.device,
+    ) -> None:
+        self.layout = torch.channels_last if training.channels_last else torch.contiguous_format
+        self.model = model.to(device=device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.untrained = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.frame_stride = frame_stride
+        self.loss_config = loss
+        self.config = optimizer
+        self.device = device
+        self.bfloat16 = uses_bfloat16(training.precision, device)
+        self.step_count = 0
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(),
+            lr=optimizer.learning_rate,
+            weight_decay=optimizer.weight_decay,
+        )
+
+    def step(self, batch: Batch) -> StepResult:
+        """Learn from one batch.
+
+        Raises:
+            TrainingError: the loss or the gradient is not finite; the weights are left as they
+                were before the step.
+        """
+        self.model.train()
+        self._set_learning_rate()
+        with self._autocast():
+            result = self._loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        result.loss.backward()
+        limit = self.config.clip_norm or math.inf
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        loss, triplets = float(result.loss.detach()), int(batch.valid.sum())
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise TrainingError(
+                f"step {self.step_count + 1}: loss {loss}, gradient norm {grad_norm}; "
+                "lower optimizer.learning_rate or set optimizer.clip_norm, and continue from "
+                "the last checkpoint"
+            )
+        self.optimizer.step()
+        self.step_count += 1
+        return StepResult(
+            loss=loss,
+            top1=float(result.top1),
+            candidates=result.candidates,
+            states=result.candidates + 1 - triplets,
+            triplets=triplets,
+            grad_norm=grad_norm,
+        )
+
+    @torch.no_grad()
+    def prequential(
+        self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
+    ) -> PrequentialScore:
+        """Score one new clip: does each p_i lie nearer to s_i than to every state of far clips?"""
+        top1, top1_copy = self._choose(self.model, clip, far)
+        top1_untrained, _ = self._choose(self.untrained, clip, far)
+        candidates = far.shape[0] * (far.shape[1] - 2 * self.frame_stride)
+        return PrequentialScore(top1, top1_copy, top1_untrained, candidates)
+
+    def load_optimizer(self, state: dict[str, Any]) -> None:
+        """Take up the moments of a checkpoint, in the memory layout that training gives them."""
+        self.optimizer.load_state_dict(state)
+        for parameter, entries in self.optimizer.state.items():
+            for name, value in entries.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # same sums in the same order as a run that never stopped
+                    entries[name] = torch.empty_like(parameter).copy_(value)
+
+    def _loss(self, batch: Batch) -> ContrastiveLoss:
+        slots = self._encode(self.model, batch.frames)
+        predicted = self.model.predict(slots, frame_stride=self.frame_stride)
+        states, target = match(batch.valid.to(self.device), self.frame_stride)
+        if self.loss_config.unit == "slot":
+            return slotwise_contrastive_loss(
+                predicted[batch.valid], slots[states], target, self.loss_config
+            )
+        return contrastive_loss(
+            self.model.summarise(predicted[batch.valid]),
+            self.model.summarise(slots[states]),
+            target,
+            self.loss_config,
+        )
+
+    def _encode(
+        self, model: SetCon, frames: Float[Tensor, "b t c h w"]
+    ) -> Float[Tensor, "b t k d"]:
+        images = frames.flatten(0, 1).to(self.device).contiguous(memory_format=self.layout)
+        return model.encode(images).slots.unflatten(0, frames.shape[:2])
+
+    def _choose(
+        self, model: SetCon, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
+    ) -> tuple[float, float]:
+        """Top-1 of the transition's predictions, and of copying the last seen state."""
+        s, was_training = self.frame_stride, model.training
+        model.eval()
+        summaries = []
+        for frames in (clip.unsqueeze(0), far):
+            with self._autocast():
+                slots = self._encode(model, frames)
+                predicted = model.predict(slots, frame_stride=s)
+                kinds = (predicted, slots[:, s:-s], slots[:, 2 * s :])
+                summaries.append([model.summarise(kind).flatten(0, 1) for kind in kinds])
+        model.train(was_training)
+        (predicted, copied, states), (far_predicted, far_copied, far_states) = summaries
+        everything = torch.cat([states, far_states])
+        return (
+            _top1_against_far(
+                torch.cat([predicted, far_predicted]), everything, len(states), self.loss_config
+            ),
+            _top1_against_far(
+                torch.cat([copied, far_copied]), everything, len(states), self.loss_config
+            ),
+        )
+
+    def _set_learning_rate(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+
+    @property
+    def learning_rate(self) -> float:
+        """Rate of the next step."""
+        warm = min(1.0, (self.step_count + 1) / max(1, self.config.warmup_steps))
+        return self.config.learning_rate * warm
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
+
+
+class CollapseAlarm:
+    """Notices a loss that sits at chance: predictions that no longer tell frames apart.
+
+    Chance is ln(states) when predictions stand apart from all states, ln(candidates) when
+    everything is one point.
+    """
+
+    tolerance = 0.02
+    patience_steps = 200
+
+    def __init__(self) -> None:
+        self.steps_at_chance = 0
+
+    def update(self, result: StepResult) -> str | None:
+        """A message on the step at which the alarm goes off, else None."""
+        at_chance = any(
+            abs(result.loss - math.log(n)) <= self.tolerance * math.log(n)
+            for n in (result.states, result.candidates)
+        )
+        stuck = at_chance and result.top1 <= 3 / result.states
+        self.steps_at_chance = self.steps_at_chance + 1 if stuck else 0
+        if self.steps_at_chance != self.patience_steps:
+            return None
+        return (
+            f"collapse: loss {result.loss:.3f} at chance and top-1 {result.top1:.3f} for "
+            f"{self.patience_steps} steps; try loss.standardise or a lower learning rate"
+        )
+
+
+def match(
+    valid: Bool[Tensor, "b l"], frame_stride: int
+) -> tuple[Bool[Tensor, "b t"], Int[Tensor, " p"]]:
+    """Which frames of a batch count as states, and for each valid triplet the state it predicts.
+
+    A clip's frames count up to its last valid triplet; what it is filled up with does not.
+    """
+    b, triplets = valid.shape
+    span = 2 * frame_stride
+    ends = torch.arange(1, triplets + 1, device=valid.device) + span
+    length = (valid * ends).amax(dim=1, keepdim=True)
+    states = torch.arange(triplets + span, device=valid.device).expand(b, -1) < length
+    index = states.flatten().cumsum(0).view(b, -1) - 1
+    return states, index[:, span:][valid]
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether ``precision`` means bfloat16 on this device."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def set_determinism(config: TrainingConfig) -> None:
+    """Make torch, in this process, as repeatable as ``config`` asks."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(config.deterministic)
+
+
+def _top1_against_far(
+    predictions: Float[Tensor, "n e"],
+    states: Float[Tensor, "n e"],
+    new: int,
+    config: LossConfig,
+) -> float:
+    """Share of the first ``new`` predictions nearer to their own state than to every far one.
+
+    Far predictions take part only in ``compared``, whose statistics are those of the batch.
+    """
+    predictions, states = compared(predictions, states, config)
+    similarity = predictions[:new] @ states.T
+    return float((similarity[:, :new].diagonal() > similarity[:, new:].amax(dim=1)).float().mean())

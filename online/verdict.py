@@ -1,0 +1,82 @@
+"""A run in a sentence or two of plain words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from online.run_log import PrequentialEntry, RunLog
+from online.scores import Evaluation, MaskScores
+
+CLEAR_GAIN = 0.2
+"""FG-ARI above the untrained encoder's that is no accident of one seed."""
+SLIGHT_GAIN = 0.05
+SEPARATED = 0.6
+"""FG-ARI from which most objects have a slot of their own."""
+SPLIT_BACKGROUND = 0.5
+"""ARI below this share of FG-ARI: the background is spread over slots."""
+NOTHING_READ = 0.95
+"""Share of the mean frame's error from which a probe has read next to nothing."""
+RECENT_CLIPS = 50
+
+
+def verdict(run: RunLog) -> str:
+    """What the run has learned, as far as its latest probe or its log can tell."""
+    if run.evaluation is not None:
+        return f"{_lesson(run.evaluation)} {_figures(run.evaluation)}"
+    if not run.steps:
+        return "Nothing has been learned yet: the log holds no training step."
+    last = run.steps[-1]
+    chance = "" if last.chance_loss is None else f" (chance {last.chance_loss:.2f})"
+    loss = "unknown" if last.loss is None else f"{last.loss:.2f}"
+    return (
+        f"No probe has run yet, so nothing is known of objects. "
+        f"After {last.step:,} steps the training loss is {loss}{chance}."
+    )
+
+
+def recent_top1(entries: list[PrequentialEntry]) -> PrequentialEntry | None:
+    """The mean of the latest ``RECENT_CLIPS`` scores on new footage, if there are any."""
+    recent = entries[-RECENT_CLIPS:]
+    if not recent:
+        return None
+    return PrequentialEntry(
+        step=recent[-1].step,
+        top1=float(np.mean([e.top1 for e in recent])),
+        top1_copy=float(np.mean([e.top1_copy for e in recent])),
+        top1_untrained=float(np.mean([e.top1_untrained for e in recent])),
+        candidates=recent[-1].candidates,
+    )
+
+
+def _lesson(evaluation: Evaluation) -> str:
+    trained, untrained = evaluation.trained.current, evaluation.untrained.current
+    if trained.alphas is None or untrained.alphas is None:
+        if trained.mse_share >= NOTHING_READ:
+            return "The probe reads next to nothing from the slots."
+        return "This footage has no object masks: judge the slots by the pictures below."
+    return _object_lesson(trained.alphas, untrained.alphas)
+
+
+def _object_lesson(trained: MaskScores, untrained: MaskScores) -> str:
+    gain = trained.fg_ari - untrained.fg_ari
+    if gain < SLIGHT_GAIN:
+        return "The slots do not tell objects apart better than an untrained encoder's."
+    if gain < CLEAR_GAIN or trained.fg_ari < SEPARATED:
+        return "The slots have begun to tell the objects apart."
+    if trained.ari < SPLIT_BACKGROUND * trained.fg_ari:
+        return (
+            "The slots tell the objects apart, but share the background among them "
+            f"(ARI over all pixels {trained.ari:.2f})."
+        )
+    return "The slots tell the objects apart."
+
+
+def _figures(evaluation: Evaluation) -> str:
+    trained, untrained = evaluation.trained.current, evaluation.untrained.current
+    share = f"probe MSE {trained.mse_share:.2f} of the mean frame's"
+    if trained.alphas is None or untrained.alphas is None:
+        return f"{share[0].upper()}{share[1:]}, untrained encoder {untrained.mse_share:.2f}."
+    return (
+        f"Held-out FG-ARI {trained.alphas.fg_ari:.2f}, untrained encoder "
+        f"{untrained.alphas.fg_ari:.2f}; {share}."
+    )

@@ -1,0 +1,312 @@
+"""Messages between server and trainer: a typed header, then raw buffers that are never copied.
+
+    part 0   b"SC" + protocol version + msgpack of one of the structs below
+    part 1   images, uint8 (n, h, w, 3)      only with ClipHeader and Fetched
+    part 2   masks, uint8 (n, h, w)          only with Fetched, where asked for and known
+
+Trainer to server: Hello, Credit, Alive, Bye, List, Fetch. Server to trainer: Epoch, ClipHeader,
+End, Alive, Lost, Listed, Fetched, Refused. Nothing here executes what it reads, and every number
+has a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import google_crc32c
+import msgspec
+import numpy as np
+import zmq
+from msgspec import Meta, Struct
+
+from ingest.frame import Frames
+from online.catalog import RecordingSummary
+from online.errors import WireError
+
+PROTOCOL = 1
+MAX_HEADER_BYTES = 16 << 20
+"""Largest header: a list of some ten thousand recordings."""
+MAX_REPLY_BYTES = 32 << 20
+"""Images in one Fetched message, unless a single frame is larger."""
+MAX_FRAME_BYTES = 256 << 20
+"""Largest frame that travels."""
+HEARTBEAT_SECONDS = 1.0
+SILENCE_SECONDS = 3.0
+"""A peer that says nothing for so long is taken for hung or dead."""
+
+_MAGIC = b"SC" + bytes([PROTOCOL])
+
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+Small = Annotated[int, Meta(ge=1, le=1 << 20)]
+Side = Annotated[int, Meta(ge=1, le=1 << 14)]
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Session = Annotated[str, Meta(min_length=8, max_length=64)]
+Checksum = Annotated[int, Meta(ge=0, lt=1 << 32)]
+Order = Literal["stream", "shuffled"]
+
+
+class Extent(Struct, frozen=True, array_like=True):
+    """How much of a recording an epoch covers."""
+
+    length: Count
+    closed: bool
+    """Whether the short clip at the end belongs to it."""
+
+
+class Cursor(Struct, frozen=True, kw_only=True):
+    """A place in a server's plan: enough to make the same plan again and continue in it."""
+
+    epoch: Count = 0
+    """How often the store was gone through before; stays 0 while it is followed."""
+    round: Count = 0
+    """How often what was added to a followed store has been planned."""
+    index: Count = 0
+    """Clips of this round's shard that lie behind."""
+    base: dict[Name, Extent] = {}
+    """What earlier rounds covered."""
+    extents: dict[Name, Extent] = {}
+    """What was committed when this round began."""
+    fingerprint: Checksum = 0
+    """CRC-32C of the round's clips, to notice that the store or its held-out part has changed."""
+
+
+class FramesHeader(Struct, frozen=True, kw_only=True):
+    """Shape of the buffers that follow, and everything small about the frames."""
+
+    dtype: Literal["uint8"] = "uint8"
+    shape: tuple[Small, Side, Side, Literal[3]]
+    pts_ns: bytes
+    """int64, little-endian."""
+    gap: bytes
+    """One byte per frame, 0 or 1."""
+    captured_ns: bytes | None = None
+    masks: bool = False
+    checksums: tuple[Checksum, ...] = ()
+    """CRC-32C of each buffer; empty where the connection needs none."""
+
+
+class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
+    """Opens a session: what the trainer wants, and its first credit."""
+
+    session: Session
+    credit: Count
+    """Bytes that the server may send in this session until it is told of more."""
+    recordings: Name = "*"
+    order: Order | None = None
+    """None leaves it to the server."""
+    seed: Count = 0
+    clip_length: Small
+    frame_stride: Small
+    hop: Small
+    shard: Count = 0
+    shards: Small = 1
+    max_epochs: Count = 0
+    """0 is without end."""
+    cursor: Cursor | None = None
+    checksum: bool = False
+
+
+class Credit(Struct, frozen=True, tag="credit"):
+    """The server may send up to byte ``offset`` of the session, counted from its beginning."""
+
+    session: Session
+    offset: Count
+
+
+class Alive(Struct, frozen=True, tag="alive"):
+    """Heartbeat, both ways."""
+
+    session: Session
+
+
+class Bye(Struct, frozen=True, tag="bye"):
+    """The trainer leaves the session."""
+
+    session: Session
+
+
+class List(Struct, frozen=True, tag="list"):
+    """Asks what recordings there are."""
+
+    request: Count
+
+
+class Fetch(Struct, frozen=True, kw_only=True, tag="fetch"):
+    """Asks for frames start..start+length; the reply may hold only the first of them."""
+
+    request: Count
+    recording: Name
+    start: Count
+    length: Small
+    masks: bool = False
+    checksum: bool = False
+
+
+class Epoch(Struct, frozen=True, kw_only=True, tag="epoch"):
+    """An epoch, or the next round of a growing store, begins at ``cursor``."""
+
+    session: Session
+    sequence: Count
+    cursor: Cursor
+    clips: Count
+    """Clips in this shard's plan."""
+
+
+class ClipHeader(Struct, frozen=True, kw_only=True, tag="clip"):
+    """One clip; its images follow."""
+
+    session: Session
+    sequence: Count
+    index: Count
+    """Position in this shard's plan of the epoch."""
+    recording: Name
+    start: Count
+    frames: FramesHeader
+
+
+class End(Struct, frozen=True, tag="end"):
+    """All epochs asked for have been sent."""
+
+    session: Session
+    sequence: Count
+
+
+class Lost(Struct, frozen=True, tag="lost"):
+    """The server does not know the session: it was restarted."""
+
+    session: Session
+
+
+class Listed(Struct, frozen=True, tag="listed"):
+    """The recordings there are."""
+
+    request: Count
+    recordings: list[RecordingSummary]
+
+
+class Fetched(Struct, frozen=True, tag="fetched"):
+    """The frames asked for; images and masks follow."""
+
+    request: Count
+    frames: FramesHeader
+
+
+class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
+    """What was asked for cannot be done, in one line for people."""
+
+    message: Annotated[str, Meta(max_length=4000)]
+    session: Session | None = None
+    request: Count | None = None
+
+
+ToServer = Hello | Credit | Alive | Bye | List | Fetch
+ToTrainer = Epoch | ClipHeader | End | Alive | Lost | Listed | Fetched | Refused
+
+_encoder = msgspec.msgpack.Encoder()
+_from_trainer = msgspec.msgpack.Decoder(ToServer)
+_from_server = msgspec.msgpack.Decoder(ToTrainer)
+
+
+def encode(message: ToServer | ToTrainer) -> bytes:
+    """The header part of a message."""
+    return _MAGIC + _encoder.encode(message)
+
+
+def decode_request(part: bytes | memoryview) -> ToServer:
+    """What a trainer says; WireError if it is not that."""
+    return _decode(part, _from_trainer)
+
+
+def decode_reply(part: bytes | memoryview) -> ToTrainer:
+    """What a server says; WireError if it is not that."""
+    return _decode(part, _from_server)
+
+
+def pack_frames(frames: Frames, *, checksum: bool) -> tuple[FramesHeader, list[np.ndarray]]:
+    """A header and the buffers to send behind it, which are the frames' own memory."""
+    arrays = [frames.images] if frames.masks is None else [frames.images, frames.masks]
+    buffers = [np.ascontiguousarray(array) for array in arrays]
+    n, h, w, _ = frames.images.shape
+    header = FramesHeader(
+        shape=(n, h, w, 3),
+        pts_ns=_int64_bytes(frames.pts_ns),
+        gap=frames.gap.tobytes(),
+        captured_ns=None if frames.captured_ns is None else _int64_bytes(frames.captured_ns),
+        masks=frames.masks is not None,
+        checksums=tuple(crc32c(b) for b in buffers) if checksum else (),
+    )
+    return header, buffers
+
+
+def unpack_frames(header: FramesHeader, buffers: Sequence[memoryview]) -> Frames:
+    """Frames over the received memory, without copying.
+
+    Raises:
+        WireError: sizes or checksums are not what the header says.
+    """
+    n, h, w, _ = header.shape
+    sizes = [n * h * w * 3, n * h * w] if header.masks else [n * h * w * 3]
+    if (found := [len(buffer) for buffer in buffers]) != sizes:
+        raise WireError(f"frames {header.shape} need buffers of {sizes} bytes, got {found}")
+    if header.checksums and (sums := tuple(map(crc32c, buffers))) != header.checksums:
+        raise WireError(f"checksums of the frames are {sums}, sent were {header.checksums}")
+    gap = np.frombuffer(header.gap, np.uint8)
+    if len(gap) != n or gap.max() > 1:
+        raise WireError(f"{n} frames need {n} gap marks of 0 or 1, got {header.gap[:16]!r}")
+    captured = header.captured_ns
+    return Frames(
+        images=np.frombuffer(buffers[0], np.uint8).reshape(header.shape),
+        pts_ns=_int64_array(header.pts_ns, n),
+        gap=gap.astype(np.bool_),
+        captured_ns=None if captured is None else _int64_array(captured, n),
+        masks=np.frombuffer(buffers[1], np.uint8).reshape(n, h, w) if header.masks else None,
+    )
+
+
+def clip_bytes(header: bytes | memoryview, images: int) -> int:
+    """What a clip costs of a session's credit: the bytes of all its parts."""
+    return len(header) + images
+
+
+def crc32c(data: bytes | memoryview | np.ndarray) -> int:
+    """CRC-32C of contiguous memory, in place."""
+    # the library takes arrays but no memoryview, and is annotated for bytes only
+    array: Any = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    return google_crc32c.extend(0, array)
+
+
+def limited_socket(context: zmq.Context, kind: int, *, max_bytes: int) -> zmq.Socket[Any]:
+    """A socket that forgets unsent messages when closed, and drops a peer that sends larger parts.
+
+    Without a limit libzmq allocates whatever size a peer announces.
+    """
+    socket = context.socket(kind)
+    socket.linger = 0
+    socket.maxmsgsize = max_bytes
+    return socket
+
+
+def _decode(part: bytes | memoryview, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
+    magic = bytes(part[:3])
+    if magic[:2] != _MAGIC[:2]:
+        raise WireError(f"not a message of this program: it begins with {magic!r}")
+    if magic != _MAGIC:
+        raise WireError(
+            f"the other side speaks protocol {magic[2] if len(magic) > 2 else 'none'}, this one "
+            f"{PROTOCOL}; run the same version of setcon on both"
+        )
+    try:
+        return decoder.decode(part[3:])
+    except (msgspec.DecodeError, ValueError) as error:
+        raise WireError(f"a message does not hold what it must: {error}") from error
+
+
+def _int64_bytes(values: np.ndarray) -> bytes:
+    return values.astype("<i8").tobytes()
+
+
+def _int64_array(data: bytes, n: int) -> np.ndarray:
+    if len(data) != 8 * n:
+        raise WireError(f"{n} frames need {8 * n} bytes of times, got {len(data)}")
+    return np.frombuffer(data, "<i8").astype(np.int64)

@@ -1,0 +1,152 @@
+"""Decoders from a slot to its part of the image: four channels, RGB and the logit of its alpha.
+
+`pixel` asks an MLP about one position at a time, so it can be trained on a few pixels of a frame.
+`broadcast` (the paper) lays a slot out over the whole image and convolves; `small`, `normal` and
+`large` (the 2021 port) lay it out at an eighth of the resolution and convolve upwards.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from setcon.checks import check_at_least, check_choice
+from setcon.layers import Normalisation, mlp, normalisation_layer
+from setcon.position import PositionEmbedding, fourier_features, position_grid
+
+DecoderKind = Literal["pixel", "broadcast", "small", "normal", "large"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Which decoder, and how large."""
+
+    kind: DecoderKind = "pixel"
+    """A per-pixel MLP, the paper's broadcast decoder, or one of the port's three sizes."""
+    hidden_size: int = 128
+    """Hidden units of `pixel`; filter size of `broadcast` (the paper: 32 or 16)."""
+    depth: int = 2
+    """Hidden layers of `pixel` and of `broadcast`."""
+    frequencies: int = 6
+    """Octaves of the Fourier features of a position, for `pixel`."""
+    normalisation: Normalisation = "none"
+    """Before the last convolution of the port's decoders, which themselves have `batch`."""
+
+    def __post_init__(self) -> None:
+        check_choice("decoder kind", self.kind, DecoderKind)
+        check_choice("decoder normalisation", self.normalisation, Normalisation)
+        check_at_least(1, hidden_size=self.hidden_size, depth=self.depth)
+        check_at_least(0, frequencies=self.frequencies)
+
+
+class PixelDecoder(nn.Module):
+    """An MLP of a slot and the Fourier features of a position."""
+
+    def __init__(self, config: DecoderConfig, slot_size: int) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.frequencies = config.frequencies
+        # The first layer of an MLP on [slot, position] in two parts, computed once per slot and
+        # once per position instead of for every pair.
+        self.from_slot = nn.Linear(slot_size, hidden)
+        self.from_position = nn.Linear(2 + 4 * config.frequencies, hidden, bias=False)
+        self.mlp = nn.Sequential(nn.ReLU(), *mlp([*[hidden] * config.depth, 4]))
+
+    def at(
+        self, slots: Float[Tensor, "n k d"], positions: Float[Tensor, "m q 2"]
+    ) -> Float[Tensor, "n k 4 q"]:
+        """The channels at q positions (y, x in [0, 1]) of each image; m is n, or 1 for the same."""
+        features = fourier_features(positions, frequencies=self.frequencies)
+        hidden = self.from_slot(slots)[:, :, None] + self.from_position(features)[:, None]
+        return self.mlp(hidden).transpose(-1, -2)
+
+    def forward(
+        self, slots: Float[Tensor, "n k d"], height: int, width: int
+    ) -> Float[Tensor, "n k 4 h w"]:
+        """The channels of a whole image."""
+        grid = position_grid(height, width, device=slots.device).to(slots.dtype)[None]
+        # image by image: the hidden units of all positions of one at 128x128 are tens of megabytes
+        channels = torch.cat([self.at(image_slots, grid) for image_slots in slots.split(1)])
+        return channels.unflatten(-1, (height, width))
+
+
+class BroadcastDecoder(nn.Module):
+    """A slot laid out over a grid, the grid's position added, then convolutions."""
+
+    def __init__(self, config: DecoderConfig, slot_size: int) -> None:
+        super().__init__()
+        self.enlargement = 1 if config.kind == "broadcast" else 8
+        self.position = PositionEmbedding(slot_size)
+        self.convolutions = nn.Sequential(*_convolutions(config, slot_size))
+
+    def forward(
+        self, slots: Float[Tensor, "n k d"], height: int, width: int
+    ) -> Float[Tensor, "n k 4 h w"]:
+        """The channels of a whole image; ValueError if it is no multiple of the enlargement."""
+        if height % self.enlargement or width % self.enlargement:
+            raise ValueError(
+                f"this decoder makes images in multiples of {self.enlargement} pixels, "
+                f"got {height}x{width}"
+            )
+        rows, columns = height // self.enlargement, width // self.enlargement
+        laid_out = slots.flatten(0, 1)[:, None] + self.position(rows, columns)
+        maps = laid_out.transpose(1, 2).unflatten(-1, (rows, columns))
+        return self.convolutions(maps).unflatten(0, slots.shape[:2])
+
+
+def build_decoder(config: DecoderConfig, slot_size: int) -> PixelDecoder | BroadcastDecoder:
+    """The decoder that a configuration asks for."""
+    if config.kind == "pixel":
+        return PixelDecoder(config, slot_size)
+    return BroadcastDecoder(config, slot_size)
+
+
+def _convolutions(config: DecoderConfig, slot_size: int) -> list[nn.Module]:
+    if config.kind == "broadcast":
+        return _paper(slot_size, config.hidden_size, config.depth)
+    norm = normalisation_layer(config.normalisation, 64)
+    if config.kind == "small":
+        return [*[_up(slot_size, 256), nn.ReLU()], *_trunk(), norm, _up(64, 4, 7, stride=2)]
+    if config.kind == "normal":
+        return [*_head(slot_size), *_trunk(), norm, _up(64, 4, 7, stride=2)]
+    return [
+        *_head(slot_size),
+        *[_up(256, 256), nn.ReLU()],
+        *_trunk(),
+        *[_up(64, 64, 7, stride=2), nn.ReLU()],
+        norm,
+        _up(64, 4, 9),
+    ]
+
+
+def _paper(slot_size: int, filters: int, depth: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for layer in range(depth):
+        layers += [nn.Conv2d(filters if layer else slot_size, filters, 5, padding=2), nn.ReLU()]
+    return [*layers, nn.Conv2d(filters, 4, 3, padding=1)]
+
+
+def _head(slot_size: int) -> list[nn.Module]:
+    return [
+        *[_up(slot_size, slot_size), nn.ReLU()],
+        _up(slot_size, slot_size),  # the port has no ReLU here
+        *[_up(slot_size, 256), nn.ReLU()],
+    ]
+
+
+def _trunk() -> list[nn.Module]:
+    return [
+        *[_up(256, 128, stride=2), nn.ReLU()],
+        *[_up(128, 128), nn.ReLU()],
+        *[_up(128, 64, stride=2), nn.ReLU()],
+    ]
+
+
+def _up(
+    channels_in: int, channels_out: int, kernel: int = 3, *, stride: int = 1
+) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(
+        channels_in, channels_out, kernel, stride, padding=kernel // 2, output_padding=stride - 1
+    )

@@ -1,0 +1,161 @@
+"""How well slots take objects apart, how close images are, and whether vectors have collapsed.
+
+Segmentations are label maps of integers, 0 and up; in the truth, 0 is background and 1.. are
+objects. Everything after the first axis is pooled, so "n h w" scores images and "b t h w" videos.
+With N_ck the pixels of true label c in slot k, a_c and b_k its margins and n its sum,
+
+    ARI = (ΣN(N-1) - E) / ((Σa(a-1) + Σb(b-1)) / 2 - E),    E = Σa(a-1) Σb(b-1) / (n(n-1))
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Float64, Int64, Integer
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+Labels = Integer[Tensor, "n *p"]
+Values = Float[Tensor, "n *p"]
+
+
+def fg_ari(truth: Labels, predicted: Labels) -> Float64[Tensor, " n"]:
+    """Adjusted Rand index over the pixels of objects only; 1 where there are none.
+
+    A split background costs nothing here: show `mbo` and `ari` beside it.
+    """
+    return _adjusted_rand(overlaps(truth, predicted)[:, 1:])
+
+
+def ari(truth: Labels, predicted: Labels) -> Float64[Tensor, " n"]:
+    """Adjusted Rand index over all pixels, the background being one more object."""
+    return _adjusted_rand(overlaps(truth, predicted))
+
+
+def mbo(truth: Labels, predicted: Labels) -> Float64[Tensor, " n"]:
+    """Mean over objects of the best IoU with any slot, which may be reused; NaN without objects."""
+    counts = overlaps(truth, predicted)
+    return _object_ious(counts).amax(dim=-1).sum(dim=-1) / _objects(counts)
+
+
+def miou(truth: Labels, predicted: Labels) -> Float64[Tensor, " n"]:
+    """Mean IoU of objects under the best one-to-one match with slots; unmatched ones count 0.
+
+    NaN without objects.
+    """
+    counts = overlaps(truth, predicted)
+    return _best_match(_object_ious(counts)) / _objects(counts)
+
+
+def visible_objects(truth: Labels) -> Int64[Tensor, " n"]:
+    """How many different objects each truth shows; with fewer than two, leave it out of a mean."""
+    return _objects(overlaps(truth, torch.zeros_like(truth)))
+
+
+def overlaps(truth: Labels, predicted: Labels) -> Int64[Tensor, "n c k"]:
+    """Pixels of each pair of a true and a predicted label: N_ck of each image."""
+    truth, predicted = truth.long().flatten(1), predicted.long().flatten(1)
+    num_true, num_predicted = int(truth.max()) + 1, int(predicted.max()) + 1
+    images = torch.arange(len(truth), device=truth.device)[:, None]
+    cells = (images * num_true + truth) * num_predicted + predicted
+    counts = cells.flatten().bincount(minlength=len(truth) * num_true * num_predicted)
+    return counts.view(len(truth), num_true, num_predicted)
+
+
+def alpha_labels(alphas: Float[Tensor, "n k 1 h w"]) -> Int64[Tensor, "n h w"]:
+    """The slot with the largest share of each pixel."""
+    return alphas.argmax(dim=1).squeeze(1)
+
+
+def attention_labels(
+    attention: Float[Tensor, "n k p"], *, grid: tuple[int, int], image_size: tuple[int, int]
+) -> Int64[Tensor, "n h w"]:
+    """The slot that each pixel counts most for, from attention over a grid of (rows, columns).
+
+    A slot sees attention normalised over positions, so that is what is compared: otherwise a slot
+    with a large share of everywhere would win every pixel.
+    """
+    seen = attention / attention.sum(dim=-1, keepdim=True).clamp_min(1e-8)
+    labels = seen.argmax(dim=1).unflatten(-1, grid)
+    return interpolate(labels[:, None].double(), size=image_size, mode="nearest-exact")[:, 0].long()
+
+
+def mse(images: Values, truth: Values) -> Float64[Tensor, " n"]:
+    """Mean squared error of each image."""
+    return (images.double() - truth.double()).square().flatten(1).mean(dim=-1)
+
+
+def psnr(images: Values, truth: Values) -> Float64[Tensor, " n"]:
+    """Peak signal-to-noise ratio of each image in dB, for values in [0, 1]; infinite if equal."""
+    return -10 * mse(images, truth).log10()
+
+
+def effective_rank(vectors: Float[Tensor, "n e"]) -> float:
+    """How many directions the centred vectors fill: exp of the entropy of their singular values.
+
+    From Roy & Vetterli 2007: e if they fill all directions alike, 1 on a line, 0 if all are equal.
+    """
+    centred = vectors.double() - vectors.double().mean(dim=0)
+    singular = torch.linalg.svdvals(centred)
+    if singular.sum() == 0:
+        return 0.0
+    return _entropy(singular / singular.sum()).exp().item()
+
+
+def slot_usage_entropy(attention: Float[Tensor, "n k p"]) -> float:
+    """How evenly positions are shared among slots: 1 if alike, 0 if one slot has them all."""
+    num_slots = attention.shape[1]
+    if num_slots == 1:
+        return 1.0
+    usage = attention.double().mean(dim=(0, 2))
+    return (_entropy(usage / usage.sum()) / math.log(num_slots)).item()
+
+
+def _adjusted_rand(counts: Int64[Tensor, "n c k"]) -> Float64[Tensor, " n"]:
+    cells = counts.double()
+    total = _ordered_pairs(cells.sum(dim=(1, 2)))
+    same = _ordered_pairs(cells).sum(dim=(1, 2))
+    same_true = _ordered_pairs(cells.sum(dim=2)).sum(dim=1)
+    same_predicted = _ordered_pairs(cells.sum(dim=1)).sum(dim=1)
+    expected = same_true * (same_predicted / total.clamp_min(1))  # exact if either is total or 0
+    possible = (same_true + same_predicted) / 2 - expected
+    return torch.where(possible == 0, 1.0, (same - expected) / possible)
+
+
+def _ordered_pairs(counts: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
+    return counts * (counts - 1)
+
+
+def _objects(counts: Int64[Tensor, "n c k"]) -> Int64[Tensor, " n"]:
+    return (counts[:, 1:].sum(dim=-1) > 0).sum(dim=-1)
+
+
+def _object_ious(counts: Int64[Tensor, "n c k"]) -> Float64[Tensor, "n c-1 k"]:
+    union = counts.sum(dim=2, keepdim=True) + counts.sum(dim=1, keepdim=True) - counts
+    return counts[:, 1:].double() / union[:, 1:].clamp_min(1)
+
+
+def _best_match(scores: Float64[Tensor, "n r c"]) -> Float64[Tensor, " n"]:
+    """The largest sum of scores, none negative, that uses every row and every column at most once.
+
+    Goes through the columns and keeps, for each subset of the rows, the best sum that uses just
+    those: 2^min(r, c) numbers per image, which suits the dozen objects or slots of a frame.
+    """
+    if scores.shape[1] > scores.shape[2]:
+        scores = scores.transpose(1, 2)
+    rows = scores.shape[1]
+    subsets = torch.arange(2**rows, device=scores.device)
+    best = scores.new_full((len(scores), len(subsets)), -torch.inf)
+    best[:, 0] = 0
+    for column in scores.unbind(dim=2):
+        grown = best.clone()
+        for row in range(rows):
+            without = subsets[subsets & (1 << row) == 0]
+            reached = best[:, without] + column[:, row, None]
+            with_row = without | (1 << row)
+            grown[:, with_row] = torch.maximum(grown[:, with_row], reached)
+        best = grown
+    return best.amax(dim=-1)
+
+
+def _entropy(shares: Float64[Tensor, " n"]) -> Float64[Tensor, ""]:
+    return torch.special.entr(shares).sum()

@@ -1,0 +1,103 @@
+"""SetCon: frames to slots, slots to the slots of the next frame, and a set of slots to one vector.
+
+    frames ──encoder──▶ features ──slot attention──▶ slots ──transition──▶ predicted slots
+                                                       └──────set encoder──────┘──▶ loss
+
+A frame is encoded once, however many triplets it is part of: `forward` takes runs of frames.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from setcon.deep_set import DeepSet, SetEncoderConfig
+from setcon.encoder import Encoder, EncoderConfig
+from setcon.loss import ContrastiveLoss, LossConfig, contrastive_loss, slotwise_contrastive_loss
+from setcon.slot_attention import SlotAttention, SlotAttentionConfig, Slots
+from setcon.transition import Transition
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetConConfig:
+    """Every size of the model; the defaults are the paper's for Bouncing Balls."""
+
+    center_inputs: bool = True
+    """Give the encoder images in [-1, 1] (paper) instead of [0, 1] (port)."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """Images to features."""
+    slot_attention: SlotAttentionConfig = field(default_factory=SlotAttentionConfig)
+    """Features to slots."""
+    set_encoder: SetEncoderConfig = field(default_factory=SetEncoderConfig)
+    """Slots to one vector."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SetConOutput:
+    """What the model makes of runs of frames, time in order."""
+
+    slots: Float[Tensor, "b t k d"]
+    predicted: Float[Tensor, "b t_predicted k d"]
+    """For the last t - 2 * frame_stride frames, each from the two frames before it."""
+    attention: Float[Tensor, "b t k p"]
+    """As in `Slots.attention`."""
+
+
+class SetCon(nn.Module):
+    """The model; images are RGB in [0, 1] and of any size."""
+
+    def __init__(self, config: SetConConfig) -> None:
+        super().__init__()
+        self.config = config
+        slot_size = config.slot_attention.slot_size
+        self.encoder = Encoder(config.encoder)
+        self.slot_attention = SlotAttention(
+            config.slot_attention, feature_size=config.encoder.width
+        )
+        self.transition = Transition(slot_size)
+        self.set_encoder = DeepSet(config.set_encoder, slot_size=slot_size)
+
+    def encode(self, images: Float[Tensor, "n 3 h w"]) -> Slots:
+        """The slots of each image."""
+        if self.config.center_inputs:
+            images = images * 2 - 1
+        return self.slot_attention(self.encoder(images))
+
+    def predict(
+        self, slots: Float[Tensor, "b t k d"], *, frame_stride: int = 1
+    ) -> Float[Tensor, "b t-2*{frame_stride} k d"]:
+        """Predicted slots of each frame that has two frames before it, `frame_stride` apart."""
+        return self.transition(slots, frame_stride=frame_stride)
+
+    def summarise(self, slots: Float[Tensor, "*n k d"]) -> Float[Tensor, "*n e"]:
+        """One vector for each set of slots."""
+        return self.set_encoder(slots)
+
+    def forward(self, frames: Float[Tensor, "b t 3 h w"], *, frame_stride: int = 1) -> SetConOutput:
+        """Encode every frame once and predict every frame that has two before it.
+
+        Raises ValueError if t < 2 * frame_stride + 1.
+        """
+        encoded = self.encode(frames.flatten(0, 1))
+        slots = encoded.slots.unflatten(0, frames.shape[:2])
+        return SetConOutput(
+            slots=slots,
+            predicted=self.predict(slots, frame_stride=frame_stride),
+            attention=encoded.attention.unflatten(0, frames.shape[:2]),
+        )
+
+    def loss(self, output: SetConOutput, config: LossConfig) -> ContrastiveLoss:
+        """Every prediction of every run against the states of all time steps of all runs."""
+        predicted, states = output.predicted.flatten(0, 1), output.slots.flatten(0, 1)
+        target = _predicted_frames(output)
+        if config.unit == "slot":
+            return slotwise_contrastive_loss(predicted, states, target, config)
+        return contrastive_loss(self.summarise(predicted), self.summarise(states), target, config)
+
+
+def _predicted_frames(output: SetConOutput) -> Tensor:
+    """For each prediction, the index of its frame among all frames of the batch."""
+    runs, frames = output.slots.shape[:2]
+    index = torch.arange(runs * frames, device=output.slots.device).view(runs, frames)
+    return index[:, frames - output.predicted.shape[1] :].flatten()

@@ -1,0 +1,43 @@
+"""Where a feature sits in the image: a grid, a learned projection of it, and Fourier features.
+
+Rows come first: position i of a grid of `width` columns is row i // width and column i % width.
+Both axes run from 0 to 1 inclusive, whatever the resolution, so nothing learned depends on it.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def position_grid(
+    height: int, width: int, *, device: torch.device | None = None
+) -> Float[Tensor, "p 2"]:
+    """(y, x) of every position of a grid, from 0 to 1 inclusive, row by row."""
+    y = torch.linspace(0, 1, height, device=device)
+    x = torch.linspace(0, 1, width, device=device)
+    return torch.cartesian_prod(y, x)
+
+
+class PositionEmbedding(nn.Module):
+    """A linear projection of the grid [y, x, 1-y, 1-x] to the size of what it is added to."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, size)
+
+    def forward(self, height: int, width: int) -> Float[Tensor, "p c"]:
+        """The embedding of every position of a grid, row by row."""
+        grid = position_grid(height, width, device=self.linear.weight.device)
+        grid = grid.to(self.linear.weight.dtype)
+        return self.linear(torch.cat([grid, 1 - grid], dim=-1))
+
+
+def fourier_features(
+    positions: Float[Tensor, "*q 2"], *, frequencies: int
+) -> Float[Tensor, "*q 2+4*{frequencies}"]:
+    """The positions themselves, then sine and cosine of π·2^i times each, for i < `frequencies`."""
+    octaves = math.pi * 2.0 ** torch.arange(frequencies, device=positions.device)
+    angles = (positions[..., None] * octaves.to(positions.dtype)).flatten(-2)
+    return torch.cat([positions, angles.sin(), angles.cos()], dim=-1)

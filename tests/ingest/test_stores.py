@@ -1,0 +1,433 @@
+"""One contract for both formats of store."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.errors import (
+    DamagedChunkError,
+    NoSuchRecordingError,
+    NotAStoreError,
+    RecordingExistsError,
+    RecordingLockedError,
+    StoreError,
+)
+from ingest.frame import Frames
+from ingest.layout import StoreLayout
+from ingest.open import open_store
+from ingest.store import (
+    CommitRecord,
+    RecordingReader,
+    RecordingWriter,
+    RecordSettings,
+    Source,
+    Store,
+)
+from ingest.video import Counters
+
+FORMATS = ["zarr", "h5"]
+SOURCE = Source(path="/videos/a.mp4", size_bytes=10, digest="ab" * 32)
+
+
+def footage(count: int, *, masks: bool = False, captured: bool = False, seed: int = 0) -> Frames:
+    random = np.random.default_rng(seed)
+    return Frames(
+        images=random.integers(0, 256, (count, 9, 7, 3), np.uint8),
+        pts_ns=np.cumsum(random.integers(1, 10**8, count)),
+        gap=random.random(count) < 0.1,
+        captured_ns=np.arange(count, dtype=np.int64) if captured else None,
+        masks=random.integers(0, 4, (count, 9, 7), np.uint8) if masks else None,
+    )
+
+
+def begin(store: Store, name: str = "a", **kwargs) -> RecordingWriter:
+    kwargs = {
+        "source": SOURCE,
+        "settings": RecordSettings(size=None),
+        "max_chunk_length": 8,
+    } | kwargs
+    return store.writer(name, height=9, width=7, **kwargs)
+
+
+def write_all(writer: RecordingWriter, frames: Frames, *, finish: bool = True) -> None:
+    length = writer.block_length
+    for start in range(0, len(frames) - length + 1, length):
+        part = frames.part(start, start + length)
+        writer.append(part, Counters(decoded=start + length, stored=start + length))
+    done = len(frames) - len(frames) % length
+    if finish:
+        tail = frames.part(done, len(frames)) if done < len(frames) else None
+        writer.finish(tail, Counters(decoded=len(frames), stored=len(frames)))
+
+
+def assert_equal(frames: Frames, expected: Frames) -> None:
+    for field in ("images", "pts_ns", "gap", "captured_ns", "masks"):
+        np.testing.assert_array_equal(getattr(frames, field), getattr(expected, field), field)
+
+
+@pytest.fixture(params=FORMATS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return open_store(tmp_path / "store", create_format=request.param)
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def recorded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RecordingReader, Frames]:
+    """A recording of 300 frames with masks, opened with a cache of a few chunks."""
+    store = open_store(tmp_path_factory.mktemp("store") / "s", create_format=request.param)
+    frames = footage(300, masks=True)
+    with begin(store, has_masks=True) as writer:
+        write_all(writer, frames)
+    return store.reader("a", cache_bytes=4000), frames
+
+
+@given(ends=st.tuples(st.integers(0, 300), st.integers(0, 300)), masks=st.booleans())
+def test_any_range_reads_back_bit_for_bit(recorded, ends, masks):
+    reader, frames = recorded
+    start, stop = sorted(ends)
+    read = reader.read(start, stop, masks=masks)
+    expected = frames.part(start, stop)
+    np.testing.assert_array_equal(read.images, expected.images)
+    np.testing.assert_array_equal(read.pts_ns, expected.pts_ns)
+    np.testing.assert_array_equal(read.gap, expected.gap)
+    if masks:
+        np.testing.assert_array_equal(read.masks, expected.masks)
+    else:
+        assert read.masks is None
+
+
+def test_both_formats_keep_the_protocols(store):
+    assert isinstance(store, Store)
+    with begin(store) as writer:
+        assert isinstance(writer, RecordingWriter)
+    with store.reader("a") as reader:
+        assert isinstance(reader, RecordingReader)
+
+
+def test_what_is_read_belongs_to_the_caller(recorded):
+    reader, frames = recorded
+    reader.read(0, 8).images[:] = 0
+    reader.pts_ns()[:] = 0
+    np.testing.assert_array_equal(reader.read(0, 8).images, frames.images[:8])
+    np.testing.assert_array_equal(reader.pts_ns(), frames.pts_ns)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 3), (0, 301), (5, 4), (400, 410)])
+def test_reading_outside_the_committed_range_is_refused(recorded, start, stop):
+    with pytest.raises(IndexError, match="300 are committed"):
+        recorded[0].read(start, stop)
+
+
+def test_the_commit_record_tells_what_was_recorded(store):
+    frames = footage(200)
+    with begin(store, settings=RecordSettings(size=None, fps=12.5)) as writer:
+        write_all(writer, frames)
+    commit = store.commit("a")
+    assert commit.complete
+    assert (commit.length, commit.height, commit.width) == (200, 9, 7)
+    assert (commit.first_pts_ns, commit.last_pts_ns) == (frames.pts_ns[0], frames.pts_ns[-1])
+    assert commit.settings.fps == 12.5
+    assert commit.source == SOURCE
+    assert commit.counters == Counters(decoded=200, stored=200)
+    assert commit.raw_bytes == frames.images.nbytes
+    assert 0 < store.size_bytes("a") < 3 * frames.images.nbytes
+    assert store.recordings() == ["a"]
+
+
+def test_a_reader_beside_a_live_writer_sees_only_what_is_committed(store):
+    with begin(store, live=True) as writer, store.reader("a") as reader:
+        length = writer.block_length
+        frames = footage(3 * length, captured=True)
+        for block in range(3):
+            stop = (block + 1) * length
+            writer.append(frames.part(stop - length, stop), Counters(stored=stop, decoded=stop))
+            with pytest.raises(IndexError):
+                reader.read(0, stop)
+            assert reader.refresh().length == stop
+            assert not reader.commit.complete
+            assert_equal(reader.read(0, stop), frames.part(0, stop))
+            np.testing.assert_array_equal(reader.gap(), frames.gap[:stop])
+        writer.finish(None, writer.commit.counters)
+        assert reader.refresh().complete
+        assert_equal(reader.read(0, len(frames)), frames)
+
+
+def test_a_live_frame_waits_no_longer_than_it_may(store):
+    with begin(store, live=True) as writer:
+        assert writer.commit.chunk_length <= 8
+        assert writer.block_length == 8 or store.format == "h5"
+
+
+def test_an_unfinished_recording_continues_behind_its_last_committed_frame(store):
+    frames = footage(700)
+    with begin(store) as writer:
+        write_all(writer, frames.part(0, 300), finish=False)
+        committed = writer.commit.length
+    assert 0 < committed <= 300
+    with begin(store) as writer:
+        assert writer.commit.length == committed
+        write_all(writer, frames.part(committed, 700))
+    with store.reader("a") as reader:
+        assert_equal(reader.read(0, 700), frames)
+
+
+def test_frames_of_the_wrong_size_number_or_kind_are_refused(store):
+    with begin(store) as writer:
+        length = writer.block_length
+        with pytest.raises(ValueError, match="append takes"):
+            writer.append(footage(length - 1), Counters())
+        with pytest.raises(ValueError, match="masks"):
+            writer.append(footage(length, masks=True), Counters())
+        with pytest.raises(ValueError, match="live"):
+            writer.append(footage(length, captured=True), Counters())
+        large = Frames(np.zeros((length, 9, 8, 3), np.uint8), *_times(length))
+        with pytest.raises(ValueError, match="recording"):
+            writer.append(large, Counters())
+    assert store.commit("a").length == 0
+
+
+def _times(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(count, dtype=np.int64), np.zeros(count, np.bool_)
+
+
+def test_a_complete_recording_takes_no_more_frames(store):
+    with begin(store) as writer:
+        write_all(writer, footage(10))
+    with begin(store) as writer, pytest.raises(StoreError, match="complete"):
+        writer.append(footage(writer.block_length), Counters())
+
+
+def test_black_footage_is_not_a_hole(store):
+    black = Frames(np.zeros((100, 9, 7, 3), np.uint8), *_times(100))
+    with begin(store) as writer:
+        write_all(writer, black)
+    with store.reader("a") as reader:
+        assert_equal(reader.read(0, 100), black)
+
+
+def largest_file(folder: Path) -> Path:
+    return max(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.stat().st_size
+    )
+
+
+def test_a_flipped_byte_is_noticed_and_its_place_told(store):
+    with begin(store) as writer:
+        write_all(writer, footage(64))
+    path = largest_file(store.path / "recordings" / "a")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x01
+    path.write_bytes(data)
+    with (
+        store.reader("a") as reader,
+        pytest.raises(DamagedChunkError, match=r"recording 'a'.*(chunk|part) .*frames"),
+    ):
+        reader.read(0, 64)
+
+
+def test_a_missing_chunk_is_noticed(store):
+    with begin(store) as writer:
+        write_all(writer, footage(64))
+    largest_file(store.path / "recordings" / "a").unlink()
+    with store.reader("a") as reader, pytest.raises(DamagedChunkError, match="recording 'a'"):
+        reader.read(0, 64)
+
+
+def test_a_second_writer_is_kept_off_and_readers_are_not(store):
+    with begin(store):
+        with pytest.raises(RecordingLockedError, match=f"process {os.getpid()} is writing"):
+            begin(store)
+        with pytest.raises(RecordingLockedError):
+            store.remove("a")
+        with begin(store, "b"), store.reader("a") as reader:
+            assert reader.commit.length == 0
+    begin(store).close()
+
+
+def test_the_lock_of_a_killed_writer_is_gone(store):
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from ingest.layout import StoreLayout\n"
+        "lock = StoreLayout.open(Path(sys.argv[1])).lock('a')\n"
+        "print('locked', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(store.path)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "locked\n"
+        with pytest.raises(RecordingLockedError, match=f"process {child.pid} "):
+            begin(store)
+        child.send_signal(signal.SIGKILL)
+        child.wait(20)
+        begin(store).close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"source": Source(path="/b.mp4", size_bytes=9, digest="cd" * 32)}, "made from .*a.mp4"),
+        ({"settings": RecordSettings(size=None, fit="pad")}, r"fit=crop \(asked: pad\)"),
+        ({"has_masks": True}, "masks: False"),
+    ],
+)
+def test_another_source_or_other_settings_are_refused(store, changed, message):
+    begin(store).close()
+    with pytest.raises(RecordingExistsError, match=message):
+        begin(store, **changed)
+    begin(store).close()  # the refusal left no lock behind
+
+
+def test_a_source_that_only_moved_is_still_the_same(store):
+    begin(store).close()
+    moved = Source(path="/elsewhere/a.mp4", size_bytes=10, digest="ab" * 32)
+    begin(store, source=moved).close()
+
+
+def test_overwrite_replaces_the_named_recording_and_nothing_else(store):
+    for name in ("a", "b"):
+        with begin(store, name) as writer:
+            write_all(writer, footage(50))
+    other = Source(path="/c.mp4", size_bytes=9, digest="cd" * 32)
+    with begin(store, source=other, overwrite=True) as writer:
+        assert writer.commit.length == 0
+        write_all(writer, footage(20, seed=1))
+    with store.reader("a") as a, store.reader("b") as b:
+        assert_equal(a.read(0, 20), footage(20, seed=1))
+        assert_equal(b.read(0, 50), footage(50))
+    assert sorted(p.name for p in (store.path / "recordings").glob("*") if p.is_dir()) == ["a", "b"]
+
+
+def test_removing_a_recording_leaves_the_others(store):
+    begin(store, "a").close()
+    begin(store, "b").close()
+    store.remove("a")
+    assert store.recordings() == ["b"]
+    with pytest.raises(NoSuchRecordingError, match="no recording 'a'; it holds: b"):
+        store.commit("a")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 300, "a\nb"])
+def test_a_name_that_could_leave_its_folder_is_refused(store, name):
+    with pytest.raises(StoreError, match="cannot name a recording"):
+        begin(store, name)
+
+
+def test_leftovers_of_a_writer_killed_before_its_first_commit_do_not_count(store):
+    folder = store.path / "recordings" / "a"
+    folder.mkdir()
+    (folder / "frames").write_bytes(b"half a file")
+    assert store.recordings() == []
+    with begin(store) as writer:
+        write_all(writer, footage(10))
+    with store.reader("a") as reader:
+        assert_equal(reader.read(0, 10), footage(10))
+
+
+def test_a_torn_commit_record_is_told_with_its_remedy(store):
+    begin(store).close()
+    path = store.path / "recordings" / "a" / "commit.json"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(StoreError, match=r"unreadable commit record.*--overwrite"):
+        store.commit("a")
+
+
+def test_opening_again_finds_the_format(store):
+    begin(store).close()
+    again = open_store(store.path)
+    assert again.format == store.format
+    assert again.recordings() == ["a"]
+
+
+def test_another_format_than_the_store_has_is_refused(store):
+    other = "h5" if store.format == "zarr" else "zarr"
+    with pytest.raises(NotAStoreError, match=f"of format {store.format}, not {other}"):
+        open_store(store.path, create_format=other)
+
+
+@pytest.mark.parametrize("create_format", [None, *FORMATS])
+def test_a_path_that_is_not_a_store_is_refused_and_left_alone(tmp_path, create_format):
+    (tmp_path / "holiday.txt").write_text("keep me")
+    with pytest.raises(NotAStoreError, match="a directory with other things"):
+        open_store(tmp_path, create_format=create_format)
+    with pytest.raises(NotAStoreError, match="not a store but a file"):
+        open_store(tmp_path / "holiday.txt", create_format=create_format)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+def test_a_store_that_is_not_there_is_not_made_by_reading(tmp_path):
+    with pytest.raises(NotAStoreError, match="no such store"):
+        open_store(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_store_of_another_version_is_refused(tmp_path):
+    (tmp_path / "store.json").write_text('{"what":"setcon store","format":"zarr","version":99}')
+    with pytest.raises(NotAStoreError, match="version 99"):
+        open_store(tmp_path)
+
+
+def test_plain_zarr_sees_exactly_what_was_recorded(tmp_path):
+    store = open_store(tmp_path / "store", create_format="zarr")
+    frames = footage(100, masks=True)
+    with begin(store, has_masks=True) as writer:
+        write_all(writer, frames)
+    group = zarr.open_group(store.path, mode="r")["recordings/a"]
+    assert isinstance(group, zarr.Group)
+    assert group["frames"].shape == (100, 9, 7, 3)
+    for field, expected in (
+        ("frames", frames.images),
+        ("masks", frames.masks),
+        ("gap", frames.gap),
+    ):
+        np.testing.assert_array_equal(group[field][:], expected)
+    assert group["pts_ns"][-1] == frames.pts_ns[-1]
+
+
+def test_a_zarr_recording_grows_far_beyond_its_first_capacity(tmp_path):
+    store = open_store(tmp_path / "store", create_format="zarr")
+    frames = footage(9000)
+    with begin(store, max_chunk_length=64) as writer:
+        assert writer.block_length < 4096
+        write_all(writer, frames)
+    with store.reader("a") as reader:
+        assert_equal(reader.read(0, 9000), frames)
+
+
+@given(
+    length=st.integers(0, 2**40),
+    complete=st.booleans(),
+    fps=st.none() | st.floats(0.1, 1000),
+    path=st.text(st.characters(exclude_categories=["Cs"])),
+    decoded=st.integers(0, 2**40),
+)
+def test_a_commit_record_survives_its_file(tmp_path_factory, length, complete, fps, path, decoded):
+    store = tmp_path_factory.getbasetemp() / "records"
+    if not store.exists():
+        open_store(store, create_format="h5")
+        begin(open_store(store)).close()
+    commit = CommitRecord(
+        length=length,
+        complete=complete,
+        height=9,
+        width=7,
+        chunk_length=8,
+        source=Source(path=path, digest="00"),
+        settings=RecordSettings(fps=fps),
+        last_pts_ns=length or None,
+        counters=Counters(decoded=decoded),
+    )
+    layout = StoreLayout.open(store)
+    layout.write_commit("a", commit)
+    assert layout.commit("a") == commit

@@ -1,0 +1,137 @@
+"""Small stores whose every frame says where it comes from, and servers of them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ingest.frame import Frames
+from ingest.store import RecordSettings, Source, Store
+from ingest.video import Counters
+from ingest.zarr_store import create_zarr_store
+from online.server import serve
+from online.stream import ServeConfig
+
+SECOND_NS = 1_000_000_000
+
+
+def stamped_frames(
+    start: int,
+    stop: int,
+    *,
+    mark: int = 0,
+    size: int = 8,
+    fps: float = 30.0,
+    gaps: tuple[int, ...] = (),
+    live: bool = False,
+    masks: bool = False,
+) -> Frames:
+    """Frames start..stop; their pixels spell (index % 256, index // 256, mark)."""
+    index = np.arange(start, stop)
+    colours = np.stack([index % 256, index // 256, np.full_like(index, mark)], axis=1)
+    images = np.broadcast_to(
+        colours[:, None, None].astype(np.uint8), (len(index), size, size, 3)
+    ).copy()
+    pts_ns = (index * SECOND_NS / fps).astype(np.int64)
+    return Frames(
+        images=images,
+        pts_ns=pts_ns,
+        gap=np.isin(index, (0, *gaps)),
+        captured_ns=pts_ns + 1 if live else None,
+        masks=images[..., 0] if masks else None,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return create_zarr_store(tmp_path / "store")
+
+
+@pytest.fixture
+def record(store: Store) -> Callable[..., int]:
+    """Write frames to a recording, continuing where it stands; returns its committed length.
+
+    A recording that is left incomplete holds whole blocks of frames only.
+    """
+
+    def write(
+        name: str,
+        length: int,
+        *,
+        complete: bool = True,
+        mark: int = 0,
+        size: int = 8,
+        fps: float = 30.0,
+        gaps: tuple[int, ...] = (),
+        live: bool = False,
+        masks: bool = False,
+    ) -> int:
+        with store.writer(
+            name,
+            source=Source(path=name, digest=name),
+            settings=RecordSettings(size=size),
+            height=size,
+            width=size,
+            has_masks=masks,
+            live=live,
+            max_chunk_length=16,
+        ) as writer:
+            def frames(start: int, stop: int) -> Frames:
+                return stamped_frames(
+                    start, stop, mark=mark, size=size, fps=fps, gaps=gaps, live=live, masks=masks
+                )
+
+            while writer.commit.length + writer.block_length <= length:
+                start = writer.commit.length
+                writer.append(frames(start, start + writer.block_length), Counters())
+            if complete:
+                writer.finish(frames(writer.commit.length, length), Counters())
+            return writer.commit.length
+
+    return write
+
+
+@pytest.fixture
+def served(store: Store, tmp_path: Path) -> Callable[..., object]:
+    """A context in which the store is served by a thread; gives the address."""
+
+    @contextmanager
+    def serving(address: str = "", *, of: Store | None = None, **config: object) -> Iterator[str]:
+        stop, bound = threading.Event(), threading.Event()
+        found: list[str] = []
+        failed: list[BaseException] = []
+
+        def ready(endpoint: str) -> None:
+            found.append(endpoint)
+            bound.set()
+
+        def run() -> None:
+            try:
+                serve(
+                    of or store,
+                    address or f"ipc://{tmp_path}/sockets/s",
+                    config=ServeConfig(**config),
+                    ready=ready,
+                    stop=stop,
+                )
+            except BaseException as error:
+                failed.append(error)
+                bound.set()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            assert bound.wait(10)
+            if found:
+                yield found[0]
+        finally:
+            stop.set()
+            thread.join(10)
+            assert not thread.is_alive()
+        if failed:
+            raise failed[0]
+
+    return serving

@@ -1,0 +1,460 @@
+import base64
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from online.curves import Curve, chart_svg
+from online.errors import RunError
+from online.report import write_report
+from online.report_table import ABSENT
+from online.run_log import PrequentialEntry, read_run
+from online.scores import (
+    EncoderScores,
+    Evaluation,
+    MaskScores,
+    Panels,
+    ReconstructionScores,
+    save_evaluation,
+)
+from online.verdict import recent_top1, verdict
+
+EVIL = "<script>alert(1)</script>&\"'"
+VOID = {"meta", "br", "img"}
+
+
+class Page(HTMLParser):
+    """A parsed report; fails on tags that are not closed in turn."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.rows: list[list[str]] = []
+        self._open: list[str] = []
+        self.source = path.read_text("utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self._open[-1] if self._open else "", data))
+        if {"td", "th"} & set(self._open):
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(data for tag, data in self.texts if tag != "style")
+
+    def row(self, name: str) -> list[str]:
+        return next(row for row in self.rows if row and row[0].startswith(name))
+
+    def charts(self) -> list[str]:
+        return [str(attrs["aria-label"]) for tag, attrs in self.tags if tag == "svg"]
+
+    def images(self) -> list[Image.Image]:
+        sources = [str(attrs["src"]) for tag, attrs in self.tags if tag == "img"]
+        assert all(source.startswith("data:image/") for source in sources)
+        return [Image.open(io.BytesIO(base64.b64decode(s.split(",")[1]))) for s in sources]
+
+
+def masks(fg_ari: float) -> MaskScores:
+    return MaskScores(
+        fg_ari=fg_ari, fg_ari_video=fg_ari - 0.011, ari=fg_ari * 0.9, mbo=fg_ari * 0.77
+    )
+
+
+def encoder(mse: float, fg_ari: float | None) -> EncoderScores:
+    def part(factor: float) -> ReconstructionScores:
+        return ReconstructionScores(
+            mse=mse * factor,
+            mse_share=mse * factor / 0.0321,
+            psnr=-10 * math.log10(mse * factor),
+            alphas=None if fg_ari is None else masks(fg_ari / factor),
+        )
+
+    return EncoderScores(
+        current=part(1.0),
+        predicted=part(1.37),
+        attention=None if fg_ari is None else masks(fg_ari * 0.71),
+        probe_train_mse=mse * 0.83,
+        slot_entropy=0.8765,
+        effective_rank=9.314,
+    )
+
+
+def evaluation(step: int = 1500, *, with_masks: bool = True) -> Evaluation:
+    return Evaluation(
+        step=step,
+        trained=encoder(0.00387, 0.931 if with_masks else None),
+        untrained=encoder(0.0123, 0.083 if with_masks else None),
+        mean_frame_mse=0.0321,
+        mean_frame_psnr=14.93,
+        frames_train=1000,
+        frames_held_out=240,
+        frames_without_two_objects=3 if with_masks else 0,
+        seconds=41.0,
+    )
+
+
+def panels(*, frames: int = 3, slots: int = 4, side: int = 32, with_masks: bool = True) -> Panels:
+    rng = np.random.default_rng(0)
+
+    def noise() -> np.ndarray:
+        return rng.integers(0, 256, (frames, side, side, 3), dtype=np.uint8)
+
+    alphas = rng.dirichlet(np.ones(slots), (frames, side, side)).transpose(0, 3, 1, 2)
+    return Panels(
+        names=[f"{EVIL} {i / 10:.1f} s" for i in range(frames)],
+        frames=noise(),
+        truth=rng.integers(0, 4, (frames, side, side), dtype=np.uint8) if with_masks else None,
+        reconstruction=noise(),
+        predicted=noise(),
+        untrained=noise(),
+        slots=rng.integers(0, 256, (frames, slots, side, side, 3), dtype=np.uint8),
+        alphas=alphas,
+        attention=alphas[:, :, ::4, ::4],
+    )
+
+
+def step_line(step: int) -> dict[str, object]:
+    return {
+        "kind": "step",
+        "step": step,
+        "seconds": step * 0.1,
+        "loss": 5.0 - step / 1000,
+        "top1": step / 2000,
+        "chance_loss": 5.5,
+        "grad_norm": 1.0,
+        "learning_rate": 2e-3,
+        "triplets_per_second": 1234.0,
+        "wait_share": 0.02,
+        "clips_inserted": step,
+        "samples_per_insert": 4.0,
+        "epoch": 0,
+    }
+
+
+def prequential_line(step: int) -> dict[str, object]:
+    tops = {"top1": 0.75, "top1_copy": 0.25, "top1_untrained": 0.125}
+    return {"kind": "prequential", "step": step, "seconds": 1.0, "candidates": 32, **tops}
+
+
+def write_log(run: Path, lines: list[dict[str, object]], *, tail: str = "") -> None:
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run / "metrics.jsonl").write_text(text + tail)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run after two probes."""
+    path = tmp_path / "my run"
+    path.mkdir()
+    (path / "config.toml").write_text('[stream]\nrecordings = "<i>*</i>"\n')
+    lines = [step_line(step) for step in range(10, 1501, 10)]
+    lines += [prequential_line(step) for step in range(10, 1501, 10)]
+    lines.append({"kind": "event", "step": 700, "seconds": 70, "message": f"continued {EVIL}"})
+    write_log(path, lines)
+    save_evaluation(path / "probes/step-00000750", evaluation(750), panels(frames=1))
+    save_evaluation(path / "probes/step-00001500", evaluation(1500), panels())
+    return path
+
+
+def test_report_loads_nothing_and_runs_nothing(run: Path) -> None:
+    page = Page(write_report(run))
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "base", "form"}
+    for _, attributes in page.tags:
+        for key in ("src", "href", "srcset", "action"):
+            assert str(attributes.get(key) or "#").startswith(("data:", "#"))
+        assert not any(key.startswith("on") for key in attributes)
+    assert "url(" not in page.source.replace("url(#", "")
+    assert "@import" not in page.source
+    policy = next(attrs for tag, attrs in page.tags if "http-equiv" in attrs)
+    assert str(policy["content"]).startswith("default-src 'none'")
+
+
+def test_names_messages_and_settings_are_text_and_not_markup(run: Path) -> None:
+    page = Page(write_report(run))
+    assert f"SetCon on {EVIL}" in page.text
+    assert f"continued {EVIL}" in page.text
+    assert 'recordings = "<i>*</i>"' in page.text
+    assert not {"script", "i"} & {tag for tag, _ in page.tags}
+
+
+def test_page_is_called_after_the_run(run: Path) -> None:
+    page = Page(write_report(run))
+    assert ("title", "my run · SetCon") in page.texts
+    assert ("h1", "my run") in page.texts
+
+
+def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
+    page = Page(write_report(run))
+    scores = json.loads((run / "probes/step-00001500/scores.json").read_text())
+    drawn = [
+        scores[who][part] for part in ("current", "predicted") for who in ("trained", "untrained")
+    ]
+    attended = [scores[who]["attention"] for who in ("trained", "untrained")]
+    mean_frame = scores["mean_frame_mse"]
+
+    assert page.row("MSE ↓")[1:8] == [
+        *(f"{part['mse']:#.3g}" for part in drawn), ABSENT, ABSENT, f"{mean_frame:#.3g}"
+    ]  # fmt: skip
+    assert page.row("MSE share")[1:8] == [
+        *(f"{part['mse_share']:.3f}" for part in drawn), ABSENT, ABSENT, "1.000"
+    ]  # fmt: skip
+    assert page.row("PSNR")[1:8] == [
+        *(f"{part['psnr']:.2f}" for part in drawn),
+        ABSENT,
+        ABSENT,
+        "14.93",
+    ]
+    for name, key in (
+        ("FG-ARI ↑", "fg_ari"),
+        ("FG-ARI, video", "fg_ari_video"),
+        ("ARI ↑", "ari"),
+        ("mBO", "mbo"),
+    ):
+        values = [part["alphas"][key] for part in drawn] + [part[key] for part in attended]
+        assert page.row(name)[1:8] == [*(f"{value:.3f}" for value in values), ABSENT]
+    assert page.row("Probe training MSE")[1:3] == ["0.00321", "0.0102"]
+    assert page.row("Slot entropy")[1:3] == ["0.876", "0.876"]
+    assert page.row("Effective rank")[1:3] == ["9.31", "9.31"]
+    assert all(len(row[-1]) > 20 for row in page.rows if row[0].endswith(("↑", "↓")))
+
+
+def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
+    page = Page(write_report(run))
+    words = "Held-out FG-ARI 0.93, untrained encoder 0.08; probe MSE 0.12 of the mean frame's."
+    assert f"The slots tell the objects apart. {words}" in page.text
+    assert "top-1 of 33; last state copied 0.25, untrained 0.12" in page.text
+    assert "in 2 min 30 s, 1,234 triplets/s, each clip seen 4.0 times" in page.text
+    assert "3 of these show fewer than two objects" in page.text
+
+
+def test_every_curve_that_was_logged_is_drawn(run: Path) -> None:
+    assert Page(write_report(run)).charts() == [
+        "Training loss",
+        "Training top-1",
+        "Next frame found, on new footage",
+        "Probe MSE on held-out frames",
+        "Held-out FG-ARI",
+        "Throughput",
+        "Waiting for data",
+    ]
+
+
+def test_pictures_of_small_frames_are_lossless_and_large_enough_to_see(run: Path) -> None:
+    images = Page(write_report(run)).images()
+    assert [image.format for image in images] == ["PNG", "PNG"]
+    assert all(image.width > 7 * 128 and image.height > 3 * 128 for image in images)
+
+
+def test_report_stays_small_with_large_noisy_frames_and_many_slots(run: Path) -> None:
+    save_evaluation(
+        run / "probes/step-00002000", evaluation(2000), panels(frames=10, slots=12, side=128)
+    )
+    path = write_report(run)
+    assert path.stat().st_size < 3_000_000
+    assert [image.format for image in Page(path).images()] == ["JPEG", "JPEG"]
+
+
+def test_the_same_run_gives_the_same_report_and_leaves_nothing_beside_it(run: Path) -> None:
+    before = {path.name for path in run.iterdir()}
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+    assert {path.name for path in run.iterdir()} == before | {"report.html"}
+
+
+def test_without_masks_their_scores_are_dashes_and_nobody_claims_objects(run: Path) -> None:
+    for step in (750, 1500):
+        folder = run / f"probes/step-{step:08d}"
+        save_evaluation(folder, evaluation(step, with_masks=False), panels(with_masks=False))
+    page = Page(write_report(run))
+    for name in ("FG-ARI ↑", "FG-ARI, video", "ARI ↑", "mBO"):
+        assert page.row(name)[1:8] == [ABSENT] * 7
+    assert "This footage has no object masks" in page.text
+    assert "Held-out FG-ARI" not in page.text
+    assert "Held-out FG-ARI" not in page.charts()
+    assert len(page.images()) == 2
+
+
+def test_before_the_first_probe_there_are_curves_and_no_scores(tmp_path: Path) -> None:
+    write_log(tmp_path, [step_line(10), step_line(20)])
+    page = Page(write_report(tmp_path))
+    assert "After 20 steps the training loss is 4.98 (chance 5.50)." in page.text
+    assert page.charts() == ["Training loss", "Training top-1", "Throughput", "Waiting for data"]
+    assert page.rows == []
+    assert page.images() == []
+
+
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_an_empty_run_has_a_report_that_says_so(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "metrics.jsonl").write_text(content)
+    page = Page(write_report(tmp_path))
+    assert "Nothing has been learned yet" in page.text
+    assert "could not be read" not in page.text
+    assert page.charts() == []
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out_and_counted(tmp_path: Path) -> None:
+    write_log(tmp_path, [step_line(10)], tail='{"kind": "step", "step": 20, "lo')
+    assert [entry.step for entry in read_run(tmp_path).steps] == [10]
+    assert "1 line of metrics.jsonl could not be read." in Page(write_report(tmp_path)).text
+
+
+def test_a_line_cut_within_a_letter_is_left_out_too(tmp_path: Path) -> None:
+    event = '{"kind":"event","step":1,"message":"küche"}'.encode()
+    (tmp_path / "metrics.jsonl").write_bytes(event + b"\n" + event[:-5])
+    log = read_run(tmp_path)
+    assert [entry.message for entry in log.events] == ["küche"]
+    assert len(log.unreadable) == 1
+
+
+def test_a_probe_that_did_not_finish_does_not_count(run: Path) -> None:
+    (run / "probes/step-00002000").mkdir()
+    (run / "probes/step-00002000/panels.npz").write_bytes(b"PK")
+    page = Page(write_report(run))
+    assert "Step 1,500. A probe fitted" in page.text
+    assert "could not be read" not in page.text
+
+
+def test_damaged_scores_and_panels_are_named_and_the_rest_is_shown(run: Path) -> None:
+    (run / "probes/step-00002000").mkdir()
+    (run / "probes/step-00002000/scores.json").write_text('{"step": 2000')
+    (run / "probes/step-00001500/panels.npz").write_bytes(b"PK\x03\x04 torn")
+    page = Page(write_report(run))
+    assert "probes/step-00002000/scores.json could not be read" in page.text
+    assert "probes/step-00001500/panels.npz could not be read" in page.text
+    assert "Step 1,500. A probe fitted" in page.text
+    assert page.images() == []
+
+
+def test_the_last_collapse_alarm_stands_at_the_top(run: Path) -> None:
+    message = "collapse: loss 5.5 at chance"
+    line = json.dumps({"kind": "event", "step": 1400, "seconds": 140.0, "message": message})
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(line + "\n")
+    page = Page(write_report(run))
+    assert ("p", f"Step 1,400: {message}") in page.texts
+    hot = [attrs for tag, attrs in page.tags if tag == "li" and attrs["class"] == "hot"]
+    assert len(hot) == 1
+
+
+def test_commands_can_be_pasted_into_a_shell(run: Path) -> None:
+    page = Page(write_report(run))
+    assert f"setcon train STORE --run '{run}'\nsetcon eval '{run}' STORE" in page.text
+
+
+def test_the_source_of_a_run_gives_its_recordings_and_its_command(run: Path) -> None:
+    source = {
+        "kind": "source",
+        "step": 0,
+        "seconds": 0.0,
+        "recordings": [f"cam {i}" for i in range(14)],
+        "store": "my store",
+        "command": ["setcon", "train", "my store", "--run", "r"],
+    }
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps(source) + "\n")
+    page = Page(write_report(run))
+    assert "SetCon on cam 0, cam 1, " in page.text
+    assert "cam 11 and 2 more" in page.text
+    assert f"setcon train 'my store' --run r\nsetcon eval '{run}' 'my store'" in page.text
+
+
+def test_a_name_of_undecodable_bytes_can_be_written(run: Path) -> None:
+    found = replace(panels(), names=["bad \udcff 0.1 s"] * 3)
+    save_evaluation(run / "probes/step-00001500", evaluation(), found)
+    assert "SetCon on bad ?" in Page(write_report(run)).text
+
+
+def test_a_missing_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such directory") as caught:
+        write_report(tmp_path / "none")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_report_that_cannot_be_written_is_an_error_and_leaves_no_scraps(run: Path) -> None:
+    (run / "report.html").mkdir()
+    with pytest.raises(RunError, match="could not be written"):
+        write_report(run)
+    assert not list(run.glob(".report*"))
+
+
+def judged(run: Path, trained: EncoderScores, *, with_masks: bool = True) -> str:
+    found = replace(evaluation(with_masks=with_masks), trained=trained)
+    return verdict(replace(read_run(run), evaluations=[found]))
+
+
+def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
+    assert judged(run, encoder(0.003, 0.95)).startswith("The slots tell the objects apart.")
+    assert judged(run, encoder(0.003, 0.30)).startswith("The slots have begun")
+    assert judged(run, encoder(0.003, 0.10)).startswith("The slots do not tell objects apart")
+    assert judged(run, encoder(0.031, None), with_masks=False).startswith("The probe reads next to")
+    split = encoder(0.003, 0.95)
+    alphas = replace(masks(0.95), ari=0.2)
+    split = replace(split, current=replace(split.current, alphas=alphas))
+    assert "share the background" in judged(run, split)
+
+
+def test_recent_top1_forgets_the_beginning() -> None:
+    entries = [
+        PrequentialEntry(step=i, top1=float(i >= 10), top1_copy=0, top1_untrained=0, candidates=32)
+        for i in range(60)
+    ]
+    recent = recent_top1(entries)
+    assert recent is not None
+    assert recent.top1 == 1.0
+    assert recent_top1([]) is None
+
+
+def curve(values: list[float]) -> Curve:
+    steps = np.arange(len(values), dtype=np.float64)
+    return Curve(label="loss", steps=steps, values=np.array(values), tone="trained")
+
+
+def test_a_chart_takes_its_colours_from_the_page_and_has_no_ids_that_could_clash() -> None:
+    svg = chart_svg([curve([1.0, 0.5, 0.2])], label="a <b>")
+    assert "var(--trained)" in svg
+    assert "#00a0" not in svg
+    assert "<g id" not in svg
+    assert 'aria-label="a &lt;b&gt;"' in svg
+    assert "<style" not in svg
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_dips() -> None:
+    values = [1.0] * 100_000
+    values[50_123] = -7.0
+    svg = chart_svg([curve(values)], label="dip")
+    assert len(svg) < 60_000
+    ticks = re.findall(r">(\N{MINUS SIGN}?\d+)</text>", svg)
+    assert min(int(tick.replace("\N{MINUS SIGN}", "-")) for tick in ticks) <= -6
+
+
+@pytest.mark.parametrize("values", [[], [math.nan], [math.inf, math.nan], [0.0], [-1.0], [1e9]])
+def test_any_values_make_a_chart(values: list[float]) -> None:
+    assert chart_svg([curve(values)], label="any").rstrip().endswith("</svg>")

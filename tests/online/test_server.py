@@ -1,0 +1,347 @@
+"""The server as a socket sees it: what it sends, what it refuses, and how it leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from dataclasses import replace
+
+import msgspec
+import pytest
+import zmq
+
+from online import wire
+from online.catalog import StoreCatalog
+from online.client import Client, StreamRequest
+from online.clip import ClipConfig
+from online.errors import AddressInUse, ServerError, ServerSilent
+from online.server import ServerCounters, serve
+
+CLIP = ClipConfig(clip_length=4, frame_stride=2)
+WANT = StreamRequest(clip=CLIP, max_epochs=1)
+CLIP_BYTES = CLIP.frames * (8 * 8 * 3 + 32) + 1024
+HELLO = wire.Hello(
+    session="0123456789", credit=2 * CLIP_BYTES, clip_length=4, frame_stride=2, hop=1, max_epochs=1
+)
+BOUND = 20.0
+
+
+class Peer:
+    """A trainer that says exactly what it is told to."""
+
+    def __init__(self, address: str) -> None:
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.connect(address)
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.context.destroy(linger=0)
+
+    def say(self, *parts: bytes) -> None:
+        self.socket.send_multipart(parts)
+
+    def hear(self, kind: type, *, seconds: float = 5.0) -> tuple:
+        """The next message of a kind, and the size of its parts; others are passed over."""
+        while self.socket.poll(round(seconds * 1000)):
+            parts = self.socket.recv_multipart()
+            message = wire.decode_reply(parts[0])
+            if isinstance(message, kind):
+                return message, sum(map(len, parts))
+        raise AssertionError(f"no {kind.__name__} came in {seconds} s")
+
+    def hear_no(self, kind: type, *, seconds: float = 0.4) -> None:
+        with pytest.raises(AssertionError, match="no "):
+            self.hear(kind, seconds=seconds)
+
+
+def planned(store, request: StreamRequest = WANT) -> list:
+    catalog = StoreCatalog(store)
+    return [
+        triplet
+        for name in catalog.names()
+        for clip in catalog.clips(
+            name, request.clip, length=catalog.commit(name).length, closed=True
+        )
+        for triplet in clip.triplet_ids(request.clip)
+    ]
+
+
+def triplets(clips) -> list:
+    return [triplet for clip in clips for triplet in clip.spec.triplet_ids(CLIP)]
+
+
+@pytest.mark.parametrize("credit", [2 * CLIP_BYTES, 5 * CLIP_BYTES + 17])
+def test_the_server_sends_all_that_the_credit_covers_and_never_more(record, served, credit):
+    record("a", 400)
+    with served() as address, Peer(address) as peer:
+        peer.say(wire.encode(msgspec.structs.replace(HELLO, credit=credit)))
+        sent, size = 0, 0
+        for more in (0, 1, size, 4000):
+            credit += more
+            peer.say(wire.encode(wire.Credit(HELLO.session, credit)))
+            while sent + size <= credit:
+                _, size = peer.hear(wire.ClipHeader)
+                sent += size
+                assert sent <= credit
+            peer.hear_no(wire.ClipHeader)
+
+
+def test_credit_that_was_granted_before_is_not_taken_back(record, served):
+    record("a", 400)
+    with served() as address, Peer(address) as peer:
+        peer.say(wire.encode(HELLO))
+        peer.say(wire.encode(wire.Credit(HELLO.session, 50 * CLIP_BYTES)))
+        peer.say(wire.encode(wire.Credit(HELLO.session, 0)))
+        for index in range(20):
+            message, _ = peer.hear(wire.ClipHeader)
+            assert message.index == index
+
+
+def test_credit_below_two_clips_is_refused_with_what_it_takes(record, served):
+    record("a", 100)
+    with served() as address, Client(address) as client:
+        client.open(replace(WANT, credit_bytes=2 * CLIP_BYTES - 1))
+        with pytest.raises(ServerError, match=f"raise credit_bytes to {2 * CLIP_BYTES}"):
+            client.next_clip(BOUND)
+
+
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        (replace(WANT, recordings="none*"), "no recording matches 'none\\*'; there are: a"),
+        (replace(WANT, clip=ClipConfig(frame_stride=90)), "no triplet to train on: one spans 181"),
+        (replace(WANT, shard=30, shards=40), "shard 30 of 40 gets none of"),
+        (replace(WANT, shard=2, shards=2), "shard 2 of 2 does not exist"),
+    ],
+)
+def test_what_would_send_nothing_for_ever_is_refused_with_the_reason(
+    record, served, request_, complaint
+):
+    record("a", 100)
+    with served() as address, Client(address) as client:
+        client.open(request_)
+        with pytest.raises(ServerError, match=complaint):
+            client.next_clip(BOUND)
+
+
+def test_a_cursor_of_another_split_is_refused(record, served):
+    record("a", 200)
+    with served() as address, Client(address) as client:
+        client.open(WANT)
+        client.next_clip(BOUND)
+        cursor = client.cursor
+    with served(holdout=0.4) as address, Client(address) as client:
+        client.open(WANT, cursor=cursor)
+        with pytest.raises(ServerError, match="same --holdout"):
+            client.next_clip(BOUND)
+
+
+def test_held_out_frames_are_never_sent_for_training(store, record, served):
+    record("a", 333)
+    (summary,) = StoreCatalog(store, holdout=0.3).recordings()
+    with served(holdout=0.3) as address, Client(address) as client:
+        client.open(replace(WANT, max_epochs=2))
+        last = max(clip.spec.start + clip.spec.length for clip in client.clips(BOUND))
+    assert last == summary.held_out[0].start
+
+
+def test_trainers_that_share_a_server_get_disjoint_parts_at_the_same_time(store, record, served):
+    record("a", 300)
+    record("b", 100)
+    got: dict[int, list] = {}
+
+    def train(address: str, shard: int) -> None:
+        with Client(address) as client:
+            client.open(replace(WANT, shard=shard, shards=3, credit_bytes=2 * CLIP_BYTES))
+            got[shard] = triplets(client.clips(BOUND))
+
+    with served() as address:
+        threads = [threading.Thread(target=train, args=(address, shard)) for shard in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(BOUND)
+    assert sorted(got[0] + got[1] + got[2]) == planned(store)
+
+
+def test_a_trainer_that_does_not_read_holds_nobody_up(store, record, served):
+    record("a", 300)
+    with served() as address, Peer(address) as stuck, Client(address) as client:
+        stuck.say(wire.encode(msgspec.structs.replace(HELLO, credit=1 << 30, max_epochs=0)))
+        client.open(WANT)
+        assert triplets(client.clips(BOUND)) == planned(store)
+
+
+def test_a_followed_store_is_sent_as_it_grows_each_triplet_once(store, record, served):
+    record("a", 100, complete=False)
+    with served(follow=True) as address, Client(address) as client:
+        client.open(replace(WANT, max_epochs=0))
+        got = [client.next_clip(BOUND)]
+        record("b", 60)
+        record("a", 300, complete=False)
+        got.append(client.next_clip(BOUND))
+        record("a", 410)
+        with pytest.raises(ServerSilent):
+            while True:
+                got.append(client.next_clip(1.0))
+    assert sorted(triplets(got)) == planned(store)
+
+
+def test_a_followed_store_is_continued_with_after_both_sides_were_restarted(store, record, served):
+    got, cursor = [], None
+    for length in (150, 400, 600):
+        record("a", length, complete=False)
+        with served(follow=True, order="shuffled") as address, Client(address) as client:
+            client.open(replace(WANT, max_epochs=0), cursor=cursor)
+            with pytest.raises(ServerSilent):
+                while True:
+                    got.append(client.next_clip(0.8))
+            cursor = client.cursor
+    record("a", 601)
+    with served(follow=True) as address, Client(address) as client:
+        client.open(replace(WANT, max_epochs=0, order="shuffled"), cursor=cursor)
+        with pytest.raises(ServerSilent):
+            while True:
+                got.append(client.next_clip(0.8))
+    assert sorted(triplets(got)) == planned(store)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b""],
+        [b"GET / HTTP/1.1"],
+        [wire.encode(HELLO)[:3] + b"\x93\xff"],
+        [wire.encode(HELLO), b"and more"],
+        [bytes([*wire.encode(HELLO)[:2], 9]) + wire.encode(HELLO)[3:]],
+    ],
+)
+def test_messages_that_are_none_are_answered_and_change_nothing(store, record, served, parts):
+    record("a", 60)
+    with served() as address, Peer(address) as peer, Client(address) as client:
+        peer.say(*parts)
+        message, _ = peer.hear(wire.Refused)
+        assert message.message
+        client.open(WANT)
+        assert triplets(client.clips(BOUND)) == planned(store)
+
+
+def test_a_message_larger_than_any_request_costs_its_sender_the_connection(store, record, served):
+    record("a", 60)
+    with served() as address, Peer(address) as peer, Client(address) as client:
+        peer.say(bytes(8 << 20))
+        peer.hear_no(wire.Refused)
+        client.open(WANT)
+        assert triplets(client.clips(BOUND)) == planned(store)
+
+
+def test_unknown_sessions_are_told_so(record, served):
+    record("a", 60)
+    with served() as address, Peer(address) as peer:
+        peer.say(wire.encode(wire.Alive("9876543210")))
+        message, _ = peer.hear(wire.Lost)
+        assert message.session == "9876543210"
+
+
+def test_an_idle_session_hears_a_heartbeat_every_second(record, served):
+    record("a", 400)
+    with served() as address, Peer(address) as peer:
+        peer.say(wire.encode(HELLO))
+        for _ in range(2):
+            peer.hear(wire.ClipHeader)
+        for _ in range(2):
+            peer.hear(wire.Alive, seconds=2 * wire.HEARTBEAT_SECONDS)
+
+
+def test_a_damaged_store_ends_the_session_with_its_message(store, record, served):
+    record("a", 400)
+    chunks = sorted(
+        (store.path / "recordings" / "a" / "frames").rglob("*"), key=lambda p: p.stat().st_size
+    )
+    chunks[-1].write_bytes(b"damage")
+    with served() as address, Client(address) as client:
+        client.open(WANT)
+        with pytest.raises(ServerError, match="a"):
+            list(client.clips(BOUND))
+        assert client.recordings()[0].length == 400
+
+
+@pytest.mark.parametrize("address", ["", "tcp"])
+def test_an_address_in_use_is_refused_and_the_first_server_goes_on(store, record, served, address):
+    record("a", 30)
+    with served("tcp://127.0.0.1:*" if address else "") as endpoint:
+        with pytest.raises(AddressInUse, match="bound here"):
+            serve(store, endpoint)
+        with Client(endpoint) as client:
+            assert len(client.recordings()) == 1
+
+
+def test_counters_say_what_was_done(store, record, tmp_path):
+    record("a", 200)
+    stop, bound = threading.Event(), threading.Event()
+    seen: list[ServerCounters] = []
+    address = f"ipc://{tmp_path}/sockets/s"
+
+    def run() -> None:
+        seen.append(
+            serve(store, address, ready=lambda _: bound.set(), stop=stop, report=seen.append)
+        )
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert bound.wait(BOUND)
+    with Client(address) as client, Peer(address) as peer:
+        client.open(WANT)
+        clips = len(list(client.clips(BOUND)))
+        client.fetch("a", 0, 5)
+        peer.say(b"noise")
+        peer.hear(wire.Refused)
+        with pytest.raises(ServerError):
+            client.fetch("a", 500, 5)
+    stop.set()
+    thread.join(BOUND)
+    last = seen[-1]
+    assert (last.sessions, last.clips, last.fetches) == (1, clips, 1)
+    assert (last.rejected, last.refused, last.fetched_bytes) == (1, 1, 5 * 8 * 8 * 3)
+    assert last.clip_bytes > clips * 8 * 8 * 3 * 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_cleanly(store, record, tmp_path, number):
+    record("a", 60)
+    address = f"ipc://{tmp_path}/sockets/s"
+    program = f"""
+        import threading
+        from ingest.open import open_store
+        from online.server import serve
+        counters = serve(open_store({str(store.path)!r}), {address!r},
+                         ready=lambda endpoint: print(endpoint, flush=True))
+        print(counters.clips, threading.active_count())
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == address
+        with Client(address) as client:
+            client.open(WANT)
+            assert client.next_clip(BOUND) is not None
+            os.kill(process.pid, number)
+            rest, _ = process.communicate(timeout=BOUND)
+        assert process.returncode == 0
+        assert int(rest.split()[0]) > 0
+        assert not (tmp_path / "sockets" / "s").exists()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_serving_does_not_import_torch():
+    program = "import online.embedded, online.server, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0

@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from setcon.decoder import DecoderConfig, PixelDecoder, build_decoder
+from setcon.position import fourier_features, position_grid
+
+
+@pytest.mark.parametrize("kind", ["pixel", "broadcast", "small", "normal", "large"])
+def test_every_kind_draws_four_channels_for_each_slot_alone(kind):
+    torch.manual_seed(0)
+    decoder = build_decoder(DecoderConfig(kind=kind, hidden_size=8), slot_size=6).double()
+    slots = torch.randn(2, 3, 6, dtype=torch.float64)
+    channels = decoder(slots, 16, 24)
+    assert channels.shape == (2, 3, 4, 16, 24)
+    changed = slots.clone()
+    changed[1, 2] += 1
+    different = (decoder(changed, 16, 24) - channels).abs().amax(dim=(2, 3, 4)) > 1e-10
+    assert different.nonzero().tolist() == [[1, 2]]
+
+
+def test_pixel_decoder_is_an_mlp_of_slot_and_position():
+    torch.manual_seed(0)
+    decoder = PixelDecoder(DecoderConfig(hidden_size=8, depth=2, frequencies=3), slot_size=6)
+    slots, position = torch.randn(1, 2, 6), torch.rand(1, 1, 2)
+    features = fourier_features(position[0, 0], frequencies=3)
+    weight = torch.cat([decoder.from_slot.weight, decoder.from_position.weight], dim=1)
+    for k in range(2):
+        hidden = weight @ torch.cat([slots[0, k], features]) + decoder.from_slot.bias
+        expected = decoder.mlp(hidden)
+        torch.testing.assert_close(decoder.at(slots, position)[0, k, :, 0], expected)
+
+
+def test_pixel_decoder_draws_the_same_at_a_position_as_in_the_whole_image():
+    torch.manual_seed(0)
+    decoder = PixelDecoder(DecoderConfig(hidden_size=8), slot_size=6)
+    slots, index = torch.randn(2, 3, 6), torch.tensor([[0, 7, 19], [4, 4, 11]])
+    image = decoder(slots, 4, 5).flatten(-2)
+    found = decoder.at(slots, position_grid(4, 5)[index])
+    for n in range(2):
+        torch.testing.assert_close(found[n], image[n][..., index[n]])
+
+
+def test_paper_decoder_has_the_filter_size_asked_for():
+    decoder = build_decoder(DecoderConfig(kind="broadcast", hidden_size=16, depth=3), slot_size=6)
+    sizes = [module.out_channels for module in decoder.modules() if hasattr(module, "out_channels")]
+    assert sizes == [16, 16, 16, 4]
+
+
+@pytest.mark.parametrize("kind", ["small", "large"])
+def test_port_decoders_refuse_images_that_are_no_multiple_of_eight(kind):
+    decoder = build_decoder(DecoderConfig(kind=kind), slot_size=6)
+    with pytest.raises(ValueError, match="in multiples of 8 pixels, got 16x20"):
+        decoder(torch.randn(1, 2, 6), 16, 20)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "huge"}, "decoder kind must be one of pixel, broadcast, small, normal, large"),
+        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
+        ({"frequencies": -1}, "frequencies must be at least 0, got -1"),
+    ],
+)
+def test_impossible_configurations_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        DecoderConfig(**values)

@@ -1,0 +1,23 @@
+import subprocess
+import sys
+
+import setcon
+
+
+def test_public_names_are_these():
+    assert setcon.__all__ == sorted(setcon.__all__)
+    assert all(hasattr(setcon, name) for name in setcon.__all__)
+
+
+def test_import_brings_torch_and_nothing_else_of_the_project():
+    heavy = ["av", "zarr", "h5py", "zmq", "matplotlib", "scipy", "ingest", "online"]
+    code = f"import sys, setcon; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_every_error_is_a_setcon_error():
+    assert issubclass(setcon.SeedCheckpointError, setcon.SetConError)
+    assert issubclass(setcon.SeedCheckpointError, ValueError)

@@ -1,0 +1,107 @@
+import pytest
+import torch
+
+from setcon.deep_set import SetEncoderConfig
+from setcon.encoder import EncoderConfig
+from setcon.loss import LossConfig
+from setcon.model import SetCon, SetConConfig
+from setcon.slot_attention import SlotAttentionConfig
+
+
+def make(*, center_inputs=True, **encoder) -> SetCon:
+    torch.manual_seed(0)
+    return SetCon(
+        SetConConfig(
+            center_inputs=center_inputs,
+            encoder=EncoderConfig(**{"width": 8} | encoder),
+            slot_attention=SlotAttentionConfig(num_slots=3, slot_size=6, hidden_size=12),
+            set_encoder=SetEncoderConfig(hidden_size=10, output_size=5),
+        )
+    )
+
+
+def frames(b=2, t=5, size=8, seed=1):
+    return torch.rand(b, t, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("frame_stride", [1, 2])
+def test_a_run_gives_what_its_triplets_give_one_by_one(frame_stride):
+    model, runs = make().double(), frames().double()
+    output = model(runs, frame_stride=frame_stride)
+    for b in range(2):
+        for i in range(5 - 2 * frame_stride):
+            index = [i, i + frame_stride, i + 2 * frame_stride]
+            triplet = model(runs[b : b + 1, index])
+            torch.testing.assert_close(triplet.slots[0], output.slots[b, index])
+            torch.testing.assert_close(triplet.predicted[0, 0], output.predicted[b, i])
+
+
+def test_encode_gives_the_slots_and_attention_of_forward():
+    model, runs = make(), frames()
+    output, encoded = model(runs), model.encode(runs.flatten(0, 1))
+    torch.testing.assert_close(output.slots.flatten(0, 1), encoded.slots)
+    torch.testing.assert_close(output.attention.flatten(0, 1), encoded.attention)
+
+
+@pytest.mark.parametrize("frame_stride", [1, 2])
+def test_each_prediction_is_compared_with_the_frame_it_predicts(frame_stride):
+    model, config = make().double(), LossConfig(temperature=0.01, standardise=False)
+    output = model(frames().double(), frame_stride=frame_stride)
+    output.predicted.data.copy_(output.slots[:, 2 * frame_stride :])
+    found = model.loss(output, config)
+    assert found.top1_states.item() == 1
+    assert found.candidates == 10 + 2 * (5 - 2 * frame_stride) - 1
+    slotwise = LossConfig(unit="slot", standardise=False)
+    assert model.loss(output, slotwise).top1_states.item() == 1
+
+
+@pytest.mark.parametrize("unit", ["set", "slot"])
+def test_every_parameter_that_a_loss_uses_gets_a_gradient(unit):
+    model = make()
+    model.loss(model(frames()), LossConfig(unit=unit)).loss.backward()
+    idle = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    used = {name for name in idle if not name.startswith("set_encoder.")}
+    assert not used
+    assert bool(idle) == (unit == "slot")
+
+
+def test_centred_inputs_run_from_minus_one_to_one():
+    centred, plain, images = make(), make(center_inputs=False), frames()[0]
+    torch.testing.assert_close(centred.encode(images).slots, plain.encode(images * 2 - 1).slots)
+
+
+def test_any_image_size_will_do():
+    model = make(kind="small")
+    assert model.encode(torch.rand(2, 3, 21, 40)).attention.shape == (2, 3, 3 * 5)
+
+
+@pytest.mark.parametrize("kind", ["paper", "small"])
+def test_channels_last_and_bfloat16_give_nearly_the_same(kind):
+    model, runs = make(kind=kind, normalisation="batch"), frames(size=16)
+    exact = model(runs)
+    model = model.to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(runs)
+        found = model.loss(output, LossConfig())
+    torch.testing.assert_close(output.slots, exact.slots, rtol=0, atol=0.1)
+    assert output.slots.dtype == output.attention.dtype == found.loss.dtype == torch.float32
+    found.loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_few_steps_learn_to_tell_frames_apart():
+    model, runs, config = make(), frames(b=4), LossConfig()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(40):
+        found = model.loss(model(runs), config)
+        optimizer.zero_grad()
+        found.loss.backward()
+        optimizer.step()
+        losses.append(found.loss.item())
+    assert losses[-1] < losses[0] / 2
+
+
+def test_a_run_shorter_than_one_triplet_is_refused():
+    with pytest.raises(ValueError, match="needs 3 frames, got 2"):
+        make()(frames(t=2))
