@@ -291,10 +291,23 @@ def train(
 
         if store is not None:
             outcome = train_on_store(
-                store, run, config, holdout=holdout, minutes=minutes, observe=observe
+                store,
+                run,
+                config,
+                holdout=holdout,
+                minutes=minutes,
+                observe=observe,
+                command=_command_line(),
             )
         else:
-            outcome = train_connected(addresses, run, config, minutes=minutes, observe=observe)
+            outcome = train_connected(
+                addresses,
+                run,
+                config,
+                minutes=minutes,
+                observe=observe,
+                command=_command_line(),
+            )
     _report_outcome(outcome, run)
 
 
@@ -371,6 +384,7 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
                 ingesting=lambda progress: show(_ingest_text(progress)),
             ),
             observe=lambda status: show(_status_text(status)),
+            command=_command_line(),
         )
     _report_outcome(outcome, out / "run")
 
@@ -412,6 +426,11 @@ def _config(preset: str, settings: Any, steps: int | None) -> RunConfig:
     from online.config import load_preset
 
     return load_preset(preset, [*settings, *([f"training.steps={steps}"] if steps else [])])
+
+
+def _command_line() -> list[str]:
+    """What was typed, to be typed again."""
+    return ["setcon", *sys.argv[1:]]
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
@@ -465,7 +484,8 @@ def _ingest_text(progress: Progress) -> str:
 def _server_text(counters: ServerCounters) -> str:
     return (
         f"{counters.connected} trainers, {counters.clips} clips, "
-        f"{counters.clip_bytes / 1e6:.1f} MB sent, {counters.credit_bytes / 1e6:.1f} MB credit, {counters.fetches} fetches, "
+        f"{counters.clip_bytes / 1e6:.1f} MB sent, "
+        f"{counters.credit_bytes / 1e6:.1f} MB credit, {counters.fetches} fetches, "
         f"{counters.sessions} sessions, {counters.lost} lost, {counters.rejected} rejected"
     )
 
@@ -507,7 +527,7 @@ def _evaluation_text(evaluation: Evaluation) -> str:
             "mean frame",
             f"{evaluation.mean_frame_mse:.5f}",
             "1.000",
-            f"{evaluation.mean_frame_psnr:.2f}",
+            _decibels(evaluation.mean_frame_psnr),
             "",
             "",
             "",
@@ -522,7 +542,15 @@ def _score_row(name: str, part: Any) -> tuple[str, ...]:
     masks = ("-",) * 3
     if part.alphas is not None:
         masks = tuple(f"{v:.3f}" for v in (part.alphas.fg_ari, part.alphas.ari, part.alphas.mbo))
-    return (name, f"{part.mse:.5f}", f"{part.mse_share:.3f}", f"{part.psnr:.2f}", *masks)
+    return (name, f"{part.mse:.5f}", _three(part.mse_share), _decibels(part.psnr), *masks)
+
+
+def _three(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":

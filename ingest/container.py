@@ -1,5 +1,6 @@
 """Opening, seeking and decoding a file with PyAV, with every failure as one clear line."""
 
+import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,8 @@ from av.video.stream import VideoStream
 
 from ingest.errors import VideoError
 from ingest.timeline import Timeline
+
+log = logging.getLogger(__name__)
 
 MAX_BAD_PACKETS = 300
 """So many packets in a row that do not decode mean that the rest is lost."""
@@ -38,13 +41,17 @@ def video_stream(container: InputContainer, path: str) -> VideoStream:
 
 
 def seek(container: InputContainer, stream: VideoStream, pts_ns: int) -> None:
-    """Go to the key frame at or before a time; a file that cannot seek stays at its start."""
+    """Go to the key frame at or before a time, in a file just opened.
+
+    One that cannot seek stays at its start, from where every frame is reached as well.
+    """
     if not stream.time_base:
         return
     try:
         container.seek(int(pts_ns / 1_000_000_000 / stream.time_base), stream=stream)
-    except FFmpegError:
-        container.seek(0)
+    except FFmpegError as error:
+        reason = error.strerror
+        log.warning("%s: cannot seek (%s); reading from its start", container.name, reason)
 
 
 def time_ns(frame: VideoFrame) -> int | None:

@@ -58,13 +58,15 @@ def ingest_sources(
     def run(job: _Job) -> IngestOutcome:
         return _run(job, store, settings, overwrite, progress, stop)
 
+    one_each = {job.name: job for job in jobs}  # copies of one file share a name
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         try:
-            done = list(pool.map(run, jobs))
+            done = dict(zip(one_each, pool.map(run, one_each.values()), strict=True))
         except BaseException:  # Ctrl-C: the workers end at their next block
             stop.set()
             raise
-    return [*done, *unreadable, *failed]
+    outcomes = [replace(done[job.name], source=str(job.spec)) for job in jobs]
+    return [*outcomes, *unreadable, *failed]
 
 
 def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOutcome]]:

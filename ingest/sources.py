@@ -99,10 +99,12 @@ def fingerprint(spec: SourceSpec) -> Source:
 def name_recordings(sources: Sequence[Source], store: Store) -> list[str]:
     """A name for each source, from its file name; the one it already has in `store` if it is there.
 
-    Sources that would share a name get six digits of their fingerprint appended.
+    Sources that would share a name get six digits of their fingerprint appended; copies of one file
+    are one recording.
     """
     plain = [_plain_name(source) for source in sources]
-    counts = Counter(plain)
+    contents = {(name, source.digest) for name, source in zip(plain, sources, strict=True)}
+    counts = Counter(name for name, _ in contents)
     return [
         _name(source, name, store, shared=counts[name] > 1)
         for source, name in zip(sources, plain, strict=True)

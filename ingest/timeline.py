@@ -5,6 +5,7 @@ decoded time  ──▶ strictly growing time in ns ──▶ kept | duplicate |
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 from ingest.video import Counters
@@ -44,7 +45,12 @@ class Timeline:
         self._last_ns: int | None = None
         self._broken = True
         self._watched = 0
-        self.counters = Counters()
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def counters(self) -> Counters:
+        """What became of the frames so far."""
+        return Counters(**self._counts)
 
     def corrupt_packet(self) -> None:
         """Note a packet that did not decode: footage is missing here, or soon."""
@@ -66,7 +72,7 @@ class Timeline:
         before, now = self._last_ns, self._advance(source_ns)
         if self._from_pts_ns is not None and now < self._from_pts_ns:
             self._broken = False
-            self.counters = Counters()
+            self._counts.clear()
             return None
         if corrupt:
             self._broken = True
@@ -75,7 +81,7 @@ class Timeline:
         if not self._is_due(before, now):
             self._count(decoded=1, resampled=1)
             return None
-        gap = self._broken or self.counters.stored == 0
+        gap = self._broken or not self._counts["stored"]
         self._broken = False
         self._count(decoded=1, stored=1, gaps=int(gap))
         return Placed(now, gap)
@@ -113,4 +119,4 @@ class Timeline:
         return math.floor(time_ns * (self._fps or 0) / 1e9 + _TICK_TOLERANCE)
 
     def _count(self, **more: int) -> None:
-        self.counters = self.counters + Counters(**more)
+        self._counts.update(more)

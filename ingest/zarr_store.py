@@ -5,6 +5,8 @@ arrays are trimmed, so that a plain `zarr.open(STORE)` then sees exactly what wa
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,26 @@ _INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle
 class DurableStore(LocalStore):
     """A LocalStore whose writes are on disk when they return; zarr's own never syncs."""
 
+    _errors: list[OSError] | None = None
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Let every write end before the first error is raised; zarr leaves the others running."""
+        self._errors = errors = []
+        try:
+            yield
+        finally:
+            self._errors = None
+        if errors:
+            raise errors[0]
+
     async def set(self, key: str, value: Buffer) -> None:  # noqa: D102
-        await asyncio.to_thread(self.set_sync, key, value)
+        try:
+            await asyncio.to_thread(self.set_sync, key, value)
+        except OSError as error:
+            if self._errors is None:
+                raise
+            self._errors.append(error)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:  # noqa: D102
         if not await self.exists(key):
@@ -133,8 +153,11 @@ class ZarrFiles:
         if array.shape[0] < stop:
             capacity = max(stop, _FIRST_CAPACITY, 2 * array.shape[0])
             array.resize((capacity, *array.shape[1:]))
+        store = array.store
+        assert isinstance(store, DurableStore)
         try:
-            array[start:stop] = data
+            with store.batch():
+                array[start:stop] = data
         except (ValueError, RuntimeError) as error:  # an index chunk is read to be added to
             raise self._damaged(field, start // array.chunks[0], str(error)) from error
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -49,6 +49,7 @@ class RecordingSummary:
     held_out: tuple[Interval, ...]
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """Random access to recordings: a store on this machine, or a server's on another."""
 

@@ -7,7 +7,7 @@ Everything goes through the same doors as by hand; a second call continues the f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ def run_demo(
     minutes: float | None = None,
     progress: DemoProgress,
     observe: Observer,
+    command: Sequence[str] = (),
 ) -> Outcome:
     """Run the demo in the directory ``out``; without ``video`` a procedural recording is made.
 
@@ -55,7 +56,9 @@ def run_demo(
     (outcome,) = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
     if outcome.error is not None:
         raise outcome.error
-    return train_on_store(store, out / "run", config, minutes=minutes, observe=observe)
+    return train_on_store(
+        store, out / "run", config, minutes=minutes, observe=observe, command=command
+    )
 
 
 def _rendered(out: Path, seed: int, progress: Callable[[int], None]) -> Path:

@@ -221,7 +221,7 @@ class Evaluator:
         mse = squared_error / len(targets)
         return ReconstructionScores(
             mse=mse,
-            mse_share=float("nan"),
+            mse_share=None,
             psnr=_psnr(mse),
             alphas=None
             if truth is None
@@ -298,9 +298,9 @@ def _mask_scores(
     )
 
 
-def _psnr(mse: float) -> float:
+def _psnr(mse: float) -> float | None:
     """Of values in [0, 1], in dB."""
-    return -10 * math.log10(mse) if mse > 0 else math.inf
+    return -10 * math.log10(mse) if mse > 0 else None
 
 
 def _mean_frame_mse(train: Footage, targets: UInt8[np.ndarray, "n h w 3"]) -> float:
@@ -312,8 +312,7 @@ def _mean_frame_mse(train: Footage, targets: UInt8[np.ndarray, "n h w 3"]) -> fl
 
 def _with_share(scores: EncoderScores, mean_frame_mse: float) -> EncoderScores:
     def shared(part: ReconstructionScores) -> ReconstructionScores:
-        share = part.mse / mean_frame_mse if mean_frame_mse else float("nan")
-        return replace(part, mse_share=share)
+        return replace(part, mse_share=part.mse / mean_frame_mse if mean_frame_mse else None)
 
     return replace(scores, current=shared(scores.current), predicted=shared(scores.predicted))
 

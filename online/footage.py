@@ -65,11 +65,12 @@ def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -
     recordings = source.recordings()
     _check_sizes(recordings)
     found: dict[ClipSpec, Frames] = {}
-    for name, window in _windows(recordings, part, clips=clips, frames=config.frames):
+    for name, window, anchor in _windows(recordings, part, clips=clips, frames=config.frames):
         frames = source.fetch(name, window.start, len(window), masks=part == "held_out")
         specs = cut(name, frames.gap, [Interval(0, len(window))], config)
-        full = next((s for s in specs if s.length == config.frames), None)
-        if full is not None:
+        whole = [spec for spec in specs if spec.length == config.frames]
+        if whole:
+            full = min(whole, key=lambda spec: abs(window.start + spec.start - anchor))
             spec = ClipSpec(name, window.start + full.start, full.length)
             found.setdefault(spec, frames.part(full.start, full.start + full.length))
     if not found:
@@ -79,8 +80,8 @@ def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -
 
 def _windows(
     recordings: list[RecordingSummary], part: Part, *, clips: int, frames: int
-) -> Iterator[tuple[str, Interval]]:
-    """Evenly spaced stretches, twice a clip long so that a gap leaves room for one beside it."""
+) -> Iterator[tuple[str, Interval, int]]:
+    """Evenly spaced places, each in a stretch twice a clip long, so that a gap leaves room."""
     places = [
         (summary.name, interval)
         for summary in recordings
@@ -89,13 +90,13 @@ def _windows(
     ]
     ends = np.cumsum([len(interval) for _, interval in places])
     total = int(ends[-1]) if places else 0
-    for anchor in np.linspace(0, total, clips, endpoint=False).astype(int).tolist():
-        index = int(np.searchsorted(ends, anchor, side="right"))
+    for at in np.linspace(0, total, clips if places else 0, endpoint=False).astype(int).tolist():
+        index = int(np.searchsorted(ends, at, side="right"))
         name, interval = places[index]
         length = min(2 * frames, len(interval))
-        start = interval.start + anchor - (int(ends[index]) - len(interval))
-        start = min(start, interval.stop - length)
-        yield name, Interval(start, start + length)
+        anchor = interval.stop - (int(ends[index]) - at)
+        start = min(anchor, interval.stop - length)
+        yield name, Interval(start, start + length), anchor
 
 
 def _check_sizes(recordings: list[RecordingSummary]) -> None:

@@ -34,8 +34,8 @@ class _Reading:
 
     name: str
     shown: Callable[[float | None], str]
-    of: Callable[[ReconstructionScores], float]
-    of_mean_frame: Callable[[Evaluation], float]
+    of: Callable[[ReconstructionScores], float | None]
+    of_mean_frame: Callable[[Evaluation], float | None]
     meaning: str
 
 

@@ -17,8 +17,9 @@ from online.config import RunConfig, load_config
 from online.embedded import EmbeddedServer
 from online.errors import RunError
 from online.evaluate import Evaluator, Findings, Progress
+from online.memory import keep_freed_memory
 from online.run_directory import RunDirectory
-from online.session import Observer, Outcome, Session
+from online.session import Observer, Origin, Outcome, Session
 from online.stop import StopSignals
 from online.stream import ServeConfig
 from online.trainer import set_determinism
@@ -44,6 +45,7 @@ def train_on_store(
     minutes: float | None = None,
     device: torch.device | None = None,
     observe: Observer | None = None,
+    command: Sequence[str] = (),
 ) -> Outcome:
     """Train on a store of this machine; it is served over ipc by a process of its own.
 
@@ -55,8 +57,14 @@ def train_on_store(
     open_store(store)  # a clear error before a process is started
     serving = ServeConfig(holdout=holdout)
     with EmbeddedServer(store, serving) as server:
-        return train_connected(
-            [server.address], run, config, minutes=minutes, device=device, observe=observe
+        return _train(
+            [server.address],
+            run,
+            config,
+            minutes=minutes,
+            device=device,
+            observe=observe,
+            origin=Origin(store=str(store), command=command),
         )
 
 
@@ -68,12 +76,39 @@ def train_connected(
     minutes: float | None = None,
     device: torch.device | None = None,
     observe: Observer | None = None,
+    command: Sequence[str] = (),
 ) -> Outcome:
-    """Train on what one or several servers send; several are taken in turn, in this order."""
+    """Train on what one or several servers send; several are taken in turn, in this order.
+
+    Raises:
+        OnlineError: in one line; what was saved stays.
+    """
+    return _train(
+        addresses,
+        run,
+        config,
+        minutes=minutes,
+        device=device,
+        observe=observe,
+        origin=Origin(store=" ".join(addresses), command=command),
+    )
+
+
+def _train(
+    addresses: Sequence[str],
+    run: Path,
+    config: RunConfig,
+    *,
+    minutes: float | None,
+    device: torch.device | None,
+    observe: Observer | None,
+    origin: Origin,
+) -> Outcome:
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
         directory = stack.enter_context(RunDirectory(run))
         directory.claim(config)
+        keep_freed_memory()
         set_determinism(config.training)
         clients = [stack.enter_context(Client(address)) for address in addresses]
         session = Session(
@@ -84,6 +119,7 @@ def train_connected(
             stop=stop,
             minutes=minutes,
             observe=observe,
+            origin=origin,
         )
         return session.run()
 
@@ -130,6 +166,7 @@ def evaluate_run(
         IngestError, OnlineError: otherwise, in one line.
     """
     device = device or default_device()
+    keep_freed_memory()
     trained = load_run(run, device=device)
     catalog = StoreCatalog(open_store(store), holdout=holdout, recordings=recordings)
     try:

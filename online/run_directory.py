@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from online.checkpoint import folder_name, latest_checkpoint
 from online.config import RunConfig, differences, dump_config, load_config
@@ -40,7 +40,7 @@ class RunDirectory:
         self.probes = path / "probes"
         self._lock: int | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> RunDirectory:
         """Make the directory if it is missing, and lock it.
 
         Raises:

@@ -30,10 +30,11 @@ class ReconstructionScores:
 
     mse: float
     """Mean squared error per pixel and channel, images in [0, 1] (x 4 for [-1, 1] units)."""
-    mse_share: float
-    """``mse`` divided by that of the mean training frame: 1 means nothing beyond it was read."""
-    psnr: float
-    """Peak signal-to-noise ratio of ``mse`` in dB."""
+    mse_share: float | None
+    """``mse`` divided by that of the mean training frame: 1 means nothing beyond it was read.
+    None where that frame has no error, because nothing ever changes."""
+    psnr: float | None
+    """Peak signal-to-noise ratio of ``mse`` in dB; None where ``mse`` is 0."""
     alphas: MaskScores | None
     """Scores of the probe's alphas; None where the recording has no ground-truth masks."""
 
@@ -65,7 +66,7 @@ class Evaluation:
     untrained: EncoderScores
     mean_frame_mse: float
     """Error of the mean training frame on the held-out frames, images in [0, 1]."""
-    mean_frame_psnr: float
+    mean_frame_psnr: float | None
     frames_train: int
     """Frames the probe was trained on."""
     frames_held_out: int

@@ -79,6 +79,16 @@ Observer = Callable[[Status], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a run's footage comes from, for the report."""
+
+    store: str = ""
+    """Path of the store, or addresses of the servers."""
+    command: Sequence[str] = ()
+    """Words of the command line that continues the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a run ended."""
 
@@ -107,12 +117,14 @@ class Session:
         stop: StopSignals,
         minutes: float | None = None,
         observe: Observer | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.directory = directory
         self.config = config
         self.feed = Feed(clients, config.stream.request(seed=config.training.seed))
         self.stop = stop
         self.budget_seconds = math.inf if minutes is None else 60 * minutes
+        self.origin = origin or Origin()
         self.observe = observe or (lambda status: None)
         torch.manual_seed(config.training.seed)
         self.trainer = Trainer(
@@ -123,8 +135,9 @@ class Session:
             training=config.training,
             device=device,
         )
+        self.source = JoinedSource(clients)
         self.evaluator = Evaluator(
-            JoinedSource(clients),
+            self.source,
             self.trainer.untrained,
             config.evaluation,
             config.probe,
@@ -170,6 +183,14 @@ class Session:
             self.clock.start(0.0)
         else:
             self._resume(path)
+        self.directory.log(
+            "source",
+            step=self.trainer.step_count,
+            seconds=self.clock.seconds,
+            recordings=[summary.name for summary in self.source.recordings()],
+            store=self.origin.store,
+            command=list(self.origin.command),
+        )
 
     def _resume(self, path: Path) -> None:
         first = self.directory.checkpoint(0)

@@ -152,6 +152,12 @@ class Trainer:
             TrainingError: the loss or the gradient is not finite; the weights are left as they
                 were before the step.
         """
+        triplets = int(batch.valid.sum())
+        if triplets < 2:
+            raise TrainingError(
+                f"step {self.step_count + 1}: a batch of {triplets} triplet has nothing to be told "
+                "apart from; the recording is too short to learn from"
+            )
         self.model.train()
         self._set_learning_rate()
         with self._autocast():
@@ -160,7 +166,7 @@ class Trainer:
         result.loss.backward()
         limit = self.config.clip_norm or math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        loss, triplets = float(result.loss.detach()), int(batch.valid.sum())
+        loss = float(result.loss.detach())
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise TrainingError(
                 f"step {self.step_count + 1}: loss {loss}, gradient norm {grad_norm}; "

@@ -51,7 +51,7 @@ def recent_top1(entries: list[PrequentialEntry]) -> PrequentialEntry | None:
 def _lesson(evaluation: Evaluation) -> str:
     trained, untrained = evaluation.trained.current, evaluation.untrained.current
     if trained.alphas is None or untrained.alphas is None:
-        if trained.mse_share >= NOTHING_READ:
+        if trained.mse_share is not None and trained.mse_share >= NOTHING_READ:
             return "The probe reads next to nothing from the slots."
         return "This footage has no object masks: judge the slots by the pictures below."
     return _object_lesson(trained.alphas, untrained.alphas)

@@ -62,6 +62,19 @@ class Media:
         return path
 
     @staticmethod
+    def overwrite_packets(path: Path, numbers: range) -> Path:
+        """Fill packets of a video with zeros; their place in the file stays."""
+        with av.open(str(path)) as container:
+            packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+        data = bytearray(path.read_bytes())
+        for number in numbers:
+            position, size = packets[number]
+            assert position is not None
+            data[position : position + size] = bytes(size)
+        path.write_bytes(data)
+        return path
+
+    @staticmethod
     def audio(path: Path) -> Path:
         """Encode one second of silence, and no picture."""
         with av.open(str(path), "w") as container:

@@ -15,19 +15,7 @@ from ingest.pyav_reader import PyAVReader
 def damaged(path: Path, media, *, frames: int = 120) -> Path:
     """A video whose packets 40..43 are zeros; every frame is a key frame, so no others suffer."""
     media.video(path, frames, gop=1, options={"bf": "0"})
-    return overwrite_packets(path, range(40, 44))
-
-
-def overwrite_packets(path: Path, numbers: range) -> Path:
-    with av.open(str(path)) as container:
-        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
-    data = bytearray(path.read_bytes())
-    for number in numbers:
-        position, size = packets[number]
-        assert position is not None
-        data[position : position + size] = bytes(size)
-    path.write_bytes(data)
-    return path
+    return media.overwrite_packets(path, range(40, 44))
 
 
 def test_damaged_packets_are_counted_and_leave_a_gap(media, tmp_path):
@@ -46,7 +34,7 @@ def test_frames_around_the_damage_are_the_undamaged_ones(media, tmp_path):
     path = media.video(tmp_path / "video.mp4", 120, gop=1, options={"bf": "0"})
     with PyAVReader(str(path), size=32) as reader:
         whole = {frame.pts_ns: frame.image for frame in reader.frames()}
-    overwrite_packets(path, range(40, 44))
+    media.overwrite_packets(path, range(40, 44))
     with PyAVReader(str(path), size=32) as reader:
         for frame in reader.frames():
             np.testing.assert_array_equal(frame.image, whole[frame.pts_ns])
@@ -55,7 +43,7 @@ def test_frames_around_the_damage_are_the_undamaged_ones(media, tmp_path):
 def test_a_file_whose_rest_is_damaged_ends_with_an_error(media, tmp_path):
     count = MAX_BAD_PACKETS + 50
     path = media.video(tmp_path / "dead.mp4", count, gop=1, options={"bf": "0"})
-    overwrite_packets(path, range(20, count))
+    media.overwrite_packets(path, range(20, count))
     with (
         PyAVReader(str(path), size=32) as reader,
         pytest.raises(VideoError, match=f"{MAX_BAD_PACKETS} packets in a row.* after 20 frames"),
@@ -65,7 +53,7 @@ def test_a_file_whose_rest_is_damaged_ends_with_an_error(media, tmp_path):
 
 def test_a_file_of_which_nothing_decodes_is_refused_when_opened(media, tmp_path):
     path = media.video(tmp_path / "dead.mp4", 30, gop=1)
-    overwrite_packets(path, range(30))
+    media.overwrite_packets(path, range(30))
     with pytest.raises(VideoError, match="no frame in it decodes"):
         PyAVReader(str(path))
 

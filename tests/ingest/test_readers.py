@@ -128,7 +128,7 @@ def test_a_picture_upside_down_is_turned_by_pyav_and_refused_by_decord(media, tm
     upright = np.rot90(quadrants(), 2)
     assert np.abs(all_frames(path, "pyav", size=None)[0].image.astype(int) - upright).mean() < 4
     if HAS_DECORD:
-        with pytest.raises(VideoError, match="upside down.*use --reader pyav"):
+        with pytest.raises(VideoError, match=r"upside down.*use --reader pyav"):
             open_video(path, reader="decord")
 
 

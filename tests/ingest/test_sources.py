@@ -51,7 +51,7 @@ def test_an_archive_is_its_two_parts(tmp_path):
     assert [spec.part for spec in expand(str(tmp_path / "old.h5"))] == ["train", "test"]
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.create_group("weights")
-    with pytest.raises(VideoError, match="'weights'.*not a frame archive"):
+    with pytest.raises(VideoError, match=r"'weights'.*not a frame archive"):
         expand(str(tmp_path / "other.h5"))
 
 

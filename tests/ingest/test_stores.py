@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import (
@@ -90,6 +90,7 @@ def recorded(
     return store.reader("a", cache_bytes=4000), frames
 
 
+@settings(max_examples=40)
 @given(ends=st.tuples(st.integers(0, 300), st.integers(0, 300)), masks=st.booleans())
 def test_any_range_reads_back_bit_for_bit(recorded, ends, masks):
     reader, frames = recorded
@@ -405,6 +406,7 @@ def test_a_zarr_recording_grows_far_beyond_its_first_capacity(tmp_path):
         assert_equal(reader.read(0, 9000), frames)
 
 
+@settings(max_examples=40)
 @given(
     length=st.integers(0, 2**40),
     complete=st.booleans(),

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.timeline import Timeline
@@ -107,6 +107,7 @@ def test_whatever_the_clock_does_times_grow_and_every_frame_is_counted_once(time
     assert counted.gaps == sum(frame.gap for frame in placed if frame)
 
 
+@settings(max_examples=40)
 @given(start=st.integers(1, 99), fps=st.none() | st.sampled_from([7.0, 10.0, 24.0]))
 def test_a_pass_from_a_kept_frame_keeps_the_same_frames(start, fps):
     times = [33_366_667 * index for index in range(100)]

@@ -79,6 +79,7 @@ def record(store: Store) -> Callable[..., int]:
             live=live,
             max_chunk_length=16,
         ) as writer:
+
             def frames(start: int, stop: int) -> Frames:
                 return stamped_frames(
                     start, stop, mark=mark, size=size, fps=fps, gaps=gaps, live=live, masks=masks

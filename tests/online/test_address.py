@@ -69,7 +69,10 @@ def test_a_second_bind_of_an_ipc_path_is_refused_and_the_first_stays_reachable(
 ):
     address = f"ipc://{tmp_path}/own/s"
     with bound(router, address):
-        with pytest.raises(AddressInUse, match="another server is bound here"), bound(other, address):
+        with (
+            pytest.raises(AddressInUse, match="another server is bound here"),
+            bound(other, address),
+        ):
             pass
         with router.context.socket(zmq.DEALER) as dealer:
             dealer.connect(address)
@@ -104,9 +107,9 @@ def test_a_socket_folder_open_to_others_is_refused(router, tmp_path: Path):
 
 def test_a_socket_folder_that_cannot_be_made_is_named(router, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(AddressError, match="cannot hold a socket"):
-        with bound(router, f"ipc://{tmp_path}/file/s"):
-            pass
+    address = f"ipc://{tmp_path}/file/s"
+    with pytest.raises(AddressError, match="cannot hold a socket"), bound(router, address):
+        pass
 
 
 def test_a_socket_left_by_a_killed_server_does_not_block_the_next(router, tmp_path: Path):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -65,7 +67,7 @@ def test_clips_own_clip_length_triplets_and_only_the_end_of_a_run_gives_fewer(re
         assert triplets == len(list(clip.triplet_ids(config)))
         assert 1 <= triplets <= config.clip_length
         assert (clip.length == config.frames) == (triplets == config.clip_length)
-    for clip, after in zip(clips, clips[1:], strict=False):
+    for clip, after in pairwise(clips):
         same_run = not gap[clip.start + 1 : after.start + 1].any() and any(
             i.start <= clip.start and after.start < i.stop for i in within
         )

@@ -41,9 +41,9 @@ def test_a_store_is_served_by_a_process_that_leaves_with_the_context(store, reco
 
 def test_a_store_that_is_none_gives_the_stores_own_message(tmp_path):
     (tmp_path / "file").write_text("not a store")
-    with pytest.raises(ServerError, match=str(tmp_path / "file")) as caught:
-        with EmbeddedServer(tmp_path / "file"):
-            pass
+    server = EmbeddedServer(tmp_path / "file")
+    with pytest.raises(ServerError, match=str(tmp_path / "file")) as caught, server:
+        pass
     assert "\n" not in str(caught.value)
 
 

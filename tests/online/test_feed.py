@@ -131,9 +131,12 @@ def test_a_clip_that_does_not_come_in_time_is_none_and_the_feed_goes_on(
 
 
 def test_a_refusal_is_passed_on(tmp_path, served):
-    with served(of=create_zarr_store(tmp_path / "empty")) as address, feeding([address]) as feed:
-        with pytest.raises(ServerError, match="no recording matches"):
-            feed.next(BOUND)
+    with (
+        served(of=create_zarr_store(tmp_path / "empty")) as address,
+        feeding([address]) as feed,
+        pytest.raises(ServerError, match="no recording matches"),
+    ):
+        feed.next(BOUND)
 
 
 def test_a_clip_must_be_settled_before_the_next(two):
@@ -160,12 +163,16 @@ def test_a_state_of_other_settings_is_refused_by_name(two, config, seed, complai
         with feeding(addresses) as feed:
             drain(feed, 3)
             state = feed.state()
-        with feeding(addresses, config, seed=seed) as feed:
-            with pytest.raises(ConfigError, match=complaint):
-                feed.restore(state)
-        with feeding(addresses[:1]) as feed:
-            with pytest.raises(ConfigError, match="2 servers, this run has 1"):
-                feed.restore(state)
+        with (
+            feeding(addresses, config, seed=seed) as feed,
+            pytest.raises(ConfigError, match=complaint),
+        ):
+            feed.restore(state)
+        with (
+            feeding(addresses[:1]) as feed,
+            pytest.raises(ConfigError, match="2 servers, this run has 1"),
+        ):
+            feed.restore(state)
 
 
 def test_more_epochs_can_be_asked_for_when_a_run_is_continued(two):

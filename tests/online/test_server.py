@@ -1,5 +1,6 @@
 """The server as a socket sees it: what it sends, what it refuses, and how it leaves."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -69,6 +70,16 @@ def planned(store, request: StreamRequest = WANT) -> list:
         )
         for triplet in clip.triplet_ids(request.clip)
     ]
+
+
+def until_silent(client: Client, seconds: float = 1.0) -> list:
+    """What comes before nothing comes for so long."""
+    clips = []
+    with contextlib.suppress(ServerSilent):
+        for clip in client.clips(seconds):
+            clips.append(clip)
+        raise AssertionError("the stream of a followed store has no end")
+    return clips
 
 
 def triplets(clips) -> list:
@@ -178,17 +189,15 @@ def test_a_trainer_that_does_not_read_holds_nobody_up(store, record, served):
 
 
 def test_a_followed_store_is_sent_as_it_grows_each_triplet_once(store, record, served):
-    record("a", 100, complete=False)
+    record("a", 200, complete=False)
     with served(follow=True) as address, Client(address) as client:
         client.open(replace(WANT, max_epochs=0))
         got = [client.next_clip(BOUND)]
         record("b", 60)
-        record("a", 300, complete=False)
+        record("a", 420, complete=False)
         got.append(client.next_clip(BOUND))
-        record("a", 410)
-        with pytest.raises(ServerSilent):
-            while True:
-                got.append(client.next_clip(1.0))
+        record("a", 450)
+        got += until_silent(client)
     assert sorted(triplets(got)) == planned(store)
 
 
@@ -198,16 +207,12 @@ def test_a_followed_store_is_continued_with_after_both_sides_were_restarted(stor
         record("a", length, complete=False)
         with served(follow=True, order="shuffled") as address, Client(address) as client:
             client.open(replace(WANT, max_epochs=0), cursor=cursor)
-            with pytest.raises(ServerSilent):
-                while True:
-                    got.append(client.next_clip(0.8))
+            got += until_silent(client)
             cursor = client.cursor
     record("a", 601)
     with served(follow=True) as address, Client(address) as client:
         client.open(replace(WANT, max_epochs=0, order="shuffled"), cursor=cursor)
-        with pytest.raises(ServerSilent):
-            while True:
-                got.append(client.next_clip(0.8))
+        got += until_silent(client)
     assert sorted(triplets(got)) == planned(store)
 
 

@@ -1,0 +1,168 @@
+"""What the command line calls: many sources, one store."""
+
+import threading
+
+import h5py
+import numpy as np
+import pytest
+
+from ingest.errors import NotAStoreError, RecordingExistsError, VideoError
+from ingest.jobs import ingest_sources
+from ingest.open import open_store
+from ingest.store import RecordSettings
+
+SETTINGS = RecordSettings(size=32)
+
+
+@pytest.fixture(scope="module")
+def videos(media, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for name, count in (("a", 30), ("b", 40), ("c", 20)):
+        media.video(folder / f"{name}.mp4", count)
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_failed_source_is_reported_and_the_rest_is_stored(videos, tmp_path, workers):
+    (tmp_path / "text.mp4").write_text("dear diary")
+    sources = [str(videos), str(tmp_path / "text.mp4"), str(tmp_path / "missing.mp4")]
+    outcomes = ingest_sources(sources, tmp_path / "store", SETTINGS, workers=workers)
+    good = {o.name: o.recorded for o in outcomes if o.recorded}
+    bad = {o.source: o.error for o in outcomes if o.error}
+    assert {name: recorded.commit.length for name, recorded in good.items()} == {
+        "a": 30,
+        "b": 40,
+        "c": 20,
+    }
+    assert list(bad) == [str(tmp_path / "text.mp4"), str(tmp_path / "missing.mp4")]
+    assert all(isinstance(error, VideoError) for error in bad.values())
+    store = open_store(tmp_path / "store")
+    assert store.recordings() == ["a", "b", "c"]
+    assert all(store.commit(name).complete for name in "abc")
+
+
+def test_several_workers_store_what_one_does(videos, media, tmp_path):
+    for workers in (1, 3):
+        ingest_sources([str(videos)], tmp_path / str(workers), SETTINGS, workers=workers)
+    assert media.files(tmp_path / "1") == media.files(tmp_path / "3")
+
+
+@pytest.mark.parametrize("store_format", ["zarr", "h5"])
+def test_a_second_run_records_only_what_is_new(videos, media, tmp_path, store_format):
+    sources = [str(videos / "a.mp4")]
+    ingest_sources(sources, tmp_path / "store", SETTINGS, store_format=store_format)
+    outcomes = ingest_sources([str(videos / "?.mp4")], tmp_path / "store", SETTINGS)
+    assert open_store(tmp_path / "store").format == store_format
+    assert [(o.name, o.recorded and o.recorded.status) for o in outcomes] == [
+        ("a", "already complete"),
+        ("b", "recorded"),
+        ("c", "recorded"),
+    ]
+
+
+def test_a_source_named_twice_is_recorded_once(videos, tmp_path):
+    sources = [str(videos / "a.mp4"), str(videos / ".." / videos.name / "a.mp4")]
+    assert len(ingest_sources(sources, tmp_path / "store", SETTINGS)) == 1
+
+
+def test_other_settings_are_refused_and_overwrite_replaces_the_named_only(videos, tmp_path):
+    store_path = tmp_path / "store"
+    ingest_sources([str(videos)], store_path, SETTINGS)
+    other = RecordSettings(size=16)
+    (refused,) = ingest_sources([str(videos / "a.mp4")], store_path, other)
+    assert isinstance(refused.error, RecordingExistsError)
+    assert "size=32 (asked: 16)" in str(refused.error)
+    (replaced,) = ingest_sources([str(videos / "a.mp4")], store_path, other, overwrite=True)
+    assert replaced.recorded is not None
+    assert replaced.recorded.commit.height == 16
+    store = open_store(store_path)
+    assert [store.commit(name).height for name in "abc"] == [16, 32, 32]
+
+
+def test_a_source_that_changed_is_refused(media, tmp_path):
+    video = media.video(tmp_path / "a.mp4", 20)
+    ingest_sources([str(video)], tmp_path / "store", SETTINGS)
+    media.video(video, 25)
+    (outcome,) = ingest_sources([str(video)], tmp_path / "store", SETTINGS)
+    assert isinstance(outcome.error, RecordingExistsError)
+    assert "use --overwrite" in str(outcome.error)
+    assert open_store(tmp_path / "store").commit("a").length == 20
+
+
+def test_overwrite_with_a_bad_source_loses_nothing(media, tmp_path):
+    video = media.video(tmp_path / "a.mp4", 20)
+    ingest_sources([str(video)], tmp_path / "store", SETTINGS)
+    video.write_text("not any more")
+    (outcome,) = ingest_sources([str(video)], tmp_path / "store", SETTINGS, overwrite=True)
+    assert isinstance(outcome.error, VideoError)
+    assert open_store(tmp_path / "store").commit("a").length == 20
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_path_that_is_not_a_store_is_refused(videos, tmp_path, overwrite):
+    (tmp_path / "precious.txt").write_text("keep")
+    for path in (tmp_path, tmp_path / "precious.txt"):
+        with pytest.raises(NotAStoreError):
+            ingest_sources([str(videos)], path, SETTINGS, overwrite=overwrite)
+    assert (tmp_path / "precious.txt").read_text() == "keep"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_without_any_source_no_store_is_made(tmp_path):
+    (outcome,) = ingest_sources([str(tmp_path / "none*.mp4")], tmp_path / "store", SETTINGS)
+    assert isinstance(outcome.error, VideoError)
+    assert not (tmp_path / "store").exists()
+
+
+def test_both_parts_of_an_old_archive_become_recordings(media, tmp_path):
+    images = np.stack(list(media.square(12)))
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        for part, of in (("train", images[:9]), ("test", images[9:])):
+            for index, image in enumerate(of):
+                file.create_dataset(f"{part}/{index}", data=image, compression="gzip")
+    settings = RecordSettings(size=None)
+    ingest_sources([str(tmp_path / "old.h5")], tmp_path / "store", settings)
+    store = open_store(tmp_path / "store")
+    assert store.recordings() == ["old-test", "old-train"]
+    with store.reader("old-train") as reader:
+        np.testing.assert_array_equal(reader.read(0, 9).images, images[:9])
+    assert store.commit("old-train").settings.reader == "archive"
+
+
+def test_stopping_ends_all_sources(videos, tmp_path):
+    stop = threading.Event()
+    stop.set()
+    outcomes = ingest_sources([str(videos)], tmp_path / "store", SETTINGS, stop=stop)
+    assert [o.recorded and o.recorded.status for o in outcomes] == ["stopped"] * 3
+
+
+def test_progress_is_told_for_every_recording(videos, tmp_path):
+    seen = []
+    ingest_sources([str(videos)], tmp_path / "store", SETTINGS, progress=seen.append, workers=2)
+    assert {(progress.name, progress.frames) for progress in seen} == {
+        ("a", 30),
+        ("b", 40),
+        ("c", 20),
+    }
+
+
+def test_three_files_of_one_name_are_three_recordings(videos, media, tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+    media.video(tmp_path / "x" / "a.mp4", 20)
+    media.video(tmp_path / "y" / "a.mp4", 25)
+    sources = [str(tmp_path / "x"), str(tmp_path / "y"), str(videos / "a.mp4")]
+    outcomes = ingest_sources(sources, tmp_path / "store", SETTINGS, workers=3)
+    assert all(outcome.recorded for outcome in outcomes)
+    assert len({outcome.name for outcome in outcomes}) == 3
+
+
+def test_copies_of_one_file_are_one_recording(videos, tmp_path):
+    copy = tmp_path / "copy" / "a.mp4"
+    copy.parent.mkdir()
+    copy.write_bytes((videos / "a.mp4").read_bytes())
+    sources = [str(videos / "a.mp4"), str(copy)]
+    outcomes = ingest_sources(sources, tmp_path / "store", SETTINGS, workers=2)
+    assert [outcome.source for outcome in outcomes] == sources
+    assert {outcome.name for outcome in outcomes} == {"a"}
+    assert open_store(tmp_path / "store").recordings() == ["a"]

@@ -1,0 +1,138 @@
+import json
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from online.checkpoint import (
+    Checkpoint,
+    folder_name,
+    latest_checkpoint,
+    load_checkpoint,
+    load_into,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
+from online.errors import CheckpointError
+
+
+def trained(step: int = 3) -> tuple[nn.Module, torch.optim.Optimizer, Checkpoint]:
+    torch.manual_seed(step)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(
+        memory_format=torch.channels_last
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=1e-6)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.randn(2, 3, 8, 8)).square().sum().backward()
+        optimizer.step()
+    return model, optimizer, checkpoint_of(model, optimizer, step)
+
+
+def checkpoint_of(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> Checkpoint:
+    return Checkpoint(
+        step=step,
+        model=model.state_dict(),
+        optimizer=optimizer.state_dict(),
+        run={"feed": [1, 2], "seconds": 0.5},
+        rng=rng_state(),
+    )
+
+
+def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    model, optimizer, checkpoint = trained()
+    loaded = load_checkpoint(save_checkpoint(tmp_path, checkpoint, keep=1))
+    assert loaded.step == 3
+    assert loaded.run == checkpoint.run
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.model[name], tensor)
+    fresh = torch.optim.Adam(model.parameters(), lr=1.0)
+    fresh.load_state_dict(loaded.optimizer)
+    for ours, theirs in zip(optimizer.state.values(), fresh.state.values(), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert torch.equal(value, theirs[name])
+    assert fresh.param_groups[0]["weight_decay"] == 1e-6
+
+
+def test_every_generator_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+    def draw() -> tuple[float, float, float, float]:
+        return random.random(), random.gauss(), float(np.random.rand()), float(torch.rand(()))
+
+    draw()
+    state = json.loads(json.dumps(rng_state()))
+    expected = draw()
+    draw()
+    set_rng_state(state)
+    assert draw() == expected
+
+
+def test_only_the_newest_and_the_untrained_stay(tmp_path: Path) -> None:
+    for step in (0, 1, 2, 3):
+        save_checkpoint(tmp_path, trained(step)[2], keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [folder_name(s) for s in (0, 2, 3)]
+    newest = latest_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest.name == folder_name(3)
+
+
+def test_what_a_crash_leaves_is_never_taken_for_a_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, trained(1)[2], keep=5)
+    (tmp_path / f".{folder_name(2)}.123.partial").mkdir()
+    (tmp_path / folder_name(3)).mkdir()  # by another program: no state.json
+    newest = latest_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest.name == folder_name(1)
+    save_checkpoint(tmp_path, trained(4)[2], keep=5)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_same_step_again_replaces_it(tmp_path: Path) -> None:
+    model, optimizer, checkpoint = trained()
+    save_checkpoint(tmp_path, checkpoint, keep=2)
+    with torch.no_grad():
+        next(model.parameters()).zero_()
+    path = save_checkpoint(tmp_path, checkpoint_of(model, optimizer, 3), keep=2)
+    assert torch.equal(load_checkpoint(path).model["0.weight"], model.state_dict()["0.weight"])
+    assert [p.name for p in tmp_path.iterdir()] == [folder_name(3)]
+
+
+def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
+    assert latest_checkpoint(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("damaged", ["state.json", "model.safetensors", "optimizer.safetensors"])
+def test_a_damaged_file_is_one_clear_line(tmp_path: Path, damaged: str) -> None:
+    path = save_checkpoint(tmp_path, trained()[2], keep=1)
+    (path / damaged).write_bytes((path / damaged).read_bytes()[:-7])
+    with pytest.raises(CheckpointError, match=r"^[^\n]*not a readable checkpoint[^\n]*$"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_of_a_newer_program_says_so(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, trained()[2], keep=1)
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(state | {"version": 99}))
+    with pytest.raises(CheckpointError, match="version 99 is newer"):
+        load_checkpoint(path)
+
+
+def test_a_model_of_other_sizes_is_refused_by_name(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, trained()[2], keep=1)
+    other = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
+    with pytest.raises(CheckpointError, match=r"0\.bias is \(4,\), .* needs \(5,\)"):
+        load_into(other, load_checkpoint(path).model, where=path)
+    with pytest.raises(CheckpointError, match=r"the configured model has no 0\.bias"):
+        load_into(nn.Linear(2, 2), load_checkpoint(path).model, where=path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(CheckpointError, match="could not be written"):
+        save_checkpoint(tmp_path / "checkpoints", trained()[2], keep=1)

@@ -1,0 +1,238 @@
+"""Runs of a real trainer on a real served store, interrupted and continued."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.jobs import ingest_sources
+from ingest.scene_balls import BallsConfig
+from ingest.scene_video import render_scene
+from ingest.store import RecordSettings
+from online.checkpoint import latest_checkpoint
+from online.config import RunConfig, load_preset
+from online.embedded import EmbeddedServer
+from online.errors import OnlineError, RunError, TrainingError
+from online.run import evaluate_run, train_connected, train_on_store
+from online.session import Outcome, Status
+from online.stream import ServeConfig
+
+SMALL = (
+    "training.steps=12",
+    "training.batch_clips=4",
+    "training.log_every_steps=1",
+    "training.precision=float32",
+    "training.prequential_candidates=8",
+    "training.prequential_gap_seconds=1",
+    "replay.samples_per_insert=3",
+    "replay.fifo_clips=4",
+    "replay.reservoir_clips=4",
+    "stream.clip_length=8",
+    "evaluation.train_clips=8",
+    "evaluation.held_out_clips=4",
+    "evaluation.panel_frames=2",
+    "probe.steps=3",
+)
+
+
+@pytest.fixture(scope="module")
+def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with 240 frames of three balls at 16x16, with masks."""
+    folder = tmp_path_factory.mktemp("balls")
+    render_scene(BallsConfig(num_frames=240, fps=15, size=32), folder / "balls.mp4")
+    (outcome,) = ingest_sources(
+        [str(folder / "balls.mp4")], folder / "store", RecordSettings(size=16)
+    )
+    assert outcome.error is None
+    return folder / "store"
+
+
+def config(*settings: str) -> RunConfig:
+    return load_preset("demo", [*SMALL, *settings])
+
+
+def lines(run: Path, kind: str) -> list[dict[str, Any]]:
+    every = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in every if line["kind"] == kind]
+
+
+def learned(run: Path) -> list[Any]:
+    """All that must not depend on interruptions: losses, gradients, scores of new clips."""
+    steps = [(s["step"], s["loss"], s["top1"], s["grad_norm"]) for s in lines(run, "step")]
+    new = [(p["step"], p["top1"], p["top1_untrained"]) for p in lines(run, "prequential")]
+    return [*steps, *new]
+
+
+def stop_at(step: int) -> Callable[[Status], None]:
+    def observe(status: Status) -> None:
+        if status.step == step and status.activity == "learning":
+            signal.raise_signal(signal.SIGTERM)
+
+    return observe
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    return run, train_on_store(balls, run, config())
+
+
+def test_a_run_leaves_all_that_a_person_looks_for(uninterrupted: tuple[Path, Outcome]) -> None:
+    run, outcome = uninterrupted
+    assert (outcome.reason, outcome.step) == ("complete", 12)
+    assert outcome.report == run / "report.html"
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.trained.current.alphas is not None
+    assert {p.name for p in run.iterdir()} >= {
+        "config.toml",
+        "metrics.jsonl",
+        "checkpoints",
+        "probes",
+        "report.html",
+    }
+    assert {p.name for p in (run / "probes" / "step-00000012").iterdir()} >= {
+        "scores.json",
+        "panels.npz",
+    }
+    assert [s["step"] for s in lines(run, "step")] == list(range(1, 13))
+    assert lines(run, "prequential")
+
+
+def test_samples_per_insert_are_kept(uninterrupted: tuple[Path, Outcome]) -> None:
+    last = lines(uninterrupted[0], "step")[-1]
+    assert last["clips_inserted"] == 16  # 12 steps x 4 clips / 3
+    assert last["samples_per_insert"] == pytest.approx(3.0)
+
+
+def test_a_run_that_was_stopped_continues_bit_for_bit(
+    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for step in (5, 8):
+        outcome = train_on_store(balls, run, config(), observe=stop_at(step))
+        assert (outcome.reason, outcome.step) == ("stopped", step)
+        assert outcome.signal_number == signal.SIGTERM
+    assert train_on_store(balls, run, config()).reason == "complete"
+    assert learned(run) == learned(uninterrupted[0])
+
+
+def test_what_was_logged_after_the_checkpoint_is_cut_back(
+    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train_on_store(balls, run, config(), observe=stop_at(5))
+    with (run / "metrics.jsonl").open("a") as log:  # as a killed process leaves it
+        log.write('{"kind": "step", "step": 6, "loss": 1.0}\n{"kind": "st')
+    train_on_store(balls, run, config())
+    assert learned(run) == learned(uninterrupted[0])
+
+
+def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
+    balls: Path, tmp_path: Path
+) -> None:
+    def during_probe(status: Status) -> None:
+        if status.activity.startswith("probing"):
+            signal.raise_signal(signal.SIGINT)
+
+    run = tmp_path / "run"
+    outcome = train_on_store(balls, run, config("evaluation.every_steps=6"), observe=during_probe)
+    assert (outcome.reason, outcome.step) == ("stopped", 6)
+    assert not (run / "probes" / "step-00000006" / "scores.json").exists()
+    train_on_store(balls, run, config("evaluation.every_steps=6"))
+    assert (run / "probes" / "step-00000006" / "scores.json").exists()
+
+
+def test_a_complete_run_is_left_as_it_is(balls: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_on_store(balls, run, config("training.steps=4"))
+    before = learned(run)
+    outcome = train_on_store(balls, run, config("training.steps=4"))
+    assert outcome.step == 4
+    assert learned(run) == before
+    longer = train_on_store(balls, run, config("training.steps=6"))
+    assert longer.step == 6
+    assert learned(run)[:4] == before[:4]
+
+
+def test_another_configuration_is_refused_by_name(balls: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_on_store(balls, run, config("training.steps=2"))
+    with pytest.raises(RunError, match=r"loss\.temperature 0\.5 \(was 0\.1\)"):
+        train_on_store(balls, run, config("loss.temperature=0.5"))
+
+
+def test_a_single_pass_ends_with_the_stream(balls: Path, tmp_path: Path) -> None:
+    outcome = train_on_store(
+        balls,
+        tmp_path / "run",
+        config("stream.max_epochs=1", "training.steps=1000", "replay.samples_per_insert=1"),
+    )
+    assert outcome.reason == "stream ended"
+    step = lines(tmp_path / "run", "step")[-1]
+    assert step["clips_inserted"] == 24  # 192 training frames hold 190 triplets, 8 to a clip
+    assert outcome.step == 6
+
+
+def test_two_trainers_learn_from_one_server_and_one_from_two(balls: Path, tmp_path: Path) -> None:
+    with EmbeddedServer(balls, ServeConfig()) as one, EmbeddedServer(balls, ServeConfig()) as two:
+        steps = config("training.steps=3")
+        first = train_connected([one.address], tmp_path / "a", steps)
+        second = train_connected([one.address, two.address], tmp_path / "b", steps)
+    assert (first.step, second.step) == (3, 3)
+    checkpoint = latest_checkpoint(tmp_path / "b" / "checkpoints")
+    assert checkpoint is not None
+    held = json.loads((checkpoint / "state.json").read_text())["run"]["replay"]["fifo"]
+    assert {spec[-1] for spec in held} == {0, 1}
+
+
+def test_a_recording_without_a_triplet_is_one_clear_line(tmp_path: Path) -> None:
+    render_scene(BallsConfig(num_frames=2, size=16), tmp_path / "short.mp4")
+    ingest_sources([str(tmp_path / "short.mp4")], tmp_path / "store", RecordSettings(size=16))
+    with pytest.raises(OnlineError, match=r"^[^\n]*no triplet to train on[^\n]*$"):
+        train_on_store(tmp_path / "store", tmp_path / "run", config())
+
+
+def test_a_recording_of_one_triplet_is_one_clear_line(tmp_path: Path) -> None:
+    render_scene(BallsConfig(num_frames=3, size=16), tmp_path / "short.mp4")
+    ingest_sources([str(tmp_path / "short.mp4")], tmp_path / "store", RecordSettings(size=16))
+    with pytest.raises(TrainingError, match=r"^step 1: a batch of 1 triplet [^\n]*$"):
+        train_on_store(tmp_path / "store", tmp_path / "run", config())
+
+
+def test_a_run_with_nan_weights_stops_and_says_where(balls: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"^step \d+: loss nan"):
+        train_on_store(
+            balls, tmp_path / "run", config("optimizer.learning_rate=1e30", "probe.steps=1")
+        )
+    assert any("loss nan" in event["message"] for event in lines(tmp_path / "run", "event"))
+
+
+def test_evaluating_again_gives_the_scores_of_the_last_probe(
+    balls: Path, uninterrupted: tuple[Path, Outcome]
+) -> None:
+    run, outcome = uninterrupted
+    again = evaluate_run(run, balls).evaluation
+    assert outcome.evaluation is not None
+    assert again.trained == outcome.evaluation.trained
+    assert again.untrained == outcome.evaluation.untrained
+
+
+def test_a_store_of_other_frame_sizes_is_refused(
+    uninterrupted: tuple[Path, Outcome], balls: Path, tmp_path: Path
+) -> None:
+    video = str(balls.parent / "balls.mp4")
+    ingest_sources([video], tmp_path / "store", RecordSettings(size=24))
+    with pytest.raises(RunError, match=r"24x24, .* learned from 16x16; ingest it with --size 16"):
+        evaluate_run(uninterrupted[0], tmp_path / "store")
+
+
+def test_a_directory_that_is_no_run_is_refused(balls: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run"):
+        evaluate_run(tmp_path, balls)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not empty and not a run"):
+        train_on_store(balls, tmp_path, config())
+    assert (tmp_path / "notes.txt").read_text() == "mine"
