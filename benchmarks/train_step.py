@@ -5,8 +5,10 @@
 Every variant is the same model (feature size 64, hidden size 128, 7 slots, 128x128) and trains on
 the same triplets: forward, loss, backward, Adam, data already in memory. Each runs in a process of
 its own, so that one's memory is not another's, and they take turns: one step each per round, while
-the others sleep. Ratios are of medians. The first row is how the 2021 port trains, batches of triplets
-and all; "three passes, tuned" has everything but the one pass per frame, to show what that is worth.
+the others sleep. Ratios are of medians; those of CPU time suffer less from others on the machine.
+
+The first row is how the 2021 port trains, on batches of triplets; "three passes, tuned" has
+everything but the one pass per frame, to show what that alone is worth.
 """
 
 import argparse
@@ -53,7 +55,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one step took: on the clock, of the CPUs (in the program, in the kernel), page faults."""
+    """What one step took: wall clock, CPU time in the program and in the kernel, page faults."""
 
     wall_seconds: float
     user_seconds: float
@@ -79,14 +81,14 @@ def main() -> None:
     variants = [variant for variant in VARIANTS if fast_bfloat16 or not variant.bfloat16]
     rows = summarise(measure(variants, options), options.triplets)
     print(f"{options.triplets} triplets in {options.clips} clips, {options.threads} threads\n")
-    print(
-        f"{'':26}{'triplets/s':>10}{'ratio':>7}{'wall s':>8}{'user s':>8}{'sys s':>7}{'faults':>9}"
-    )
+    columns = f"{'per second':>12}{'ratio':>7}{'per CPU second':>16}{'ratio':>7}{'page faults':>13}"
+    print(" " * 26 + columns)
     for row in rows:
         print(
-            f"{row['variant']:26}{row['triplets_per_second']:10.1f}{row['ratio']:7.2f}"
-            f"{row['wall_seconds']:8.2f}{row['user_seconds']:8.2f}{row['system_seconds']:7.2f}"
-            f"{row['page_faults']:9.0f}"
+            f"{row['variant']:26}"
+            f"{row['triplets_per_second']:12.1f}{row['ratio']:7.2f}"
+            f"{row['triplets_per_cpu_second']:16.1f}{row['cpu_ratio']:7.2f}"
+            f"{row['page_faults']:13.0f}"
         )
     if not fast_bfloat16:
         print("no bfloat16 row: this CPU has no instructions for it")
@@ -116,18 +118,23 @@ def measure(variants: list[Variant], options: argparse.Namespace) -> dict[str, l
 
 def summarise(steps: dict[str, list[Step]], triplets: int) -> list[dict[str, Any]]:
     """Medians of each variant, and its speed in times the first one's."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, taken in steps.items():
         median = {
             field.name: statistics.median(getattr(step, field.name) for step in taken)
             for field in fields(Step)
         }
-        speed = triplets / median["wall_seconds"]
-        rows.append({"variant": name, "triplets_per_second": speed, **median})
-    return [
-        {**row, "ratio": row["triplets_per_second"] / rows[0]["triplets_per_second"]}
-        for row in rows
-    ]
+        cpu_seconds = median["user_seconds"] + median["system_seconds"]
+        row: dict[str, Any] = {
+            "variant": name,
+            "triplets_per_second": triplets / median["wall_seconds"],
+            "triplets_per_cpu_second": triplets / cpu_seconds,
+        }
+        first = rows[0] if rows else row
+        row["ratio"] = row["triplets_per_second"] / first["triplets_per_second"]
+        row["cpu_ratio"] = row["triplets_per_cpu_second"] / first["triplets_per_cpu_second"]
+        rows.append(row | median)
+    return rows
 
 
 def _work(pipe: Connection, variant: Variant, options: argparse.Namespace) -> None:

@@ -4,12 +4,12 @@ from dataclasses import replace
 from types import TracebackType
 
 from ingest.chunks import ChunkFiles
+from ingest.counters import Counters
 from ingest.durable import FileLock, clear_write_errors
 from ingest.errors import StoreError
 from ingest.frame import Frames
 from ingest.layout import StoreLayout
 from ingest.store import CommitRecord
-from ingest.video import Counters
 
 
 class ChunkWriter:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -107,6 +107,8 @@ def _why_not_open(path: Path, error: FFmpegError) -> str:
         return "no such file; check the path"
     if path.is_dir():
         return "a folder, not a video; name the files in it"
+    if not isinstance(error, InvalidDataError):
+        return f"cannot be opened ({error.strerror}); check its rights"
     if path.stat().st_size == 0:
         return "the file is empty; copy it again"
     if _is_mp4_without_index(path):

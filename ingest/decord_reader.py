@@ -17,14 +17,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ingest.container import open_container, packet_times_ns, video_stream
+from ingest.counters import Counters
 from ingest.errors import VideoError
-from ingest.fitting import FitPlan
+from ingest.fitting import Fit, FitPlan
 from ingest.frame import Frame
 from ingest.masks import MaskSidecar, sidecar_path
 from ingest.pyav_reader import probe
 from ingest.scaling import Scaler
 from ingest.timeline import Placed, Timeline
-from ingest.video import Counters, Fit, VideoInfo
+from ingest.video import VideoInfo
 
 
 class DecordReader:

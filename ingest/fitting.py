@@ -7,11 +7,12 @@ Cutting happens after scaling, on the small image: no second full-size copy is e
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
-from ingest.video import Fit
+Fit = Literal["crop", "pad", "stretch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

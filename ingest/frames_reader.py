@@ -16,12 +16,14 @@ from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from ingest.counters import Counters
 from ingest.errors import VideoError
+from ingest.fitting import Fit
 from ingest.frame import Frame
 from ingest.scaling import Scaler
 from ingest.sources import image_files
 from ingest.timeline import Timeline
-from ingest.video import Counters, Fit, VideoInfo
+from ingest.video import VideoInfo
 
 DEFAULT_FPS = 30.0
 MAX_BAD_PICTURES = 300

@@ -111,6 +111,9 @@ def _run(
     progress: Callable[[Progress], None] | None,
     stop: threading.Event,
 ) -> IngestOutcome:
+    if stop.is_set():
+        error = IngestError(f"{job.spec}: stopped before it began; run the same command again")
+        return IngestOutcome(source=str(job.spec), name=job.name, error=error)
     try:
         with open_source(job.spec, settings) as reader:
             recorded = record(

@@ -6,13 +6,14 @@ from typing import Literal, get_args
 
 from ingest.directory_store import DirectoryStore, OpenFiles
 from ingest.errors import NotAStoreError, VideoError
+from ingest.fitting import Fit
 from ingest.frames_reader import FrameArchive, ImageFolder, PictureReader
 from ingest.h5_store import H5Files, create_h5_store
 from ingest.layout import StoreLayout
 from ingest.pyav_reader import PyAVReader
 from ingest.sources import SourceSpec, expand
 from ingest.store import RecordSettings, Store, StoreFormat
-from ingest.video import Fit, VideoReader
+from ingest.video import VideoReader
 from ingest.zarr_store import ZarrFiles, create_zarr_store
 
 ReaderName = Literal["auto", "pyav", "decord"]

@@ -16,13 +16,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ingest.container import decode, open_container, seek, time_ns, video_stream
+from ingest.counters import Counters
 from ingest.errors import VideoError
-from ingest.fitting import FitPlan
+from ingest.fitting import Fit, FitPlan
 from ingest.frame import Frame
 from ingest.masks import MaskSidecar, sidecar_path
 from ingest.scaling import Scaler
 from ingest.timeline import Timeline
-from ingest.video import Counters, Fit, VideoInfo
+from ingest.video import VideoInfo
 
 
 class PyAVReader:

@@ -7,8 +7,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
-from ingest.fitting import FitPlan, plan_fit
-from ingest.video import Fit
+from ingest.fitting import Fit, FitPlan, plan_fit
 
 _KERNEL = Interpolation.BILINEAR  # swscale widens it with the ratio, so it averages when shrinking
 _MATRICES = {  # AVColorSpace of a frame -> what the reformatter is told

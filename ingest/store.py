@@ -17,8 +17,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from ingest.counters import Counters
+from ingest.fitting import Fit
 from ingest.frame import Frames
-from ingest.video import Counters, Fit
 
 StoreFormat = Literal["zarr", "h5"]
 

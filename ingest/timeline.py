@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from ingest.video import Counters
+from ingest.counters import Counters
 
 _JUMP_NS = 1_000_000_000
 _JUMP_INTERVALS = 10

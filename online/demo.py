@@ -20,7 +20,7 @@ from online.config import RunConfig
 from online.run import train_on_store
 from online.session import Observer, Outcome
 
-SCENE = BallsConfig(num_frames=6000, fps=15, size=64)
+SCENE = BallsConfig(num_frames=9000, fps=15, size=64, radius=0.14, speed=0.1)
 """The recording that is made where none is given; its seed is the demo's."""
 FRAME_SIZE = 32
 

@@ -78,7 +78,8 @@ class EmbeddedServer:
 
     def _start(self, address: str) -> None:
         assert self._folder is not None
-        arguments = [str(self._store), address, msgspec.json.encode(self._config).decode()]
+        config = msgspec.json.encode(self._config).decode()
+        arguments = [str(self._store), address, config, str(self._folder)]
         packages = str(Path(__file__).resolve().parents[1])
         path = os.environ.get("PYTHONPATH")
         with (self._folder / "log").open("w") as log:
@@ -140,8 +141,11 @@ class EmbeddedServer:
         return self._process
 
 
-def main(store: str, address: str, config: str) -> int:
-    """Serve until stdin ends; says on stdout how it went. Returns the exit code."""
+def main(store: str, address: str, config: str, folder: str = "") -> int:
+    """Serve until stdin ends; says on stdout how it went. Returns the exit code.
+
+    ``folder`` is removed in the end: a trainer that was killed cannot do it.
+    """
     logging.basicConfig(level=logging.WARNING)
     stop = threading.Event()
     threading.Thread(target=_stop_at_end_of_input, args=(stop,), daemon=True).start()
@@ -156,6 +160,8 @@ def main(store: str, address: str, config: str) -> int:
     except (OnlineError, IngestError) as error:
         print(f"error {error}", flush=True)
         return 1
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 

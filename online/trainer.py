@@ -160,8 +160,7 @@ class Trainer:
             )
         self.model.train()
         self._set_learning_rate()
-        with self._autocast():
-            result = self._loss(batch)
+        result = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         result.loss.backward()
         limit = self.config.clip_norm or math.inf
@@ -222,7 +221,10 @@ class Trainer:
         self, model: SetCon, frames: Float[Tensor, "b t c h w"]
     ) -> Float[Tensor, "b t k d"]:
         images = frames.flatten(0, 1).to(self.device).contiguous(memory_format=self.layout)
-        return model.encode(images).slots.unflatten(0, frames.shape[:2])
+        # only the encoder gains by bfloat16: in it, z would lose what tells near frames apart
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            slots = model.encode(images).slots
+        return slots.float().unflatten(0, frames.shape[:2])
 
     def _choose(
         self, model: SetCon, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
@@ -232,11 +234,10 @@ class Trainer:
         model.eval()
         summaries = []
         for frames in (clip.unsqueeze(0), far):
-            with self._autocast():
-                slots = self._encode(model, frames)
-                predicted = model.predict(slots, frame_stride=s)
-                kinds = (predicted, slots[:, s:-s], slots[:, 2 * s :])
-                summaries.append([model.summarise(kind).flatten(0, 1) for kind in kinds])
+            slots = self._encode(model, frames)
+            predicted = model.predict(slots, frame_stride=s)
+            kinds = (predicted, slots[:, s:-s], slots[:, 2 * s :])
+            summaries.append([model.summarise(kind).flatten(0, 1) for kind in kinds])
         model.train(was_training)
         (predicted, copied, states), (far_predicted, far_copied, far_states) = summaries
         everything = torch.cat([states, far_states])
@@ -258,9 +259,6 @@ class Trainer:
         """Rate of the next step."""
         warm = min(1.0, (self.step_count + 1) / max(1, self.config.warmup_steps))
         return self.config.learning_rate * warm
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
 
 
 class CollapseAlarm:

@@ -1,6 +1,7 @@
 """Decoders from a slot to its part of the image: four channels, RGB and the logit of its alpha.
 
-`pixel` asks an MLP about one position at a time, so it can be trained on a few pixels of a frame.
+`bilinear` multiplies what a slot asks for with what a position offers, a whole image at once;
+`pixel` asks an MLP about one position at a time. Both can be trained on some of the pixels.
 `broadcast` (the paper) lays a slot out over the whole image and convolves; `small`, `normal` and
 `large` (the 2021 port) lay it out at an eighth of the resolution and convolve upwards.
 """
@@ -16,29 +17,58 @@ from setcon.checks import check_at_least, check_choice
 from setcon.layers import Normalisation, mlp, normalisation_layer
 from setcon.position import PositionEmbedding, fourier_features, position_grid
 
-DecoderKind = Literal["pixel", "broadcast", "small", "normal", "large"]
+DecoderKind = Literal["bilinear", "pixel", "broadcast", "small", "normal", "large"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """Which decoder, and how large."""
 
-    kind: DecoderKind = "pixel"
-    """A per-pixel MLP, the paper's broadcast decoder, or one of the port's three sizes."""
-    hidden_size: int = 128
-    """Hidden units of `pixel`; filter size of `broadcast` (the paper: 32 or 16)."""
+    kind: DecoderKind = "bilinear"
+    """A product or an MLP per pixel, the paper's broadcast decoder, or one of the port's sizes."""
+    hidden_size: int = 256
+    """Hidden units of `bilinear` and `pixel`; filter size of `broadcast` (the paper: 32 or 16)."""
     depth: int = 2
-    """Hidden layers of `pixel` and of `broadcast`."""
+    """Hidden layers of `bilinear` (of its slots), `pixel` and `broadcast`."""
+    rank: int = 32
+    """Maps over the image that `bilinear` mixes for every slot."""
     frequencies: int = 6
-    """Octaves of the Fourier features of a position, for `pixel`."""
+    """Octaves of the Fourier features of a position, for `bilinear` and `pixel`."""
     normalisation: Normalisation = "none"
     """Before the last convolution of the port's decoders, which themselves have `batch`."""
 
     def __post_init__(self) -> None:
         check_choice("decoder kind", self.kind, DecoderKind)
         check_choice("decoder normalisation", self.normalisation, Normalisation)
-        check_at_least(1, hidden_size=self.hidden_size, depth=self.depth)
+        check_at_least(1, hidden_size=self.hidden_size, depth=self.depth, rank=self.rank)
         check_at_least(0, frequencies=self.frequencies)
+
+
+class BilinearDecoder(nn.Module):
+    """channel_c(slot, position) = wanted_c(slot) · maps(position) / sqrt(rank) + bias_c(slot)."""
+
+    def __init__(self, config: DecoderConfig, slot_size: int) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.frequencies, self.rank = config.frequencies, config.rank
+        self.from_slot = mlp([slot_size, *[hidden] * config.depth, 4 * (config.rank + 1)])
+        self.from_position = mlp([2 + 4 * config.frequencies, hidden, config.rank])
+
+    def at(
+        self, slots: Float[Tensor, "n k d"], positions: Float[Tensor, "q 2"]
+    ) -> Float[Tensor, "n k 4 q"]:
+        """The channels at q positions (y, x in [0, 1]), the same in each image."""
+        wanted = self.from_slot(slots).unflatten(-1, (4, self.rank + 1))
+        features = fourier_features(positions, frequencies=self.frequencies)
+        maps = self.from_position(features) * self.rank**-0.5
+        return wanted[..., :-1] @ maps.T + wanted[..., -1:]
+
+    def forward(
+        self, slots: Float[Tensor, "n k d"], height: int, width: int
+    ) -> Float[Tensor, "n k 4 h w"]:
+        """The channels of a whole image."""
+        grid = position_grid(height, width, device=slots.device).to(slots.dtype)
+        return self.at(slots, grid).unflatten(-1, (height, width))
 
 
 class PixelDecoder(nn.Module):
@@ -55,18 +85,18 @@ class PixelDecoder(nn.Module):
         self.mlp = nn.Sequential(nn.ReLU(), *mlp([*[hidden] * config.depth, 4]))
 
     def at(
-        self, slots: Float[Tensor, "n k d"], positions: Float[Tensor, "m q 2"]
+        self, slots: Float[Tensor, "n k d"], positions: Float[Tensor, "q 2"]
     ) -> Float[Tensor, "n k 4 q"]:
-        """The channels at q positions (y, x in [0, 1]) of each image; m is n, or 1 for the same."""
+        """The channels at q positions (y, x in [0, 1]), the same in each image."""
         features = fourier_features(positions, frequencies=self.frequencies)
-        hidden = self.from_slot(slots)[:, :, None] + self.from_position(features)[:, None]
+        hidden = self.from_slot(slots)[:, :, None] + self.from_position(features)
         return self.mlp(hidden).transpose(-1, -2)
 
     def forward(
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
         """The channels of a whole image."""
-        grid = position_grid(height, width, device=slots.device).to(slots.dtype)[None]
+        grid = position_grid(height, width, device=slots.device).to(slots.dtype)
         # image by image: the hidden units of all positions of one at 128x128 are tens of megabytes
         channels = torch.cat([self.at(image_slots, grid) for image_slots in slots.split(1)])
         return channels.unflatten(-1, (height, width))
@@ -96,8 +126,12 @@ class BroadcastDecoder(nn.Module):
         return self.convolutions(maps).unflatten(0, slots.shape[:2])
 
 
-def build_decoder(config: DecoderConfig, slot_size: int) -> PixelDecoder | BroadcastDecoder:
+def build_decoder(
+    config: DecoderConfig, slot_size: int
+) -> BilinearDecoder | PixelDecoder | BroadcastDecoder:
     """The decoder that a configuration asks for."""
+    if config.kind == "bilinear":
+        return BilinearDecoder(config, slot_size)
     if config.kind == "pixel":
         return PixelDecoder(config, slot_size)
     return BroadcastDecoder(config, slot_size)

@@ -20,7 +20,7 @@ class SetEncoderConfig:
 
     hidden_size: int = 128
     """Hidden units of both MLPs, and the size of the sum between them."""
-    output_size: int = 16
+    output_size: int = 128
     """Size of the vector for the whole set."""
     depth: int = 2
     """Linear layers in each of the two MLPs: 2 in the paper, 3 in the port."""

@@ -107,19 +107,19 @@ def compared(
 ) -> tuple[Float[Tensor, "p e"], Float[Tensor, "s e"]]:
     """Predictions and states in the form whose inner products the loss takes.
 
-    Predictions and states are standardised each over their own batch: over both together, a
-    constant between the two would survive, and with it the stall it is there to prevent.
+    The statistics of `standardise` are those of predictions and states together. Taken of each
+    alone they let the loss fall faster, but it then separated objects worse in each of three trials
+    (FG-ARI .37 against .74 after 1200 steps); taken of the states alone nothing was learned.
     """
     predicted, states = at_least_float32(predicted), at_least_float32(states)
     if config.standardise:
-        predicted, states = _standardised(predicted), _standardised(states)
+        both = torch.cat([predicted, states])
+        # gradients flow through these statistics
+        both = F.batch_norm(both, None, None, training=True)
+        predicted, states = both.split([len(predicted), len(states)])
     if config.similarity == "cosine":
         predicted, states = F.normalize(predicted, dim=-1), F.normalize(states, dim=-1)
     return predicted, states
-
-
-def _standardised(vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n e"]:
-    return F.batch_norm(vectors, None, None, training=True)  # gradients flow through its statistics
 
 
 def _top1(logits: Float[Tensor, "p q"], target: Int[Tensor, " p"]) -> Float[Tensor, ""]:

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from setcon.checks import check_at_least
-from setcon.decoder import DecoderConfig, PixelDecoder, build_decoder
+from setcon.decoder import BroadcastDecoder, DecoderConfig, build_decoder
 from setcon.layers import at_least_float32
 from setcon.position import position_grid
 from setcon.whitening import SlotWhitening
@@ -34,8 +34,9 @@ class ProbeConfig:
     """Steps of Adam."""
     frames_per_step: int = 64
     """Frames drawn for each step."""
-    pixels_per_frame: int = 128
-    """Pixels drawn of each of them, if the decoder is `pixel`; the others decode whole frames."""
+    pixels_per_frame: int = 1024
+    """Pixels drawn of each of them, if they have more and the decoder is `bilinear` or `pixel`; the
+    others decode whole frames."""
     learning_rate: float = 3e-3
     """After warm-up, and before it decays to zero along a cosine."""
     warmup_steps: int = 50
@@ -96,10 +97,10 @@ class DecoderProbe(nn.Module):
         return Reconstruction((slot_images * alphas).sum(dim=1), slot_images, alphas)
 
     def at(
-        self, slots: Float[Tensor, "n k d"], positions: Float[Tensor, "n q 2"]
+        self, slots: Float[Tensor, "n k d"], positions: Float[Tensor, "q 2"]
     ) -> Float[Tensor, "n 3 q"]:
-        """Decode a few positions of each image; TypeError unless the decoder is `pixel`."""
-        if not isinstance(self.decoder, PixelDecoder):
+        """Decode some positions of each image; TypeError if the decoder makes whole images only."""
+        if isinstance(self.decoder, BroadcastDecoder):
             raise TypeError(f"a {self.config.kind} decoder makes whole images only")
         slot_colours, alphas = _parts(self.decoder.at(self.whitening(slots), positions))
         return (slot_colours * alphas).sum(dim=1)
@@ -158,18 +159,19 @@ def _draw_loss(
     config: ProbeConfig,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """Mean squared error on frames, and for a pixel decoder on pixels of them, drawn at random."""
+    """Mean squared error on some frames, and if the decoder can, on some of their pixels."""
     _, height, width, _ = pixels.shape
     frames = torch.randint(len(pixels), (config.frames_per_step,), generator=generator)
-    drawn_slots = slots[frames]
-    if not isinstance(probe.decoder, PixelDecoder):
-        truth = _in_unit_range(pixels[frames], slots.device)
+    drawn_slots = slots[frames.to(slots.device)]
+    drawn_pixels = pixels[frames.to(pixels.device)]
+    if isinstance(probe.decoder, BroadcastDecoder):
+        truth = _in_unit_range(drawn_pixels, slots.device)
         return F.mse_loss(probe(drawn_slots).image, truth.permute(0, 3, 1, 2))
-    where = (config.frames_per_step, config.pixels_per_frame)
-    index = torch.randint(height * width, where, generator=generator)
-    drawn_pixels = pixels[frames[:, None], index // width, index % width]
+    index = torch.arange(height * width)
+    if len(index) > config.pixels_per_frame:
+        index = torch.randint(len(index), (config.pixels_per_frame,), generator=generator)
     positions = position_grid(height, width)[index].to(slots.device)
-    truth = _in_unit_range(drawn_pixels, slots.device)
+    truth = _in_unit_range(drawn_pixels.flatten(1, 2)[:, index.to(pixels.device)], slots.device)
     return F.mse_loss(probe.at(drawn_slots, positions), truth.transpose(1, 2))
 
 

@@ -1,0 +1,1 @@
+"""Settings that belong together, as TOML files."""

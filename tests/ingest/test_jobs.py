@@ -133,7 +133,8 @@ def test_stopping_ends_all_sources(videos, tmp_path):
     stop = threading.Event()
     stop.set()
     outcomes = ingest_sources([str(videos)], tmp_path / "store", SETTINGS, stop=stop)
-    assert [o.recorded and o.recorded.status for o in outcomes] == ["stopped"] * 3
+    assert all("stopped before it began" in str(outcome.error) for outcome in outcomes)
+    assert open_store(tmp_path / "store").recordings() == []
 
 
 def test_progress_is_told_for_every_recording(videos, tmp_path):

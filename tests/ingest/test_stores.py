@@ -12,6 +12,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.counters import Counters
 from ingest.errors import (
     DamagedChunkError,
     NoSuchRecordingError,
@@ -31,7 +32,6 @@ from ingest.store import (
     Source,
     Store,
 )
-from ingest.video import Counters
 
 FORMATS = ["zarr", "h5"]
 SOURCE = Source(path="/videos/a.mp4", size_bytes=10, digest="ab" * 32)

@@ -58,20 +58,21 @@ def test_a_server_that_was_killed_is_reported(store, record):
             server.check()
 
 
-def test_the_server_leaves_when_its_trainer_is_killed(store, record):
+def test_the_server_leaves_and_cleans_up_when_its_trainer_is_killed(store, record):
     record("a", 30)
     program = f"""
         import pathlib, time
         from online.embedded import EmbeddedServer
         with EmbeddedServer(pathlib.Path({str(store.path)!r})) as server:
-            print(server._process.pid, flush=True)
+            print(server._process.pid, server.address, flush=True)
             time.sleep(60)
     """
     trainer = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
     )
     assert trainer.stdout is not None
-    pid = int(trainer.stdout.readline())
+    number, address = trainer.stdout.readline().split()
+    pid, folder = int(number), Path(address.removeprefix("ipc://")).parent
     assert is_running(pid)
     trainer.kill()
     trainer.communicate()
@@ -79,3 +80,4 @@ def test_the_server_leaves_when_its_trainer_is_killed(store, record):
     while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert not folder.exists()

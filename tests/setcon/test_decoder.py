@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from setcon.decoder import DecoderConfig, PixelDecoder, build_decoder
+from setcon.decoder import BilinearDecoder, DecoderConfig, PixelDecoder, build_decoder
 from setcon.position import fourier_features, position_grid
 
 
-@pytest.mark.parametrize("kind", ["pixel", "broadcast", "small", "normal", "large"])
+@pytest.mark.parametrize("kind", ["bilinear", "pixel", "broadcast", "small", "normal", "large"])
 def test_every_kind_draws_four_channels_for_each_slot_alone(kind):
     torch.manual_seed(0)
     decoder = build_decoder(DecoderConfig(kind=kind, hidden_size=8), slot_size=6).double()
@@ -21,8 +21,8 @@ def test_every_kind_draws_four_channels_for_each_slot_alone(kind):
 def test_pixel_decoder_is_an_mlp_of_slot_and_position():
     torch.manual_seed(0)
     decoder = PixelDecoder(DecoderConfig(hidden_size=8, depth=2, frequencies=3), slot_size=6)
-    slots, position = torch.randn(1, 2, 6), torch.rand(1, 1, 2)
-    features = fourier_features(position[0, 0], frequencies=3)
+    slots, position = torch.randn(1, 2, 6), torch.rand(1, 2)
+    features = fourier_features(position[0], frequencies=3)
     weight = torch.cat([decoder.from_slot.weight, decoder.from_position.weight], dim=1)
     for k in range(2):
         hidden = weight @ torch.cat([slots[0, k], features]) + decoder.from_slot.bias
@@ -30,14 +30,26 @@ def test_pixel_decoder_is_an_mlp_of_slot_and_position():
         torch.testing.assert_close(decoder.at(slots, position)[0, k, :, 0], expected)
 
 
-def test_pixel_decoder_draws_the_same_at_a_position_as_in_the_whole_image():
+def test_bilinear_decoder_is_an_inner_product_of_slot_and_position():
     torch.manual_seed(0)
-    decoder = PixelDecoder(DecoderConfig(hidden_size=8), slot_size=6)
-    slots, index = torch.randn(2, 3, 6), torch.tensor([[0, 7, 19], [4, 4, 11]])
+    config = DecoderConfig(kind="bilinear", hidden_size=8, rank=4, frequencies=3)
+    decoder = BilinearDecoder(config, slot_size=6)
+    slots, position = torch.randn(1, 2, 6), torch.rand(1, 2)
+    maps = decoder.from_position(fourier_features(position[0], frequencies=3))
+    for k in range(2):
+        for channel, wanted in enumerate(decoder.from_slot(slots[0, k]).view(4, 5)):
+            expected = wanted[:4] @ maps / 2 + wanted[4]
+            torch.testing.assert_close(decoder.at(slots, position)[0, k, channel, 0], expected)
+
+
+@pytest.mark.parametrize("kind", ["bilinear", "pixel"])
+def test_pixelwise_decoders_draw_the_same_at_a_position_as_in_the_whole_image(kind):
+    torch.manual_seed(0)
+    decoder = build_decoder(DecoderConfig(kind=kind, hidden_size=8), slot_size=6)
+    slots, index = torch.randn(2, 3, 6), torch.tensor([0, 7, 19])
     image = decoder(slots, 4, 5).flatten(-2)
     found = decoder.at(slots, position_grid(4, 5)[index])
-    for n in range(2):
-        torch.testing.assert_close(found[n], image[n][..., index[n]])
+    torch.testing.assert_close(found, image[..., index])
 
 
 def test_paper_decoder_has_the_filter_size_asked_for():
@@ -57,7 +69,10 @@ def test_port_decoders_refuse_images_that_are_no_multiple_of_eight(kind):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "huge"}, "decoder kind must be one of pixel, broadcast, small, normal, large"),
+        (
+            {"kind": "huge"},
+            "decoder kind must be one of bilinear, pixel, broadcast, small, normal, large",
+        ),
         ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
         ({"frequencies": -1}, "frequencies must be at least 0, got -1"),
     ],

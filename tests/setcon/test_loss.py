@@ -5,6 +5,7 @@ import torch
 
 from setcon.loss import LossConfig, contrastive_loss, slotwise_contrastive_loss
 
+STANDARD = LossConfig()
 PLAIN = LossConfig(similarity="dot", temperature=0.5, standardise=False)
 
 
@@ -16,8 +17,7 @@ def batch(predictions=5, states=8, size=4):
     return predicted, all_states, target
 
 
-def naive_form(vectors: list[list[float]], config: LossConfig) -> list[list[float]]:
-    rows = [list(row) for row in vectors]
+def naive_form(rows: list[list[float]], config: LossConfig) -> list[list[float]]:
     if config.standardise:
         for column in range(len(rows[0])):
             values = [row[column] for row in rows]
@@ -35,8 +35,8 @@ def dot(left: list[float], right: list[float]) -> float:
 
 
 def naive_loss(predicted, states, target, config: LossConfig) -> float:
-    p = naive_form(predicted.tolist(), config)
-    s = naive_form(states.tolist(), config)
+    both = naive_form(predicted.tolist() + states.tolist(), config)
+    p, s = both[: len(predicted)], both[len(predicted) :]
     total = 0.0
     for i, own in enumerate(target.tolist()):
         scores = [math.exp(dot(p[i], state) / config.temperature) for state in s]
@@ -90,11 +90,12 @@ def test_other_predictions_compete_in_top1_but_not_in_top1_states():
     assert (found.top1.item(), found.top1_states.item()) == (0.0, 1.0)
 
 
-def test_standardising_removes_a_constant_between_predictions_and_states():
+def test_standardising_removes_offset_and_scale_of_every_dimension():
     predicted, states, target = batch()
-    config = LossConfig()
-    moved = contrastive_loss(predicted + 7, states, target, config)
-    torch.testing.assert_close(moved.loss, contrastive_loss(predicted, states, target, config).loss)
+    scale, offset = torch.tensor([1.0, 10.0, 0.5, 3.0]), torch.tensor([7.0, 0.0, -2.0, 100.0])
+    found = contrastive_loss(predicted * scale + offset, states * scale + offset, target, STANDARD)
+    expected = contrastive_loss(predicted, states, target, STANDARD)
+    torch.testing.assert_close(found.loss, expected.loss, rtol=0, atol=1e-3)
 
 
 def test_slotwise_loss_is_the_mean_of_the_loss_of_each_slot_index():

@@ -127,7 +127,7 @@ def test_progress_is_told_after_every_step():
 def test_whole_image_decoders_do_not_decode_single_positions():
     probe = DecoderProbe(DecoderConfig(kind="small"), slot_size=6, image_size=(16, 16))
     with pytest.raises(TypeError, match="a small decoder makes whole images only"):
-        probe.at(torch.randn(1, 2, 6), torch.rand(1, 4, 2))
+        probe.at(torch.randn(1, 2, 6), torch.rand(4, 2))
 
 
 @pytest.mark.parametrize("name", ["steps", "frames_per_step", "pixels_per_frame"])

@@ -1,0 +1,99 @@
+"""The README is true: its help is what the commands print, and its commands do what it says."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+PIP_OR_PYTEST = re.compile(r"pip install|pytest")
+SHORTER = {
+    "--minutes 2": "--minutes 0.05",
+    "--steps 200": "--steps 2",
+    "--frames 1200": "--frames 300",
+    "setcon demo": "setcon demo --minutes 0.05",
+}
+FASTER = [
+    *("--set", "probe.steps=2"),
+    *("--set", "evaluation.train_clips=4"),
+    *("--set", "evaluation.held_out_clips=4"),
+]
+
+
+def commands() -> list[list[str]]:
+    """Every command in an indented block before the generated help, shortened."""
+    text = README.read_text().split("<!-- [[[cog")[0]
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    found = [part for line in lines for part in line.split(" && ")]
+    for long, short in SHORTER.items():
+        found = [command.replace(long, short) for command in found]
+    return [shlex.split(command) for command in found if not PIP_OR_PYTEST.search(command)]
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    assert command[0] == "setcon"
+    extra = FASTER if command[1] == "train" else []
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *command[1:], *extra],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+def test_every_command_does_what_it_says(tmp_path: Path) -> None:
+    every = commands()
+    assert len(every) >= 10
+    for command in every:
+        if command[1] == "serve":
+            server = subprocess.Popen(
+                [sys.executable, "-m", "cli", *command[1:]],
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert server.stdout is not None
+            assert server.stdout.readline().startswith("serving store at tcp://127.0.0.1:5555")
+            continue
+        done = run(command, tmp_path)
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    server.send_signal(signal.SIGINT)
+    assert server.wait(timeout=20) == 0
+    assert (tmp_path / "runs/balls/report.html").exists()
+    assert (tmp_path / "scores/panels.png").exists()
+    assert (tmp_path / "setcon-demo/run/report.html").exists()
+
+
+def test_the_help_in_the_readme_is_what_the_commands_print() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cogapp", "--check", "--diff", str(README)],
+        cwd=README.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"run: cog -r README.md\n{done.stdout}"
+
+
+def test_the_library_example_gives_the_shapes_it_names() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    shapes = re.findall(r"output\.(\w+) +# \(([\d, ]+)\)", code)
+    assert len(shapes) == 3
+    for name, shape in shapes:
+        assert tuple(getattr(scope["output"], name).shape) == tuple(map(int, shape.split(", ")))
+
+
+@pytest.mark.parametrize(
+    "line", ["pip install -e . && setcon demo", "pip install -e '.[test]' && pytest"]
+)
+def test_the_two_lines_that_do_everything_are_there(line: str) -> None:
+    assert f"    {line}\n" in README.read_text()
