@@ -17,12 +17,12 @@ from online.config import RunConfig, load_config
 from online.embedded import EmbeddedServer
 from online.errors import RunError
 from online.evaluate import Evaluator, Findings, Progress
-from setcon.allocator import keep_freed_memory
 from online.run_directory import RunDirectory
 from online.session import Observer, Origin, Outcome, Session
 from online.stop import StopSignals
 from online.stream import ServeConfig
 from online.trainer import set_determinism
+from setcon.allocator import keep_freed_memory
 from setcon.model import SetCon
 
 

@@ -30,14 +30,14 @@ class ProbeConfig:
     """Slots to images."""
     whiten: bool = True
     """Bring every direction of every slot to unit variance first (see `whitening`)."""
-    steps: int = 800
+    steps: int = 700
     """Steps of Adam."""
-    frames_per_step: int = 64
+    frames_per_step: int = 32
     """Frames drawn for each step."""
     pixels_per_frame: int = 1024
     """Pixels drawn of each of them, if they have more and the decoder is `bilinear` or `pixel`; the
     others decode whole frames."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 6e-3
     """After warm-up, and before it decays to zero along a cosine."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises linearly."""
