@@ -37,13 +37,11 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except IngestError as error:
-            _fail(error)
-        except OSError as error:
-            _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
         except Exception as error:
             if isinstance(error, _known_errors()):
                 _fail(error)
+            if isinstance(error, OSError):
+                _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
             raise
 
 
@@ -51,7 +49,7 @@ class _Group(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Log what libraries do, to stderr.")
 @click.version_option(package_name="setcon")
 def main(verbose: bool) -> None:
-    """Learn objects from hours of video, or a live camera, while it streams."""
+    """Learn objects from hours of video while it streams."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s"
     )
@@ -59,7 +57,7 @@ def main(verbose: bool) -> None:
 
 size_option = click.option(
     "--size",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 8192),
     default=128,
     show_default=True,
     help="Side of the stored square frames, in pixels.",
@@ -69,7 +67,7 @@ holdout_option = click.option(
     type=click.FloatRange(0, 1, max_open=True),
     default=0.2,
     show_default=True,
-    help="Share of each recording, at its end, that is never trained on.",
+    help="Share of each recording that is never trained on: its end, or a camera's minutes.",
 )
 recordings_option = click.option(
     "--recordings",
@@ -315,13 +313,17 @@ def train(
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
 @recordings_option
-@holdout_option
+@click.option(
+    "--holdout",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of each recording to score on.  [default: what the run held out]",
+)
 @json_option
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Directory for scores.json and panels.png."
 )
 def evaluate(
-    run: Path, store: Path, recordings: str, holdout: float, as_json: bool, out: Path | None
+    run: Path, store: Path, recordings: str, holdout: float | None, as_json: bool, out: Path | None
 ) -> None:
     """Probe RUN's newest checkpoint on the held-out part of STORE."""
     from online.figures import panel_figure
@@ -370,7 +372,7 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
     Without VIDEO it renders three bouncing balls with ground-truth masks. It ends within five
     minutes on two CPU cores.
     """
-    from online.demo import SCENE, DemoProgress, run_demo
+    from online.demo import PICTURE, SCENE, DemoProgress, run_demo
 
     config = _config("demo", [f"training.seed={seed}"], None)
     with _line() as show:
@@ -387,6 +389,7 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
             command=_command_line(),
         )
     _report_outcome(outcome, out / "run")
+    click.echo(f"picture: {out / PICTURE}")
 
 
 @main.command()
@@ -437,7 +440,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     """Errors whose message is one line for people; of the packages that were imported."""
     from online.errors import OnlineError
 
-    known: list[type[Exception]] = [OnlineError]
+    known: list[type[Exception]] = [IngestError, OnlineError]
     if "setcon" in sys.modules:
         from setcon.errors import SetConError
 

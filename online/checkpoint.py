@@ -49,40 +49,37 @@ def folder_name(step: int) -> str:
     return f"{PREFIX}{step:08d}"
 
 
-def save_checkpoint(
-    folder: Path, checkpoint: Checkpoint, *, keep: int, keep_first: bool = True
-) -> Path:
-    """Write ``checkpoint`` under ``folder`` and remove all but the newest ``keep``.
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write ``checkpoint`` under ``folder``; the newest ``keep`` stay, and the untrained one.
+
+    A complete checkpoint of the same step stays as it is: a run that resumes repeats itself.
 
     Args:
         folder: the run's ``checkpoints`` directory, made if missing.
         checkpoint: what to write.
         keep: how many of the newest stay.
-        keep_first: the step-0 checkpoint, the untrained model, stays as well.
 
     Raises:
         CheckpointError: it could not be written; earlier checkpoints are untouched.
     """
     target = folder / folder_name(checkpoint.step)
+    if (target / "state.json").is_file():
+        return target
     partial = folder / f".{target.name}.{os.getpid()}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         _write_files(partial, checkpoint)
-        replaced = folder / f".{target.name}.replaced.partial"
-        if target.exists():  # the same step again: both stay whole until one has the name
-            target.rename(replaced)
         partial.rename(target)
         _fsync_path(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
             f"{target}: checkpoint could not be written ({error}); earlier ones are kept, "
             "free some space and run the same command again"
         ) from error
-    _remove_old(folder, keep=keep, keep_first=keep_first)
+    _remove_old(folder, keep=keep)
     return target
 
 
@@ -229,10 +226,10 @@ def _complete(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob(f"{PREFIX}*") if (p / "state.json").is_file())
 
 
-def _remove_old(folder: Path, *, keep: int, keep_first: bool) -> None:
+def _remove_old(folder: Path, *, keep: int) -> None:
     old = _complete(folder)[:-keep]
     for path in old:
-        if not (keep_first and path.name == folder_name(0)):
+        if path.name != folder_name(0):
             shutil.rmtree(path, ignore_errors=True)
     for leftover in folder.glob(f".{PREFIX}*.partial"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)

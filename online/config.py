@@ -94,6 +94,24 @@ def differences(ours: RunConfig, theirs: RunConfig) -> list[str]:
     ]
 
 
+def check_frame_size(config: RunConfig, height: int, width: int) -> None:
+    """Refuse frames that the encoder's patches or the probe's decoder cannot fill.
+
+    Raises:
+        ConfigError: naming the setting and the size.
+    """
+    multiple = {
+        "model.encoder.patch": config.model.encoder.patch,
+        "probe.decoder.kind": 8 if config.probe.decoder.kind in ("small", "normal", "large") else 1,
+    }
+    for key, side in multiple.items():
+        if height % side or width % side:
+            raise ConfigError(
+                f"{key}: needs frames in multiples of {side} pixels, these are {height}x{width}; "
+                f"change the setting, or ingest with another --size"
+            )
+
+
 def _resolve(table: dict[str, Any], settings: Iterable[str], *, where: str) -> RunConfig:
     for setting in settings:
         _lay_over(table, setting)

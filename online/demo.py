@@ -12,17 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.jobs import ingest_sources
+from ingest.open import open_store
 from ingest.recorder import Progress
 from ingest.scene_balls import BallsConfig
 from ingest.scene_video import render_scene
 from ingest.store import RecordSettings
 from online.config import RunConfig
+from online.errors import RunError
+from online.figures import hero_figure
 from online.run import train_on_store
+from online.run_directory import RunDirectory
+from online.scores import load_panels
 from online.session import Observer, Outcome
 
 SCENE = BallsConfig(num_frames=9000, fps=15, size=64, radius=0.14, speed=0.1)
 """The recording that is made where none is given; its seed is the demo's."""
 FRAME_SIZE = 32
+PICTURE = "demo.png"
+"""Held-out frames with what the probe reads from their slots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +60,25 @@ def run_demo(
     source = video or _rendered(out, config.training.seed, progress.rendering)
     store = out / "store"
     settings = RecordSettings(size=FRAME_SIZE)
-    (outcome,) = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
-    if outcome.error is not None:
-        raise outcome.error
-    return train_on_store(
-        store, out / "run", config, minutes=minutes, observe=observe, command=command
-    )
+    outcomes = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    if len(open_store(store).recordings()) != 1:
+        raise RunError(
+            f"{store}: the demo learns from one recording, found {len(outcomes)} in {source} and "
+            f"{len(open_store(store).recordings())} in all; name one video and a new --out"
+        )
+    run = out / "run"
+    learned = train_on_store(store, run, config, minutes=minutes, observe=observe, command=command)
+    if learned.evaluation is not None:
+        panels = load_panels(RunDirectory(run).probe_folder(learned.step))
+        (out / PICTURE).write_bytes(hero_figure(panels))
+    return learned
 
 
 def _rendered(out: Path, seed: int, progress: Callable[[int], None]) -> Path:
-    path = out / "balls.mp4"
+    path = out / f"balls-{seed}.mp4"
     if not path.exists():
         render_scene(replace(SCENE, seed=seed), path, progress=progress)
     return path

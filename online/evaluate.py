@@ -184,7 +184,7 @@ class Evaluator:
                 truth,
                 metrics.attention_labels(
                     encoded.attention, grid=model.encoder.grid_size(*size), image_size=size
-                ),
+                ).cpu(),
                 clips=len(held_out),
             ),
             probe_train_mse=fitted.train_mse,

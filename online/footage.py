@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -34,8 +35,9 @@ class Footage:
 class JoinedSource:
     """Several servers as one source; with more than one, a recording is called ``index:name``."""
 
-    def __init__(self, sources: Sequence[FrameSource]) -> None:
+    def __init__(self, sources: Sequence[FrameSource], *, recordings: str = "*") -> None:
         self.sources = sources
+        self._glob = recordings
 
     def recordings(self) -> list[RecordingSummary]:
         """What there is now, server by server."""
@@ -43,6 +45,7 @@ class JoinedSource:
             replace(summary, name=self._joined_name(index, summary.name))
             for index, source in enumerate(self.sources)
             for summary in source.recordings()
+            if fnmatchcase(summary.name, self._glob)
         ]
 
     def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
@@ -104,7 +107,7 @@ def _check_sizes(recordings: list[RecordingSummary]) -> None:
     if len(sizes) > 1:
         named = ", ".join(f"{name} {h}x{w}" for (h, w), name in sizes.items())
         raise FootageError(
-            f"recordings have frames of several sizes ({named}); choose some with --recordings"
+            f"recordings have frames of several sizes ({named}); choose some of them by their names"
         )
 
 

@@ -25,7 +25,7 @@ from online.report_page import (
     text,
     tile,
 )
-from online.report_table import score_table
+from online.report_table import score_table, share
 from online.run_log import EventEntry, RunLog, read_run
 from online.scores import Evaluation, Panels
 from online.verdict import recent_top1, verdict
@@ -108,8 +108,8 @@ def _tiles(run: RunLog) -> str:
         if trained.alphas is not None and untrained.alphas is not None:
             note = f"untrained encoder {untrained.alphas.fg_ari:.2f}"
             tiles.append(tile("Held-out FG-ARI", f"{trained.alphas.fg_ari:.2f}", note))
-        note = f"of the mean frame's; untrained {untrained.mse_share:.2f}"
-        tiles.append(tile("Probe MSE", f"{trained.mse_share:.2f}", note))
+        note = f"of the mean frame's; untrained {share(untrained.mse_share)}"
+        tiles.append(tile("Probe MSE", share(trained.mse_share), note))
     if (recent := recent_top1(run.prequential)) is not None:
         note = (
             f"top-1 of {recent.candidates + 1}; last state copied {recent.top1_copy:.2f}, "
@@ -215,7 +215,11 @@ def _event(event: EventEntry) -> str:
 
 def _commands(run: RunLog) -> str:
     source = run.source
-    store = shlex.quote(source.store) if source is not None and source.store else "STORE"
+    store = (
+        shlex.quote(source.store)
+        if source is not None and source.store and "://" not in source.store
+        else "STORE"
+    )
     path = shlex.quote(str(run.path))
     go_on = f"setcon train {store} --run {path}"
     if source is not None and source.command:

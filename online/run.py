@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ from online.trainer import set_determinism
 from setcon.allocator import keep_freed_memory
 from setcon.model import SetCon
 
+DEFAULT_HOLDOUT = 0.2
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedRun:
@@ -41,7 +43,7 @@ def train_on_store(
     run: Path,
     config: RunConfig,
     *,
-    holdout: float = 0.2,
+    holdout: float = DEFAULT_HOLDOUT,
     minutes: float | None = None,
     device: torch.device | None = None,
     observe: Observer | None = None,
@@ -65,6 +67,7 @@ def train_on_store(
             device=device,
             observe=observe,
             origin=Origin(store=str(store), command=command),
+            check_servers=server.check,
         )
 
 
@@ -103,6 +106,7 @@ def _train(
     device: torch.device | None,
     observe: Observer | None,
     origin: Origin,
+    check_servers: Callable[[], None] | None = None,
 ) -> Outcome:
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
@@ -120,6 +124,7 @@ def _train(
             minutes=minutes,
             observe=observe,
             origin=origin,
+            check_servers=check_servers,
         )
         return session.run()
 
@@ -155,20 +160,23 @@ def evaluate_run(
     store: Path,
     *,
     recordings: str = "*",
-    holdout: float = 0.2,
+    holdout: float | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> Findings:
     """Probe a run's newest checkpoint on the held-out part of a store.
 
     Raises:
-        RunError: the store's frames are of another size than those learned from.
+        RunError: the frames are of another size than those learned from, or ``holdout`` is larger
+            than what the run itself held out; None takes that.
         IngestError, OnlineError: otherwise, in one line.
     """
     device = device or default_device()
     keep_freed_memory()
     trained = load_run(run, device=device)
-    catalog = StoreCatalog(open_store(store), holdout=holdout, recordings=recordings)
+    set_determinism(trained.config.training)
+    share = _holdout(run, trained, store, holdout)
+    catalog = StoreCatalog(open_store(store), holdout=share, recordings=recordings)
     try:
         _check_frame_size(run, trained, catalog, store, recordings)
         evaluator = Evaluator(
@@ -187,6 +195,21 @@ def evaluate_run(
 def default_device() -> torch.device:
     """A CUDA device where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _holdout(run: Path, trained: TrainedRun, store: Path, asked: float | None) -> float:
+    """The share to score on: what the run held out of these recordings, unless it never saw them."""
+    held_out = trained.checkpoint.run["held_out"]
+    names = [name for name in open_store(store).recordings() if name in held_out]
+    if not names:
+        return DEFAULT_HOLDOUT if asked is None else asked
+    share = min(held_out[name] for name in names)
+    if asked is not None and asked > share + 1e-3:
+        raise RunError(
+            f"{run}: has trained on all but {share:.1%} of {names[0]}; "
+            f"--holdout {asked:g} would score what it has seen, leave it out"
+        )
+    return share if asked is None else asked
 
 
 def _check_frame_size(

@@ -9,17 +9,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ingest.durable import PARTIAL, write_durably
 from online.checkpoint import folder_name, latest_checkpoint
 from online.config import RunConfig, differences, dump_config, load_config
 from online.errors import RunError
 
 # May change between two starts of one run: how long, how often, on what; never what is learned.
 _CHANGEABLE = (
+    "optimizer.",
+    "stream.credit_bytes",
+    "stream.max_epochs",
     "training.steps",
     "training.log_every_steps",
     "training.checkpoint_every_seconds",
@@ -48,7 +53,7 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path}: is a file; give --run a directory")
-        if self.path.is_dir() and not self.config_path.exists() and any(self.path.iterdir()):
+        if self.path.is_dir() and not self.config_path.exists() and self._holds_something():
             raise RunError(
                 f"{self.path}: is not empty and not a run (no config.toml); choose a new directory"
             )
@@ -72,13 +77,22 @@ class RunDirectory:
             os.close(self._lock)
             self._lock = None
 
+    def _holds_something(self) -> bool:
+        """Whether there is more than what a start that failed at once leaves."""
+        return any(p.name != "lock" and p.suffix != PARTIAL for p in self.path.iterdir())
+
+    def begin_anew(self) -> None:
+        """Forget a start that never came to its first step."""
+        shutil.rmtree(self.checkpoint(0), ignore_errors=True)
+        self.metrics_path.unlink(missing_ok=True)
+
     def claim(self, config: RunConfig) -> None:
         """Write ``config`` into a new run, or check that it is what the run was started with.
 
         Raises:
             RunError: the run was started with another configuration, naming what differs.
         """
-        if latest_checkpoint(self.checkpoints) is not None:
+        if latest_checkpoint(self.checkpoints) not in (None, self.checkpoint(0)):
             changed = [
                 text
                 for text in differences(config, load_config(self.config_path))
@@ -89,9 +103,7 @@ class RunDirectory:
                     f"{self.path}: was started with another configuration: {', '.join(changed)}; "
                     "use the same settings, or a new --run directory"
                 )
-        partial = self.path / ".config.toml.partial"
-        partial.write_text(dump_config(config))
-        partial.replace(self.config_path)
+        write_durably(self.config_path, dump_config(config).encode())
 
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of ``step`` is, or was before newer ones replaced it."""
@@ -106,14 +118,19 @@ class RunDirectory:
         if not self.metrics_path.exists():
             return
         kept = [line for line in read_metrics(self.metrics_path) if line["step"] <= step]
-        partial = self.path / ".metrics.jsonl.partial"
-        partial.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
-        partial.replace(self.metrics_path)
+        text = "".join(f"{json.dumps(line)}\n" for line in kept)
+        write_durably(self.metrics_path, text.encode())
 
     def log(self, kind: str, **values: Any) -> None:
         """Append one line to the metrics log."""
         with self.metrics_path.open("a") as log:
             log.write(json.dumps({"kind": kind, **values}) + "\n")
+
+    def sync_metrics(self) -> None:
+        """Put on disk what was logged: before a checkpoint, whose resume keeps it."""
+        if self.metrics_path.exists():
+            with self.metrics_path.open("a") as log:
+                os.fsync(log.fileno())
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

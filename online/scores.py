@@ -9,6 +9,13 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ingest.durable import write_durably
+
+LEAST_SLOT_ENTROPY = 0.2
+"""Below this share of ln(slots), slots are not used."""
+LEAST_EFFECTIVE_RANK = 1.5
+"""Below this, set encodings lie on a line."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskScores:
@@ -98,6 +105,16 @@ class Panels:
     """Attention maps on the encoder's grid, softmax over slots."""
 
 
+def collapse_alarm(evaluation: Evaluation) -> str | None:
+    """A message where the trained encoder's slots or set encodings have collapsed."""
+    scores = evaluation.trained
+    if scores.slot_entropy < LEAST_SLOT_ENTROPY:
+        return f"collapse: slot entropy {scores.slot_entropy:.2f}, one slot takes nearly everything"
+    if scores.effective_rank < LEAST_EFFECTIVE_RANK:
+        return f"collapse: effective rank {scores.effective_rank:.2f}, all frames look alike"
+    return None
+
+
 def save_evaluation(folder: Path, evaluation: Evaluation, panels: Panels) -> None:
     """Write ``scores.json`` and ``panels.npz`` into ``folder``, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,9 +125,8 @@ def save_evaluation(folder: Path, evaluation: Evaluation, panels: Panels) -> Non
     }
     np.savez_compressed(folder / "panels.npz", names=np.array(panels.names), **arrays)
     # scores last: a folder with scores has its panels too
-    (folder / "scores.json").write_bytes(
-        msgspec.json.format(msgspec.json.encode(evaluation), indent=2)
-    )
+    scores = msgspec.json.format(msgspec.json.encode(evaluation), indent=2)
+    write_durably(folder / "scores.json", scores)
 
 
 def load_evaluation(folder: Path) -> Evaluation:

@@ -169,7 +169,7 @@ class Server:
         session = self._sessions[identity]
         try:
             parts = session.stream.next_message(now)
-        except (ServerError, IngestError) as error:
+        except (ServerError, IngestError, IndexError) as error:
             del self._sessions[identity]
             self._refuse(identity, error, session=session.stream.want.session)
             return 0.0

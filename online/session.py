@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from online.batch import collate, to_images
+from online.catalog import RecordingSummary
 from online.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -34,15 +35,15 @@ from online.checkpoint import (
 from online.client import Client
 from online.clip import Clip
 from online.clock import RunClock
-from online.config import RunConfig
-from online.errors import ServerSilent, TrainingError
+from online.config import RunConfig, check_frame_size
+from online.errors import FootageError, RunError, ServerError, ServerSilent, TrainingError
 from online.evaluate import Evaluator
 from online.feed import Feed
 from online.footage import JoinedSource
 from online.replay import Replay
 from online.report import write_report
 from online.run_directory import RunDirectory
-from online.scores import Evaluation, save_evaluation
+from online.scores import Evaluation, collapse_alarm, load_evaluation, save_evaluation
 from online.stop import StopSignals
 from online.trainer import CollapseAlarm, PrequentialScore, StepResult, Trainer
 from setcon.model import SetCon
@@ -51,7 +52,7 @@ PREQUENTIAL_WINDOW_CLIPS = 50
 PATIENCE_SECONDS = 60.0
 """How long no clip may come before the run gives up; a server may be restarted meanwhile."""
 FAR_CLIP_STATES = 8
-"""States taken from each far clip that a prequential score compares with."""
+"""Most states taken from each far clip that a prequential score compares with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,7 @@ class Session:
         minutes: float | None = None,
         observe: Observer | None = None,
         origin: Origin | None = None,
+        check_servers: Callable[[], None] | None = None,
     ) -> None:
         self.directory = directory
         self.config = config
@@ -125,6 +127,7 @@ class Session:
         self.stop = stop
         self.budget_seconds = math.inf if minutes is None else 60 * minutes
         self.origin = origin or Origin()
+        self.check_servers = check_servers or (lambda: None)
         self.observe = observe or (lambda status: None)
         torch.manual_seed(config.training.seed)
         self.trainer = Trainer(
@@ -135,7 +138,7 @@ class Session:
             training=config.training,
             device=device,
         )
-        self.source = JoinedSource(clients)
+        self.source = JoinedSource(clients, recordings=config.stream.recordings)
         self.evaluator = Evaluator(
             self.source,
             self.trainer.untrained,
@@ -150,6 +153,7 @@ class Session:
         self.alarm = CollapseAlarm()
         self.clock = RunClock()
         self._frame_size: list[int] | None = None
+        self._held_out: dict[str, float] = {}
         self._last: StepResult | None = None
         self._prequential: deque[float] = deque(maxlen=PREQUENTIAL_WINDOW_CLIPS)
         self._saved_at = time.monotonic()
@@ -161,12 +165,16 @@ class Session:
             OnlineError: the run cannot begin, continue or go on; what was saved stays.
         """
         self._begin()
-        reason = self._learn()
+        try:
+            reason = self._learn()
+        except ServerError:  # what was learned before the server went away is kept
+            self._save()
+            raise
         self._save()
         if reason == "stopped":
             return self._stopped()
         try:
-            evaluation = self._probe()
+            evaluation = self._probed()
         except _StopRequested:
             return self._stopped()
         return Outcome(
@@ -178,19 +186,40 @@ class Session:
 
     def _begin(self) -> None:
         path = latest_checkpoint(self.directory.checkpoints)
-        if path is None:
+        if path is None or path == self.directory.checkpoint(0):
+            self.directory.begin_anew()
             self._save()  # step 0 is the untrained model, which every evaluation is shown beside
             self.clock.start(0.0)
         else:
             self._resume(path)
+        summaries = self.source.recordings()
+        self._remember_held_out(summaries)
         self.directory.log(
             "source",
             step=self.trainer.step_count,
             seconds=self.clock.seconds,
-            recordings=[summary.name for summary in self.source.recordings()],
+            recordings=[summary.name for summary in summaries],
             store=self.origin.store,
+            clip_overhead=self.config.stream.clip.overhead,
             command=list(self.origin.command),
         )
+
+    def _remember_held_out(self, summaries: list[RecordingSummary]) -> None:
+        """Note what share of each recording is held out, so that nothing else is scored later.
+
+        Raises:
+            RunError: a server now holds out more of a recording, which was trained on.
+        """
+        for summary in summaries:
+            if not summary.complete or summary.live or not summary.length:
+                continue
+            share = sum(map(len, summary.held_out)) / summary.length
+            before = self._held_out.setdefault(summary.name, share)
+            if share > before:
+                raise RunError(
+                    f"{summary.name}: {share:.1%} is held out now, but this run has trained on all "
+                    f"but {before:.1%} of it; use --holdout {before:.4g}"
+                )
 
     def _resume(self, path: Path) -> None:
         first = self.directory.checkpoint(0)
@@ -203,6 +232,7 @@ class Session:
         self.clock.start(run["seconds"])
         self.alarm.steps_at_chance = run["steps_at_chance"]
         self._frame_size = run["frame_size"]
+        self._held_out = run["held_out"]
         self.feed.restore(run["feed"])
         self.replay.restore(run["replay"], self.feed.fetch_clip)
         set_rng_state(checkpoint.rng)
@@ -221,7 +251,8 @@ class Session:
             try:
                 if self._probe_is_due():
                     self._save()
-                    self._probe()
+                    self._probed()
+                    write_report(self.directory.path)
                 if not self._fill():
                     return "stream ended"
             except _StopRequested:
@@ -252,6 +283,7 @@ class Session:
                 return clip
             if self.stop.received:
                 raise _StopRequested
+            self.check_servers()
             if time.monotonic() > patience:
                 raise ServerSilent(
                     f"no clip in {PATIENCE_SECONDS:g} s; is the server running, and has its store "
@@ -262,7 +294,9 @@ class Session:
 
     def _check_size(self, clip: Clip) -> None:
         size = list(clip.images.shape[1:3])
-        self._frame_size = self._frame_size or size
+        if self._frame_size is None:
+            check_frame_size(self.config, *size)
+            self._frame_size = size
         if size != self._frame_size:
             raise TrainingError(
                 f"{clip.spec.recording}: frames of {size[0]}x{size[1]}, but this run learns from "
@@ -283,14 +317,16 @@ class Session:
 
     def _far_clips(self, clip: Clip) -> list[np.ndarray]:
         """Images of clips drawn from the replay that lie far from ``clip`` in time, or none."""
-        training, frames = self.config.training, self.config.stream.clip.overlap + FAR_CLIP_STATES
+        training, clip_config = self.config.training, self.config.stream.clip
+        states = min(FAR_CLIP_STATES, clip_config.frames - clip_config.overlap)
+        frames = clip_config.overlap + states
         gap_ns = training.prequential_gap_seconds * 1e9
         far = [
             held
             for held in self.replay.held()
             if len(held.images) >= frames and _distance_ns(held, clip) >= gap_ns
         ]
-        wanted = -(-training.prequential_candidates // FAR_CLIP_STATES)
+        wanted = -(-training.prequential_candidates // states)
         if len(far) < wanted:
             return []
         rng = np.random.default_rng([training.seed, 0xFA5, self.replay.inserts])
@@ -317,13 +353,26 @@ class Session:
         done = (self.directory.probe_folder(step) / "scores.json").exists()
         return step > 0 and step % every == 0 and not done
 
+    def _probed(self) -> Evaluation | None:
+        """The evaluation of this step, made unless it is there; None without footage for it."""
+        folder = self.directory.probe_folder(self.trainer.step_count)
+        if (folder / "scores.json").exists():
+            return load_evaluation(folder)
+        try:
+            return self._probe()
+        except FootageError as error:  # a camera's first minutes hold nothing out yet
+            self._event(f"no probe: {error}")
+            return None
+        finally:
+            self.clock.pause()
+
     def _probe(self) -> Evaluation:
         step = self.trainer.step_count
         findings = self.evaluator.evaluate(self.trainer.model, step=step, progress=self._probing)
         save_evaluation(self.directory.probe_folder(step), findings.evaluation, findings.panels)
         self.directory.log("probe", step=step, seconds=self.clock.seconds)
-        write_report(self.directory.path)
-        self.clock.pause()
+        if message := collapse_alarm(findings.evaluation):
+            self._event(message)
         return findings.evaluation
 
     def _probing(self, what: str, share: float) -> None:
@@ -332,6 +381,7 @@ class Session:
         self._tell(what, share)
 
     def _save(self) -> None:
+        self.directory.sync_metrics()
         save_checkpoint(
             self.directory.checkpoints,
             Checkpoint(
@@ -342,6 +392,7 @@ class Session:
                     "seconds": self.clock.seconds,
                     "steps_at_chance": self.alarm.steps_at_chance,
                     "frame_size": self._frame_size,
+                    "held_out": self._held_out,
                     "feed": self.feed.state(),
                     "replay": self.replay.state(),
                 },
@@ -381,8 +432,10 @@ class Session:
     def _log_prequential(self, score: PrequentialScore) -> None:
         self.directory.log(
             "prequential",
-            step=self.trainer.step_count,
+            step=self.trainer.step_count + 1,  # the step it comes before: a resume logs it again
             seconds=self.clock.seconds,
+            loss=score.loss,
+            loss_untrained=score.loss_untrained,
             top1=score.top1,
             top1_copy=score.top1_copy,
             top1_untrained=score.top1_untrained,

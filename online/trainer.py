@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from online.batch import Batch
 from online.errors import TrainingError
@@ -82,7 +84,13 @@ class TrainingConfig:
     """How far away in time those clips are at least."""
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch_clips", "log_every_steps", "keep_checkpoints")
+        positive = (
+            "steps",
+            "batch_clips",
+            "log_every_steps",
+            "keep_checkpoints",
+            "prequential_candidates",
+        )
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
@@ -107,14 +115,24 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class PrequentialScore:
-    """Top-1 on clips before they are learned from; None where no candidate is far enough away."""
+    """A clip's predictions against their own states and far ones, before it is learned from."""
 
+    loss: float
+    """Cross-entropy of the own state among the candidates."""
+    loss_untrained: float
     top1: float
     top1_copy: float
     """The same when the last seen state is taken for the prediction."""
     top1_untrained: float
     """The same for the model as it was at step 0."""
     candidates: int
+    """Far states that each prediction is compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    loss: float
+    top1: float
 
 
 class Trainer:
@@ -149,8 +167,8 @@ class Trainer:
         """Learn from one batch.
 
         Raises:
-            TrainingError: the loss or the gradient is not finite; the weights are left as they
-                were before the step.
+            TrainingError: the loss or the gradient is not finite; the parameters are left as
+                they were before the step.
         """
         triplets = int(batch.valid.sum())
         if triplets < 2:
@@ -188,10 +206,16 @@ class Trainer:
         self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
     ) -> PrequentialScore:
         """Score one new clip: does each p_i lie nearer to s_i than to every state of far clips?"""
-        top1, top1_copy = self._choose(self.model, clip, far)
-        top1_untrained, _ = self._choose(self.untrained, clip, far)
-        candidates = far.shape[0] * (far.shape[1] - 2 * self.frame_stride)
-        return PrequentialScore(top1, top1_copy, top1_untrained, candidates)
+        predicted, copied = self._choose(self.model, clip, far)
+        untrained, _ = self._choose(self.untrained, clip, far)
+        return PrequentialScore(
+            loss=predicted.loss,
+            loss_untrained=untrained.loss,
+            top1=predicted.top1,
+            top1_copy=copied.top1,
+            top1_untrained=untrained.top1,
+            candidates=far.shape[0] * (far.shape[1] - 2 * self.frame_stride),
+        )
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
         """Take up the moments of a checkpoint, in the memory layout that training gives them."""
@@ -228,8 +252,8 @@ class Trainer:
 
     def _choose(
         self, model: SetCon, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
-    ) -> tuple[float, float]:
-        """Top-1 of the transition's predictions, and of copying the last seen state."""
+    ) -> tuple[_Choice, _Choice]:
+        """How the transition's predictions choose, and how copies of the last seen state do."""
         s, was_training = self.frame_stride, model.training
         model.eval()
         summaries = []
@@ -242,10 +266,10 @@ class Trainer:
         (predicted, copied, states), (far_predicted, far_copied, far_states) = summaries
         everything = torch.cat([states, far_states])
         return (
-            _top1_against_far(
+            _choose_against_far(
                 torch.cat([predicted, far_predicted]), everything, len(states), self.loss_config
             ),
-            _top1_against_far(
+            _choose_against_far(
                 torch.cat([copied, far_copied]), everything, len(states), self.loss_config
             ),
         )
@@ -312,26 +336,35 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
         return precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def set_determinism(config: TrainingConfig) -> None:
-    """Make torch, in this process, as repeatable as ``config`` asks."""
+    """Make torch, in this process, as repeatable as ``config`` asks; before any CUDA call."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)
 
 
-def _top1_against_far(
+def _choose_against_far(
     predictions: Float[Tensor, "n e"],
     states: Float[Tensor, "n e"],
     new: int,
     config: LossConfig,
-) -> float:
-    """Share of the first ``new`` predictions nearer to their own state than to every far one.
+) -> _Choice:
+    """Whether the first ``new`` predictions lie nearer to their own state than to any far one.
 
     Far predictions take part only in ``compared``, whose statistics are those of the batch.
     """
     predictions, states = compared(predictions, states, config)
-    similarity = predictions[:new] @ states.T
-    return float((similarity[:, :new].diagonal() > similarity[:, new:].amax(dim=1)).float().mean())
+    similarity = predictions[:new] @ states.T / config.temperature
+    own = similarity[:, :new].diagonal()[:, None]
+    logits = torch.cat([own, similarity[:, new:]], dim=1)
+    first = torch.zeros(new, dtype=torch.long, device=logits.device)
+    return _Choice(
+        loss=float(cross_entropy(logits, first)),
+        top1=float((logits[:, 0] > logits[:, 1:].amax(dim=1)).float().mean()),
+    )

@@ -73,10 +73,14 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores) -> str:
 
 def _figures(evaluation: Evaluation) -> str:
     trained, untrained = evaluation.trained.current, evaluation.untrained.current
-    share = f"probe MSE {trained.mse_share:.2f} of the mean frame's"
+    share = f"probe MSE {_share(trained.mse_share)} of the mean frame's"
     if trained.alphas is None or untrained.alphas is None:
-        return f"{share[0].upper()}{share[1:]}, untrained encoder {untrained.mse_share:.2f}."
+        return f"{share[0].upper()}{share[1:]}, untrained encoder {_share(untrained.mse_share)}."
     return (
         f"Held-out FG-ARI {trained.alphas.fg_ari:.2f}, untrained encoder "
         f"{untrained.alphas.fg_ari:.2f}; {share}."
     )
+
+
+def _share(value: float | None) -> str:
+    return "no share" if value is None else f"{value:.2f}"

@@ -3,6 +3,7 @@
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,15 @@ def commands() -> list[list[str]]:
     found = [part for line in lines for part in line.split(" && ")]
     for long, short in SHORTER.items():
         found = [command.replace(long, short) for command in found]
+    port = free_port()
+    found = [command.replace(":5555", f":{port}") for command in found]
     return [shlex.split(command) for command in found if not PIP_OR_PYTEST.search(command)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -47,27 +56,42 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(400)
 def test_every_command_does_what_it_says(tmp_path: Path) -> None:
     every = commands()
     assert len(every) >= 10
-    for command in every:
-        if command[1] == "serve":
-            server = subprocess.Popen(
-                [sys.executable, "-m", "cli", *command[1:]],
-                cwd=tmp_path,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert server.stdout is not None
-            assert server.stdout.readline().startswith("serving store at tcp://127.0.0.1:5555")
-            continue
-        done = run(command, tmp_path)
-        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
-    server.send_signal(signal.SIGINT)
-    assert server.wait(timeout=20) == 0
+    server: subprocess.Popen[str] | None = None
+    try:
+        for command in every:
+            if command[1] == "serve":
+                server = subprocess.Popen(
+                    [sys.executable, "-m", "cli", *command[1:]],
+                    cwd=tmp_path,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+                assert server.stdout is not None
+                assert server.stdout.readline().startswith("serving store at tcp://127.0.0.1:")
+                continue
+            done = run(command, tmp_path)
+            assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+        assert server is not None
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=20) == 0
+    finally:
+        if server is not None:
+            server.kill()
+            server.communicate(timeout=20)
     assert (tmp_path / "runs/balls/report.html").exists()
     assert (tmp_path / "scores/panels.png").exists()
-    assert (tmp_path / "setcon-demo/run/report.html").exists()
+    assert (tmp_path / "setcon-demo/demo.png").exists()
+
+
+def test_every_file_that_it_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README.read_text())
+    local = [link for link in links if not link.startswith("http")]
+    assert local
+    assert all((README.parent / link).exists() for link in local)
 
 
 def test_the_help_in_the_readme_is_what_the_commands_print() -> None:

@@ -1,0 +1,196 @@
+"""Bad input gives one clear line and exit code 1, and loses nothing."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingest.jobs import ingest_sources
+from ingest.scene_balls import BallsConfig
+from ingest.scene_video import render_scene
+from ingest.store import RecordSettings
+
+FAST = [
+    *("--set", "training.batch_clips=2"),
+    *("--set", "probe.steps=2"),
+    *("--set", "evaluation.train_clips=4"),
+    *("--set", "evaluation.held_out_clips=2"),
+]
+
+
+def setcon(
+    *arguments: str | Path, limit: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        preexec_fn=limit,
+    )
+
+
+def error_of(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error; progress lines are not errors."""
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "balls.mp4"
+    render_scene(BallsConfig(num_frames=120, fps=15, size=32), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(video: Path) -> Path:
+    (outcome,) = ingest_sources([str(video)], video.parent / "store", RecordSettings(size=16))
+    assert outcome.error is None
+    return video.parent / "store"
+
+
+@pytest.fixture(scope="module")
+def run(store: Path) -> Path:
+    path = store.parent / "run"
+    done = setcon("train", store, "--run", path, "--steps", "2", *FAST)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    error = error_of(setcon("ingest", tmp_path / "no.mp4", tmp_path / "store"))
+    assert "no.mp4" in error
+
+
+def test_a_text_file_named_mp4_and_the_others_are_stored(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.mp4").write_text("not a video\n" * 100)
+    done = setcon("ingest", tmp_path / "notes.mp4", video, tmp_path / "store", "--size", "16")
+    assert "notes.mp4" in error_of(done)
+    assert "balls: recorded, 120 frames of 16x16" in done.stdout
+
+
+def test_an_mp4_cut_before_its_index(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    assert "cut.mp4" in error_of(setcon("ingest", tmp_path / "cut.mp4", tmp_path / "store"))
+
+
+def test_a_store_that_is_not_one_is_left_alone(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for arguments in (
+        ["ingest", video, tmp_path],
+        ["ingest", "--overwrite", video, tmp_path / "notes.txt"],
+        ["info", tmp_path],
+        ["serve", tmp_path],
+        ["train", tmp_path, "--run", tmp_path / "run"],
+    ):
+        assert str(tmp_path) in error_of(setcon(*arguments))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_an_address_already_in_use(store: Path, tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/s/socket"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "cli", "serve", str(store), "--bind", address],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("serving")
+        assert "use" in error_of(setcon("serve", store, "--bind", address))
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("address", ["tcp://0.0.0.0:5557", "http://localhost", "tcp://127.0.0.1"])
+def test_an_address_that_is_not_for_this(store: Path, address: str) -> None:
+    assert address.split("//")[1] in error_of(setcon("serve", store, "--bind", address))
+
+
+def test_a_checkpoint_of_other_sizes(store: Path, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    config.write_text(config.read_text().replace("num_slots = 4", "num_slots = 5"))
+    error = error_of(setcon("eval", tmp_path / "run", store))
+    assert "slot_attention.starts is (4, 16)" in error
+    error = error_of(
+        setcon("train", store, "--run", run, *FAST, "--set", "model.slot_attention.num_slots=5")
+    )
+    assert "model.slot_attention.num_slots 5 (was 4)" in error
+
+
+def test_an_unknown_configuration_key(store: Path, tmp_path: Path) -> None:
+    done = setcon("train", store, "--run", tmp_path / "run", "--set", "optimizer.lr=1")
+    assert "unknown key optimizer.lr" in error_of(done)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_while_ingesting_keeps_what_was_committed(video: Path, tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    big = tmp_path / "big.mp4"
+    shutil.copy(video, big)
+    done = setcon("ingest", big, tmp_path / "store", "--size", "128", limit=limit)
+    error_of(done)
+    again = setcon("ingest", big, tmp_path / "store", "--size", "128")
+    assert again.returncode == 0, again.stderr
+    assert "120 frames" in again.stdout
+
+
+def test_a_full_disk_while_training_keeps_the_last_checkpoint(
+    store: Path, run: Path, tmp_path: Path
+) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    shutil.copytree(run, tmp_path / "run")
+    longer = ["train", store, "--run", tmp_path / "run", "--steps", "4", *FAST]
+    assert "could not be written" in error_of(setcon(*longer, limit=limit))
+    done = setcon(*longer)
+    assert done.returncode == 0, done.stderr
+    assert "complete at step 4" in done.stdout
+
+
+def test_info_and_eval_speak_json(store: Path, run: Path) -> None:
+    held = json.loads(setcon("info", store, "--json").stdout)
+    (recording,) = held["recordings"]
+    assert (recording["name"], recording["length"], recording["complete"]) == ("balls", 120, True)
+    assert recording["counters"]["stored"] == 120
+    scores = json.loads(setcon("eval", run, store, "--json").stdout)
+    assert scores["step"] == 2
+    assert 0 < scores["trained"]["current"]["mse"] < 1
+
+
+def test_ingesting_again_is_free_and_says_so(video: Path, store: Path) -> None:
+    done = setcon("ingest", video, store, "--size", "16")
+    assert done.returncode == 0
+    assert "already complete" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["ingest", "info", "serve"])
+def test_commands_that_need_no_torch_do_not_load_it(command: str, store: Path) -> None:
+    arguments = [command, "/nowhere", *(["/nowhere"] if command == "ingest" else [])]
+    code = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "import cli\n"
+        f"result = CliRunner().invoke(cli.main, {arguments!r})\n"
+        "assert result.exit_code == 1, result.output\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False, env=os.environ)
+    assert done.returncode == 0
