@@ -198,7 +198,7 @@ def default_device() -> torch.device:
 
 
 def _holdout(run: Path, trained: TrainedRun, store: Path, asked: float | None) -> float:
-    """The share to score on: what the run held out of these recordings, unless it never saw them."""
+    """The share to score on: what the run held out of these recordings, if it knows them."""
     held_out = trained.checkpoint.run["held_out"]
     names = [name for name in open_store(store).recordings() if name in held_out]
     if not names:
