@@ -177,7 +177,9 @@ def info(store: Path, as_json: bool) -> None:
             )
         )
         return
-    click.echo(f"{store}: {opened.format}, {len(recordings)} recordings")
+    click.echo(
+        f"{store}: {opened.format}, {len(recordings)} recording{'s' * (len(recordings) != 1)}"
+    )
     for name in opened.recordings():
         commit, size = opened.commit(name), opened.size_bytes(name)
         state = "complete" if commit.complete else "not complete"
@@ -369,8 +371,8 @@ def evaluate(
 def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> None:
     """Ingest, serve, train, probe and report, on VIDEO or on a recording made for it.
 
-    Without VIDEO it renders three bouncing balls with ground-truth masks. It ends within five
-    minutes on two CPU cores.
+    Without VIDEO it renders three bouncing balls with ground-truth masks. Other work on the
+    machine makes it slower; --minutes bounds the learning.
     """
     from online.demo import PICTURE, SCENE, DemoProgress, run_demo
 
