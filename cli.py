@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,10 +24,12 @@ from ingest.errors import IngestError
 
 if TYPE_CHECKING:
     from ingest.recorder import Progress
+    from ingest.store import CommitRecord
     from online.config import RunConfig
     from online.scores import Evaluation
     from online.server import ServerCounters
-    from online.session import Outcome, Status
+    from online.session import Outcome
+    from online.status import Status
 
 PLAIN_SECONDS = 5.0
 """Where there is no terminal to redraw a line on, one is printed this often."""
@@ -45,11 +49,26 @@ class _Group(click.Group):
             raise
 
 
+class _Finite(click.FloatRange):
+    """A number in a range; nan lies in every one of click's, and inf in the open ones."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-v", "--verbose", is_flag=True, help="Log what libraries do, to stderr.")
 @click.version_option(package_name="setcon")
 def main(verbose: bool) -> None:
     """Learn objects from hours of video while it streams."""
+    # read once, when torch loads OpenMP: threads that spin at a barrier keep the one they wait for
+    # off its core, which makes a step ten times slower beside other work
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s"
     )
@@ -64,7 +83,7 @@ size_option = click.option(
 )
 holdout_option = click.option(
     "--holdout",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=_Finite(0, 1, max_open=True),
     default=0.2,
     show_default=True,
     help="Share of each recording that is never trained on: its end, or a camera's minutes.",
@@ -92,7 +111,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 )
 @click.option(
     "--fps",
-    type=click.FloatRange(0, min_open=True),
+    type=_Finite(0, min_open=True),
     help="Keep at most this many frames per second.",
 )
 @click.option(
@@ -131,7 +150,10 @@ def ingest_command(
     from ingest.jobs import ingest_sources
     from ingest.store import RecordSettings
 
-    settings = RecordSettings(size=size, fit=fit, fps=fps, reader=reader)
+    try:
+        settings = RecordSettings(size=size, fit=fit, fps=fps, reader=reader)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     with _line() as show:
         outcomes = ingest_sources(
             sources,
@@ -146,15 +168,10 @@ def ingest_command(
         if outcome.recorded is not None:
             commit, recorded = outcome.recorded.commit, outcome.recorded
             click.echo(
-                f"{recorded.name}: {recorded.status}, {commit.length} frames of "
-                f"{commit.width}x{commit.height}, {commit.duration_seconds:.1f} s, "
-                f"{commit.counters.gaps} gaps, {recorded.seconds:.1f} s taken"
+                f"{recorded.name}: {recorded.status}, {_footage_text(commit)}, "
+                f"{_breaks_text(commit)}, {recorded.seconds:.1f} s taken"
             )
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    for outcome in failed:
-        click.secho(f"error: {outcome.error}", fg="red", err=True)
-    if failed:
-        sys.exit(1)
+    _exit_if_any(outcome.error for outcome in outcomes if outcome.error is not None)
 
 
 @main.command()
@@ -165,33 +182,26 @@ def info(store: Path, as_json: bool) -> None:
     from ingest.open import open_store
 
     opened = open_store(store)
-    recordings = [
-        {"name": name, "size_bytes": opened.size_bytes(name)}
-        | msgspec.to_builtins(opened.commit(name))
-        for name in opened.recordings()
-    ]
-    if as_json:
-        click.echo(
-            json.dumps(
-                {"path": str(store), "format": opened.format, "recordings": recordings}, indent=2
-            )
-        )
-        return
-    click.echo(
-        f"{store}: {opened.format}, {len(recordings)} recording{'s' * (len(recordings) != 1)}"
-    )
+    entries: list[dict[str, Any]] = []
+    texts: list[str] = []
+    damaged: list[IngestError] = []
     for name in opened.recordings():
-        commit, size = opened.commit(name), opened.size_bytes(name)
-        state = "complete" if commit.complete else "not complete"
-        masks = ", masks" if commit.has_masks else ""
-        share = f", {size / commit.raw_bytes:.0%} of raw" if commit.raw_bytes else ""
-        click.echo(
-            f"  {name}: {commit.length} frames of {commit.width}x{commit.height}{masks}, "
-            f"{commit.duration_seconds:.1f} s, {state}, {size / 1e6:.1f} MB{share}"
-        )
-        counts = msgspec.to_builtins(commit.counters)
-        click.echo("    " + ", ".join(f"{key} {value}" for key, value in counts.items()))
-        click.echo(f"    from {commit.source.path}")
+        try:
+            commit, size = opened.commit(name), opened.size_bytes(name)
+        except IngestError as error:
+            entries.append({"name": name, "error": str(error)})
+            damaged.append(error)
+        else:
+            entries.append({"name": name, "size_bytes": size} | msgspec.to_builtins(commit))
+            texts.append(_recording_text(name, commit, size))
+    if as_json:
+        path = click.format_filename(store)
+        held = {"path": path, "format": opened.format, "recordings": entries}
+        click.echo(json.dumps(held, indent=2))
+    else:
+        head = f"{opened.format}, {_counted(len(entries), 'recording')}"
+        click.echo("\n".join([f"{click.format_filename(store)}: {head}", *texts]))
+    _exit_if_any(damaged)
 
 
 @main.command()
@@ -260,7 +270,7 @@ def serve(
 @click.option("--steps", type=click.IntRange(1), help="Optimizer steps of the whole run.")
 @click.option(
     "--minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=_Finite(0, min_open=True),
     help="End after this much time, earlier starts of the run included.",
 )
 @holdout_option
@@ -317,7 +327,7 @@ def train(
 @recordings_option
 @click.option(
     "--holdout",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=_Finite(0, 1, max_open=True),
     help="Share of each recording to score on.  [default: what the run held out]",
 )
 @json_option
@@ -366,7 +376,7 @@ def evaluate(
     help="Of the recording, the model and every draw.",
 )
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Learn for at most this long."
+    "--minutes", type=_Finite(0, min_open=True), help="Learn for at most this long."
 )
 def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> None:
     """Ingest, serve, train, probe and report, on VIDEO or on a recording made for it.
@@ -451,8 +461,19 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
 
 def _fail(error: object) -> NoReturn:
-    click.secho(f"error: {error}", fg="red", err=True)
+    _tell(error)
     sys.exit(1)
+
+
+def _exit_if_any(errors: Iterable[object]) -> None:
+    """What went wrong while the rest went well: a line each, and the exit code."""
+    told = [_tell(error) for error in errors]
+    if told:
+        sys.exit(1)
+
+
+def _tell(error: object) -> None:
+    click.secho(f"error: {error}", fg="red", err=True)
 
 
 @contextmanager
@@ -477,6 +498,35 @@ def _line() -> Iterator[Callable[[str], None]]:
     yield show
 
 
+def _recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
+    state = "complete" if commit.complete else "not complete"
+    share = f", {size_bytes / commit.raw_bytes:.0%} of raw" if commit.raw_bytes else ""
+    counts = msgspec.to_builtins(commit.counters)
+    del counts["gaps"]
+    named = [f"{key.replace('_', ' ')} {count}" for key, count in counts.items()]
+    return (
+        f"  {name}: {_footage_text(commit)}, {state}, {size_bytes / 1e6:.1f} MB{share}\n"
+        f"    {', '.join([*named, _breaks_text(commit)])}\n"
+        f"    from {commit.source.path}"
+    )
+
+
+def _footage_text(commit: CommitRecord) -> str:
+    masks = ", masks" if commit.has_masks else ""
+    frames = f"{_counted(commit.length, 'frame')} of {commit.width}x{commit.height}"
+    return f"{frames}{masks}, {commit.duration_seconds:.1f} s"
+
+
+def _breaks_text(commit: CommitRecord) -> str:
+    """How often the footage is interrupted; the first frame is a gap, but interrupts nothing."""
+    breaks = max(0, commit.counters.gaps - 1)
+    return _counted(breaks, "break") if breaks else "no breaks"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def _ingest_text(progress: Progress) -> str:
     of = f"/{progress.expected_frames}" if progress.expected_frames else ""
     eta = "" if progress.eta_seconds is None else f", {progress.eta_seconds:.0f} s left"
@@ -496,14 +546,29 @@ def _server_text(counters: ServerCounters) -> str:
 
 
 def _status_text(status: Status) -> str:
-    parts = [f"{status.activity} {status.share:4.0%}", f"step {status.step}/{status.steps}"]
-    if status.loss is not None:
-        parts.append(f"loss {status.loss:.3f}, top-1 {status.top1:.2f}")
-    if status.prequential_top1 is not None:
-        parts.append(f"new clips {status.prequential_top1:.2f}")
-    parts.append(f"{status.triplets_per_second:.0f} triplets/s, waiting {status.wait_share:.0%}")
-    parts.append(f"{status.clips_inserted} clips x {status.samples_per_insert:.1f}")
+    parts = [f"{status.activity} {status.share:.0%}", f"step {status.step}/{status.steps}"]
+    if status.eta_seconds is not None and status.activity == "learning":
+        parts.append(f"ETA {_clock_text(status.eta_seconds)}")  # early: a narrow terminal cuts
+    if status.loss is not None and status.top1 is not None:
+        parts.append(f"loss {status.loss:.2f}")
+        new = status.prequential_top1
+        on_new = "" if new is None else f" (new footage {_hundredths(new)})"
+        parts.append(f"top-1 {_hundredths(status.top1)}{on_new}")
+    if status.triplets_per_second:
+        parts.append(f"{status.triplets_per_second:.0f} triplets/s")
+    if status.samples_per_insert:
+        parts.append(f"clips seen {status.samples_per_insert:.0f}x")
     return "  ".join(parts)
+
+
+def _clock_text(seconds: float) -> str:
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def _hundredths(share: float) -> str:
+    return f"{share:.2f}".removeprefix("0")
 
 
 def _report_outcome(outcome: Outcome, run: Path) -> None:

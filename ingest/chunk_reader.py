@@ -4,9 +4,10 @@ from collections import OrderedDict
 from types import TracebackType
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64, Shaped, UInt8
 
-from ingest.chunks import ChunkFiles, Pixels
+from ingest.chunks import ChunkFiles, Index, Pixels
+from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.layout import StoreLayout
 from ingest.store import CommitRecord
@@ -73,7 +74,7 @@ class ChunkReader:
                 f"for, {commit.length} are committed"
             )
         self._load_index()
-        captured = self._files.index("captured_ns", start, stop, commit) if commit.live else None
+        captured = self._index("captured_ns", start, stop) if commit.live else None
         return Frames(
             images=self._gather("frames", start, stop, (commit.height, commit.width, 3)),
             pts_ns=self._pts_ns[start:stop].copy(),
@@ -87,12 +88,12 @@ class ChunkReader:
     def pts_ns(self) -> Int64[np.ndarray, " n"]:
         """Times of all committed frames."""
         self._load_index()
-        return self._pts_ns.copy()
+        return self._pts_ns[: self._commit.length].copy()
 
     def gap(self) -> Bool[np.ndarray, " n"]:
         """Where a committed frame does not continue its predecessor."""
         self._load_index()
-        return self._gap.copy()
+        return self._gap[: self._commit.length].copy()
 
     def close(self) -> None:
         """Forget the cached chunks; no file stays open between reads."""
@@ -112,10 +113,15 @@ class ChunkReader:
     def _load_index(self) -> None:
         known, length = len(self._pts_ns), self._commit.length
         if known < length:
-            pts_ns = self._files.index("pts_ns", known, length, self._commit)
-            gap = self._files.index("gap", known, length, self._commit)
+            pts_ns, gap = (self._index(field, known, length) for field in ("pts_ns", "gap"))
             self._pts_ns = np.concatenate([self._pts_ns, pts_ns])
             self._gap = np.concatenate([self._gap, gap])
+
+    def _index(self, field: Index, start: int, stop: int) -> Shaped[np.ndarray, " n"]:
+        values = self._files.index(field, start, stop, self._commit)
+        if values.shape != (stop - start,):
+            raise self._damaged(field, start, stop, values)
+        return values
 
     def _gather(
         self, field: Pixels, start: int, stop: int, shape: tuple[int, ...]
@@ -125,8 +131,10 @@ class ChunkReader:
         for chunk in range(start // chunk_length, -(-stop // chunk_length)):
             first = chunk * chunk_length
             begin, end = max(start, first), min(stop, first + chunk_length)
-            pixels = self._chunk(field, chunk)
-            out[begin - start : end - start] = pixels[begin - first : end - first]
+            pixels = self._chunk(field, chunk)[begin - first : end - first]
+            if pixels.shape != (end - begin, *shape) or pixels.dtype != np.uint8:
+                raise self._damaged(field, begin, end, pixels)
+            out[begin - start : end - start] = pixels
         return out
 
     def _chunk(self, field: Pixels, chunk: int) -> UInt8[np.ndarray, "n h w *c"]:
@@ -135,3 +143,10 @@ class ChunkReader:
             cached = self._files.pixels(field, chunk, self._commit)
             self._cache.put((field, chunk), cached)
         return cached
+
+    def _damaged(self, field: str, start: int, stop: int, found: np.ndarray) -> DamagedChunkError:
+        return DamagedChunkError(
+            f"{self._layout.describe(self._name)}: `{field}` of frames {start}..{stop} is "
+            f"{found.dtype} of shape {found.shape}, not what the commit record says; restore the "
+            "recording or ingest it again with --overwrite"
+        )

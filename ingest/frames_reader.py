@@ -97,7 +97,7 @@ class FrameArchive:
         where = f"{self.name}: frame {self.numbers[index]}"
         try:
             pixels = np.asarray(self._group[str(self.numbers[index])])
-        except OSError as error:
+        except (OSError, KeyError) as error:  # KeyError: "007" is no name for frame 7
             raise DamagedPictureError(f"{where}: {error}") from error
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise VideoError(

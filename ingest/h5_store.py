@@ -104,7 +104,7 @@ class H5Files:
         try:
             with h5py.File(self._path(part), "r") as file:
                 yield file
-        except (OSError, KeyError) as error:
+        except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise DamagedChunkError(
                 f"{self._where}: part {self._path(part).name} is damaged, reading `{field}` "
                 f"({error}); restore the file or ingest the recording again with --overwrite"

@@ -12,6 +12,9 @@ from ingest.recorder import Progress, Recorded, record
 from ingest.sources import SourceSpec, expand, fingerprint, name_recordings
 from ingest.store import RecordSettings, Source, Store, StoreFormat
 
+_FAILURES = (IngestError, OSError, ValueError)
+"""What one source can fail with; anything else is a mistake of this program."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestOutcome:
@@ -77,8 +80,8 @@ def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOu
         try:
             for spec in expand(source):
                 specs.setdefault((spec.path.resolve(), spec.part), spec)
-        except IngestError as error:
-            failed.append(IngestOutcome(source=source, error=error))
+        except _FAILURES as error:
+            failed.append(IngestOutcome(source=source, error=_told(source, error)))
     return list(specs.values()), failed
 
 
@@ -95,9 +98,8 @@ def _plan(specs: Sequence[SourceSpec], store: Store) -> tuple[list[_Job], list[I
     for spec in specs:
         try:
             readable.append((spec, fingerprint(spec)))
-        except OSError as error:
-            reason = VideoError(f"{spec}: cannot be read ({error.strerror}); check its rights")
-            failed.append(IngestOutcome(source=str(spec), error=reason))
+        except _FAILURES as error:
+            failed.append(IngestOutcome(source=str(spec), error=_told(spec, error)))
     names = name_recordings([source for _, source in readable], store)
     jobs = [_Job(spec, source, name) for (spec, source), name in zip(readable, names, strict=True)]
     return jobs, failed
@@ -126,6 +128,14 @@ def _run(
                 progress=progress,
                 stop=stop,
             )
-    except IngestError as error:
-        return IngestOutcome(source=str(job.spec), name=job.name, error=error)
+    except _FAILURES as error:
+        return IngestOutcome(source=str(job.spec), name=job.name, error=_told(job.spec, error))
     return IngestOutcome(source=str(job.spec), name=job.name, recorded=recorded)
+
+
+def _told(source: str | SourceSpec, error: Exception) -> IngestError:
+    """What became of one source, as one line."""
+    if isinstance(error, IngestError):
+        return error
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return VideoError(f"{source}: cannot be ingested ({reason}); check the file and its rights")

@@ -14,6 +14,8 @@ from ingest.store import CommitRecord, RecordSettings, Source, StoreFormat
 
 VERSION = 1
 _MARK = "store.json"
+_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+"""What garbage instead of JSON raises."""
 _NAME = re.compile(r"[^\W_][\w.+ ()@=-]{0,199}")
 
 
@@ -47,7 +49,7 @@ class StoreLayout:
         """Find an existing store; NotAStoreError for anything else."""
         try:
             mark = msgspec.json.decode((path / _MARK).read_bytes(), type=_Mark)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *_UNREADABLE) as error:
             if not path.exists():
                 raise NotAStoreError(
                     f"{path}: no such store; make one with `setcon ingest SOURCE {path}`"
@@ -87,9 +89,10 @@ class StoreLayout:
             raise NoSuchRecordingError(
                 f"{self.path}: no recording {name!r}; it holds: {names}"
             ) from None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *_UNREADABLE) as error:
             raise StoreError(
-                f"{path}: unreadable commit record ({error}); ingest it again with --overwrite"
+                f"{path}: damaged commit record ({error}); restore it, or ingest the source of "
+                f"{name!r} again with --overwrite"
             ) from error
         if commit.version != VERSION:
             raise StoreError(f"{path}: version {commit.version}, this program reads {VERSION}")

@@ -3,6 +3,7 @@
 `X.masks.h5` beside `X.mp4` holds `masks` (n, h, w), `pts_ns` (n) and `gap` (n).
 """
 
+import os
 from pathlib import Path
 
 import h5py
@@ -19,7 +20,8 @@ _CACHE_BYTES = 16 << 20  # HDF5 decompresses a chunk once for all of its rows
 def sidecar_path(video: Path) -> Path | None:
     """The masks beside a video, or None where there are none."""
     path = video.with_suffix(SUFFIX)
-    return path if path.is_file() else None
+    # Path.is_file raises where the longer name is too long to be there
+    return path if os.path.isfile(path) else None  # noqa: PTH113
 
 
 class MaskSidecar:

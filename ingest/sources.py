@@ -6,6 +6,7 @@ Every source becomes one recording, with a name that stays the same from one run
 import glob
 import hashlib
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Literal
 
 import h5py
 
-from ingest.errors import VideoError
+from ingest.errors import StoreError, VideoError
 from ingest.masks import SUFFIX as MASKS_SUFFIX
 from ingest.masks import sidecar_path
 from ingest.store import Source, Store
@@ -42,7 +43,8 @@ class SourceSpec:
     """Group of a frame archive: `train` or `test`."""
 
     def __str__(self) -> str:
-        return f"{self.path} ({self.part})" if self.part else str(self.path)
+        path = printable(self.path)
+        return f"{path} ({self.part})" if self.part else path
 
 
 def expand(source: str) -> list[SourceSpec]:
@@ -64,14 +66,18 @@ def expand(source: str) -> list[SourceSpec]:
 
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder, in natural order: frame 2 before frame 10."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(files, key=natural_order)
+    return _files(folder, IMAGE_SUFFIXES)
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
     """Sort key that takes numbers in a name as numbers."""
     pieces = re.split(r"(\d+)", str(path))
-    return [(1, int(p), p) if p.isdigit() else (0, 0, p) for p in pieces]
+    return [(1, int(p), p) if p.isdecimal() else (0, 0, p) for p in pieces]
+
+
+def printable(path: Path) -> str:
+    """A path as text for JSON and terminals; bytes that are not UTF-8 are spelled out."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def fingerprint(spec: SourceSpec) -> Source:
@@ -80,7 +86,7 @@ def fingerprint(spec: SourceSpec) -> Source:
     if spec.kind == "images":
         files = image_files(spec.path)
         for path in files:
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+            digest.update(os.fsencode(path.name) + f" {path.stat().st_size}\n".encode())
         ends = {files[0], files[-1]} if files else set()
     else:
         files = [spec.path]
@@ -89,7 +95,7 @@ def fingerprint(spec: SourceSpec) -> Source:
     for path in sorted(ends):
         _add_ends(digest, path)
     return Source(
-        path=str(spec.path.resolve()),
+        path=printable(spec.path.resolve()),
         part=spec.part,
         size_bytes=sum(path.stat().st_size for path in files),
         digest=digest.hexdigest(),
@@ -114,29 +120,39 @@ def name_recordings(sources: Sequence[Source], store: Store) -> list[str]:
 def _name(source: Source, plain: str, store: Store, *, shared: bool) -> str:
     long = f"{plain}-{source.digest[:6]}"
     stored = {
-        name: store.commit(name).source for name in store.recordings() if name in (plain, long)
+        name: _stored_source(store, name) for name in store.recordings() if name in (plain, long)
     }
     for name, known in stored.items():
-        if known.same_content(source):
+        if known is not None and known.same_content(source):
             return name
-    if plain in stored and stored[plain].path == source.path:
-        return plain  # the file changed since: the writer refuses, and says so
+    if stored.get(long, source) is None:
+        return long  # damaged, and nobody else's: the writer refuses, and says so
+    if plain in stored:
+        known = stored[plain]
+        # damaged, or the file changed since: the writer refuses
+        if (known is None and not shared) or (known is not None and known.path == source.path):
+            return plain
     return long if shared or plain in stored else plain
+
+
+def _stored_source(store: Store, name: str) -> Source | None:
+    """What a recording was made from; None where its commit record is damaged."""
+    try:
+        return store.commit(name).source
+    except StoreError:
+        return None
 
 
 def _plain_name(source: Source) -> str:
     path = Path(source.path)
     stem = path.name if path.is_dir() else path.stem
-    name = re.sub(r"[^\w.+ ()@=-]", "_", stem)[:150].lstrip("_.+ ()@=-") or "recording"
+    name = re.sub(r"[^\w.+ ()@=-]", "_", stem).encode()[:150].decode(errors="ignore")
+    name = name.lstrip("_.+ ()@=-") or "recording"
     return f"{name}-{source.part}" if source.part else name
 
 
 def _of_folder(folder: Path) -> list[SourceSpec]:
-    videos = sorted(
-        (path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES),
-        key=natural_order,
-    )
-    images = image_files(folder)
+    videos, images = _files(folder, VIDEO_SUFFIXES), image_files(folder)
     if videos and images:
         log.warning(
             "%s: %d images beside %d videos are left out; name the folder of images by itself",
@@ -151,7 +167,14 @@ def _of_folder(folder: Path) -> list[SourceSpec]:
     raise VideoError(f"{folder}: a folder without videos or images; name one that has some")
 
 
+def _files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    found = (p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+    return sorted(found, key=natural_order)
+
+
 def _of_file(path: Path) -> list[SourceSpec]:
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise VideoError(f"{path}: a pipe or a device, not a file; name a video file")
     if not h5py.is_hdf5(path):
         return [SourceSpec(path, "video")]
     with h5py.File(path, "r") as file:

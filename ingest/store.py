@@ -9,7 +9,7 @@ A writer puts data on disk first and then replaces the commit record in one step
 looks at nothing else never sees a torn or a missing frame, also beside a live writer.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, runtime_checkable
@@ -22,6 +22,15 @@ from ingest.fitting import Fit
 from ingest.frame import Frames
 
 StoreFormat = Literal["zarr", "h5"]
+
+MAX_SIDE = 1 << 14
+"""Longest side of a frame, in pixels."""
+_RANGES = {
+    "length": (0, 1 << 40),
+    "height": (1, MAX_SIDE),
+    "width": (1, MAX_SIDE),
+    "chunk_length": (1, 1 << 10),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +67,8 @@ class RecordSettings:
     def __post_init__(self) -> None:
         if self.size is not None and not 1 <= self.size <= 8192:
             raise ValueError(f"size must be 1 to 8192 pixels, not {self.size}")
-        if self.fps is not None and not 0 < self.fps < float("inf"):
-            raise ValueError(f"fps must be a positive number, not {self.fps}")
+        if self.fps is not None and not 1e-3 <= self.fps <= 1e6:
+            raise ValueError(f"fps must be 0.001 to 1000000 frames per second, not {self.fps}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +92,25 @@ class CommitRecord:
     last_pts_ns: int | None = None
     counters: Counters = Counters()  # noqa: RUF009 - frozen
 
+    def __post_init__(self) -> None:
+        for field, (least, most) in _RANGES.items():
+            value = getattr(self, field)
+            if not least <= value <= most:
+                raise ValueError(f"{field} must be {least} to {most}, not {value}")
+        counts = {"size_bytes": self.source.size_bytes} | asdict(self.counters)
+        if below := {name: count for name, count in counts.items() if count < 0}:
+            raise ValueError(f"counts cannot be below 0: {below}")
+        times = (self.first_pts_ns, self.last_pts_ns)
+        if not (_in_order(times) if self.length else times == (None, None)):
+            raise ValueError(f"{self.length} frames cannot last from {times[0]} to {times[1]} ns")
+
+    @property
+    def identity(self) -> str:
+        """What stays as it is while a recording grows, and tells it from one in its place."""
+        source = (self.source.part, self.source.size_bytes, self.source.digest)
+        frames = (self.height, self.width, self.has_masks, self.live, self.chunk_length)
+        return repr((source, self.settings, frames))
+
     @property
     def raw_bytes(self) -> int:
         """Size of the committed images without compression."""
@@ -94,6 +122,11 @@ class CommitRecord:
         if self.first_pts_ns is None or self.last_pts_ns is None:
             return 0.0
         return (self.last_pts_ns - self.first_pts_ns) / 1e9
+
+
+def _in_order(times: tuple[int | None, int | None]) -> bool:
+    first, last = times
+    return first is not None and last is not None and -(1 << 63) <= first <= last < 1 << 63
 
 
 @runtime_checkable

@@ -32,6 +32,8 @@ _PIXEL_CODECS = [
     BloscCodec(typesize=1, cname="zstd", clevel=3, shuffle="bitshuffle"),  # to 0.63-0.66 of raw
     Crc32cCodec(),
 ]
+_DAMAGE = (ValueError, RuntimeError, OSError, AttributeError, LookupError, TypeError)
+"""What zarr raises on metadata and chunks that somebody changed."""
 _INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()]
 
 
@@ -163,19 +165,26 @@ class ZarrFiles:
 
     def _checked(self, field: str, start: int, stop: int, *, chunk_length: int) -> Any:
         chunks = range(start // chunk_length, -(-stop // chunk_length))
-        for chunk in chunks:  # zarr itself takes a missing chunk for one full of zeros
-            if not self._chunk_path(field, chunk).exists():
-                raise self._damaged(field, chunk, "the chunk is missing")
         try:
-            return self._array(field, at_least=stop)[start:stop]
-        except (ValueError, RuntimeError, OSError) as error:
+            for chunk in chunks:  # zarr itself takes a missing chunk for one full of zeros
+                if not self._chunk_path(field, chunk).exists():
+                    raise self._damaged(field, chunk, "the chunk is missing")
+            array = self._array(field, at_least=stop)
+            if array.chunks[:1] != (chunk_length,):
+                found = f"{array.chunks = }, {chunk_length} frames were committed together"
+                raise self._damaged(field, chunks.start, found)
+            return array[start:stop]
+        except _DAMAGE as error:
             raise self._damaged(field, chunks.start, str(error)) from error
 
     def _array(self, field: str, *, at_least: int) -> zarr.Array[Any]:
         """Open an array once, and again when a writer has enlarged it."""
         array = self._open.get(field)
         if array is None or array.shape[0] < at_least:
-            array = zarr.open_array(DurableStore(self._folder / field), mode="r+")
+            try:
+                array = zarr.open_array(DurableStore(self._folder / field), mode="r+")
+            except _DAMAGE as error:
+                raise self._damaged(field, 0, f"zarr.json: {error!r}") from error
             # not kept in the metadata, and open_array drops a config it is given
             array = array.with_config({"write_empty_chunks": True})
             self._open[field] = array

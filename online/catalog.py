@@ -10,18 +10,24 @@ right, so what lies beyond the border belongs to nobody until the recording is c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
 
+from ingest.errors import IngestError, StoreError
 from ingest.frame import Frames
 from ingest.store import CommitRecord, RecordingReader, Store
 from online.clip import ClipConfig, ClipSpec, Interval, cut
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 MINUTE_NS = 60_000_000_000
 BLOCK_MINUTES = 5
@@ -124,30 +130,50 @@ class StoreCatalog:
         self.holdout = holdout
         self._glob = recordings
         self._readers: dict[str, RecordingReader] = {}
+        self._identities: dict[str, str] = {}
+        self._left_out: dict[str, str] = {}
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The recordings that could not be read when they were asked about, and why."""
+        return self._left_out
 
     def names(self, glob: str = "*") -> list[str]:
-        """Recordings whose names match, sorted."""
+        """Recordings whose names match, sorted; one that was damaged from the first is left out."""
         return [
             name
             for name in self.store.recordings()
-            if fnmatchcase(name, self._glob) and fnmatchcase(name, glob)
+            if fnmatchcase(name, self._glob)
+            and fnmatchcase(name, glob)
+            and (name in self._identities or self._tried(name, self.commit) is not None)
         ]
 
     def commit(self, name: str) -> CommitRecord:
-        """What is committed now; a complete recording is not read again."""
-        reader = self._reader(name)
-        return reader.commit if reader.commit.complete else reader.refresh()
+        """What is committed now.
+
+        Raises:
+            IngestError: there is no such recording, it is damaged, or it is no longer the one it
+                was: nobody shall see frames of both.
+        """
+        commit = self._reader(name).refresh()
+        if self._identities.setdefault(name, commit.identity) != commit.identity:
+            raise StoreError(
+                f"{self.store.path}: recording {name!r} was replaced by another one while it was "
+                "being read; restart the server, and begin a new run"
+            )
+        return commit
 
     def recordings(self) -> list[RecordingSummary]:
-        """What there is now, sorted by name."""
-        return [self._summary(name) for name in self.names()]
+        """What there is now and can be read, sorted by name."""
+        tried = (self._tried(name, self._summary) for name in self.names())
+        return [summary for summary in tried if summary is not None]
 
     def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
         """Frames start..start+length.
 
         Raises:
             IndexError: frames outside the committed range.
-            IngestError: there is no such recording, or it is damaged.
+            IngestError: there is no such recording, it is damaged, or it was replaced.
         """
         commit = self.commit(recording)
         if start < 0 or length < 1 or start + length > commit.length:
@@ -155,7 +181,9 @@ class StoreCatalog:
                 f"{self.store.path}: {recording} has frames 0..{commit.length}, "
                 f"asked for {start}..{start + length}"
             )
-        return self._reader(recording).read(start, start + length, masks=masks)
+        frames = self._reader(recording).read(start, start + length, masks=masks)
+        self.commit(recording)  # raises if it was replaced meanwhile
+        return frames
 
     def clips(self, name: str, config: ClipConfig, *, length: int, closed: bool) -> list[ClipSpec]:
         """Clips of the training part of a recording's first ``length`` frames.
@@ -196,6 +224,18 @@ class StoreCatalog:
             train=parts.train,
             held_out=parts.held_out,
         )
+
+    def _tried(self, name: str, ask: Callable[[str], Answer]) -> Answer | None:
+        """What ``ask`` says of a recording; None, with a warning, if it cannot be read."""
+        try:
+            answer = ask(name)
+        except IngestError as error:
+            if self._left_out.get(name) != str(error):
+                self._left_out[name] = str(error)
+                log.warning("left out: %s", error)
+            return None
+        self._left_out.pop(name, None)
+        return answer
 
     def _reader(self, name: str) -> RecordingReader:
         """The open reader of a recording; the one used longest ago is closed for a new one."""

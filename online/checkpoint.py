@@ -6,6 +6,7 @@
         state.json              version, step, every RNG, replay indices, the feed's cursor
 
 A folder that carries the final name is complete: whatever a crash leaves behind has another name.
+A disk may damage one all the same; then the newest older one that can be read takes its place.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from online.errors import CheckpointError
+from ingest.durable import sync_folder, write_durably
+from online.errors import CheckpointDamaged, CheckpointError
 
 VERSION = 1
 PREFIX = "step-"
@@ -44,6 +46,16 @@ class Checkpoint:
     """JSON-able state of every random generator, from ``rng_state``."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """The newest checkpoint that can be read."""
+
+    path: Path
+    checkpoint: Checkpoint
+    damage: str
+    """What is wrong with the newer ones, newest first; empty where there are none."""
+
+
 def folder_name(step: int) -> str:
     """Name of the checkpoint and probe folders of a step; sorts by step."""
     return f"{PREFIX}{step:08d}"
@@ -52,7 +64,7 @@ def folder_name(step: int) -> str:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write ``checkpoint`` under ``folder``; the newest ``keep`` stay, and the untrained one.
 
-    A complete checkpoint of the same step stays as it is: a run that resumes repeats itself.
+    One of the same step that can be read stays as it is: a run that resumes repeats itself.
 
     Args:
         folder: the run's ``checkpoints`` directory, made if missing.
@@ -63,7 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         CheckpointError: it could not be written; earlier checkpoints are untouched.
     """
     target = folder / folder_name(checkpoint.step)
-    if (target / "state.json").is_file():
+    if _is_readable(target):
         return target
     partial = folder / f".{target.name}.{os.getpid()}.partial"
     try:
@@ -71,29 +83,57 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         _write_files(partial, checkpoint)
+        if target.exists():  # a damaged one, or what another program put there
+            shutil.rmtree(target)
         partial.rename(target)
-        _fsync_path(folder)
+        sync_folder(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
             f"{target}: checkpoint could not be written ({error}); earlier ones are kept, "
             "free some space and run the same command again"
         ) from error
-    _remove_old(folder, keep=keep)
+    _remove_old(folder, newest=target, keep=keep)
     return target
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint under a run's ``checkpoints`` directory, if there is one."""
-    complete = _complete(folder)
-    return complete[-1] if complete else None
+    """The newest checkpoint under a run's ``checkpoints`` directory, if there is one.
+
+    Whether it can be read is for ``newest_readable`` to say.
+    """
+    there = _all(folder)
+    return there[-1] if there else None
+
+
+def newest_readable(folder: Path) -> Found:
+    """Read the newest checkpoint under ``folder`` that is not damaged.
+
+    Raises:
+        CheckpointError: there is none, or it is of a newer version.
+    """
+    damaged: list[CheckpointDamaged] = []
+    for path in reversed(_all(folder)):
+        try:
+            return Found(
+                path=path, checkpoint=load_checkpoint(path), damage="; ".join(map(str, damaged))
+            )
+        except CheckpointDamaged as error:
+            damaged.append(error)
+    if not damaged:
+        raise CheckpointError(f"{folder}: has no checkpoint yet; train the run first")
+    raise CheckpointError(
+        f"{damaged[0]}, and no older one can be read; restore {folder} from a copy, "
+        "or start again with a new --run directory"
+    )
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint directory.
 
     Raises:
-        CheckpointError: it is missing, damaged, or of a newer version.
+        CheckpointDamaged: it is missing or damaged.
+        CheckpointError: it is of a newer version.
     """
     try:
         state = json.loads((path / "state.json").read_text())
@@ -111,8 +151,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             run=state["run"],
             rng=state["rng"],
         )
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise CheckpointError(
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+        raise CheckpointDamaged(
             f"{path}: not a readable checkpoint ({type(error).__name__}: {error})"
         ) from error
 
@@ -134,6 +174,21 @@ def load_into(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: Path
                 f"{tuple(own[name].shape)}; it belongs to another configuration"
             )
     model.load_state_dict(tensors)
+
+
+def load_untrained(model: torch.nn.Module, path: Path) -> str:
+    """Put the checkpoint of step 0 into ``model``, which the run's seed has made.
+
+    Where it is damaged the model stays as it is, and what is wrong is returned, else "".
+
+    Raises:
+        CheckpointError: it belongs to another configuration, or is of a newer version.
+    """
+    try:
+        load_into(model, load_checkpoint(path).model, where=path)
+    except CheckpointDamaged as error:
+        return f"{error}; the untrained model is made again from training.seed"
+    return ""
 
 
 def rng_state() -> dict[str, Any]:
@@ -179,8 +234,8 @@ def _bytes_tensor(text: str) -> Tensor:
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     described, moments = _split_optimizer(checkpoint.optimizer)
-    save_file(_contiguous(checkpoint.model), folder / "model.safetensors")
-    save_file(_contiguous(moments), folder / "optimizer.safetensors")
+    write_durably(folder / "model.safetensors", save(_contiguous(checkpoint.model)))
+    write_durably(folder / "optimizer.safetensors", save(_contiguous(moments)))
     state = {
         "version": VERSION,
         "step": checkpoint.step,
@@ -188,10 +243,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         "rng": checkpoint.rng,
         "run": checkpoint.run,
     }
-    (folder / "state.json").write_text(json.dumps(state))
-    for path in folder.iterdir():
-        _fsync_path(path)
-    _fsync_path(folder)
+    write_durably(folder / "state.json", json.dumps(state).encode())
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -222,22 +274,23 @@ def _join_optimizer(described: dict[str, Any], tensors: dict[str, Tensor]) -> di
     return {"state": state, "param_groups": described["param_groups"]}
 
 
-def _complete(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob(f"{PREFIX}*") if (p / "state.json").is_file())
+def _all(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
 
 
-def _remove_old(folder: Path, *, keep: int) -> None:
-    old = _complete(folder)[:-keep]
+def _is_readable(path: Path) -> bool:
+    try:
+        load_checkpoint(path)
+    except CheckpointDamaged:
+        return False
+    return True
+
+
+def _remove_old(folder: Path, *, newest: Path, keep: int) -> None:
+    """Of those up to ``newest``: later ones are damaged, and the run will come to them."""
+    old = [path for path in _all(folder) if path.name <= newest.name][:-keep]
     for path in old:
         if path.name != folder_name(0):
             shutil.rmtree(path, ignore_errors=True)
     for leftover in folder.glob(f".{PREFIX}*.partial"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _fsync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -30,6 +30,7 @@ class RunClock:
         """Begin to count, on top of what earlier starts of the run took."""
         self._before, self._started = seconds_before, time.monotonic()
         self._waited, self._triplets = 0.0, 0
+        self._steps, self._learned_seconds = 0, 0.0
         self._marks.clear()
         self._mark()
 
@@ -50,7 +51,10 @@ class RunClock:
     def step(self, triplets: int) -> None:
         """Count one optimizer step."""
         self._triplets += triplets
+        self._steps += 1
+        before = self._marks[-1].at
         self._mark()
+        self._learned_seconds += self._marks[-1].at - before
 
     def pause(self) -> None:
         """Forget the latest steps: what comes now (a probe) says nothing about their rate."""
@@ -62,6 +66,11 @@ class RunClock:
         """Triplets learned from per second of wall time."""
         first, last = self._marks[0], self._marks[-1]
         return (last.triplets - first.triplets) / max(1e-9, last.at - first.at)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Mean over the learning of this start, pauses left out; None before its first step."""
+        return self._learned_seconds / self._steps if self._steps else None
 
     @property
     def wait_share(self) -> float:

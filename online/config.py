@@ -18,15 +18,21 @@ from typing import Any
 
 import msgspec
 import tomli_w
+import torch
 
 from online.errors import ConfigError
 from online.evaluate import EvaluationConfig
 from online.feed import StreamConfig
 from online.replay import ReplayConfig
 from online.trainer import OptimizerConfig, TrainingConfig
+from setcon.decoder import build_decoder
+from setcon.encoder import Encoder
 from setcon.loss import LossConfig
 from setcon.model import SetConConfig
 from setcon.probe import ProbeConfig
+
+LARGEST_FLOAT = torch.finfo(torch.float32).max
+LARGEST_INT = torch.iinfo(torch.int64).max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,18 +104,19 @@ def check_frame_size(config: RunConfig, height: int, width: int) -> None:
     """Refuse frames that the encoder's patches or the probe's decoder cannot fill.
 
     Raises:
-        ConfigError: naming the setting and the size.
+        ConfigError: naming the section and the size.
     """
-    multiple = {
-        "model.encoder.patch": config.model.encoder.patch,
-        "probe.decoder.kind": 8 if config.probe.decoder.kind in ("small", "normal", "large") else 1,
-    }
-    for key, side in multiple.items():
-        if height % side or width % side:
-            raise ConfigError(
-                f"{key}: needs frames in multiples of {side} pixels, these are {height}x{width}; "
-                f"change the setting, or ingest with another --size"
-            )
+    slots, size = config.model.slot_attention.num_slots, config.model.slot_attention.slot_size
+    section = "model.encoder"
+    try:
+        with torch.device("meta"):  # shapes without pixels: the modules check what they are given
+            Encoder(config.model.encoder)(torch.empty(1, 3, height, width))
+            section = "probe.decoder"
+            build_decoder(config.probe.decoder, size)(torch.empty(1, slots, size), height, width)
+    except ValueError as error:
+        raise ConfigError(
+            f"{section}: {error}; change the setting, or ingest with another --size"
+        ) from error
 
 
 def _resolve(table: dict[str, Any], settings: Iterable[str], *, where: str) -> RunConfig:
@@ -153,12 +160,21 @@ def _build(kind: type, table: Mapping[str, Any], *, where: str, prefix: str) -> 
             continue
         try:
             values[name] = msgspec.convert(value, types[name])
-        except msgspec.ValidationError as error:
+            _check_number(values[name])
+        except (msgspec.ValidationError, ValueError) as error:
             raise ConfigError(f"{where}: {key} = {value!r}: {error}") from error
     try:
         return kind(**values)
     except ValueError as error:
         raise ConfigError(f"{where}: {prefix.rstrip('.') or 'configuration'}: {error}") from error
+
+
+def _check_number(value: object) -> None:
+    """Refuse what torch cannot compute with, whatever field it is for."""
+    if isinstance(value, float) and not abs(value) <= LARGEST_FLOAT:  # not `>`, which NaN passes
+        raise ValueError(f"must be a finite number, at most {LARGEST_FLOAT:.1e} in size")
+    if isinstance(value, int) and not abs(value) <= LARGEST_INT:
+        raise ValueError(f"must lie within {LARGEST_INT:.1e} of 0")
 
 
 def _suggestion(name: str, names: list[str]) -> str:

@@ -23,7 +23,8 @@ from online.figures import hero_figure
 from online.run import train_on_store
 from online.run_directory import RunDirectory
 from online.scores import load_panels
-from online.session import Observer, Outcome
+from online.session import Outcome
+from online.status import Observer
 
 SCENE = BallsConfig(num_frames=9000, fps=15, size=64, radius=0.14, speed=0.1)
 """The recording that is made where none is given; its seed is the demo's."""
@@ -64,10 +65,11 @@ def run_demo(
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
-    if len(open_store(store).recordings()) != 1:
+    recordings = open_store(store).recordings()
+    if len(recordings) != 1:
         raise RunError(
             f"{store}: the demo learns from one recording, found {len(outcomes)} in {source} and "
-            f"{len(open_store(store).recordings())} in all; name one video and a new --out"
+            f"{len(recordings)} in all; name one video and a new --out"
         )
     run = out / "run"
     learned = train_on_store(store, run, config, minutes=minutes, observe=observe, command=command)

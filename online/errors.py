@@ -9,6 +9,7 @@ OnlineError
 │   └── ServerSilent      nothing came from the server in the time allowed (also a TimeoutError)
 ├── ReplayError           the replay buffer was used out of turn
 ├── CheckpointError       a checkpoint that cannot be written or read
+│   └── CheckpointDamaged  its files are cut short, garbled or gone
 ├── TrainingError         training cannot go on
 ├── FootageError          too little footage to train or score on
 └── RunError              a run directory that cannot be used
@@ -51,6 +52,10 @@ class ReplayError(OnlineError):
 
 class CheckpointError(OnlineError):
     """A checkpoint that cannot be written or read."""
+
+
+class CheckpointDamaged(CheckpointError):  # noqa: N818
+    """A checkpoint whose files are cut short, garbled or gone."""
 
 
 class TrainingError(OnlineError):

@@ -8,7 +8,6 @@ Both encoders go through the same footage, the same probe, the same seed and the
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -133,7 +132,7 @@ class Evaluator:
             trained=_with_share(trained.scores, mean_frame_mse),
             untrained=_with_share(untrained.scores, mean_frame_mse),
             mean_frame_mse=mean_frame_mse,
-            mean_frame_psnr=_psnr(mean_frame_mse),
+            mean_frame_psnr=metrics.psnr(mean_frame_mse),
             frames_train=self._targets(train).shape[0],
             frames_held_out=self._targets(held_out).shape[0],
             frames_without_two_objects=self._without_two_objects(held_out),
@@ -216,13 +215,13 @@ class Evaluator:
         squared_error, labels = 0.0, []
         for start, drawn in _decoded(probe, slots):
             images = to_images(targets[start : start + len(drawn.image)]).to(drawn.image.device)
-            squared_error += float(((drawn.image - images) ** 2).mean()) * len(images)
+            squared_error += float(metrics.mse(drawn.image, images).sum())
             labels.append(metrics.alpha_labels(drawn.alphas).cpu())
         mse = squared_error / len(targets)
         return ReconstructionScores(
             mse=mse,
             mse_share=None,
-            psnr=_psnr(mse),
+            psnr=metrics.psnr(mse),
             alphas=None
             if truth is None
             else _mask_scores(truth, torch.cat(labels), clips=len(footage)),
@@ -296,11 +295,6 @@ def _mask_scores(
         ari=float(metrics.ari(truth, labels).mean()),
         mbo=float(metrics.mbo(truth, labels).mean()),
     )
-
-
-def _psnr(mse: float) -> float | None:
-    """Of values in [0, 1], in dB."""
-    return -10 * math.log10(mse) if mse > 0 else None
 
 
 def _mean_frame_mse(train: Footage, targets: UInt8[np.ndarray, "n h w 3"]) -> float:

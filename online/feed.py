@@ -1,10 +1,10 @@
-"""What reaches the trainer: clips of one or several servers, in a fixed order, each settled once.
+"""What reaches the trainer: clips of one or several servers, in a fixed order, each inserted once.
 
     server 0  a0 a1 a2 ...  ─┐
-    server 1  b0 b1 b2 ...  ─┴▶  a0 b0 a1 b1 a2 ...  ──▶ inserted() or skipped() ──▶ cursor moves
+    server 1  b0 b1 b2 ...  ─┴▶  a0 b0 a1 b1 a2 ...  ──▶ inserted() ──▶ cursor moves
 
 The cursor is about what the trainer did with a clip, not about what arrived: a run that continues
-from it is offered exactly the clips that were not settled. offered = inserted + skipped + pending.
+from it is offered exactly the clips that were not inserted.
 """
 
 from __future__ import annotations
@@ -69,25 +69,13 @@ class StreamConfig:
         )
 
 
-@dataclass(slots=True)
-class FeedCounters:
-    """Clips and triplets since the run began, resumes included."""
-
-    offered: int = 0
-    inserted: int = 0
-    skipped: int = 0
-    inserted_triplets: int = 0
-    skipped_triplets: int = 0
-
-
 class Feed:
-    """Takes the servers in turn; one clip is pending at a time and must be settled."""
+    """Takes the servers in turn; one clip is pending at a time and must be inserted."""
 
     def __init__(self, clients: Sequence[Client], request: StreamRequest) -> None:
         if not clients:
             raise ConfigError("a feed needs at least one server")
         self.request = request
-        self.counters = FeedCounters()
         self._clients = list(clients)
         self._cursors: list[Cursor | None] = [None] * len(clients)
         self._ended = [False] * len(clients)
@@ -112,10 +100,10 @@ class Feed:
         Raises:
             ServerError: a server refuses or fails.
             WireError: a server is another program or version, or keeps sending damaged clips.
-            OnlineError: the clip offered before was not settled.
+            OnlineError: the clip offered before was not inserted.
         """
         if self._pending is not None:
-            raise OnlineError(f"{self._pending.spec} must be inserted or skipped first")
+            raise OnlineError(f"{self._pending.spec} must be inserted first")
         self._open()
         while not self.ended:
             client = self._clients[self._turn]
@@ -136,13 +124,11 @@ class Feed:
 
     def inserted(self, clip: Clip) -> None:
         """The pending ``clip`` is in the replay buffer: the cursor moves behind it."""
-        self.counters.inserted_triplets += self._settle(clip)
-        self.counters.inserted += 1
-
-    def skipped(self, clip: Clip) -> None:
-        """The pending ``clip`` is left out for good: the cursor moves behind it."""
-        self.counters.skipped_triplets += self._settle(clip)
-        self.counters.skipped += 1
+        if not self._is_pending(clip):
+            raise OnlineError(f"{clip.spec} is not the clip that was offered")
+        self._cursors[self._turn] = self._clients[self._turn].cursor
+        self._turn = (self._turn + 1) % len(self._clients)
+        self._pending = None
 
     def fetch_clip(self, spec: ClipSpec) -> Clip:
         """The pixels of a clip from before, from the server that has it; errors as in Client."""
@@ -151,12 +137,10 @@ class Feed:
 
     def state(self) -> dict[str, Any]:
         """JSON-able: where every server's plan goes on. A pending clip will be offered again."""
-        settled = self.counters.inserted + self.counters.skipped
         return {
             "request": self._identity(),
             "turn": self._turn,
             "cursors": msgspec.to_builtins(self._cursors),
-            "counters": dataclasses.asdict(self.counters) | {"offered": settled},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -180,7 +164,6 @@ class Feed:
             )
         self._cursors = msgspec.convert(state["cursors"], list[Cursor | None])
         self._turn = state["turn"]
-        self.counters = FeedCounters(**state["counters"])
 
     def _open(self) -> None:
         if not self._opened:
@@ -192,20 +175,10 @@ class Feed:
         spec = dataclasses.replace(clip.spec, server=self._turn)
         self._pending = dataclasses.replace(clip, spec=spec)
         self._epoch = cursor.epoch if cursor is not None else 0
-        self.counters.offered += 1
         return self._pending
 
     def _is_pending(self, clip: Clip) -> bool:
         return self._pending is not None and self._pending.spec == clip.spec
-
-    def _settle(self, clip: Clip) -> int:
-        """Move the cursor behind the pending clip; returns the triplets it owns."""
-        if not self._is_pending(clip):
-            raise OnlineError(f"{clip.spec} is not the clip that was offered")
-        self._cursors[self._turn] = self._clients[self._turn].cursor
-        self._turn = (self._turn + 1) % len(self._clients)
-        self._pending = None
-        return self.request.clip.triplets(clip.spec.length)
 
     def _identity(self) -> dict[str, Any]:
         """What must stay as it is for a saved cursor to mean the same."""

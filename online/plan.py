@@ -73,7 +73,8 @@ def make_plan(
         clips += _beyond(catalog, name, config, cursor.base.get(name), extent)
     if order == "shuffled":
         clips = shuffle(clips, key=f"{want.seed}/{cursor.epoch}/{cursor.round}")
-    start = msgspec.structs.replace(cursor, index=0, fingerprint=_fingerprint(clips))
+    made_of = [catalog.commit(name).identity for name in sorted(cursor.extents)]
+    start = msgspec.structs.replace(cursor, index=0, fingerprint=_fingerprint(made_of, clips))
     return Plan(start, clips[want.shard :: want.shards], len(clips))
 
 
@@ -107,5 +108,6 @@ def _beyond(
     return clips[len(catalog.clips(name, config, length=base.length, closed=base.closed)) :]
 
 
-def _fingerprint(clips: Sequence[ClipSpec]) -> int:
-    return crc32c("\n".join(f"{c.recording}/{c.start}/{c.length}" for c in clips).encode())
+def _fingerprint(made_of: Sequence[str], clips: Sequence[ClipSpec]) -> int:
+    cut = [f"{c.recording}/{c.start}/{c.length}" for c in clips]
+    return crc32c("\n".join([*made_of, *cut]).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,19 +12,23 @@ import torch
 
 from ingest.open import open_store
 from online.catalog import StoreCatalog
-from online.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, load_into
+from online.checkpoint import Checkpoint, load_into, load_untrained, newest_readable
 from online.client import Client
 from online.config import RunConfig, load_config
 from online.embedded import EmbeddedServer
 from online.errors import RunError
 from online.evaluate import Evaluator, Findings, Progress
+from online.journal import Origin
 from online.run_directory import RunDirectory
-from online.session import Observer, Origin, Outcome, Session
+from online.session import Outcome, Session
+from online.status import Observer
 from online.stop import StopSignals
 from online.stream import ServeConfig
-from online.trainer import set_determinism
+from online.trainer import set_determinism, untrained_model
 from setcon.allocator import keep_freed_memory
 from setcon.model import SetCon
+
+log = logging.getLogger(__name__)
 
 DEFAULT_HOLDOUT = 0.2
 
@@ -130,29 +135,26 @@ def _train(
 
 
 def load_run(run: Path, *, device: torch.device | None = None) -> TrainedRun:
-    """The models of a run directory.
+    """The models of a run directory; which checkpoints are damaged is logged.
 
     Raises:
-        RunError: there is no run, or it has no checkpoint yet.
-        CheckpointError: the checkpoint is damaged or of another configuration.
+        RunError: there is no run.
+        CheckpointError: no checkpoint can be read, or it is of another configuration.
     """
     directory = RunDirectory(run)
     if not directory.config_path.exists():
         raise RunError(f"{run}: is not a run (no config.toml)")
-    path = latest_checkpoint(directory.checkpoints)
-    if path is None:
-        raise RunError(f"{run}: has no checkpoint yet; train it first")
+    found = newest_readable(directory.checkpoints)
     config = load_config(directory.config_path)
-    first = directory.checkpoint(0)
-    device = device or default_device()
-    models = []
-    for at in (path, first):
-        checkpoint = load_checkpoint(at)
-        model = SetCon(config.model).to(device).eval()
-        load_into(model, checkpoint.model, where=at)
-        models.append((checkpoint, model))
-    (checkpoint, model), (_, untrained) = models
-    return TrainedRun(config, checkpoint, model, untrained)
+    model, untrained = (
+        untrained_model(config.model, seed=config.training.seed).to(device or default_device())
+        for _ in range(2)
+    )
+    load_into(model, found.checkpoint.model, where=found.path)
+    rebuilt = load_untrained(untrained, directory.checkpoint(0))
+    for damage in filter(None, (found.damage, rebuilt)):
+        log.warning("%s; evaluating step %d", damage, found.checkpoint.step)
+    return TrainedRun(config, found.checkpoint, model.eval(), untrained.eval())
 
 
 def evaluate_run(
@@ -164,7 +166,7 @@ def evaluate_run(
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> Findings:
-    """Probe a run's newest checkpoint on the held-out part of a store.
+    """Probe a run's newest checkpoint that can be read on the held-out part of a store.
 
     Raises:
         RunError: the frames are of another size than those learned from, or ``holdout`` is larger

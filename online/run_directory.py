@@ -1,24 +1,27 @@
 """A run's directory: its names, its lock, and the metrics log that a resume cuts back.
 
 RUN/config.toml  metrics.jsonl  report.html  lock
-    checkpoints/step-00001500/   probes/step-00001500/   panels.png
+    checkpoints/step-00001500/   probes/step-00001500/   tensorboard/
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import msgspec
 
 from ingest.durable import PARTIAL, write_durably
 from online.checkpoint import folder_name, latest_checkpoint
 from online.config import RunConfig, differences, dump_config, load_config
 from online.errors import RunError
+from online.run_log import log_lines
 
 # May change between two starts of one run: how long, how often, on what; never what is learned.
 _CHANGEABLE = (
@@ -34,6 +37,15 @@ _CHANGEABLE = (
 )
 
 
+class _Stamp(msgspec.Struct):
+    """What a line of the log must have to be kept."""
+
+    step: int
+
+
+_STAMP = msgspec.json.Decoder(_Stamp)
+
+
 class RunDirectory:
     """One run on disk, locked against a second trainer while the object is open."""
 
@@ -41,6 +53,7 @@ class RunDirectory:
         self.path = path
         self.config_path = path / "config.toml"
         self.metrics_path = path / "metrics.jsonl"
+        self.curves = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.probes = path / "probes"
         self._lock: int | None = None
@@ -84,6 +97,7 @@ class RunDirectory:
     def begin_anew(self) -> None:
         """Forget a start that never came to its first step."""
         shutil.rmtree(self.checkpoint(0), ignore_errors=True)
+        shutil.rmtree(self.curves, ignore_errors=True)
         self.metrics_path.unlink(missing_ok=True)
 
     def claim(self, config: RunConfig) -> None:
@@ -114,17 +128,21 @@ class RunDirectory:
         return self.probes / folder_name(step)
 
     def cut_metrics(self, step: int) -> None:
-        """Drop what was logged after ``step``, and a line that a crash left half written."""
+        """Drop what was logged after ``step``, and lines that cannot be read, as crashes leave."""
         if not self.metrics_path.exists():
             return
-        kept = [line for line in read_metrics(self.metrics_path) if line["step"] <= step]
-        text = "".join(f"{json.dumps(line)}\n" for line in kept)
-        write_durably(self.metrics_path, text.encode())
+        kept = [
+            line.raw + b"\n"
+            for line in log_lines(self.metrics_path, _STAMP)
+            if line.entry is not None and line.entry.step <= step
+        ]
+        write_durably(self.metrics_path, b"".join(kept))
 
     def log(self, kind: str, **values: Any) -> None:
-        """Append one line to the metrics log."""
+        """Append one line to the metrics log; a number that is not finite becomes null."""
+        line = {"kind": kind} | {key: _jsonable(value) for key, value in values.items()}
         with self.metrics_path.open("a") as log:
-            log.write(json.dumps({"kind": kind, **values}) + "\n")
+            log.write(json.dumps(line) + "\n")
 
     def sync_metrics(self) -> None:
         """Put on disk what was logged: before a checkpoint, whose resume keeps it."""
@@ -133,12 +151,5 @@ class RunDirectory:
                 os.fsync(log.fileno())
 
 
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a metrics log, oldest first; a torn line is skipped."""
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            yield line
+def _jsonable(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,8 +7,10 @@ is left out and counted, never a reason to show nothing.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 from zipfile import BadZipFile
 
 import msgspec
@@ -72,7 +74,18 @@ class SourceEntry(Entry, frozen=True, kw_only=True, tag="source"):
     """Path or address; empty where unknown."""
 
 
-_LINE = msgspec.json.Decoder(StepEntry | PrequentialEntry | ProbeEntry | EventEntry | SourceEntry)
+AnyEntry = StepEntry | PrequentialEntry | ProbeEntry | EventEntry | SourceEntry
+_DECODER = msgspec.json.Decoder(AnyEntry)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine(Generic[T]):
+    """One line of ``metrics.jsonl``, and what it says."""
+
+    raw: bytes
+    entry: T | None
+    """None where the line is torn, no text or of no known kind."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,21 +142,25 @@ def read_run(path: Path) -> RunLog:
     )
 
 
-def _read_entries(path: Path, unreadable: list[str]) -> list[Entry]:
+def log_lines(path: Path, decoder: msgspec.json.Decoder[T]) -> Iterator[LogLine[T]]:
+    """Lines of a metrics log, oldest first; none where there is no file."""
     if not path.exists():
-        return []
-    entries: list[Entry] = []
-    torn = 0
-    for line in path.read_bytes().split(b"\n"):
-        if not line.strip():
+        return
+    for raw in path.read_bytes().split(b"\n"):
+        if not raw.strip():
             continue
-        try:
-            entries.append(_LINE.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError):  # a kill can cut a letter in two
-            torn += 1
-    if torn:
-        lines = "1 line" if torn == 1 else f"{torn} lines"
-        unreadable.append(f"{lines} of metrics.jsonl could not be read")
+        try:  # as text first: a kill can cut a letter in two, in a field that no decoder looks at
+            yield LogLine(raw, decoder.decode(raw.decode()))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            yield LogLine(raw, None)
+
+
+def _read_entries(path: Path, unreadable: list[str]) -> list[AnyEntry]:
+    lines = list(log_lines(path, _DECODER))
+    entries = [line.entry for line in lines if line.entry is not None]
+    if torn := len(lines) - len(entries):
+        counted = "1 line" if torn == 1 else f"{torn} lines"
+        unreadable.append(f"{counted} of metrics.jsonl could not be read")
     return entries
 
 

@@ -139,6 +139,14 @@ def load_evaluation(folder: Path) -> Evaluation:
     return msgspec.json.decode((folder / "scores.json").read_bytes(), type=Evaluation)
 
 
+def find_evaluation(folder: Path) -> Evaluation | None:
+    """The evaluation in ``folder``, or None where there is none that can be read."""
+    try:
+        return load_evaluation(folder)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 def load_panels(folder: Path) -> Panels:
     """Read back the arrays of ``save_evaluation``."""
     # opened here: np.load would leave a damaged file open

@@ -238,10 +238,16 @@ def serve(
 
     Raises:
         AddressError: the address is refused; AddressInUse if another server has it.
+        ServerError: there are recordings, and none can be read.
     """
     stop = stop or threading.Event()
-    context = zmq.Context()
     catalog = StoreCatalog(store, holdout=config.holdout, recordings=config.recordings)
+    if not catalog.names() and catalog.left_out:
+        raise ServerError(
+            f"{store.path}: nothing to serve, {len(catalog.left_out)} damaged: "
+            f"{next(iter(catalog.left_out.values()))}"
+        )
+    context = zmq.Context()
     socket = wire.limited_socket(context, zmq.ROUTER, max_bytes=MAX_REQUEST_BYTES)
     socket.router_mandatory = True  # else messages to a full or vanished peer are dropped unseen
     try:

@@ -1,4 +1,4 @@
-"""The learner: one optimizer step on a batch of clips, and the score of clips not yet learned from.
+"""The learner: one optimizer step on a batch of clips.
 
 Every frame of a batch is encoded once. With frame_stride s and clips of t frames,
 
@@ -17,20 +17,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from online.batch import Batch
-from online.errors import TrainingError
-from setcon.loss import (
-    ContrastiveLoss,
-    LossConfig,
-    compared,
-    contrastive_loss,
-    slotwise_contrastive_loss,
-)
-from setcon.model import SetCon
+from online.errors import ConfigError, TrainingError
+from setcon.loss import LossConfig
+from setcon.model import SetCon, SetConConfig, SetConOutput
+
+MAX_THREADS = 1024
+"""More are taken for a slip of the hand: starting them can end the process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +92,11 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
         if self.checkpoint_every_seconds <= 0:
             raise ValueError("checkpoint_every_seconds must be above 0")
+        for name in ("seed", "prequential_gap_seconds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, it cannot be below 0")
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise ValueError(f"threads is {self.threads}, it must lie in 0..{MAX_THREADS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,28 +112,6 @@ class StepResult:
     """Candidates that are states; the others are the batch's other predictions."""
     triplets: int
     grad_norm: float
-
-
-@dataclass(frozen=True, slots=True)
-class PrequentialScore:
-    """A clip's predictions against their own states and far ones, before it is learned from."""
-
-    loss: float
-    """Cross-entropy of the own state among the candidates."""
-    loss_untrained: float
-    top1: float
-    top1_copy: float
-    """The same when the last seen state is taken for the prediction."""
-    top1_untrained: float
-    """The same for the model as it was at step 0."""
-    candidates: int
-    """Far states that each prediction is compared with."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    loss: float
-    top1: float
 
 
 class Trainer:
@@ -178,7 +157,8 @@ class Trainer:
             )
         self.model.train()
         self._set_learning_rate()
-        result = self._loss(batch)
+        output = self.encode(self.model, batch.frames)
+        result = self.model.loss(output, self.loss_config, valid=batch.valid.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         result.loss.backward()
         limit = self.config.clip_norm or math.inf
@@ -201,22 +181,6 @@ class Trainer:
             grad_norm=grad_norm,
         )
 
-    @torch.no_grad()
-    def prequential(
-        self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
-    ) -> PrequentialScore:
-        """Score one new clip: does each p_i lie nearer to s_i than to every state of far clips?"""
-        predicted, copied = self._choose(self.model, clip, far)
-        untrained, _ = self._choose(self.untrained, clip, far)
-        return PrequentialScore(
-            loss=predicted.loss,
-            loss_untrained=untrained.loss,
-            top1=predicted.top1,
-            top1_copy=copied.top1,
-            top1_untrained=untrained.top1,
-            candidates=far.shape[0] * (far.shape[1] - 2 * self.frame_stride),
-        )
-
     def load_optimizer(self, state: dict[str, Any]) -> None:
         """Take up the moments of a checkpoint, in the memory layout that training gives them."""
         self.optimizer.load_state_dict(state)
@@ -226,52 +190,17 @@ class Trainer:
                     # same sums in the same order as a run that never stopped
                     entries[name] = torch.empty_like(parameter).copy_(value)
 
-    def _loss(self, batch: Batch) -> ContrastiveLoss:
-        slots = self._encode(self.model, batch.frames)
-        predicted = self.model.predict(slots, frame_stride=self.frame_stride)
-        states, target = match(batch.valid.to(self.device), self.frame_stride)
-        if self.loss_config.unit == "slot":
-            return slotwise_contrastive_loss(
-                predicted[batch.valid], slots[states], target, self.loss_config
-            )
-        return contrastive_loss(
-            self.model.summarise(predicted[batch.valid]),
-            self.model.summarise(slots[states]),
-            target,
-            self.loss_config,
-        )
-
-    def _encode(
-        self, model: SetCon, frames: Float[Tensor, "b t c h w"]
-    ) -> Float[Tensor, "b t k d"]:
+    def encode(self, model: SetCon, frames: Float[Tensor, "b t c h w"]) -> SetConOutput:
+        """What ``model`` makes of frames, in the arithmetic and memory layout of training."""
         images = frames.flatten(0, 1).to(self.device).contiguous(memory_format=self.layout)
         # only the encoder gains by bfloat16: in it, z would lose what tells near frames apart
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            slots = model.encode(images).slots
-        return slots.float().unflatten(0, frames.shape[:2])
-
-    def _choose(
-        self, model: SetCon, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
-    ) -> tuple[_Choice, _Choice]:
-        """How the transition's predictions choose, and how copies of the last seen state do."""
-        s, was_training = self.frame_stride, model.training
-        model.eval()
-        summaries = []
-        for frames in (clip.unsqueeze(0), far):
-            slots = self._encode(model, frames)
-            predicted = model.predict(slots, frame_stride=s)
-            kinds = (predicted, slots[:, s:-s], slots[:, 2 * s :])
-            summaries.append([model.summarise(kind).flatten(0, 1) for kind in kinds])
-        model.train(was_training)
-        (predicted, copied, states), (far_predicted, far_copied, far_states) = summaries
-        everything = torch.cat([states, far_states])
-        return (
-            _choose_against_far(
-                torch.cat([predicted, far_predicted]), everything, len(states), self.loss_config
-            ),
-            _choose_against_far(
-                torch.cat([copied, far_copied]), everything, len(states), self.loss_config
-            ),
+            encoded = model.encode(images)
+        slots = encoded.slots.float().unflatten(0, frames.shape[:2])
+        return SetConOutput(
+            slots=slots,
+            predicted=model.predict(slots, frame_stride=self.frame_stride),
+            attention=encoded.attention.unflatten(0, frames.shape[:2]),
         )
 
     def _set_learning_rate(self) -> None:
@@ -314,20 +243,28 @@ class CollapseAlarm:
         )
 
 
-def match(
-    valid: Bool[Tensor, "b l"], frame_stride: int
-) -> tuple[Bool[Tensor, "b t"], Int[Tensor, " p"]]:
-    """Which frames of a batch count as states, and for each valid triplet the state it predicts.
+def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
+    """The model that a run with this seed begins with; draws from torch's global generator.
 
-    A clip's frames count up to its last valid triplet; what it is filled up with does not.
+    Raises:
+        ConfigError: it does not fit into memory.
     """
-    b, triplets = valid.shape
-    span = 2 * frame_stride
-    ends = torch.arange(1, triplets + 1, device=valid.device) + span
-    length = (valid * ends).amax(dim=1, keepdim=True)
-    states = torch.arange(triplets + span, device=valid.device).expand(b, -1) < length
-    index = states.flatten().cumsum(0).view(b, -1) - 1
-    return states, index[:, span:][valid]
+    torch.manual_seed(seed)
+    try:
+        return SetCon(config)
+    except (MemoryError, RuntimeError) as error:  # torch says out of memory with a RuntimeError
+        raise ConfigError(
+            f"model: {_num_parameters(config)} parameters do not fit into memory; "
+            "lower model.encoder.width, model.slot_attention or model.set_encoder"
+        ) from error
+
+
+def _num_parameters(config: SetConConfig) -> str:
+    try:
+        with torch.device("meta"):  # shapes without memory
+            return f"{sum(p.numel() for p in SetCon(config).parameters()):,}"
+    except RuntimeError:
+        return "more than 2**63"
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
@@ -347,24 +284,3 @@ def set_determinism(config: TrainingConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)
-
-
-def _choose_against_far(
-    predictions: Float[Tensor, "n e"],
-    states: Float[Tensor, "n e"],
-    new: int,
-    config: LossConfig,
-) -> _Choice:
-    """Whether the first ``new`` predictions lie nearer to their own state than to any far one.
-
-    Far predictions take part only in ``compared``, whose statistics are those of the batch.
-    """
-    predictions, states = compared(predictions, states, config)
-    similarity = predictions[:new] @ states.T / config.temperature
-    own = similarity[:, :new].diagonal()[:, None]
-    logits = torch.cat([own, similarity[:, new:]], dim=1)
-    first = torch.zeros(new, dtype=torch.long, device=logits.device)
-    return _Choice(
-        loss=float(cross_entropy(logits, first)),
-        top1=float((logits[:, 0] > logits[:, 1:].amax(dim=1)).float().mean()),
-    )

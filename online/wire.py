@@ -68,7 +68,7 @@ class Cursor(Struct, frozen=True, kw_only=True):
     extents: dict[Name, Extent] = {}
     """What was committed when this round began."""
     fingerprint: Checksum = 0
-    """CRC-32C of the round's clips, to notice that the store or its held-out part has changed."""
+    """CRC-32C of the round's recordings and clips, to notice that either has changed."""
 
 
 class FramesHeader(Struct, frozen=True, kw_only=True):

@@ -84,9 +84,9 @@ def mse(images: Values, truth: Values) -> Float64[Tensor, " n"]:
     return (images.double() - truth.double()).square().flatten(1).mean(dim=-1)
 
 
-def psnr(images: Values, truth: Values) -> Float64[Tensor, " n"]:
-    """Peak signal-to-noise ratio of each image in dB, for values in [0, 1]; infinite if equal."""
-    return -10 * mse(images, truth).log10()
+def psnr(mse: float) -> float | None:
+    """Peak signal-to-noise ratio in dB of an error of values in [0, 1]; None without an error."""
+    return -10 * math.log10(mse) if mse > 0 else None
 
 
 def effective_rank(vectors: Float[Tensor, "n e"]) -> float:

@@ -9,7 +9,7 @@ A frame is encoded once, however many triplets it is part of: `forward` takes ru
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from setcon.deep_set import DeepSet, SetEncoderConfig
@@ -87,17 +87,40 @@ class SetCon(nn.Module):
             attention=encoded.attention.unflatten(0, frames.shape[:2]),
         )
 
-    def loss(self, output: SetConOutput, config: LossConfig) -> ContrastiveLoss:
-        """Every prediction of every run against the states of all time steps of all runs."""
-        predicted, states = output.predicted.flatten(0, 1), output.slots.flatten(0, 1)
-        target = _predicted_frames(output)
+    def loss(
+        self,
+        output: SetConOutput,
+        config: LossConfig,
+        *,
+        valid: Bool[Tensor, "b t_predicted"] | None = None,
+    ) -> ContrastiveLoss:
+        """Every prediction of every run against the states of all time steps of all runs.
+
+        `valid` says which predictions count, where runs were filled up to one length; without it
+        all do.
+        """
+        if valid is None:
+            shape = output.predicted.shape[:2]
+            valid = torch.ones(shape, dtype=torch.bool, device=output.slots.device)
+        counted, target = match(valid, num_frames=output.slots.shape[1])
+        predicted, states = output.predicted[valid], output.slots[counted]
         if config.unit == "slot":
             return slotwise_contrastive_loss(predicted, states, target, config)
         return contrastive_loss(self.summarise(predicted), self.summarise(states), target, config)
 
 
-def _predicted_frames(output: SetConOutput) -> Tensor:
-    """For each prediction, the index of its frame among all frames of the batch."""
-    runs, frames = output.slots.shape[:2]
-    index = torch.arange(runs * frames, device=output.slots.device).view(runs, frames)
-    return index[:, frames - output.predicted.shape[1] :].flatten()
+def match(
+    valid: Bool[Tensor, "b t_predicted"], *, num_frames: int
+) -> tuple[Bool[Tensor, "b t"], Int[Tensor, " p"]]:
+    """Which frames count as states, and for each valid prediction the index of its own state.
+
+    The predictions are those of the last frames of runs of `num_frames`. A run counts up to its
+    last valid prediction; what it is filled up with after that does not.
+    """
+    b, triplets = valid.shape
+    span = num_frames - triplets
+    ends = torch.arange(1, triplets + 1, device=valid.device) + span
+    length = (valid * ends).amax(dim=1, keepdim=True)
+    states = torch.arange(num_frames, device=valid.device).expand(b, -1) < length
+    index = states.flatten().cumsum(0).view(b, -1) - 1
+    return states, index[:, span:][valid]

@@ -52,6 +52,7 @@ class ProbeConfig:
             pixels_per_frame=self.pixels_per_frame,
         )
         check_at_least(0, warmup_steps=self.warmup_steps, learning_rate=self.learning_rate)
+        check_at_least(0, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -173,6 +174,52 @@ def test_info_and_eval_speak_json(store: Path, run: Path) -> None:
     scores = json.loads(setcon("eval", run, store, "--json").stdout)
     assert scores["step"] == 2
     assert 0 < scores["trained"]["current"]["mse"] < 1
+
+
+def test_info_lists_what_is_whole_and_names_what_is_damaged(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    shutil.copytree(store / "recordings" / "balls", tmp_path / "store" / "recordings" / "bad")
+    (tmp_path / "store" / "recordings" / "bad" / "commit.json").write_text("garbage")
+    done = setcon("info", tmp_path / "store")
+    assert "bad/commit.json: damaged commit record" in error_of(done)
+    assert "2 recordings" in done.stdout
+    assert "balls: 120 frames of 16x16, masks, 7.9 s, complete" in done.stdout
+    done = setcon("info", tmp_path / "store", "--json")
+    error_of(done)
+    bad, balls = json.loads(done.stdout)["recordings"]
+    assert bad["name"] == "bad"
+    assert "damaged commit record" in bad["error"]
+    assert balls["counters"]["gaps"] == 1
+
+
+def test_an_unbroken_recording_reads_as_unbroken(video: Path, store: Path, tmp_path: Path) -> None:
+    assert "corrupt packets 0, no breaks" in setcon("info", store).stdout
+    assert ", no breaks, " in setcon("ingest", video, store, "--size", "16").stdout
+    shutil.copytree(store, tmp_path / "store")
+    commit = tmp_path / "store" / "recordings" / "balls" / "commit.json"
+    for gaps, text in ((2, "1 break\n"), (3, "2 breaks\n")):
+        commit.write_text(re.sub(r'"gaps":\d+', f'"gaps":{gaps}', commit.read_text()))
+        assert text in setcon("info", tmp_path / "store").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ingest", "a.mp4", "store", "--fps", "inf"],
+        ["serve", "store", "--holdout", "nan"],
+        ["train", "store", "--run", "run", "--minutes", "nan"],
+    ],
+)
+def test_an_option_that_is_no_finite_number_is_refused(arguments: list[str]) -> None:
+    done = setcon(*arguments)
+    assert done.returncode == 2
+    assert "is not a finite number" in done.stderr.splitlines()[-1]
+
+
+def test_a_rate_beyond_all_cameras_is_refused(video: Path, tmp_path: Path) -> None:
+    done = setcon("ingest", video, tmp_path / "store", "--fps", "1e300")
+    assert done.returncode == 2
+    assert "fps must be 0.001 to 1000000" in done.stderr.splitlines()[-1]
 
 
 def test_ingesting_again_is_free_and_says_so(video: Path, store: Path) -> None:

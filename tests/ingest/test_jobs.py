@@ -1,11 +1,15 @@
 """What the command line calls: many sources, one store."""
 
+import os
+import re
 import threading
 
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
+import ingest.jobs
 from ingest.errors import NotAStoreError, RecordingExistsError, VideoError
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
@@ -167,3 +171,60 @@ def test_copies_of_one_file_are_one_recording(videos, tmp_path):
     assert [outcome.source for outcome in outcomes] == sources
     assert {outcome.name for outcome in outcomes} == {"a"}
     assert open_store(tmp_path / "store").recordings() == ["a"]
+
+
+@pytest.mark.parametrize("store_format", ["zarr", "h5"])
+def test_a_damaged_recording_is_replaced_when_asked_and_holds_nobody_up(
+    videos, tmp_path, store_format
+):
+    path = tmp_path / "store"
+    ingest_sources([str(videos / "a.mp4")], path, SETTINGS, store_format=store_format)
+    (path / "recordings" / "a" / "commit.json").write_text("garbage")
+    refused, *others = ingest_sources([str(videos)], path, SETTINGS)
+    assert re.search(r"damaged commit record.*'a' again with --overwrite", str(refused.error))
+    assert [(o.name, o.error) for o in others] == [("b", None), ("c", None)]
+    (repaired,) = ingest_sources([str(videos / "a.mp4")], path, SETTINGS, overwrite=True)
+    assert (repaired.name, repaired.error) == ("a", None)
+    assert [open_store(path).commit(name).length for name in "abc"] == [30, 40, 20]
+
+
+@pytest.mark.parametrize("name", [b"\xff.mp4", b"x" * 250 + b".mp4", "語".encode() * 83 + b".mp4"])
+def test_names_that_are_not_utf_8_or_very_long_are_stored(videos, tmp_path, name):
+    odd = tmp_path / os.fsdecode(name)
+    odd.write_bytes((videos / "a.mp4").read_bytes())
+    for status in ("recorded", "already complete"):
+        (outcome,) = ingest_sources([str(odd)], tmp_path / "store", SETTINGS)
+        assert outcome.error is None
+        assert outcome.recorded is not None
+        assert outcome.recorded.status == status
+    path = outcome.recorded.commit.source.path
+    assert path.encode() == os.fsencode(odd).replace(b"\xff", rb"\xff")
+    (replaced,) = ingest_sources([str(odd)], tmp_path / "store", SETTINGS, overwrite=True)
+    assert replaced.error is None
+
+
+def test_a_folder_of_images_may_have_any_names(tmp_path, media):
+    folder = tmp_path / os.fsdecode(b"\xfe")
+    folder.mkdir()
+    for index, image in enumerate(media.square(3)):
+        Image.fromarray(image).save(folder / os.fsdecode(b"\xff%d.png" % index))
+    (outcome,) = ingest_sources([str(folder)], tmp_path / "store", SETTINGS)
+    assert outcome.recorded is not None
+    assert outcome.recorded.commit.length == 3
+
+
+def test_what_the_system_refuses_costs_one_source_only(videos, tmp_path, monkeypatch):
+    def open_source(spec, settings):
+        if spec.path.stem in broken:
+            raise broken[spec.path.stem]
+        return original(spec, settings)
+
+    original = ingest.jobs.open_source
+    broken = {"a": PermissionError(13, "Permission denied"), "b": UnicodeError("surrogates")}
+    monkeypatch.setattr(ingest.jobs, "open_source", open_source)
+    sources = [str(videos), "x" * 300 + ".mp4"]
+    a, b, c, long = ingest_sources(sources, tmp_path / "store", SETTINGS)
+    assert "a.mp4: cannot be ingested (Permission denied)" in str(a.error)
+    assert "b.mp4: cannot be ingested (surrogates)" in str(b.error)
+    assert c.error is None
+    assert "cannot be ingested (File name too long)" in str(long.error)

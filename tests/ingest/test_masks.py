@@ -53,3 +53,7 @@ def test_a_file_that_is_no_sidecar_is_refused(tmp_path):
     path.write_text("nothing of the kind")
     with pytest.raises(VideoError, match="unreadable"):
         MaskSidecar(path)
+
+
+def test_a_video_whose_name_leaves_no_room_for_a_sidecar_has_none(tmp_path):
+    assert sidecar_path(tmp_path / ("x" * 250 + ".mp4")) is None

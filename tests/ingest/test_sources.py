@@ -1,9 +1,11 @@
+import os
+
 import h5py
 import pytest
 
 from ingest.errors import VideoError
 from ingest.open import open_store
-from ingest.sources import expand, fingerprint, name_recordings
+from ingest.sources import expand, fingerprint, image_files, name_recordings
 from ingest.store import RecordSettings, Source, Store
 
 
@@ -124,3 +126,40 @@ def test_a_source_keeps_the_name_it_has_in_the_store(store):
 def test_a_file_that_changed_keeps_its_name_so_that_the_change_is_noticed(store):
     stored(store, "a", source("/v/a.mp4", "11111111"))
     assert name_recordings([source("/v/a.mp4", "22222222")], store) == ["a"]
+
+
+def test_digits_that_are_no_numbers_are_sorted_too(tmp_path):
+    touch(*(tmp_path / f"1²{n}.mp4" for n in (10, 2)))
+    assert names(expand(str(tmp_path))) == ["1²2.mp4", "1²10.mp4"]
+
+
+def test_only_files_of_a_folder_count(tmp_path):
+    touch(tmp_path / "a.mp4", tmp_path / "b.png")
+    for name in ("d.mp4", "x.png"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert names(expand(str(tmp_path))) == ["a.mp4"]
+    assert image_files(tmp_path) == [tmp_path / "b.png"]
+
+
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for path in (tmp_path / "pipe.mp4", "/dev/null"):
+        with pytest.raises(VideoError, match="a pipe or a device"):
+            expand(str(path))
+
+
+def test_a_long_name_is_cut_to_what_a_folder_can_be_called(store):
+    for letter in ("x", "Ü", "語"):
+        (name,) = name_recordings([source(f"/v/{letter * 250}.mp4", "11111111")], store)
+        assert 148 <= len(name.encode()) <= 150
+        assert set(name) == {letter}
+
+
+def test_a_damaged_recording_keeps_its_name_and_is_in_nobody_elses_way(store):
+    first, second = source("/v/x/a.mp4", "11111111"), source("/v/y/a.mp4", "22222222")
+    stored(store, "a", first)
+    (store.path / "recordings" / "a" / "commit.json").write_text("garbage")
+    assert name_recordings([first], store) == ["a"]
+    assert name_recordings([first, second], store) == ["a-111111", "a-222222"]
+    assert name_recordings([source("/v/b.mp4", "33333333")], store) == ["b"]

@@ -1,5 +1,6 @@
 """One contract for both formats of store."""
 
+import json
 import os
 import signal
 import subprocess
@@ -336,12 +337,79 @@ def test_leftovers_of_a_writer_killed_before_its_first_commit_do_not_count(store
         assert_equal(reader.read(0, 10), footage(10))
 
 
-def test_a_torn_commit_record_is_told_with_its_remedy(store):
+def commit_file(store: Store, name: str = "a") -> Path:
+    return store.path / "recordings" / name / "commit.json"
+
+
+def change_commit(store: Store, **changes: object) -> None:
+    path = commit_file(store)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b'{"version":1,"leng', b"\xff\xfe", b"[]", b'{"x":' + 9999 * b"["]
+)
+def test_a_commit_record_that_is_garbage_is_told_with_its_remedy(store, garbage):
     begin(store).close()
-    path = store.path / "recordings" / "a" / "commit.json"
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(StoreError, match=r"unreadable commit record.*--overwrite"):
+    commit_file(store).write_bytes(garbage)
+    with pytest.raises(StoreError, match=r"damaged commit record.*--overwrite"):
         store.commit("a")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"length": -1},
+        {"length": 10**15},
+        {"length": 10**30},
+        {"height": 0},
+        {"width": 10**6},
+        {"chunk_length": 0},
+        {"first_pts_ns": None},
+        {"last_pts_ns": -5},
+        {"length": 0},
+        {"counters": {"stored": -1}},
+        {"source": {"path": "a", "size_bytes": -1}},
+        {"settings": {"fps": 1e300}},
+    ],
+)
+def test_a_commit_record_that_no_writer_wrote_is_damaged(store, changes):
+    with begin(store) as writer:
+        write_all(writer, footage(20))
+    change_commit(store, **changes)
+    with pytest.raises(StoreError, match="damaged commit record"):
+        store.reader("a")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"length": 301}, {"length": 10**9}, {"height": 8}, {"chunk_length": 16}]
+)
+def test_frames_that_are_not_as_the_commit_record_says_are_damaged(store, changes):
+    with begin(store) as writer:
+        write_all(writer, footage(300))
+    change_commit(store, **changes)
+    with store.reader("a") as reader, pytest.raises(DamagedChunkError, match="recording 'a'"):
+        reader.read(0, 20)
+
+
+@pytest.mark.parametrize("field", ["frames", "gap"])
+@pytest.mark.parametrize("garbage", ["[]", "{}", "null", "?", '{"shape": []}'])
+def test_damaged_metadata_of_an_array_is_told_by_recording(tmp_path, field, garbage):
+    store = open_store(tmp_path / "store", create_format="zarr")
+    with begin(store) as writer:
+        write_all(writer, footage(20))
+    (store.path / "recordings" / "a" / field / "zarr.json").write_text(garbage)
+    with (
+        store.reader("a") as reader,
+        pytest.raises(DamagedChunkError, match=f"recording 'a': chunk 0 of `{field}`"),
+    ):
+        reader.read(0, 20)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, 1e-9, 1e300, float("inf"), float("nan")])
+def test_a_rate_that_no_clock_can_keep_is_refused(fps):
+    with pytest.raises(ValueError, match="fps must be"):
+        RecordSettings(fps=fps)
 
 
 def test_opening_again_finds_the_format(store):
@@ -427,6 +495,7 @@ def test_a_commit_record_survives_its_file(tmp_path_factory, length, complete, f
         chunk_length=8,
         source=Source(path=path, digest="00"),
         settings=RecordSettings(fps=fps),
+        first_pts_ns=0 if length else None,
         last_pts_ns=length or None,
         counters=Counters(decoded=decoded),
     )

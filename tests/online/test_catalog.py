@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import online.catalog
-from ingest.errors import NoSuchRecordingError
+from ingest.chunk_reader import ChunkReader
+from ingest.errors import NoSuchRecordingError, StoreError
 from online.catalog import StoreCatalog, split
 from online.clip import ClipConfig, Interval
 
@@ -141,3 +142,82 @@ def test_more_recordings_than_open_readers_can_be_read(store, record, monkeypatc
 def test_a_share_outside_0_to_1_is_refused(store, holdout):
     with pytest.raises(ValueError, match="holdout"):
         StoreCatalog(store, holdout=holdout)
+
+
+def commit_file(store, name):
+    return store.path / "recordings" / name / "commit.json"
+
+
+def test_a_recording_damaged_from_the_first_is_left_out_until_it_is_repaired(store, record, caplog):
+    for name in ("a", "b"):
+        record(name, 30)
+    whole = commit_file(store, "a").read_bytes()
+    commit_file(store, "a").write_text("garbage")
+    catalog = StoreCatalog(store)
+    for _ in range(2):
+        assert catalog.names() == ["b"]
+        assert [summary.name for summary in catalog.recordings()] == ["b"]
+    assert list(catalog.left_out) == ["a"]
+    assert caplog.text.count("left out:") == 1
+    commit_file(store, "a").write_bytes(whole)
+    assert [summary.name for summary in catalog.recordings()] == ["a", "b"]
+    assert not catalog.left_out
+
+
+def test_a_recording_damaged_in_use_is_an_error_for_whoever_uses_it(store, record, caplog):
+    for name in ("a", "b"):
+        record(name, 30)
+    catalog = StoreCatalog(store)
+    assert catalog.names() == ["a", "b"]
+    commit_file(store, "a").write_text("garbage")
+    assert catalog.names() == ["a", "b"]
+    with pytest.raises(StoreError, match="damaged commit record"):
+        catalog.fetch("a", 0, 5)
+    assert len(catalog.fetch("b", 0, 5)) == 5
+    assert [summary.name for summary in catalog.recordings()] == ["b"]
+    assert "left out" in caplog.text
+
+
+def test_frames_of_a_recording_and_of_one_in_its_place_are_never_mixed(store, record):
+    record("a", 60, mark=1)
+    catalog = StoreCatalog(store)
+    assert catalog.fetch("a", 0, 5).images[0, 0, 0, 2] == 1
+    store.remove("a")
+    with pytest.raises(NoSuchRecordingError):
+        catalog.fetch("a", 5, 5)
+    record("a", 60, mark=2, size=16)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"'a' was replaced .* restart the server"):
+            catalog.fetch("a", 5, 5)
+    assert catalog.recordings() == []
+    assert StoreCatalog(store).fetch("a", 5, 5).images[0, 0, 0, 2] == 2
+
+
+def test_a_recording_replaced_while_it_is_read_is_noticed(store, record, monkeypatch):
+    record("a", 60)
+    catalog = StoreCatalog(store)
+    catalog.commit("a")
+    read = ChunkReader.read
+
+    def replaced_meanwhile(reader, start, stop, *, masks):
+        frames = read(reader, start, stop, masks=masks)
+        store.remove("a")
+        record("a", 60, size=16)
+        return frames
+
+    monkeypatch.setattr(ChunkReader, "read", replaced_meanwhile)
+    with pytest.raises(StoreError, match="was replaced"):
+        catalog.fetch("a", 5, 5)
+
+
+def test_the_same_recording_made_again_is_served_on(store, record):
+    record("a", 300)
+    catalog = StoreCatalog(store)
+    before = catalog.recordings()
+    store.remove("a")
+    committed = record("a", 200, complete=False)
+    (growing,) = catalog.recordings()
+    assert growing.train == (Interval(0, committed - committed // 5),)
+    record("a", 300)
+    assert catalog.recordings() == before
+    assert len(catalog.fetch("a", 0, 300)) == 300

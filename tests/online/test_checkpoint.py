@@ -14,6 +14,7 @@ from online.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     load_into,
+    newest_readable,
     rng_state,
     save_checkpoint,
     set_rng_state,
@@ -84,7 +85,6 @@ def test_only_the_newest_and_the_untrained_stay(tmp_path: Path) -> None:
 def test_what_a_crash_leaves_is_never_taken_for_a_checkpoint(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, trained(1)[2], keep=5)
     (tmp_path / f".{folder_name(2)}.123.partial").mkdir()
-    (tmp_path / folder_name(3)).mkdir()  # by another program: no state.json
     newest = latest_checkpoint(tmp_path)
     assert newest is not None
     assert newest.name == folder_name(1)
@@ -103,6 +103,48 @@ def test_the_same_step_again_leaves_the_complete_one(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [folder_name(3)]
 
 
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def test_the_newest_that_can_be_read_takes_the_place_of_damaged_ones(tmp_path: Path) -> None:
+    paths = [save_checkpoint(tmp_path, trained(step)[2], keep=5) for step in (1, 2, 3, 4)]
+    (paths[1] / "state.json").write_bytes(b"\xff\x00[")
+    cut_short(paths[2] / "model.safetensors")
+    (paths[3] / "state.json").unlink()
+    found = newest_readable(tmp_path)
+    assert (found.path, found.checkpoint.step) == (paths[0], 1)
+    for path in paths[1:]:
+        assert f"{path}: not a readable checkpoint" in found.damage
+    assert newest_readable(tmp_path).damage == found.damage  # nothing was touched
+
+
+def test_where_none_can_be_read_one_line_says_what_to_do(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, trained()[2], keep=5)
+    cut_short(path / "optimizer.safetensors")
+    with pytest.raises(CheckpointError, match=r"^[^\n]*no older one can be read; restore[^\n]*$"):
+        newest_readable(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path: Path) -> None:
+    _, _, checkpoint = trained()
+    path = save_checkpoint(tmp_path, checkpoint, keep=2)
+    cut_short(path / "model.safetensors")
+    assert save_checkpoint(tmp_path, checkpoint, keep=2) == path
+    assert load_checkpoint(path).step == 3
+    assert [p.name for p in tmp_path.iterdir()] == [folder_name(3)]
+
+
+def test_damaged_checkpoints_of_later_steps_push_none_out(tmp_path: Path) -> None:
+    for step in (5, 6, 7):
+        cut_short(save_checkpoint(tmp_path, trained(step)[2], keep=9) / "state.json")
+    for step in (0, 2, 3, 4):
+        save_checkpoint(tmp_path, trained(step)[2], keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        folder_name(s) for s in (0, 3, 4, 5, 6, 7)
+    ]
+
+
 def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path / "none") is None
 
@@ -110,7 +152,7 @@ def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damaged", ["state.json", "model.safetensors", "optimizer.safetensors"])
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, damaged: str) -> None:
     path = save_checkpoint(tmp_path, trained()[2], keep=1)
-    (path / damaged).write_bytes((path / damaged).read_bytes()[:-7])
+    cut_short(path / damaged)
     with pytest.raises(CheckpointError, match=r"^[^\n]*not a readable checkpoint[^\n]*$"):
         load_checkpoint(path)
 

@@ -1,9 +1,13 @@
 from pathlib import Path
 
 import pytest
+import torch
+from click.testing import CliRunner
 
+import cli
 from online.config import (
     RunConfig,
+    check_frame_size,
     differences,
     dump_config,
     load_config,
@@ -40,6 +44,22 @@ def test_settings_are_laid_over_a_preset() -> None:
         ("training.steps.more=3", "steps is a value"),
         ("model.slot_attention.num_slots=0", "model.slot_attention"),
         ("loss.similarity=euclid", "loss.similarity = 'euclid'"),
+        ("training.seed=-1", "seed is -1"),
+        ("training.seed=1e30", "training.seed = 1e+30"),
+        ("training.seed=9223372036854775808", "training.seed = 9223372036854775808"),
+        ("probe.seed=9223372036854775808", "probe.seed"),
+        ("probe.seed=-1", "seed must be at least 0, got -1"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate = nan: must be a finite number"),
+        ("optimizer.learning_rate=inf", "optimizer.learning_rate = inf"),
+        ("optimizer.learning_rate=1e300", "optimizer.learning_rate = 1e+300"),
+        ("optimizer.weight_decay=nan", "optimizer.weight_decay = nan"),
+        ("loss.temperature=nan", "loss.temperature = nan"),
+        ("loss.temperature=0", "temperature must be above 0"),
+        ("loss.temperature=-1", "temperature must be above 0"),
+        ("probe.learning_rate=nan", "probe.learning_rate = nan"),
+        ("replay.fifo_share=nan", "replay.fifo_share = nan"),
+        ("training.prequential_gap_seconds=-1", "prequential_gap_seconds is -1"),
+        ("training.threads=-1", "threads is -1"),
     ],
 )
 def test_a_setting_that_means_nothing_is_refused_by_name(setting: str, found: str) -> None:
@@ -65,3 +85,35 @@ def test_differences_name_key_and_both_values() -> None:
     theirs = load_preset("demo", ["training.batch_clips=4"])
     assert differences(ours, theirs) == ["training.batch_clips 3 (was 4)"]
     assert differences(RunConfig(), RunConfig()) == []
+
+
+@pytest.mark.parametrize("setting", ["optimizer.learning_rate=nan", "training.seed=-1"])
+def test_a_setting_that_means_nothing_ends_the_command_before_it_begins(
+    setting: str, tmp_path: Path
+) -> None:
+    arguments = ["train", "store", "--run", str(tmp_path / "run"), "--set", setting]
+    done = CliRunner().invoke(cli.main, arguments)
+    assert done.exit_code == 1
+    assert done.output.count("\n") == 1
+    assert done.output.startswith("error: preset demo: ")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (["model.encoder.patch=2"], r"model\.encoder: patches of 2 pixels .* 8x9; change"),
+        (["model.encoder.patch=1", "probe.decoder.kind=small"], r"probe\.decoder: .* got 8x9"),
+        (["model.encoder.patch=1", "probe.decoder.kind=pixel"], None),
+    ],
+)
+def test_frames_that_nothing_can_fill_are_refused_and_nothing_is_drawn(
+    settings: list[str], complaint: str | None
+) -> None:
+    before = torch.get_rng_state()
+    if complaint is None:
+        check_frame_size(load_preset("demo", settings), 8, 9)
+    else:
+        with pytest.raises(ConfigError, match=complaint):
+            check_frame_size(load_preset("demo", settings), 8, 9)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -276,6 +276,59 @@ def test_a_damaged_store_ends_the_session_with_its_message(store, record, served
         assert client.recordings()[0].length == 400
 
 
+def test_damaged_metadata_ends_the_sessions_that_need_it_and_no_others(
+    store, record, served, caplog
+):
+    for name in ("a", "b"):
+        record(name, 200)
+    (store.path / "recordings" / "a" / "frames" / "zarr.json").write_text("[]")
+    with served() as address, Client(address) as client, Client(address) as other:
+        client.open(WANT)
+        other.open(replace(WANT, recordings="b"))
+        with pytest.raises(ServerError, match=r"recording 'a': chunk 0 of `frames` is damaged"):
+            client.next_clip(BOUND)
+        with pytest.raises(ServerError, match="recording 'a'"):
+            client.fetch("a", 0, 5)
+        assert len(client.fetch("b", 0, 5)) == 5
+        assert {clip.spec.recording for clip in other.clips(BOUND)} == {"b"}
+    assert "refused: " in caplog.text
+
+
+def test_a_recording_without_a_readable_commit_record_is_not_offered(store, record, served, caplog):
+    for name in ("a", "b"):
+        record(name, 100)
+    (store.path / "recordings" / "a" / "commit.json").write_text("garbage")
+    with served() as address, Client(address) as client:
+        assert "a/commit.json: damaged commit record" in caplog.text
+        assert [summary.name for summary in client.recordings()] == ["b"]
+        client.open(WANT)
+        assert {clip.spec.recording for clip in client.clips(BOUND)} == {"b"}
+    (store.path / "recordings" / "b" / "commit.json").write_text("garbage")
+    with pytest.raises(ServerError, match=r"nothing to serve, 2 damaged: .*commit\.json"):
+        serve(store, "ipc:///nowhere/s")
+
+
+def test_a_recording_replaced_while_it_is_served_ends_the_stream(store, record, served):
+    record("a", 400, gaps=(100,))
+    record("b", 60)
+    with served() as address, Peer(address) as peer, Client(address) as client:
+        peer.say(wire.encode(HELLO))
+        epoch, _ = peer.hear(wire.Epoch)
+        peer.hear(wire.ClipHeader)
+        peer.hear(wire.Alive)  # the credit is used up
+        store.remove("a")
+        record("a", 400, gaps=(100,), size=9)
+        peer.say(wire.encode(wire.Credit(HELLO.session, 1 << 30)))
+        refused, _ = peer.hear(wire.Refused)
+        assert "recording 'a' was replaced by another one" in refused.message
+        client.open(replace(WANT, recordings="b"))
+        assert {clip.spec.recording for clip in client.clips(BOUND)} == {"b"}
+    with served() as address, Client(address) as client:
+        client.open(WANT, cursor=msgspec.structs.replace(epoch.cursor, index=1))
+        with pytest.raises(ServerError, match="cannot be made again"):
+            client.next_clip(BOUND)
+
+
 @pytest.mark.parametrize("address", ["", "tcp"])
 def test_an_address_in_use_is_refused_and_the_first_server_goes_on(store, record, served, address):
     record("a", 30)

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+import cli
 from ingest.jobs import ingest_sources
 from ingest.scene_balls import BallsConfig
 from ingest.scene_video import render_scene
 from ingest.store import RecordSettings
-from online.checkpoint import latest_checkpoint
+from online.checkpoint import latest_checkpoint, load_checkpoint
 from online.config import RunConfig, load_preset
 from online.embedded import EmbeddedServer
-from online.errors import OnlineError, RunError, TrainingError
+from online.errors import CheckpointError, OnlineError, RunError, TrainingError
 from online.run import evaluate_run, train_connected, train_on_store
-from online.session import Outcome, Status
+from online.session import Outcome
+from online.status import Status
 from online.stream import ServeConfig
 
 SMALL = (
@@ -130,6 +133,125 @@ def test_what_was_logged_after_the_checkpoint_is_cut_back(
     assert learned(run) == learned(uninterrupted[0])
 
 
+def test_a_log_that_is_no_text_any_more_does_not_stop_a_run(
+    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train_on_store(balls, run, config(), observe=stop_at(5))
+    with (run / "metrics.jsonl").open("ab") as log:
+        log.write(b'{"kind": "event", "step": 3, "message": "\xc3"}\n\x00\x00\n' + b"[" * 99999)
+    train_on_store(balls, run, config())
+    assert learned(run) == learned(uninterrupted[0])
+
+
+@pytest.fixture
+def stopped_twice(balls: Path, tmp_path: Path) -> Path:
+    """A run with checkpoints of the steps 0, 5 and 8."""
+    for step in (5, 8):
+        train_on_store(balls, tmp_path / "run", config(), observe=stop_at(step))
+    return tmp_path / "run"
+
+
+def damage(run: Path, step: int, file: str = "model.safetensors") -> Path:
+    path = run / "checkpoints" / f"step-{step:08}"
+    (path / file).write_bytes((path / file).read_bytes()[:-100])
+    return path
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_continued_bit_for_bit(
+    balls: Path,
+    uninterrupted: tuple[Path, Outcome],
+    stopped_twice: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = damage(stopped_twice, 8)
+    train_on_store(balls, stopped_twice, config(), observe=stop_at(8))
+    (said,) = caplog.messages
+    assert said.startswith(f"{path}: not a readable checkpoint")
+    assert said.endswith("continuing from step 5")
+    assert any(str(path) in event["message"] for event in lines(stopped_twice, "event"))
+    assert load_checkpoint(path).step == 8  # replaced
+    train_on_store(balls, stopped_twice, config())
+    assert learned(stopped_twice) == learned(uninterrupted[0])
+    assert len(caplog.messages) == 1
+
+
+def test_where_only_the_untrained_checkpoint_can_be_read_the_run_begins_there(
+    balls: Path, uninterrupted: tuple[Path, Outcome], stopped_twice: Path
+) -> None:
+    damage(stopped_twice, 5, "state.json")
+    damage(stopped_twice, 8)
+    train_on_store(balls, stopped_twice, config())
+    assert learned(stopped_twice) == learned(uninterrupted[0])
+
+
+def test_evaluating_takes_the_newest_checkpoint_that_can_be_read(
+    balls: Path, stopped_twice: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = evaluate_run(stopped_twice, balls).evaluation
+    damage(stopped_twice, 0)  # the seed makes it again
+    assert evaluate_run(stopped_twice, balls).evaluation.untrained == whole.untrained
+    damage(stopped_twice, 8, "state.json")
+    assert evaluate_run(stopped_twice, balls).evaluation.step == 5
+    assert sum("evaluating step 5" in message for message in caplog.messages) == 2
+    path = damage(stopped_twice, 5)
+    for act in (
+        lambda: evaluate_run(stopped_twice, balls),
+        lambda: train_on_store(balls, stopped_twice, config()),
+    ):
+        with pytest.raises(CheckpointError, match=r"^[^\n]*no older one can be read; restore"):
+            act()
+    assert path.exists()
+
+
+def test_scores_that_cannot_be_read_are_made_again(balls: Path, tmp_path: Path) -> None:
+    outcome = train_on_store(balls, tmp_path / "run", config("training.steps=2"))
+    (tmp_path / "run" / "probes" / "step-00000002" / "scores.json").write_bytes(b'{"step": \xff')
+    again = train_on_store(balls, tmp_path / "run", config("training.steps=2"))
+    assert outcome.evaluation is not None
+    assert again.evaluation is not None
+    assert again.evaluation.trained == outcome.evaluation.trained
+
+
+def test_an_observer_is_told_how_long_it_will_take(balls: Path, tmp_path: Path) -> None:
+    seen: list[Status] = []
+    train_on_store(balls, tmp_path / "run", config("training.steps=4"), observe=seen.append)
+    learning = [status for status in seen if status.activity == "learning"]
+    assert [status.step for status in learning] == [1, 2, 3, 4]
+    assert all(status.eta_seconds is not None for status in learning)
+    assert (learning[0].eta_seconds or 0) > (learning[-1].eta_seconds or 0) == 0
+    seen.clear()
+    longer = config("training.steps=1000000")
+    train_on_store(balls, tmp_path / "b", longer, minutes=0.01, observe=seen.append)
+    assert all((status.eta_seconds or 0) <= 0.6 for status in seen)
+
+
+def scalars(run: Path, name: str) -> list[tuple[int, float]]:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    read = events.EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    read.Reload()
+    return [(point.step, point.value) for point in read.Scalars(name)]
+
+
+def test_tensorboard_shows_each_step_once_also_where_a_run_repeated_itself(
+    balls: Path, uninterrupted: tuple[Path, Outcome], stopped_twice: Path
+) -> None:
+    damage(stopped_twice, 8)
+    train_on_store(balls, stopped_twice, config())  # steps 6 to 8 for the second time
+    points = scalars(stopped_twice, "loss")
+    assert [step for step, _ in points] == list(range(1, 13))
+    for name in ("loss", "top1", "prequential/top1"):
+        assert scalars(stopped_twice, name) == scalars(uninterrupted[0], name)
+    logged = [step["loss"] for step in lines(stopped_twice, "step")]
+    assert [loss for _, loss in points] == pytest.approx(logged, rel=1e-6)
+    evaluation = uninterrupted[1].evaluation
+    assert evaluation is not None
+    assert evaluation.trained.current.alphas is not None
+    expected = pytest.approx(evaluation.trained.current.alphas.fg_ari)
+    assert scalars(stopped_twice, "probe/fg_ari") == [(12, expected)]
+    assert len(scalars(stopped_twice, "triplets_per_second")) == 12
+
+
 def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
     balls: Path, tmp_path: Path
 ) -> None:
@@ -200,6 +322,17 @@ def test_a_recording_of_one_triplet_is_one_clear_line(tmp_path: Path) -> None:
     ingest_sources([str(tmp_path / "short.mp4")], tmp_path / "store", RecordSettings(size=16))
     with pytest.raises(TrainingError, match=r"^step 1: a batch of 1 triplet [^\n]*$"):
         train_on_store(tmp_path / "store", tmp_path / "run", config())
+
+
+def test_a_model_larger_than_memory_ends_the_command_with_one_line(
+    balls: Path, tmp_path: Path
+) -> None:
+    settings = ["--set", "model.slot_attention.num_slots=10000000000000"]
+    arguments = ["train", str(balls), "--run", str(tmp_path / "run"), *settings]
+    done = CliRunner().invoke(cli.main, arguments)
+    assert done.exit_code == 1
+    assert done.output.count("\n") == 1
+    assert done.output.startswith("error: model: 160,000,000,")
 
 
 def test_a_run_with_nan_weights_stops_and_says_where(balls: Path, tmp_path: Path) -> None:

@@ -169,11 +169,15 @@ def test_attention_labels_compare_what_slots_see():
     assert torch.equal(found[0], expected)
 
 
-def test_mse_and_psnr_of_each_image():
+def test_mse_of_each_image():
     truth = torch.zeros(2, 3, 4, 4)
     images = torch.stack([torch.full((3, 4, 4), 0.1), torch.zeros(3, 4, 4)])
     assert mse(images, truth).tolist() == pytest.approx([0.01, 0])
-    assert psnr(images, truth).tolist() == pytest.approx([20, math.inf])
+
+
+def test_psnr_is_in_decibels_and_there_is_none_without_an_error():
+    assert psnr(0.01) == pytest.approx(20)
+    assert psnr(0.0) is None
 
 
 def test_effective_rank_counts_the_directions_that_vectors_fill():

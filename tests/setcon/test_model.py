@@ -4,7 +4,7 @@ import torch
 from setcon.deep_set import SetEncoderConfig
 from setcon.encoder import EncoderConfig
 from setcon.loss import LossConfig
-from setcon.model import SetCon, SetConConfig
+from setcon.model import SetCon, SetConConfig, match
 from setcon.slot_attention import SlotAttentionConfig
 
 
@@ -53,6 +53,29 @@ def test_each_prediction_is_compared_with_the_frame_it_predicts(frame_stride):
     assert found.candidates == 10 + 2 * (5 - 2 * frame_stride) - 1
     slotwise = LossConfig(unit="slot", standardise=False)
     assert model.loss(output, slotwise).top1_states.item() == 1
+
+
+def test_match_finds_each_triplets_own_state():
+    valid = torch.tensor([[True, True, True], [True, False, False]])  # t = 5, second has 3 frames
+    states, target = match(valid, num_frames=5)
+    assert states.tolist() == [[True] * 5, [True, True, True, False, False]]
+    assert target.tolist() == [2, 3, 4, 7]
+
+
+def test_match_leaves_out_triplets_between_hops_but_keeps_their_frames():
+    states, target = match(torch.tensor([[True, False, True]]), num_frames=7)
+    assert states.all()
+    assert target.tolist() == [4, 6]
+
+
+@pytest.mark.parametrize("unit", ["set", "slot"])
+def test_a_run_that_was_filled_up_counts_like_the_shorter_run(unit):
+    model, config, runs = make(), LossConfig(unit=unit), frames(b=1, t=7)
+    filled = runs.clone()
+    filled[:, 5:] = filled[:, 4:5]
+    valid = torch.tensor([[True, True, True, False, False]])
+    found = model.loss(model(filled), config, valid=valid)
+    torch.testing.assert_close(found.loss, model.loss(model(runs[:, :5]), config).loss)
 
 
 @pytest.mark.parametrize("unit", ["set", "slot"])

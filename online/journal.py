@@ -1,0 +1,132 @@
+"""What happens in a run, written down: metrics.jsonl, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from online.prequential import PrequentialScore
+from online.run_directory import RunDirectory
+from online.run_state import RunState
+from online.scores import Evaluation
+from online.tensorboard import Curves, open_curves
+from online.trainer import StepResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a run's footage comes from, for the report."""
+
+    store: str = ""
+    """Path of the store, or addresses of the servers."""
+    command: Sequence[str] = ()
+    """Words of the command line that continues the run."""
+
+
+class Journal:
+    """Lines and curves of one start of a run, each at the step that the run has come to."""
+
+    def __init__(self, directory: RunDirectory, state: RunState) -> None:
+        self.directory = directory
+        self.state = state
+        self._curves: Curves | None = None
+
+    def begin(self) -> None:
+        """Go on behind the state's step: what was written of later ones counts no more."""
+        self.directory.cut_metrics(self.state.step)
+        self._curves = open_curves(self.directory.curves, after_step=self.state.step)
+
+    def step(self, result: StepResult, learning_rate: float) -> None:
+        """An optimizer step, and the rate that it was taken with."""
+        clock = self.state.clock
+        self._log(
+            "step",
+            loss=result.loss,
+            top1=result.top1,
+            chance_loss=math.log(result.candidates),
+            grad_norm=result.grad_norm,
+            learning_rate=learning_rate,
+            triplets_per_second=clock.triplets_per_second,
+            wait_share=clock.wait_share,
+            clips_inserted=self.state.replay.inserts,
+            samples_per_insert=self.state.samples_per_insert,
+            epoch=self.state.feed.epoch,
+        )
+        self._draw(
+            self.state.step,
+            {
+                "loss": result.loss,
+                "top1": result.top1,
+                "triplets_per_second": clock.triplets_per_second,
+            },
+        )
+
+    def prequential(self, score: PrequentialScore) -> None:
+        """The score of a new clip, at the step it comes before: a resume writes it again."""
+        step = self.state.step + 1
+        self._log(
+            "prequential",
+            step=step,
+            loss=score.loss,
+            loss_untrained=score.loss_untrained,
+            top1=score.top1,
+            top1_copy=score.top1_copy,
+            top1_untrained=score.top1_untrained,
+            candidates=score.candidates,
+        )
+        self._draw(
+            step,
+            {
+                "prequential/top1": score.top1,
+                "prequential/top1_copy": score.top1_copy,
+                "prequential/top1_untrained": score.top1_untrained,
+            },
+        )
+
+    def probe(self, evaluation: Evaluation) -> None:
+        """An evaluation, whose scores are kept beside the log."""
+        self._log("probe")
+        points: dict[str, float | None] = {}
+        for suffix, encoder in (("", evaluation.trained), ("_untrained", evaluation.untrained)):
+            alphas = encoder.current.alphas
+            points[f"probe/mse_share{suffix}"] = encoder.current.mse_share
+            points[f"probe/fg_ari{suffix}"] = None if alphas is None else alphas.fg_ari
+        self._draw(evaluation.step, points)
+
+    def event(self, message: str) -> None:
+        """Something a person should know of."""
+        self._log("event", message=message)
+
+    def source(self, recordings: Sequence[str], origin: Origin, *, clip_overhead: float) -> None:
+        """What this start learns from."""
+        self._log(
+            "source",
+            recordings=list(recordings),
+            store=origin.store,
+            clip_overhead=clip_overhead,
+            command=list(origin.command),
+        )
+
+    def sync(self) -> None:
+        """Put on disk what was written: before a checkpoint, whose resume keeps it."""
+        self.directory.sync_metrics()
+        if self._curves is not None:
+            self._curves.flush()
+
+    def close(self) -> None:
+        """Let go of TensorBoard's files."""
+        if self._curves is not None:
+            self._curves.close()
+
+    def _log(self, kind: str, *, step: int | None = None, **values: object) -> None:
+        self.directory.log(
+            kind,
+            step=self.state.step if step is None else step,
+            seconds=self.state.clock.seconds,
+            **values,
+        )
+
+    def _draw(self, step: int, values: dict[str, float | None]) -> None:
+        if self._curves is not None:
+            self._curves.draw(step, values)

@@ -1,0 +1,125 @@
+"""What a run is between two steps: everything that a checkpoint holds, and puts back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from online.catalog import RecordingSummary
+from online.checkpoint import Checkpoint, load_into, rng_state, set_rng_state
+from online.client import Client
+from online.clip import Clip
+from online.clock import RunClock
+from online.config import RunConfig, check_frame_size
+from online.errors import RunError, TrainingError
+from online.feed import Feed
+from online.replay import Replay
+from online.trainer import CollapseAlarm, Trainer, untrained_model
+
+
+class RunState:
+    """The trainer, the feed, the replay, and what must not change while a run lasts."""
+
+    def __init__(
+        self, config: RunConfig, clients: Sequence[Client], *, device: torch.device
+    ) -> None:
+        self.config = config
+        self.feed = Feed(clients, config.stream.request(seed=config.training.seed))
+        self.trainer = Trainer(
+            untrained_model(config.model, seed=config.training.seed),
+            frame_stride=config.stream.frame_stride,
+            loss=config.loss,
+            optimizer=config.optimizer,
+            training=config.training,
+            device=device,
+        )
+        self.replay = Replay(
+            config.replay, batch_clips=config.training.batch_clips, seed=config.training.seed
+        )
+        self.alarm = CollapseAlarm()
+        self.clock = RunClock()
+        self._frame_size: list[int] | None = None
+        self._held_out: dict[str, float] = {}
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken."""
+        return self.trainer.step_count
+
+    @property
+    def samples_per_insert(self) -> float:
+        """How often each clip was seen so far, on average."""
+        return self.replay.samples / max(1, self.replay.inserts)
+
+    def checkpoint(self) -> Checkpoint:
+        """All of it; tensors are those of the model, not copies."""
+        return Checkpoint(
+            step=self.step,
+            model=self.trainer.model.state_dict(),
+            optimizer=self.trainer.optimizer.state_dict(),
+            run={
+                "seconds": self.clock.seconds,
+                "steps_at_chance": self.alarm.steps_at_chance,
+                "frame_size": self._frame_size,
+                "held_out": self._held_out,
+                "feed": self.feed.state(),
+                "replay": self.replay.state(),
+            },
+            rng=rng_state(),
+        )
+
+    def restore(self, checkpoint: Checkpoint, *, where: Path) -> None:
+        """Go on from ``checkpoint``; the replay's pixels come from the servers.
+
+        Raises:
+            CheckpointError: it belongs to another configuration.
+            OnlineError: the servers do not give what the run has seen.
+        """
+        load_into(self.trainer.model, checkpoint.model, where=where)
+        self.trainer.load_optimizer(checkpoint.optimizer)
+        self.trainer.step_count = checkpoint.step
+        run = checkpoint.run
+        self.clock.start(run["seconds"])
+        self.alarm.steps_at_chance = run["steps_at_chance"]
+        self._frame_size = run["frame_size"]
+        self._held_out = run["held_out"]
+        self.feed.restore(run["feed"])
+        self.replay.restore(run["replay"], self.feed.fetch_clip)
+        set_rng_state(checkpoint.rng)
+
+    def remember_held_out(self, summaries: Sequence[RecordingSummary]) -> None:
+        """Note what share of each recording is held out, so that nothing else is scored later.
+
+        Raises:
+            RunError: a server now holds out more of a recording, which was trained on.
+        """
+        for summary in summaries:
+            if not summary.complete or summary.live or not summary.length:
+                continue
+            share = sum(map(len, summary.held_out)) / summary.length
+            before = self._held_out.setdefault(summary.name, share)
+            if share > before:
+                raise RunError(
+                    f"{summary.name}: {share:.1%} is held out now, but this run has trained on all "
+                    f"but {before:.1%} of it; use --holdout {before:.4g}"
+                )
+
+    def check_size(self, clip: Clip) -> None:
+        """Refuse a clip of another frame size than the first, or of one that nothing can fill.
+
+        Raises:
+            ConfigError: the model or the probe is not made for such frames.
+            TrainingError: the frames are not of the size that the run learns from.
+        """
+        size = list(clip.images.shape[1:3])
+        if self._frame_size is None:
+            check_frame_size(self.config, *size)
+            self._frame_size = size
+        if size != self._frame_size:
+            raise TrainingError(
+                f"{clip.spec.recording}: frames of {size[0]}x{size[1]}, but this run learns from "
+                f"{self._frame_size[0]}x{self._frame_size[1]}; ingest it with that --size, "
+                "or leave it out with --set stream.recordings=GLOB"
+            )

@@ -1,0 +1,85 @@
+"""What a person watching a run wants to know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from online.prequential import Prequential
+from online.run_state import RunState
+from online.trainer import StepResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A run at one moment."""
+
+    activity: str
+    """``learning``, ``waiting for data``, ``probing`` and the like."""
+    share: float
+    """Share of the activity that is done, 0..1; of the whole run while learning."""
+    step: int
+    steps: int
+    loss: float | None
+    top1: float | None
+    prequential_top1: float | None
+    """Of the latest new footage, before it was learned from."""
+    triplets_per_second: float
+    samples_per_insert: float
+    """How often each clip was seen so far, on average."""
+    eta_seconds: float | None
+    """Time left by the steps, probes not counted, or by the minutes given, whichever is less.
+    None before the first step of a start that was given steps alone."""
+
+
+Observer = Callable[[Status], None]
+
+
+class Watcher:
+    """Tells an observer how a run stands."""
+
+    def __init__(
+        self,
+        observe: Observer | None,
+        state: RunState,
+        prequential: Prequential,
+        *,
+        budget_seconds: float,
+    ) -> None:
+        self._observe = observe or (lambda status: None)
+        self._state = state
+        self._prequential = prequential
+        self._budget_seconds = budget_seconds
+        self._last: StepResult | None = None
+
+    def stepped(self, result: StepResult) -> None:
+        """The run has come one step further."""
+        self._last = result
+        self.tell("learning")
+
+    def tell(self, activity: str, share: float | None = None) -> None:
+        """Say what the run does; ``share`` of it is done, or without it of the whole run."""
+        clock, steps = self._state.clock, self._state.config.training.steps
+        learned = max(self._state.step / steps, clock.seconds / self._budget_seconds)
+        self._observe(
+            Status(
+                activity=activity,
+                share=min(1.0, learned) if share is None else share,
+                step=self._state.step,
+                steps=steps,
+                loss=self._last.loss if self._last else None,
+                top1=self._last.top1 if self._last else None,
+                prequential_top1=self._prequential.recent_top1,
+                triplets_per_second=clock.triplets_per_second,
+                samples_per_insert=self._state.samples_per_insert,
+                eta_seconds=self._eta_seconds(),
+            )
+        )
+
+    def _eta_seconds(self) -> float | None:
+        clock = self._state.clock
+        steps_left = self._state.config.training.steps - self._state.step
+        per_step = math.inf if clock.seconds_per_step is None else clock.seconds_per_step
+        left = min(per_step * steps_left, self._budget_seconds - clock.seconds)
+        return max(0.0, left) if math.isfinite(left) else None
