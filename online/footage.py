@@ -68,7 +68,7 @@ def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -
     recordings = source.recordings()
     _check_sizes(recordings)
     found: dict[ClipSpec, Frames] = {}
-    for name, window, anchor in _windows(recordings, part, clips=clips, frames=config.frames):
+    for name, window, anchor in _windows(recordings, part, clips=clips, config=config):
         frames = source.fetch(name, window.start, len(window), masks=part == "held_out")
         specs = cut(name, frames.gap, [Interval(0, len(window))], config)
         whole = [spec for spec in specs if spec.length == config.frames]
@@ -82,9 +82,13 @@ def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -
 
 
 def _windows(
-    recordings: list[RecordingSummary], part: Part, *, clips: int, frames: int
+    recordings: list[RecordingSummary], part: Part, *, clips: int, config: ClipConfig
 ) -> Iterator[tuple[str, Interval, int]]:
-    """Evenly spaced places, each in a stretch twice a clip long, so that a gap leaves room."""
+    """Evenly spaced places, each in a stretch twice a clip long, so that a gap leaves room.
+
+    They are no nearer to each other than a clip is long, so that no frame counts several times.
+    """
+    frames = config.frames
     places = [
         (summary.name, interval)
         for summary in recordings
@@ -93,7 +97,8 @@ def _windows(
     ]
     ends = np.cumsum([len(interval) for _, interval in places])
     total = int(ends[-1]) if places else 0
-    for at in np.linspace(0, total, clips if places else 0, endpoint=False).astype(int).tolist():
+    clips = min(clips, -(-total // config.clip_length))
+    for at in np.linspace(0, total, clips, endpoint=False).astype(int).tolist():
         index = int(np.searchsorted(ends, at, side="right"))
         name, interval = places[index]
         length = min(2 * frames, len(interval))

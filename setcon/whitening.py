@@ -3,14 +3,14 @@
     w_k = (s_k - mean_k) · basis_k,      basis_k = eigenvectors_k / √eigenvalues_k
 
 A trained slot holds where its object is in a direction that varies a hundred times less than the
-others; a decoder finds it many times sooner once all directions have unit variance.
+others; a decoder finds it many times sooner once all directions have unit variance. One with less
+than d / n of the largest variance is scaled as if it had that much, and stays small: n frames do
+not tell it from noise, and a decoder would learn them by heart with it.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-
-_SMALLEST_SHARE = 1e-6  # of the largest eigenvalue: below lies float32 noise, which stays small
 
 
 class SlotWhitening(nn.Module):
@@ -31,7 +31,8 @@ class SlotWhitening(nn.Module):
         centred = (slots.double() - mean).transpose(0, 1)
         covariance = centred.transpose(1, 2) @ centred / len(slots)
         eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
-        floor = eigenvalues.amax(dim=-1, keepdim=True) * _SMALLEST_SHARE
+        known = min(1.0, slots.shape[-1] / len(slots))
+        floor = eigenvalues.amax(dim=-1, keepdim=True) * known
         scale = eigenvalues.clamp_min(floor).clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
         self.mean.copy_(mean)
         self.basis.copy_(eigenvectors * scale[:, None])
