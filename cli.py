@@ -375,9 +375,7 @@ def evaluate(
     show_default=True,
     help="Of the recording, the model and every draw.",
 )
-@click.option(
-    "--minutes", type=_Finite(0, min_open=True), help="Learn for at most this long."
-)
+@click.option("--minutes", type=_Finite(0, min_open=True), help="Learn for at most this long.")
 def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> None:
     """Ingest, serve, train, probe and report, on VIDEO or on a recording made for it.
 
