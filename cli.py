@@ -1,7 +1,7 @@
 """setcon on the command line: parse, call, print, exit code. Everything else lives in the packages.
 
 Imports of torch and of whatever needs it stay inside the commands that do, so that ``ingest``,
-``info`` and ``serve`` start fast.
+``capture``, ``info`` and ``serve`` start fast.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import msgspec
 from ingest.errors import IngestError
 
 if TYPE_CHECKING:
+    from ingest.capture import Captured
     from ingest.recorder import Progress
-    from ingest.store import CommitRecord
+    from ingest.store import CommitRecord, RecordSettings
+    from ingest.verify import Verified, VerifyProgress
     from online.config import RunConfig
     from online.scores import Evaluation
     from online.server import ServerCounters
@@ -148,12 +150,8 @@ def ingest_command(
     archive with groups train and test. Running it again continues what was cut off.
     """
     from ingest.jobs import ingest_sources
-    from ingest.store import RecordSettings
 
-    try:
-        settings = RecordSettings(size=size, fit=fit, fps=fps, reader=reader)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    settings = _record_settings(size=size, fit=fit, fps=fps, reader=reader)
     with _line() as show:
         outcomes = ingest_sources(
             sources,
@@ -172,6 +170,93 @@ def ingest_command(
                 f"{_breaks_text(commit)}, {recorded.seconds:.1f} s taken"
             )
     _exit_if_any(outcome.error for outcome in outcomes if outcome.error is not None)
+
+
+@main.command()
+@click.argument("device")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--name", help="Of the recording.  [default: the device and the time]")
+@size_option
+@click.option(
+    "--fps",
+    type=_Finite(0, min_open=True),
+    help="Keep at most this many frames per second.",
+)
+@click.option(
+    "--seconds", type=_Finite(0, min_open=True), help="End after this much time.  [default: never]"
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="FFmpeg's, such as video_size=1280x720; may be given several times.",
+)
+@click.option(
+    "--serve",
+    "address",
+    metavar="ADDR",
+    help="Serve STORE meanwhile: tcp://127.0.0.1:PORT or ipc://PATH.",
+)
+def capture(
+    device: str,
+    store: Path,
+    name: str | None,
+    size: int,
+    fps: float | None,
+    seconds: float | None,
+    options: tuple[str, ...],
+    address: str | None,
+) -> None:
+    """Record DEVICE into STORE, live, until Ctrl-C.
+
+    A device is v4l2:/dev/video0, rtsp://HOST/PATH, tcp://HOST:PORT or udp://HOST:PORT for MPEG-TS,
+    x11grab::0.0 or lavfi:GRAPH. One that is lost is connected to again, for as long as it takes.
+    """
+    from ingest.camera import Camera
+    from ingest.capture import capture as capture_from
+    from ingest.capture import open_live_store
+    from ingest.devices import parse_device
+    from online.stop import StopSignals
+
+    settings = _record_settings(size=size, fps=fps, reader="camera")
+    source = parse_device(device, options)
+    with _line() as show, StopSignals() as signals:
+
+        def should_stop() -> bool:
+            return signals.received is not None
+
+        def observe(captured: Captured) -> None:
+            show(_capture_text(captured))
+
+        with Camera(source, settings, should_stop=should_stop) as camera:
+            opened = open_live_store(store)
+            if address is None:
+                captured = capture_from(
+                    camera,
+                    opened,
+                    name=name,
+                    seconds=seconds,
+                    progress=observe,
+                    should_stop=should_stop,
+                )
+            else:
+                from online.live import capture_and_serve
+
+                captured = capture_and_serve(
+                    camera,
+                    opened,
+                    address,
+                    ready=lambda at: click.echo(f"serving {store} at {at}"),
+                    name=name,
+                    seconds=seconds,
+                    progress=observe,
+                    should_stop=should_stop,
+                )
+    click.echo(
+        f"{captured.name}: captured, {_footage_text(captured.commit)}, "
+        f"{_breaks_text(captured.commit)}, {_lost_text(captured)}"
+    )
 
 
 @main.command()
@@ -202,6 +287,82 @@ def info(store: Path, as_json: bool) -> None:
         head = f"{opened.format}, {_counted(len(entries), 'recording')}"
         click.echo("\n".join([f"{click.format_filename(store)}: {head}", *texts]))
     _exit_if_any(damaged)
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@recordings_option
+@json_option
+def verify(store: Path, recordings: str, as_json: bool) -> None:
+    """Read all of STORE and check every checksum, time and count.
+
+    The exit code is 1 if anything is wrong. A recording that is being written is checked as far
+    as it is committed.
+    """
+    from ingest.open import open_store
+    from ingest.verify import verify_store
+
+    opened = open_store(store)
+    entries = []
+    faulty = 0
+    with _line() as show:
+        for verified in verify_store(
+            opened, recordings=recordings, progress=lambda at: show(_verifying_text(at))
+        ):
+            faulty += not verified.ok
+            if as_json:
+                entries.append({"ok": verified.ok} | msgspec.to_builtins(verified))
+            else:
+                click.echo(_verified_text(verified))
+    path = click.format_filename(store)
+    if as_json:
+        held = {"path": path, "format": opened.format, "recordings": entries}
+        click.echo(json.dumps(held, indent=2))
+    if faulty:
+        _fail(f"{path}: {_counted(faulty, 'recording')} damaged; restore or ingest again")
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("recording")
+@click.argument("video", type=click.Path(path_type=Path), metavar="OUT.mp4")
+@click.option(
+    "--start",
+    type=_Finite(0),
+    default=0.0,
+    show_default=True,
+    help="Seconds after the first frame.",
+)
+@click.option("--seconds", type=_Finite(0, min_open=True), help="How much.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.mp4, and masks beside it.")
+def export(
+    store: Path,
+    recording: str,
+    video: Path,
+    start: float,
+    seconds: float | None,
+    overwrite: bool,
+) -> None:
+    """Give the frames of RECORDING in STORE back as a video.
+
+    Frames keep their times, and masks go into OUT.masks.h5 beside it.
+    """
+    from ingest.export import export_recording
+    from ingest.open import open_store
+
+    with _line() as show:
+        exported = export_recording(
+            open_store(store),
+            recording,
+            video,
+            start=start,
+            seconds=seconds,
+            overwrite=overwrite,
+            progress=lambda done, of: show(f"exporting {recording}  {done}/{of} frames"),
+        )
+    masks = "" if exported.sidecar is None else f"; masks in {exported.sidecar}"
+    frames = _counted(exported.frames, "frame")
+    click.echo(f"{exported.video}: {frames}, {exported.duration_seconds:.1f} s{masks}")
 
 
 @main.command()
@@ -435,6 +596,15 @@ def presets(name: str | None) -> None:
         click.echo(dump_config(load_preset(name)), nl=False)
 
 
+def _record_settings(**settings: Any) -> RecordSettings:
+    from ingest.store import RecordSettings
+
+    try:
+        return RecordSettings(**settings)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
 def _config(preset: str, settings: Any, steps: int | None) -> RunConfig:
     from online.config import load_preset
 
@@ -534,6 +704,39 @@ def _ingest_text(progress: Progress) -> str:
     )
 
 
+def _verifying_text(progress: VerifyProgress) -> str:
+    rate = progress.read_bytes / 1e6 / progress.seconds if progress.seconds else 0
+    share = progress.read_bytes / progress.total_bytes
+    return f"verifying {progress.name}  {share:.0%}, {rate:.0f} MB/s"
+
+
+def _verified_text(verified: Verified) -> str:
+    if not verified.ok:
+        chunks = _counted(verified.damaged_chunks, "damaged chunk")
+        return f"{verified.name}: {chunks}; {'; '.join(verified.faults)}"
+    rate = verified.read_bytes / 1e6 / verified.seconds if verified.seconds else 0
+    parts = [f"ok, {_counted(verified.frames, 'frame')}, {rate:.0f} MB/s"]
+    if not verified.complete:
+        parts.append("not complete")
+    if verified.leftovers:
+        parts.append(
+            f"left by a killed writer, nothing in it counts: {' '.join(verified.leftovers)}"
+        )
+    return f"{verified.name}: {', '.join(parts)}"
+
+
+def _capture_text(captured: Captured) -> str:
+    return (
+        f"capturing {captured.name}  {captured.commit.length} frames, {captured.fps:.1f} fps, "
+        f"{captured.delay_seconds:.1f} s behind, {_lost_text(captured)}"
+    )
+
+
+def _lost_text(captured: Captured) -> str:
+    dropped, reconnects = captured.commit.counters.dropped, captured.reconnects
+    return f"{dropped} dropped, {_counted(reconnects, 'reconnect')}"
+
+
 def _server_text(counters: ServerCounters) -> str:
     return (
         f"{counters.connected} trainers, {counters.clips} clips, "
@@ -556,6 +759,8 @@ def _status_text(status: Status) -> str:
         parts.append(f"{status.triplets_per_second:.0f} triplets/s")
     if status.samples_per_insert:
         parts.append(f"clips seen {status.samples_per_insert:.0f}x")
+    if status.delay_seconds is not None:
+        parts.append(f"{status.delay_seconds:.1f} s behind the camera")
     return "  ".join(parts)
 
 

@@ -1,16 +1,18 @@
 """Random access to committed frames through a small cache of decoded chunks."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
-from ingest.chunks import ChunkFiles, Index, Pixels
+from ingest.chunks import ChunkFiles
 from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.layout import StoreLayout
-from ingest.store import CommitRecord
+from ingest.store import CommitRecord, Index, Pixels, StoredChunk
 
 
 class ChunkCache:
@@ -76,13 +78,11 @@ class ChunkReader:
         self._load_index()
         captured = self._index("captured_ns", start, stop) if commit.live else None
         return Frames(
-            images=self._gather("frames", start, stop, (commit.height, commit.width, 3)),
+            images=self._gather("frames", start, stop),
             pts_ns=self._pts_ns[start:stop].copy(),
             gap=self._gap[start:stop].copy(),
             captured_ns=captured,
-            masks=self._gather("masks", start, stop, (commit.height, commit.width))
-            if masks and commit.has_masks
-            else None,
+            masks=self._gather("masks", start, stop) if masks and commit.has_masks else None,
         )
 
     def pts_ns(self) -> Int64[np.ndarray, " n"]:
@@ -94,6 +94,18 @@ class ChunkReader:
         """Where a committed frame does not continue its predecessor."""
         self._load_index()
         return self._gap[: self._commit.length].copy()
+
+    def chunks(self) -> Iterator[StoredChunk]:
+        """Read every committed chunk once, times before pixels; a damaged one brings its error."""
+        commit = self._commit
+        index: list[Index] = ["pts_ns", "gap", *(["captured_ns"] if commit.live else [])]
+        pixels: list[Pixels] = ["frames", *(["masks"] if commit.has_masks else [])]
+        for field in index:
+            for start, stop in _runs(commit.length, self._files.index_length(commit)):
+                yield _stored(field, partial(self._index, field, start, stop))
+        for field in pixels:
+            for start, stop in _runs(commit.length, commit.chunk_length):
+                yield _stored(field, partial(self._gather, field, start, stop))
 
     def close(self) -> None:
         """Forget the cached chunks; no file stays open between reads."""
@@ -123,9 +135,9 @@ class ChunkReader:
             raise self._damaged(field, start, stop, values)
         return values
 
-    def _gather(
-        self, field: Pixels, start: int, stop: int, shape: tuple[int, ...]
-    ) -> UInt8[np.ndarray, "n h w *c"]:
+    def _gather(self, field: Pixels, start: int, stop: int) -> UInt8[np.ndarray, "n h w *c"]:
+        size = (self._commit.height, self._commit.width)
+        shape = (*size, 3) if field == "frames" else size
         out = np.empty((stop - start, *shape), np.uint8)
         chunk_length = self._commit.chunk_length
         for chunk in range(start // chunk_length, -(-stop // chunk_length)):
@@ -150,3 +162,14 @@ class ChunkReader:
             f"{found.dtype} of shape {found.shape}, not what the commit record says; restore the "
             "recording or ingest it again with --overwrite"
         )
+
+
+def _runs(length: int, step: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + step, length)) for start in range(0, length, step))
+
+
+def _stored(field: Pixels | Index, read: Callable[[], Shaped[np.ndarray, "n ..."]]) -> StoredChunk:
+    try:
+        return StoredChunk(field, read())
+    except DamagedChunkError as error:
+        return StoredChunk(field, None, error)

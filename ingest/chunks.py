@@ -8,16 +8,13 @@ Everything else (caching, commits, locks) is the same for all formats and lives 
 `chunk_writer` and `directory_store`.
 """
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from ingest.frame import Frames
-from ingest.store import CommitRecord
-
-Pixels = Literal["frames", "masks"]
-Index = Literal["pts_ns", "gap", "captured_ns"]
+from ingest.store import CommitRecord, Index, Pixels
 
 CHUNK_BYTES = 1 << 20
 """Raw size a chunk should have: little to read for one clip, enough to compress."""
@@ -37,6 +34,10 @@ class ChunkFiles(Protocol):
         self, field: Index, start: int, stop: int, commit: CommitRecord
     ) -> Shaped[np.ndarray, " n"]:
         """Read one value per frame for frames start..stop."""
+        ...
+
+    def index_length(self, commit: CommitRecord) -> int:
+        """For how many frames the values of an index are stored and checked together."""
         ...
 
     def block_length(self, commit: CommitRecord) -> int:

@@ -44,6 +44,10 @@ class DirectoryStore:
         """What a recording takes on disk."""
         return self._layout.size_bytes(name)
 
+    def leftovers(self, name: str) -> list[Path]:
+        """Files that a killed writer left half written."""
+        return self._layout.leftovers(name)
+
     def reader(self, name: str, *, cache_bytes: int = 64 << 20) -> ChunkReader:
         """Open a recording for reading; `cache_bytes` bounds the decoded chunks it keeps."""
         return ChunkReader(self._layout, name, self._files(name), cache_bytes=cache_bytes)
@@ -100,7 +104,7 @@ class DirectoryStore:
             if not commit.complete:
                 files.begin(commit)
             if stored is None:
-                self._layout.write_commit(name, commit)
+                self._layout.write_first_commit(name, commit)
         return ChunkWriter(self._layout, name, commit, files, lock)
 
     def _files(self, name: str) -> ChunkFiles:

@@ -84,6 +84,18 @@ class FileLock:
             self._file = None
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock of this file."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False  # a killed process left the file, but not the lock
+
+
 def _lock(path: Path, what: str) -> BinaryIO:
     while True:
         file = path.open("a+b")

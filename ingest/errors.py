@@ -2,6 +2,7 @@
 
 IngestError
 ├── VideoError                 a source cannot be opened, read or matched with its masks
+├── ExportError                a recording cannot be given out as the video that was asked for
 └── StoreError                 a store or a recording cannot be read or written
     ├── NotAStoreError         the path holds something else
     ├── NoSuchRecordingError   the store has no recording of that name
@@ -20,6 +21,10 @@ class IngestError(Exception):
 
 class VideoError(IngestError):
     """A source cannot be opened, read or matched with its masks."""
+
+
+class ExportError(IngestError):
+    """A recording cannot be given out as the video that was asked for."""
 
 
 class StoreError(IngestError):

@@ -25,6 +25,8 @@ from ingest.sources import image_files
 from ingest.timeline import Timeline
 from ingest.video import VideoInfo
 
+_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
 DEFAULT_FPS = 30.0
 MAX_BAD_PICTURES = 300
 """So many pictures in a row that do not decode mean that the rest is lost."""
@@ -66,7 +68,7 @@ class ImageFolder:
         try:
             with Image.open(self._files[index]) as image:
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all of them
+        except _PILLOW_ERRORS as error:
             raise DamagedPictureError(f"{self._files[index]}: {error}") from error
 
     def close(self) -> None:
@@ -83,7 +85,7 @@ class FrameArchive:
         try:
             self._file = h5py.File(path, "r")
             group = self._file[part]
-        except (OSError, KeyError) as error:
+        except (OSError, RuntimeError, KeyError) as error:  # h5py raises all of them
             raise VideoError(
                 f"{self.name}: not a frame archive ({error}); it needs the groups train and test"
             ) from error
@@ -97,7 +99,7 @@ class FrameArchive:
         where = f"{self.name}: frame {self.numbers[index]}"
         try:
             pixels = np.asarray(self._group[str(self.numbers[index])])
-        except (OSError, KeyError) as error:  # KeyError: "007" is no name for frame 7
+        except (OSError, RuntimeError, KeyError) as error:  # KeyError: "007" is not frame 7
             raise DamagedPictureError(f"{where}: {error}") from error
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise VideoError(

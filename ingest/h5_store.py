@@ -17,14 +17,13 @@ import hdf5plugin
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from ingest.chunks import Index, Pixels
 from ingest.directory_store import DirectoryStore
 from ingest.durable import remove_partial_files, write_durably
 from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.hdf5 import dataset
 from ingest.layout import StoreLayout
-from ingest.store import CommitRecord
+from ingest.store import CommitRecord, Index, Pixels
 
 _PART_CHUNKS = 16
 
@@ -57,6 +56,10 @@ class H5Files:
                 pieces.append(dataset(file, field)[max(start - first, 0) : stop - first])
         dtype = np.bool_ if field == "gap" else np.int64
         return np.concatenate([np.empty(0, dtype), *pieces])
+
+    def index_length(self, commit: CommitRecord) -> int:
+        """Each part has its own."""
+        return self.block_length(commit)
 
     def block_length(self, commit: CommitRecord) -> int:
         """A part is written whole: large enough that an hour makes hundreds, not thousands."""

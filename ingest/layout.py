@@ -8,7 +8,14 @@ from typing import Literal
 
 import msgspec
 
-from ingest.durable import FileLock, clear_write_errors, sync_folder, write_durably
+from ingest.durable import (
+    PARTIAL,
+    FileLock,
+    clear_write_errors,
+    is_locked,
+    sync_folder,
+    write_durably,
+)
 from ingest.errors import NoSuchRecordingError, NotAStoreError, RecordingExistsError, StoreError
 from ingest.store import CommitRecord, RecordSettings, Source, StoreFormat
 
@@ -42,6 +49,7 @@ class StoreLayout:
         with clear_write_errors(str(path)):
             (path / "recordings").mkdir(parents=True, exist_ok=True)
             write_durably(path / _MARK, msgspec.json.encode(mark))
+            sync_folder(path.parent)
         return cls(path, store_format)
 
     @classmethod
@@ -102,12 +110,23 @@ class StoreLayout:
         """Make `commit` the truth; everything it speaks of must be on disk."""
         write_durably(self.folder(name) / "commit.json", msgspec.json.encode(commit) + b"\n")
 
+    def write_first_commit(self, name: str, commit: CommitRecord) -> None:
+        """Make a new recording known, and its folder safe."""
+        self.write_commit(name, commit)
+        sync_folder(self._recordings)
+
     def lock(self, name: str) -> FileLock:
         """Keep every other writer off a recording."""
         where = self.describe(name)
-        path = self.folder(name).with_name(f".{name}.lock")
         with clear_write_errors(where):
-            return FileLock(path, what=where)
+            return FileLock(self._lock_path(name), what=where)
+
+    def leftovers(self, name: str) -> list[Path]:
+        """Files that a killed writer left half written; a writer at work has such files too."""
+        found = sorted(self.folder(name).rglob(f"*{PARTIAL}"))
+        if is_locked(self._lock_path(name)):
+            return []
+        return [path for path in found if path.exists()]
 
     def unfinished(
         self, name: str, source: Source, settings: RecordSettings
@@ -144,6 +163,9 @@ class StoreLayout:
     def size_bytes(self, name: str) -> int:
         """Bytes of all files of a recording."""
         return sum(p.stat().st_size for p in self.folder(name).rglob("*") if p.is_file())
+
+    def _lock_path(self, name: str) -> Path:
+        return self.folder(name).with_name(f".{name}.lock")
 
 
 def _not_a_store(path: Path) -> NotAStoreError:

@@ -21,13 +21,12 @@ from ingest.counters import Counters
 from ingest.errors import RecordingExistsError, VideoError
 from ingest.frame import Frame, Frames
 from ingest.store import CommitRecord, RecordingWriter, RecordSettings, Source, Store
-from ingest.video import VideoInfo, VideoReader
+from ingest.video import VideoReader
 
 log = logging.getLogger(__name__)
 
 _QUEUED_BLOCKS = 2
 _POLL_SECONDS = 0.1
-_LIVE_FPS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +105,6 @@ def record(
         height=reader.info.height,
         width=reader.info.width,
         has_masks=reader.info.has_masks,
-        live=reader.info.live,
-        max_chunk_length=_live_chunk_length(reader.info),
         overwrite=overwrite,
     ) as writer:
         before = writer.commit
@@ -127,11 +124,6 @@ def record(
             seconds=time.monotonic() - begun,
             restarted=start.restarted,
         )
-
-
-def _live_chunk_length(info: VideoInfo) -> int | None:
-    """At most half a second, so that readers are not far behind a live source."""
-    return max(1, int((info.fps or _LIVE_FPS) / 2)) if info.live else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,12 +112,14 @@ def name_recordings(sources: Sequence[Source], store: Store) -> list[str]:
     contents = {(name, source.digest) for name, source in zip(plain, sources, strict=True)}
     counts = Counter(name for name, _ in contents)
     return [
-        _name(source, name, store, shared=counts[name] > 1)
+        _name(source, name, store, sources, shared=counts[name] > 1)
         for source, name in zip(sources, plain, strict=True)
     ]
 
 
-def _name(source: Source, plain: str, store: Store, *, shared: bool) -> str:
+def _name(
+    source: Source, plain: str, store: Store, batch: Sequence[Source], *, shared: bool
+) -> str:
     long = f"{plain}-{source.digest[:6]}"
     stored = {
         name: _stored_source(store, name) for name in store.recordings() if name in (plain, long)
@@ -127,12 +129,14 @@ def _name(source: Source, plain: str, store: Store, *, shared: bool) -> str:
             return name
     if stored.get(long, source) is None:
         return long  # damaged, and nobody else's: the writer refuses, and says so
-    if plain in stored:
-        known = stored[plain]
-        # damaged, or the file changed since: the writer refuses
-        if (known is None and not shared) or (known is not None and known.path == source.path):
-            return plain
-    return long if shared or plain in stored else plain
+    if plain not in stored:
+        return long if shared else plain
+    known = stored[plain]
+    if known is None:
+        return long if shared else plain  # damaged: the writer refuses, and says so
+    moved = any(known.same_content(other) for other in batch)
+    changed = known.path == source.path and not moved
+    return plain if changed else long  # where the file changed, the writer refuses
 
 
 def _stored_source(store: Store, name: str) -> Source | None:
@@ -177,13 +181,17 @@ def _of_file(path: Path) -> list[SourceSpec]:
         raise VideoError(f"{path}: a pipe or a device, not a file; name a video file")
     if not h5py.is_hdf5(path):
         return [SourceSpec(path, "video")]
-    with h5py.File(path, "r") as file:
-        parts = [part for part in ARCHIVE_PARTS if isinstance(file.get(part), h5py.Group)]
-        if not parts:
-            raise VideoError(
-                f"{path}: an HDF5 file with {sorted(file) or 'nothing'} in it, not a frame "
-                "archive; that has groups `train` and `test`"
-            )
+    try:
+        with h5py.File(path, "r") as file:
+            held = sorted(file)
+            parts = [part for part in ARCHIVE_PARTS if isinstance(file.get(part), h5py.Group)]
+    except (OSError, RuntimeError, KeyError) as error:  # h5py raises all of them
+        raise VideoError(f"{path}: a damaged HDF5 file ({error}); copy it again") from error
+    if not parts:
+        raise VideoError(
+            f"{path}: an HDF5 file with {held or 'nothing'} in it, not a frame archive; that has "
+            "groups `train` and `test`"
+        )
     return [SourceSpec(path, "archive", part) for part in parts]
 
 

@@ -9,19 +9,23 @@ A writer puts data on disk first and then replaces the commit record in one step
 looks at nothing else never sees a torn or a missing frame, also beside a live writer.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, Shaped
 
 from ingest.counters import Counters
+from ingest.errors import DamagedChunkError
 from ingest.fitting import Fit
 from ingest.frame import Frames
 
 StoreFormat = Literal["zarr", "h5"]
+Pixels = Literal["frames", "masks"]
+Index = Literal["pts_ns", "gap", "captured_ns"]
 
 MAX_SIDE = 1 << 14
 """Longest side of a frame, in pixels."""
@@ -62,7 +66,7 @@ class RecordSettings:
     fps: float | None = None
     """Leave out frames above this rate; None keeps all. Sources without a clock run at it."""
     reader: str = "auto"
-    """`auto`, `pyav` or `decord`; a recording remembers the reader that made it."""
+    """`auto`, `pyav`, `decord` or `camera`; a recording remembers the reader that made it."""
 
     def __post_init__(self) -> None:
         if self.size is not None and not 1 <= self.size <= 8192:
@@ -129,6 +133,15 @@ def _in_order(times: tuple[int | None, int | None]) -> bool:
     return first is not None and last is not None and -(1 << 63) <= first <= last < 1 << 63
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredChunk:
+    """What one checksum guards: the values of a field for a run of frames, or their damage."""
+
+    field: Pixels | Index
+    values: Shaped[np.ndarray, "n ..."] | None
+    damage: DamagedChunkError | None = None
+
+
 @runtime_checkable
 class RecordingReader(Protocol):
     """Random access to the committed frames of one recording; for one thread at a time."""
@@ -151,6 +164,10 @@ class RecordingReader(Protocol):
         `masks` asks for the label maps where the recording has them. Raises IndexError outside
         the committed range and DamagedChunkError where a chunk is missing or fails its checksum.
         """
+        ...
+
+    def chunks(self) -> Iterator[StoredChunk]:
+        """Read every committed chunk once, times before pixels; a damaged one brings its error."""
         ...
 
     def pts_ns(self) -> Int64[np.ndarray, " n"]:
@@ -237,6 +254,10 @@ class Store(Protocol):
 
     def size_bytes(self, name: str) -> int:
         """What a recording takes on disk."""
+        ...
+
+    def leftovers(self, name: str) -> list[Path]:
+        """Files that a killed writer left half written; nothing in them counts."""
         ...
 
     def reader(self, name: str, *, cache_bytes: int = 64 << 20) -> RecordingReader:

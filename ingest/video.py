@@ -35,7 +35,6 @@ class VideoInfo:
     """How many frames will come out, as far as the header can be believed."""
     codec: str
     has_masks: bool = False
-    live: bool = False
 
 
 @runtime_checkable

@@ -145,7 +145,7 @@ class StoreCatalog:
             for name in self.store.recordings()
             if fnmatchcase(name, self._glob)
             and fnmatchcase(name, glob)
-            and (name in self._identities or self._tried(name, self.commit) is not None)
+            and (name in self._identities or self._tried(name, self._summary) is not None)
         ]
 
     def commit(self, name: str) -> CommitRecord:

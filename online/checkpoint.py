@@ -3,7 +3,7 @@
     checkpoints/step-00001500/
         model.safetensors       parameters and buffers
         optimizer.safetensors   moments, flattened to "parameter index/name"
-        state.json              version, step, every RNG, replay indices, the feed's cursor
+        state.json              version, step, every RNG, replay indices, feed's cursor, checksums
 
 A folder that carries the final name is complete: whatever a crash leaves behind has another name.
 A disk may damage one all the same; then the newest older one that can be read takes its place.
@@ -15,6 +15,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,21 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ingest.durable import sync_folder, write_durably
 from online.errors import CheckpointDamaged, CheckpointError
+from online.wire import crc32c
 
 VERSION = 1
 PREFIX = "step-"
+_TENSORS = ("model.safetensors", "optimizer.safetensors")
+_UNREADABLE = (
+    *(OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError),
+    SafetensorError,
+)
+"""What files that are cut short, garbled or gone raise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +62,8 @@ class Found:
     checkpoint: Checkpoint
     damage: str
     """What is wrong with the newer ones, newest first; empty where there are none."""
+    damaged: list[Path]
+    """The newer ones."""
 
 
 def folder_name(step: int) -> str:
@@ -112,20 +122,31 @@ def newest_readable(folder: Path) -> Found:
     Raises:
         CheckpointError: there is none, or it is of a newer version.
     """
-    damaged: list[CheckpointDamaged] = []
+    damaged: dict[Path, CheckpointDamaged] = {}
     for path in reversed(_all(folder)):
         try:
             return Found(
-                path=path, checkpoint=load_checkpoint(path), damage="; ".join(map(str, damaged))
+                path=path,
+                checkpoint=load_checkpoint(path),
+                damage="; ".join(map(str, damaged.values())),
+                damaged=list(damaged),
             )
         except CheckpointDamaged as error:
-            damaged.append(error)
+            damaged[path] = error
     if not damaged:
         raise CheckpointError(f"{folder}: has no checkpoint yet; train the run first")
     raise CheckpointError(
-        f"{damaged[0]}, and no older one can be read; restore {folder} from a copy, "
-        "or start again with a new --run directory"
+        f"{next(iter(damaged.values()))}, and no older one can be read; restore {folder} from a "
+        "copy, or start again with a new --run directory"
     )
+
+
+def set_aside(damaged: Sequence[Path]) -> None:
+    """Give damaged checkpoints a name that is not looked at, so that they are told of once."""
+    for path in damaged:
+        aside = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -142,16 +163,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 f"{path}: checkpoint version {state['version']} is newer than this program's "
                 f"{VERSION}; update setcon"
             )
+        checksums = state.pop("crc32c")
+        files = {name: (path / name).read_bytes() for name in _TENSORS}
+        if checksums != _checksums(state, files):
+            raise ValueError("a checksum does not hold")
+        model, moments = (load(files[name]) for name in _TENSORS)
         return Checkpoint(
             step=state["step"],
-            model=load_file(path / "model.safetensors"),
-            optimizer=_join_optimizer(
-                state["optimizer"], load_file(path / "optimizer.safetensors")
-            ),
+            model=model,
+            optimizer=_join_optimizer(state["optimizer"], moments),
             run=state["run"],
             rng=state["rng"],
         )
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise CheckpointDamaged(
             f"{path}: not a readable checkpoint ({type(error).__name__}: {error})"
         ) from error
@@ -167,7 +191,7 @@ def load_into(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: Path
     for name in sorted(own.keys() ^ tensors.keys()):
         side = "the checkpoint lacks" if name in own else "the configured model has no"
         raise CheckpointError(f"{where}: {side} {name}; it belongs to another configuration")
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):
         if own[name].shape != tensor.shape:
             raise CheckpointError(
                 f"{where}: {name} is {tuple(tensor.shape)}, the configured model needs "
@@ -234,8 +258,10 @@ def _bytes_tensor(text: str) -> Tensor:
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     described, moments = _split_optimizer(checkpoint.optimizer)
-    write_durably(folder / "model.safetensors", save(_contiguous(checkpoint.model)))
-    write_durably(folder / "optimizer.safetensors", save(_contiguous(moments)))
+    tensors = (checkpoint.model, moments)
+    files = {name: save(_contiguous(held)) for name, held in zip(_TENSORS, tensors, strict=True)}
+    for name, data in files.items():
+        write_durably(folder / name, data)
     state = {
         "version": VERSION,
         "step": checkpoint.step,
@@ -243,7 +269,14 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         "rng": checkpoint.rng,
         "run": checkpoint.run,
     }
-    write_durably(folder / "state.json", json.dumps(state).encode())
+    summed = state | {"crc32c": _checksums(state, files)}
+    write_durably(folder / "state.json", json.dumps(summed).encode())
+
+
+def _checksums(state: dict[str, Any], files: dict[str, bytes]) -> dict[str, int]:
+    """Of the tensors, whose own format has none, and of the rest as JSON has it."""
+    parts = files | {"state": json.dumps(state).encode()}
+    return {name: crc32c(data) for name, data in parts.items()}
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -107,6 +107,11 @@ class Clip:
         """Size of the images."""
         return self.images.nbytes
 
+    @property
+    def last_captured_ns(self) -> int | None:
+        """When its last frame was captured; None for files."""
+        return None if self.captured_ns is None else int(self.captured_ns[-1])
+
 
 def runs(gap: Bool[np.ndarray, " n"], within: Iterable[Interval]) -> list[Interval]:
     """Longest runs of frames without a gap inside each interval, in time order.

@@ -1,4 +1,4 @@
-"""Time spent on a run over all its starts, and rates over the last steps."""
+"""Time spent on a run over all its starts, rates over the last steps, and the delay of a camera."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class RunClock:
     """Counts a run's seconds, and of its latest steps the triplets and the waiting."""
 
     def __init__(self) -> None:
+        self.delay_seconds: float | None = None
+        """From the capture of the newest frame that was taken in; None where none is live."""
         self._marks: deque[_Mark] = deque(maxlen=WINDOW_STEPS + 1)
         self.start(0.0)
 
@@ -47,6 +49,10 @@ class RunClock:
             yield
         finally:
             self._waited += time.monotonic() - began
+
+    def took_in(self, captured_ns: int | None) -> None:
+        """Note when the last frame of a new clip was captured, on the wall clock."""
+        self.delay_seconds = None if captured_ns is None else time.time() - captured_ns / 1e9
 
     def step(self, triplets: int) -> None:
         """Count one optimizer step."""

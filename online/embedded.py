@@ -1,9 +1,9 @@
-"""A server in a process of its own, for the one trainer that started it.
+"""A server in a process of its own, for the trainer or the capture that started it.
 
-    trainer ── stdin stays open ──▶ python -m online.embedded      serves ipc://FOLDER/s, mode 0700
-            ◀── "ready ADDRESS" or "error MESSAGE" on stdout ──
+    parent ── stdin stays open ──▶ python -m online.embedded      serves ipc://FOLDER/s, mode 0700,
+           ◀── "ready ADDRESS" or "error MESSAGE" on stdout ──    or an address that was given
 
-The process leaves when its stdin ends, and so also when the trainer is killed.
+The process leaves when its stdin ends, and so also when its parent is killed.
 """
 
 from __future__ import annotations
@@ -37,10 +37,19 @@ class EmbeddedServer:
     """Serves ``store`` while the context is open; ``address`` is where."""
 
     def __init__(
-        self, store: Path, config: ServeConfig | None = None, *, start_seconds: float = 60.0
+        self,
+        store: Path,
+        config: ServeConfig | None = None,
+        *,
+        bind: str | None = None,
+        start_seconds: float = 60.0,
     ) -> None:
-        """Describe a server of the store at ``store``, to be started within ``start_seconds``."""
+        """Describe a server of the store at ``store``, to be started within ``start_seconds``.
+
+        ``bind`` is where others reach it too; without it, only this program's user does.
+        """
         self.address = ""
+        self._bind = bind
         self._store = store
         self._config = config or ServeConfig()
         self._start_seconds = start_seconds
@@ -56,7 +65,7 @@ class EmbeddedServer:
         # a short path whatever TMPDIR is; mkdtemp makes it with mode 0700
         self._folder = Path(tempfile.mkdtemp(prefix="setcon-", dir=_short_folder()))
         try:
-            self._start(f"ipc://{self._folder}/s")
+            self._start(self._bind or f"ipc://{self._folder}/s")
         except BaseException:
             self._stop()
             raise
@@ -91,7 +100,7 @@ class EmbeddedServer:
                 text=True,
                 env=os.environ
                 | {"PYTHONPATH": f"{packages}{os.pathsep}{path}" if path else packages},
-                start_new_session=True,  # Ctrl-C is for the trainer, which saves and then leaves
+                start_new_session=True,  # Ctrl-C is for the parent, which saves and then leaves
             )
         word, _, rest = self._first_line(self._process).partition(" ")
         if word != "ready":
@@ -144,7 +153,7 @@ class EmbeddedServer:
 def main(store: str, address: str, config: str, folder: str = "") -> int:
     """Serve until stdin ends; says on stdout how it went. Returns the exit code.
 
-    ``folder`` is removed in the end: a trainer that was killed cannot do it.
+    ``folder`` is removed in the end: a parent that was killed cannot do it.
     """
     logging.basicConfig(level=logging.WARNING)
     stop = threading.Event()

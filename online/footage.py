@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -78,7 +78,19 @@ def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -
             found.setdefault(spec, frames.part(full.start, full.start + full.length))
     if not found:
         raise FootageError(_too_short(recordings, part, config))
-    return _stack(dict(sorted(found.items())))
+    return _stack(dict(_apart(sorted(found.items()), config)))
+
+
+def _apart(
+    found: Iterable[tuple[ClipSpec, Frames]], config: ClipConfig
+) -> Iterator[tuple[ClipSpec, Frames]]:
+    """Without those that share owned frames with the one before: gaps and ends move clips."""
+    last: ClipSpec | None = None
+    for spec, frames in found:
+        alike = last is not None and last.recording == spec.recording
+        if last is None or not alike or spec.start - last.start >= config.clip_length:
+            yield spec, frames
+            last = spec
 
 
 def _windows(
@@ -86,7 +98,7 @@ def _windows(
 ) -> Iterator[tuple[str, Interval, int]]:
     """Evenly spaced places, each in a stretch twice a clip long, so that a gap leaves room.
 
-    They are no nearer to each other than a clip is long, so that no frame counts several times.
+    They are ``clip_length`` or more apart, as many frames as a clip owns: each counts once.
     """
     frames = config.frames
     places = [
@@ -97,7 +109,7 @@ def _windows(
     ]
     ends = np.cumsum([len(interval) for _, interval in places])
     total = int(ends[-1]) if places else 0
-    clips = min(clips, -(-total // config.clip_length))
+    clips = min(clips, max(len(places[:1]), total // config.clip_length))
     for at in np.linspace(0, total, clips, endpoint=False).astype(int).tolist():
         index = int(np.searchsorted(ends, at, side="right"))
         name, interval = places[index]

@@ -34,7 +34,7 @@ class Journal:
 
     def begin(self) -> None:
         """Go on behind the state's step: what was written of later ones counts no more."""
-        self.directory.cut_metrics(self.state.step)
+        self.directory.cut_back(self.state.step)
         self._curves = open_curves(self.directory.curves, after_step=self.state.step)
 
     def step(self, result: StepResult, learning_rate: float) -> None:
@@ -49,6 +49,7 @@ class Journal:
             learning_rate=learning_rate,
             triplets_per_second=clock.triplets_per_second,
             wait_share=clock.wait_share,
+            delay_seconds=clock.delay_seconds,
             clips_inserted=self.state.replay.inserts,
             samples_per_insert=self.state.samples_per_insert,
             epoch=self.state.feed.epoch,
@@ -59,6 +60,7 @@ class Journal:
                 "loss": result.loss,
                 "top1": result.top1,
                 "triplets_per_second": clock.triplets_per_second,
+                "delay_seconds": clock.delay_seconds,
             },
         )
 

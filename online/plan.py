@@ -59,12 +59,13 @@ def make_plan(
 
     Raises:
         ServerError: a recording is gone or shorter than its extent.
+        IngestError: one is damaged, or was replaced.
     """
     config = clip_config(want)
-    names = set(catalog.names())
+    there = set(catalog.store.recordings())
     clips: list[ClipSpec] = []
     for name, extent in sorted(cursor.extents.items()):
-        length = catalog.commit(name).length if name in names else 0
+        length = catalog.commit(name).length if name in there else 0
         if length < extent.length:
             raise ServerError(
                 f"{catalog.store.path}: {name} has {length} frames and the trainer has seen "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,8 @@ def train_on_store(
     Raises:
         IngestError, OnlineError: in one line; what was saved stays.
     """
-    open_store(store)  # a clear error before a process is started
+    with closing(StoreCatalog(open_store(store))) as catalog:
+        catalog.names()  # a clear error before a process is started, and what it will leave out
     serving = ServeConfig(holdout=holdout)
     with EmbeddedServer(store, serving) as server:
         return _train(
@@ -201,14 +202,18 @@ def default_device() -> torch.device:
 
 def _holdout(run: Path, trained: TrainedRun, store: Path, asked: float | None) -> float:
     """The share to score on: what the run held out of these recordings, if it knows them."""
-    held_out = trained.checkpoint.run["held_out"]
-    names = [name for name in open_store(store).recordings() if name in held_out]
-    if not names:
+    there = set(open_store(store).recordings())
+    held_out = [
+        (share, name)
+        for key, share in trained.checkpoint.run["held_out"].items()
+        if (name := key.rpartition(":")[2]) in there  # of several servers, the keys have numbers
+    ]
+    if not held_out:
         return DEFAULT_HOLDOUT if asked is None else asked
-    share = min(held_out[name] for name in names)
+    share, name = min(held_out)
     if asked is not None and asked > share + 1e-3:
         raise RunError(
-            f"{run}: has trained on all but {share:.1%} of {names[0]}; "
+            f"{run}: has trained on all but {share:.1%} of {name}; "
             f"--holdout {asked:g} would score what it has seen, leave it out"
         )
     return share if asked is None else asked

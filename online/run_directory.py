@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from ingest.durable import PARTIAL, write_durably
-from online.checkpoint import folder_name, latest_checkpoint
+from online.checkpoint import PREFIX, folder_name, latest_checkpoint
 from online.config import RunConfig, differences, dump_config, load_config
 from online.errors import RunError
 from online.run_log import log_lines
@@ -95,8 +95,18 @@ class RunDirectory:
         return any(p.name != "lock" and p.suffix != PARTIAL for p in self.path.iterdir())
 
     def begin_anew(self) -> None:
-        """Forget a start that never came to its first step."""
+        """Forget a start that never came to its first checkpoint behind step 0.
+
+        Raises:
+            RunError: the run has come further, and its checkpoints are gone.
+        """
+        if not self.checkpoint(0).exists() and (steps := self._steps_logged()):
+            raise RunError(
+                f"{self.path}: metrics.jsonl tells of {steps} steps, and there is no checkpoint; "
+                f"restore {self.checkpoints} from a copy, or choose a new --run directory"
+            )
         shutil.rmtree(self.checkpoint(0), ignore_errors=True)
+        shutil.rmtree(self.probes, ignore_errors=True)
         shutil.rmtree(self.curves, ignore_errors=True)
         self.metrics_path.unlink(missing_ok=True)
 
@@ -127,8 +137,11 @@ class RunDirectory:
         """Where the evaluation of ``step`` is kept."""
         return self.probes / folder_name(step)
 
-    def cut_metrics(self, step: int) -> None:
-        """Drop what was logged after ``step``, and lines that cannot be read, as crashes leave."""
+    def cut_back(self, step: int) -> None:
+        """Drop probes and lines of the log after ``step``, and lines that cannot be read."""
+        for probe in self.probes.glob(f"{PREFIX}*"):
+            if probe.name > folder_name(step):
+                shutil.rmtree(probe)
         if not self.metrics_path.exists():
             return
         kept = [
@@ -143,6 +156,12 @@ class RunDirectory:
         line = {"kind": kind} | {key: _jsonable(value) for key, value in values.items()}
         with self.metrics_path.open("a") as log:
             log.write(json.dumps(line) + "\n")
+
+    def _steps_logged(self) -> int:
+        if not self.metrics_path.exists():
+            return 0
+        entries = (line.entry for line in log_lines(self.metrics_path, _STAMP))
+        return max((entry.step for entry in entries if entry is not None), default=0)
 
     def sync_metrics(self) -> None:
         """Put on disk what was logged: before a checkpoint, whose resume keeps it."""

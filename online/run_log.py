@@ -179,6 +179,6 @@ def _read_probes(folder: Path, unreadable: list[str]) -> tuple[list[Evaluation],
         return [], None
     try:
         return evaluations, load_panels(latest)
-    except (OSError, ValueError, TypeError, LookupError, BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, TypeError, LookupError, BadZipFile, zlib.error) as error:
         unreadable.append(f"probes/{latest.name}/panels.npz could not be read: {error}")
         return evaluations, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,7 +124,9 @@ def save_evaluation(folder: Path, evaluation: Evaluation, panels: Panels) -> Non
         for name in Panels.__dataclass_fields__
         if name != "names" and getattr(panels, name) is not None
     }
-    np.savez_compressed(folder / "panels.npz", names=np.array(panels.names), **arrays)
+    archive = io.BytesIO()
+    np.savez_compressed(archive, names=np.array(panels.names), **arrays)
+    write_durably(folder / "panels.npz", archive.getvalue())
     # scores last: a folder with scores has its panels too
     scores = msgspec.json.format(msgspec.json.encode(evaluation), indent=2)
     write_durably(folder / "scores.json", scores)

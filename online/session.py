@@ -26,6 +26,7 @@ from online.checkpoint import (
     load_untrained,
     newest_readable,
     save_checkpoint,
+    set_aside,
 )
 from online.client import Client
 from online.clip import Clip
@@ -44,8 +45,9 @@ from online.stop import StopSignals
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 60.0
-"""How long no clip may come before the run gives up; a server may be restarted meanwhile."""
+PATIENCE_SECONDS = 120.0
+"""How long no clip may come before the run gives up: a server may be restarted meanwhile, and a
+camera gives none in the minutes that are held out."""
 
 Reason = Literal["complete", "stopped", "stream ended", "time is up"]
 
@@ -146,6 +148,7 @@ class Session:
         found = newest_readable(self.directory.checkpoints)
         rebuilt = load_untrained(self.trainer.untrained, self.directory.checkpoint(0))
         self.state.restore(found.checkpoint, where=found.path)
+        set_aside(found.damaged)
         self.journal.begin()
         for damage in filter(None, (found.damage, rebuilt)):
             log.warning("%s; continuing from step %d", damage, self.state.step)
@@ -205,6 +208,7 @@ class Session:
                 self.journal.prequential(score)
             self.replay.insert(clip)
             self.feed.inserted(clip)
+            self.clock.took_in(clip.last_captured_ns)
         return True
 
     def _next_clip(self) -> Clip | None:
@@ -252,7 +256,11 @@ class Session:
         step = self.state.step
         try:
             found = self.evaluator.evaluate(self.trainer.model, step=step, progress=self._probing)
-        except FootageError as error:  # a camera's first minutes hold nothing out yet
+        except ServerSilent:
+            raise
+        except (FootageError, ServerError) as error:
+            # a camera's first minutes hold nothing out yet; a damaged frame is no reason to stop
+            log.warning("no probe at step %d: %s", step, error)
             self.journal.event(f"no probe: {error}")
             return None
         finally:

@@ -28,6 +28,8 @@ class Status:
     triplets_per_second: float
     samples_per_insert: float
     """How often each clip was seen so far, on average."""
+    delay_seconds: float | None
+    """From the capture of the newest frame to its arrival here; None where nothing is live."""
     eta_seconds: float | None
     """Time left by the steps, probes not counted, or by the minutes given, whichever is less.
     None before the first step of a start that was given steps alone."""
@@ -73,6 +75,7 @@ class Watcher:
                 prequential_top1=self._prequential.recent_top1,
                 triplets_per_second=clock.triplets_per_second,
                 samples_per_insert=self._state.samples_per_insert,
+                delay_seconds=clock.delay_seconds,
                 eta_seconds=self._eta_seconds(),
             )
         )

@@ -5,18 +5,22 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ingest.jobs import ingest_sources
+from ingest.open import open_store
 from ingest.scene_balls import BallsConfig
 from ingest.scene_video import render_scene
 from ingest.store import RecordSettings
 
+PICTURE = "lavfi:testsrc2=size=64x48:rate=30,realtime"
 FAST = [
     *("--set", "training.batch_clips=2"),
     *("--set", "probe.steps=2"),
@@ -192,6 +196,38 @@ def test_info_lists_what_is_whole_and_names_what_is_damaged(store: Path, tmp_pat
     assert balls["counters"]["gaps"] == 1
 
 
+def test_verify_says_what_is_whole_and_fails_for_what_is_damaged(
+    store: Path, tmp_path: Path
+) -> None:
+    done = setcon("verify", store)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"balls: ok, 120 frames, \d+ MB/s\n", done.stdout)
+    shutil.copytree(store, tmp_path / "store")
+    shutil.copytree(store / "recordings" / "balls", tmp_path / "store" / "recordings" / "bad")
+    (tmp_path / "store" / "recordings" / "bad" / "masks" / "c.0.0.0").write_bytes(b"spoilt")
+    done = setcon("verify", tmp_path / "store")
+    assert error_of(done).endswith("store: 1 recording damaged; restore or ingest again")
+    bad, balls = done.stdout.splitlines()
+    assert bad.startswith("bad: 1 damaged chunk; ")
+    assert "chunk 0 of `masks` is damaged" in bad
+    assert balls.startswith("balls: ok, ")
+    done = setcon("verify", tmp_path / "store", "--json", "--recordings", "b*d")
+    error_of(done)
+    (found,) = json.loads(done.stdout)["recordings"]
+    assert (found["ok"], found["frames"], found["damaged_chunks"]) == (False, 120, 1)
+    assert setcon("verify", tmp_path / "store", "--recordings", "balls").returncode == 0
+
+
+def test_export_writes_a_video_and_its_masks_once(store: Path, tmp_path: Path) -> None:
+    export = ["export", store, "balls", tmp_path / "out.mp4", "--start", "1", "--seconds", "2"]
+    done = setcon(*export)
+    assert done.returncode == 0, done.stderr
+    assert "out.mp4: 30 frames, 1.9 s; masks in" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.masks.h5", "out.mp4"]
+    assert "out.mp4: exists; name another file, or use --overwrite" in error_of(setcon(*export))
+    assert setcon(*export, "--overwrite").returncode == 0
+
+
 def test_an_unbroken_recording_reads_as_unbroken(video: Path, store: Path, tmp_path: Path) -> None:
     assert "corrupt packets 0, no breaks" in setcon("info", store).stdout
     assert ", no breaks, " in setcon("ingest", video, store, "--size", "16").stdout
@@ -200,6 +236,68 @@ def test_an_unbroken_recording_reads_as_unbroken(video: Path, store: Path, tmp_p
     for gaps, text in ((2, "1 break\n"), (3, "2 breaks\n")):
         commit.write_text(re.sub(r'"gaps":\d+', f'"gaps":{gaps}', commit.read_text()))
         assert text in setcon("info", tmp_path / "store").stdout
+
+
+def test_a_camera_is_recorded_and_listed(tmp_path: Path) -> None:
+    done = setcon("capture", PICTURE, tmp_path / "store", "--size", "16", "--seconds", "2")
+    assert done.returncode == 0, done.stderr
+    captured = re.fullmatch(
+        r"(lavfi-\S+): captured, (\d+) frames of 16x16, \d\.\d s, no breaks, 0 dropped, "
+        r"0 reconnects\n",
+        done.stdout,
+    )
+    assert captured, done.stdout
+    held = json.loads(setcon("info", tmp_path / "store", "--json").stdout)
+    (recording,) = held["recordings"]
+    assert (recording["name"], recording["length"]) == (captured[1], int(captured[2]))
+    assert recording["length"] >= 50
+    assert (recording["live"], recording["complete"]) == (True, True)
+
+
+def test_a_capture_is_finished_by_ctrl_c_and_readable_after_a_kill(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cli", "capture", PICTURE, "store", "--size", "16", "--name"]
+    for name, number, code in (("a", signal.SIGINT, 0), ("b", signal.SIGKILL, -signal.SIGKILL)):
+        capture = subprocess.Popen(
+            [*command, name], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "store" / "recordings" / name / "commit.json").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        store = open_store(tmp_path / "store")
+        while not store.commit(name).length:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        capture.send_signal(number)
+        out, _ = capture.communicate(timeout=30)
+        assert capture.returncode == code
+        assert out.startswith(b"a: captured, ") or number == signal.SIGKILL
+        assert store.commit(name).complete == (number == signal.SIGINT)
+        with store.reader(name) as reader:
+            assert len(reader.read(0, reader.commit.length)) >= 12
+    again = setcon("capture", PICTURE, tmp_path / "store", "--name", "b", "--seconds", "1")
+    assert "there is a recording 'b' already; give another --name" in error_of(again)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tape:0"], "tape:0: not a device; use v4l2:/dev/video0, rtsp://"),
+        (["v4l2:/dev/video99"], "v4l2:/dev/video99: No such file or directory; there are: "),
+        (["lavfi:testsrc2", "--option", "fast"], "--option fast: not KEY=VALUE"),
+    ],
+)
+def test_a_device_that_cannot_be_captured_leaves_no_store(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    device, *options = arguments
+    assert message in error_of(setcon("capture", device, tmp_path / "store", *options))
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_address_that_cannot_be_served_at_is_refused(tmp_path: Path) -> None:
+    done = setcon("capture", PICTURE, tmp_path / "store", "--serve", "tcp://0.0.0.0:5557")
+    assert "0.0.0.0:5557" in error_of(done)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +326,9 @@ def test_ingesting_again_is_free_and_says_so(video: Path, store: Path) -> None:
     assert "already complete" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["ingest", "info", "serve"])
+@pytest.mark.parametrize("command", ["ingest", "capture", "info", "serve"])
 def test_commands_that_need_no_torch_do_not_load_it(command: str, store: Path) -> None:
-    arguments = [command, "/nowhere", *(["/nowhere"] if command == "ingest" else [])]
+    arguments = [command, "/nowhere", *(["/nowhere"] if command in ("ingest", "capture") else [])]
     code = (
         "import sys\n"
         "from click.testing import CliRunner\n"

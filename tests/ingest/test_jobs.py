@@ -228,3 +228,26 @@ def test_what_the_system_refuses_costs_one_source_only(videos, tmp_path, monkeyp
     assert "b.mp4: cannot be ingested (surrogates)" in str(b.error)
     assert c.error is None
     assert "cannot be ingested (File name too long)" in str(long.error)
+
+
+def test_a_file_that_moved_and_a_new_one_in_its_place_are_two_recordings(media, tmp_path):
+    media.video(tmp_path / "clip.mp4", 20)
+    ingest_sources([str(tmp_path / "clip.mp4")], tmp_path / "store", SETTINGS)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "clip.mp4").rename(tmp_path / "old" / "clip.mp4")
+    media.video(tmp_path / "clip.mp4", 30)
+    both = [str(tmp_path / "clip.mp4"), str(tmp_path / "old" / "clip.mp4")]
+    new, old = ingest_sources(both, tmp_path / "store", SETTINGS)
+    assert new.recorded is not None
+    assert old.recorded is not None
+    assert (new.recorded.status, new.recorded.commit.length) == ("recorded", 30)
+    assert (old.recorded.status, old.recorded.commit.length) == ("already complete", 20)
+
+
+def test_a_picture_too_large_to_be_one_costs_its_source_only(videos, tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    sources = [str(tmp_path / "images"), str(videos / "a.mp4")]
+    outcomes = ingest_sources(sources, tmp_path / "store", SETTINGS)
+    assert [outcome.error is None for outcome in outcomes] == [False, True]

@@ -65,23 +65,49 @@ def test_a_stream_cut_in_its_middle_gives_what_is_there(media, tmp_path):
         assert 20 < len(list(reader.frames())) < 120
 
 
-def flat_video(path: Path, yuv: tuple[int, int, int], *, matrix: int, full: bool) -> Path:
-    """A video of one colour, given in the planes of the codec and lossless."""
+CODED = {  # how one colour is kept without loss, or nearly
+    "H.264": ("libx264", "yuv420p", {"qp": "0"}),
+    "H.264, 10 bit": ("libx264", "yuv420p10le", {"qp": "0"}),
+    "HEVC": ("libx265", "yuv420p", {"x265-params": "lossless=1:log-level=none"}),
+    "HEVC, 10 bit": ("libx265", "yuv420p10le", {"x265-params": "lossless=1:log-level=none"}),
+    "VP9": ("libvpx-vp9", "yuv420p", {"lossless": "1"}),
+    "AV1, 10 bit": ("libsvtav1", "yuv420p10le", {"crf": "1", "svtav1-params": "lp=1"}),
+}
+UNTAGGED = 2
+
+
+def flat_video(
+    path: Path,
+    yuv: tuple[float, float, float],
+    *,
+    matrix: int = UNTAGGED,
+    full: bool | None = None,
+    coded: str = "H.264",
+    side: int = 64,
+) -> Path:
+    """A video of one colour, given in the planes of the codec, of which 255 is the highest."""
+    encoder, pixel_format, options = CODED[coded]
+    color_range = 0 if full is None else 2 if full else 1
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"qp": "0"})
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream = container.add_stream(encoder, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = side, side, pixel_format
         stream.codec_context.colorspace = matrix
-        stream.codec_context.color_range = 2 if full else 1
-        planes = [np.full(64 * 64, yuv[0]), np.full(32 * 32, yuv[1]), np.full(32 * 32, yuv[2])]
-        pixels = np.concatenate(planes).astype(np.uint8).reshape(96, 64)
-        frame = av.VideoFrame.from_ndarray(pixels, format="yuv420p")
-        frame.colorspace, frame.color_range = matrix, 2 if full else 1
+        stream.codec_context.color_range = color_range
+        frame = av.VideoFrame(side, side, pixel_format)
+        ten_bit = pixel_format.endswith("10le")
+        for plane, level in zip(frame.planes, yuv, strict=True):
+            dtype, scale = (np.dtype("<u2"), 4) if ten_bit else (np.dtype("u1"), 1)
+            samples = plane.buffer_size // dtype.itemsize
+            plane.update(np.full(samples, round(level * scale), dtype).tobytes())
+        frame.colorspace, frame.color_range = matrix, color_range
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
 
 
-def expected_rgb(yuv: tuple[int, int, int], *, red: float, blue: float, full: bool) -> np.ndarray:
+def expected_rgb(
+    yuv: tuple[float, float, float], *, red: float, blue: float, full: bool
+) -> np.ndarray:
     """Y'CbCr to R'G'B' from the definition, with the luma weights of red and blue."""
     y, cb, cr = yuv[0] / 255, (yuv[1] - 128) / 255, (yuv[2] - 128) / 255
     if not full:
@@ -91,16 +117,45 @@ def expected_rgb(yuv: tuple[int, int, int], *, red: float, blue: float, full: bo
     return np.clip(np.array([r, g, b]) * 255, 0, 255)
 
 
+def colour_of(path: Path) -> np.ndarray:
+    with PyAVReader(str(path), size=32) as reader:
+        return next(iter(reader.frames())).image[16, 16]
+
+
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize(
-    ("matrix", "red", "blue"), [(1, 0.2126, 0.0722), (6, 0.299, 0.114), (2, 0.299, 0.114)]
+    ("matrix", "red", "blue"),
+    [(1, 0.2126, 0.0722), (6, 0.299, 0.114), (UNTAGGED, 0.299, 0.114)],
 )
 @pytest.mark.parametrize("yuv", [(90, 100, 190), (120, 170, 90), (200, 128, 128)])
 def test_colours_follow_the_matrix_and_range_of_the_file(tmp_path, yuv, matrix, red, blue, full):
     path = flat_video(tmp_path / "flat.mp4", yuv, matrix=matrix, full=full)
-    with PyAVReader(str(path), size=32) as reader:
-        colour = next(iter(reader.frames())).image[16, 16]
-    np.testing.assert_allclose(colour, expected_rgb(yuv, red=red, blue=blue, full=full), atol=3)
+    expected = expected_rgb(yuv, red=red, blue=blue, full=full)
+    np.testing.assert_allclose(colour_of(path), expected, atol=3)
+
+
+@pytest.mark.parametrize("coded", CODED)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(("matrix", "red", "blue"), [(1, 0.2126, 0.0722), (6, 0.299, 0.114)])
+def test_colours_are_the_same_in_every_codec_and_depth(tmp_path, coded, full, matrix, red, blue):
+    yuv = (90.25, 100.5, 189.75) if coded.endswith("10 bit") else (90, 100, 190)
+    path = flat_video(tmp_path / "flat.mkv", yuv, matrix=matrix, full=full, coded=coded)
+    expected = expected_rgb(yuv, red=red, blue=blue, full=full)
+    np.testing.assert_allclose(colour_of(path), expected, atol=3)
+
+
+@pytest.mark.parametrize(("coded", "side"), [*((coded, 64) for coded in CODED), ("H.264", 1088)])
+def test_what_bears_no_tags_is_taken_for_bt_601_in_limited_range(tmp_path, coded, side):
+    yuv = (90, 100, 190)
+    path = flat_video(tmp_path / "flat.mkv", yuv, coded=coded, side=side)
+    expected = expected_rgb(yuv, red=0.299, blue=0.114, full=False)
+    np.testing.assert_allclose(colour_of(path), expected, atol=3)
+
+
+def test_motion_jpeg_has_the_full_range(media, tmp_path):
+    image = np.full((64, 64, 3), (230, 40, 90), np.uint8)
+    path = media.video(tmp_path / "flat.avi", [image], codec="mjpeg", options={"qmin": "1"})
+    np.testing.assert_allclose(colour_of(path), image[0, 0], atol=6)
 
 
 def test_frames_that_change_size_are_refused_without_a_size_and_fitted_with_one(media, tmp_path):

@@ -169,6 +169,26 @@ def test_a_live_frame_waits_no_longer_than_it_may(store):
         assert writer.block_length == 8 or store.format == "h5"
 
 
+def test_all_that_a_commit_speaks_of_is_synced_before_it(store, monkeypatch):
+    synced: list[int] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with begin(store, has_masks=True) as writer:
+        write_all(writer, footage(200, masks=True))
+    folder = store.path / "recordings" / "a"
+    committed = (folder / "commit.json").stat().st_ino  # an earlier file may have had the number
+    before = synced[: len(synced) - 1 - synced[::-1].index(committed)]
+    for path in folder.rglob("*"):
+        assert path.name == "commit.json" or path.stat().st_ino in before
+    for path in (folder, folder.parent):
+        assert path.stat().st_ino in synced
+
+
 def test_an_unfinished_recording_continues_behind_its_last_committed_frame(store):
     frames = footage(700)
     with begin(store) as writer:

@@ -164,6 +164,17 @@ def test_a_recording_damaged_from_the_first_is_left_out_until_it_is_repaired(sto
     assert not catalog.left_out
 
 
+def test_a_recording_whose_index_is_damaged_is_left_out(store, record):
+    for name in ("a", "b"):
+        record(name, 30)
+    for part in (store.path / "recordings" / "a").rglob("*"):
+        if part.is_file() and "gap" in str(part.relative_to(store.path)):
+            part.write_bytes(b"garbage")
+    catalog = StoreCatalog(store)
+    assert catalog.names() == ["b"]
+    assert list(catalog.left_out) == ["a"]
+
+
 def test_a_recording_damaged_in_use_is_an_error_for_whoever_uses_it(store, record, caplog):
     for name in ("a", "b"):
         record(name, 30)

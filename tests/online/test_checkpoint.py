@@ -17,9 +17,10 @@ from online.checkpoint import (
     newest_readable,
     rng_state,
     save_checkpoint,
+    set_aside,
     set_rng_state,
 )
-from online.errors import CheckpointError
+from online.errors import CheckpointDamaged, CheckpointError
 
 
 def trained(step: int = 3) -> tuple[nn.Module, torch.optim.Optimizer, Checkpoint]:
@@ -116,7 +117,32 @@ def test_the_newest_that_can_be_read_takes_the_place_of_damaged_ones(tmp_path: P
     assert (found.path, found.checkpoint.step) == (paths[0], 1)
     for path in paths[1:]:
         assert f"{path}: not a readable checkpoint" in found.damage
+    assert found.damaged == paths[:0:-1]
     assert newest_readable(tmp_path).damage == found.damage  # nothing was touched
+
+
+@pytest.mark.parametrize("file", ["state.json", "model.safetensors", "optimizer.safetensors"])
+def test_a_single_changed_byte_is_noticed(tmp_path: Path, file: str) -> None:
+    path = save_checkpoint(tmp_path, trained()[2], keep=5) / file
+    whole = path.read_bytes()
+    for at in (len(whole) // 2, len(whole) - 3):
+        changed = bytearray(whole)
+        changed[at] = ord("7") if changed[at] != ord("7") else ord("8")
+        path.write_bytes(changed)
+        with pytest.raises(CheckpointDamaged):
+            load_checkpoint(path.parent)
+
+
+def test_damaged_ones_are_set_aside_under_another_name(tmp_path: Path) -> None:
+    paths = [save_checkpoint(tmp_path, trained(step)[2], keep=5) for step in (1, 2)]
+    cut_short(paths[1] / "state.json")
+    for _ in range(2):
+        set_aside(newest_readable(tmp_path).damaged)
+    assert newest_readable(tmp_path).damage == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"damaged-{folder_name(2)}",
+        folder_name(1),
+    ]
 
 
 def test_where_none_can_be_read_one_line_says_what_to_do(tmp_path: Path) -> None:

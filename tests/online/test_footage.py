@@ -91,3 +91,12 @@ def test_several_servers_are_told_apart(store: Store, record: Callable[..., int]
     assert indices(source.fetch("0:a", 3, 2).images).tolist() == [3, 4]
     assert indices(source.fetch("1:a", 3, 2).images).tolist() == [4, 5]
     assert JoinedSource([StoreCatalog(store)]).recordings()[0].name == "a"
+
+
+@pytest.mark.parametrize("length", [7, 8, 20, 61, 150])
+def test_no_frame_counts_twice(store: Store, record: Callable[..., int], length: int) -> None:
+    record("a", length, gaps=(length // 2,) if length > 30 else ())
+    footage = gather(StoreCatalog(store, holdout=0.0), "train", clips=50, config=CLIP)
+    owned = indices(footage.images)[:, CLIP.overlap :].ravel()
+    assert len(owned) == len(set(owned.tolist()))
+    assert len(owned) >= 0.6 * (length - 4) - 6

@@ -1,6 +1,7 @@
 """Runs of a real trainer on a real served store, interrupted and continued."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,52 @@ def test_scores_that_cannot_be_read_are_made_again(balls: Path, tmp_path: Path) 
     assert outcome.evaluation is not None
     assert again.evaluation is not None
     assert again.evaluation.trained == outcome.evaluation.trained
+
+
+def test_probes_of_steps_that_are_lost_are_lost_with_them(balls: Path, stopped_twice: Path) -> None:
+    train_on_store(balls, stopped_twice, config("training.steps=8"))
+    assert (stopped_twice / "probes" / "step-00000008").exists()
+    damage(stopped_twice, 8)
+    train_on_store(balls, stopped_twice, config(), observe=stop_at(6))
+    assert not (stopped_twice / "probes" / "step-00000008").exists()
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(
+    balls: Path, stopped_twice: Path
+) -> None:
+    log = (stopped_twice / "metrics.jsonl").read_bytes()
+    shutil.rmtree(stopped_twice / "checkpoints")
+    with pytest.raises(RunError, match=r"tells of 8 steps, and there is no checkpoint; restore"):
+        train_on_store(balls, stopped_twice, config())
+    assert (stopped_twice / "metrics.jsonl").read_bytes() == log
+
+
+def test_a_damaged_frame_that_was_held_out_costs_the_probe_and_not_the_run(
+    balls: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(balls, tmp_path / "store")
+    chunks = sorted((tmp_path / "store" / "recordings" / "balls" / "frames").glob("c.*"))
+    last = chunks[-1]  # frames 192 to 240: what is held out
+    last.write_bytes(b"garbage")
+    outcome = train_on_store(tmp_path / "store", tmp_path / "run", config("training.steps=2"))
+    assert (outcome.reason, outcome.evaluation) == ("complete", None)
+    assert outcome.report is not None
+    (said,) = caplog.messages
+    assert "no probe at step 2" in said
+    assert "damaged" in said
+
+
+def test_what_the_server_leaves_out_is_said_where_a_person_sees_it(
+    balls: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(balls, tmp_path / "store")
+    recordings = tmp_path / "store" / "recordings"
+    shutil.copytree(recordings / "balls", recordings / "worn")
+    (recordings / "worn" / "commit.json").write_text("garbage")
+    train_on_store(tmp_path / "store", tmp_path / "run", config("training.steps=1"))
+    (said,) = caplog.messages
+    assert said.startswith("left out: ")
+    assert "worn" in said
 
 
 def test_an_observer_is_told_how_long_it_will_take(balls: Path, tmp_path: Path) -> None:

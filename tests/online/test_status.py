@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ STATUS = Status(
     prequential_top1=0.774,
     triplets_per_second=310.4,
     samples_per_insert=21.3,
+    delay_seconds=None,
     eta_seconds=124.6,
 )
 
@@ -32,6 +34,17 @@ def test_a_line_of_progress_says_how_far_how_well_and_how_long() -> None:
 )
 def test_time_left_is_shown_like_a_clock(eta_seconds: float, shown: str) -> None:
     assert f"  {shown}  " in _status_text(replace(STATUS, eta_seconds=eta_seconds))
+
+
+def test_how_far_a_run_is_behind_a_camera_is_told() -> None:
+    clock = RunClock()
+    clock.took_in(time.time_ns() - 2_500_000_000)
+    assert clock.delay_seconds is not None
+    assert clock.delay_seconds >= 2.5
+    line = _status_text(replace(STATUS, delay_seconds=2.5))
+    assert line == f"{_status_text(STATUS)}  2.5 s behind the camera"
+    clock.took_in(None)
+    assert clock.delay_seconds is None
 
 
 def test_what_is_not_known_yet_is_left_out() -> None:

@@ -1,0 +1,211 @@
+"""A camera that is never kept waiting: a thread of its own reads it, and connects again when lost.
+
+connect ─▶ demux ─▶ decode ─▶ timeline ─▶ scale ─▶ backlog ─▶ take()
+   ▲                                        └─ wall clock at arrival: captured_ns
+   └── 0.5 s, 1 s, ... 30 s ── lost: an error, the end, silence; the next frame is a gap
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from fractions import Fraction
+from types import TracebackType
+
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ingest.backlog import Backlog, Taken
+from ingest.container import MAX_BAD_PACKETS, time_ns, video_stream
+from ingest.devices import Device, connect, reason
+from ingest.errors import VideoError
+from ingest.frame import Frame
+from ingest.pyav_reader import pixel_aspect
+from ingest.scaling import Scaler
+from ingest.store import RecordSettings
+from ingest.timeline import Timeline
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+"""Before connecting again: at first, and at most, after doubling."""
+POLL_SECONDS = 0.1
+LEAVE_SECONDS = 1.0
+"""How long a read that hangs is waited for: some drivers never return from it."""
+_RESYNC_NS = 60_000_000_000
+_FASTEST_FPS = 240.0  # a stream without a rate shows its time base, such as 90000
+
+
+class SourceClock:
+    """A camera's own times, laid on ours where it connects and wherever they differ by a minute."""
+
+    def __init__(self) -> None:
+        self._began_ns: int | None = None
+        self._offset_ns: int | None = None
+
+    def connected(self) -> None:
+        """Lay the next time anew: the camera may have begun again, and time has passed."""
+        self._offset_ns = None
+
+    def since_began(self, source_ns: int | None, now_ns: int) -> int:
+        """Time since the first frame, for one that arrives now; arrivals jitter, sources do not."""
+        if self._began_ns is None:
+            self._began_ns = now_ns
+        elapsed_ns = now_ns - self._began_ns
+        if source_ns is None:
+            return elapsed_ns
+        if self._offset_ns is None or abs(source_ns + self._offset_ns - elapsed_ns) > _RESYNC_NS:
+            self._offset_ns = elapsed_ns - source_ns
+        return source_ns + self._offset_ns
+
+
+class Camera:
+    """A device while it is watched: entering connects and waits for a frame, leaving lets go."""
+
+    def __init__(
+        self,
+        device: Device,
+        settings: RecordSettings,
+        *,
+        backlog: Backlog | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Describe frames of `settings`; `should_stop` ends the wait for the first of them."""
+        if settings.size is None:
+            raise ValueError("size must be a number: a camera may change its own at any time")
+        self.device = device
+        self.settings = settings
+        self.size = settings.size
+        """Height and width of the frames."""
+        self.fps: float | None = None
+        """Frames per second that come out, at most; None where nobody says."""
+        self.reconnects = 0
+        """How often it was lost and has come back."""
+        self.began_at = 0.0
+        """When the first frame had come, on the monotonic clock."""
+        self._backlog = backlog or Backlog()
+        self._should_stop = should_stop
+        self._scaler = Scaler(size=self.size, fit=settings.fit)
+        self._clock = SourceClock()
+        self._timeline = Timeline(interval_ns=None)
+        self._halt = threading.Event()
+        self._thread = threading.Thread(
+            target=self._watch,
+            name=f"camera {device}",
+            daemon=True,  # it may hang in a driver, and nobody shall wait for that
+        )
+
+    def take(self, count: int) -> Taken | None:
+        """The `count` oldest frames, or after `stop` what is left; None if they are to come yet."""
+        return self._backlog.take(count, POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Read no further; the frames that wait can still be taken."""
+        self._halt.set()
+        self._backlog.end()
+
+    def __enter__(self) -> "Camera":
+        """Connect, and wait for the first frame; VideoError where none comes."""
+        self._thread.start()
+        try:
+            while not self._backlog.has_frame(POLL_SECONDS):
+                if self._should_stop():
+                    raise VideoError(f"{self.device}: stopped before its first frame")
+        except BaseException:
+            self._leave()
+            raise
+        self.began_at = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        self.stop()
+        self._thread.join(LEAVE_SECONDS)
+
+    def _watch(self) -> None:
+        """Follow one connection after the other, until told to stop."""
+        pause = FIRST_PAUSE_SECONDS
+        try:
+            while not self._halt.is_set():
+                try:
+                    for _ in self._follow():
+                        pause = FIRST_PAUSE_SECONDS
+                except VideoError as lost:
+                    if not self._timeline.counters.stored:
+                        raise
+                    log.warning("%s; connecting again in %g s", lost, pause)
+                    self._halt.wait(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        except BaseException as error:  # it belongs to the thread that waits for the frames
+            self._backlog.end(error)
+
+    def _follow(self) -> Iterator[VideoFrame]:
+        """Put the frames of one connection into the backlog; VideoError when it is lost."""
+        with closing(connect(self.device)) as container:
+            stream = video_stream(container, str(self.device))
+            stream.thread_type = "SLICE"  # whole frames in parallel would each come later
+            self._begin(stream)
+            aspect, is_back = pixel_aspect(stream), self._timeline.counters.stored > 0
+            for decoded in self._decode(container, stream):
+                self.reconnects += is_back
+                is_back = False
+                self._keep(decoded, aspect)
+                if self._halt.is_set():
+                    return
+                yield decoded
+
+    def _begin(self, stream: VideoStream) -> None:
+        """Make ready for a connection; the first one tells the rate."""
+        self._clock.connected()
+        self._timeline.break_off()
+        if not self._timeline.counters.decoded:
+            rate = float(stream.average_rate or 0)
+            known = 0 < rate <= _FASTEST_FPS
+            wanted = self.settings.fps
+            self.fps = min(rate, wanted or rate) if known else wanted
+            interval_ns = round(1e9 / rate) if known else None
+            self._timeline = Timeline(interval_ns=interval_ns, fps=wanted)
+
+    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+        """Frames until the connection is lost; packets that do not decode are passed over."""
+        bad = 0
+        try:
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except FFmpegError:  # such as all before the first key frame
+                    self._timeline.corrupt_packet()
+                    bad += 1
+                    if bad == MAX_BAD_PACKETS:
+                        raise
+                    continue
+                bad = 0 if frames else bad
+                yield from frames
+        except FFmpegError as error:
+            raise VideoError(f"{self.device}: {reason(error)}; is it still sending?") from error
+        raise VideoError(f"{self.device}: its stream has ended; is it still sending?")
+
+    def _keep(self, decoded: VideoFrame, pixel_aspect: Fraction) -> None:
+        captured_ns, now_ns = time.time_ns(), time.monotonic_ns()
+        source_ns = self._clock.since_began(time_ns(decoded), now_ns)
+        placed = self._timeline.place(source_ns, corrupt=decoded.is_corrupt)
+        frame = None
+        if placed is not None:
+            frame = Frame(
+                image=self._scaler.image(decoded, self._scaler.plan(decoded, pixel_aspect)),
+                pts_ns=placed.pts_ns,
+                gap=placed.gap,
+                captured_ns=captured_ns,
+            )
+        self._backlog.put(frame, self._timeline.counters)

@@ -1,0 +1,151 @@
+"""Give a recording back as a video: every frame at its own time, with its masks beside it.
+
+It is H.264 in 4:4:4, nearly lossless: that carries every size from 1x1 on as it is, odd ones too,
+and keeps the colours of small objects, which 4:2:0 smears (21 against 37 dB on the sprites). A
+player that decodes 4:2:0 only needs it converted.
+
+Times are kept as they are, in microseconds, those of the first frame and of an excerpt too; only a
+recording that begins before time 0, which an mp4 cannot, is moved there. Gaps travel with the
+masks: without these, ingesting the video again finds gaps longer than a second and ten frames.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from ingest.durable import clear_write_errors
+from ingest.errors import ExportError
+from ingest.frame import Frames
+from ingest.masks import SUFFIX
+from ingest.mp4_writer import ticks, write_mp4
+from ingest.store import RecordingReader, Store
+
+log = logging.getLogger(__name__)
+
+_TICKS_PER_SECOND = (1_000_000, 90_000, 10_000)  # below these, the muxer counts in finer ones
+_LONGEST_STEP = (1 << 31) - 1  # of an mp4, in ticks
+_SHORTEST_STEP = 4  # masks are found again within a quarter of a frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What `export_recording` wrote."""
+
+    video: Path
+    sidecar: Path | None
+    """The masks, where the recording has some."""
+    frames: int
+    duration_seconds: float
+    """From the first frame to the last."""
+
+
+def export_recording(
+    store: Store,
+    name: str,
+    path: Path,
+    *,
+    start: float = 0.0,
+    seconds: float | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Exported:
+    """Write the committed frames of a recording to the video `path`, ending in .mp4.
+
+    `start` counts from the first frame, `seconds` from there; `progress` gets frames written and
+    frames in all. Raises ExportError where files are in the way or there are no such frames,
+    StoreError where one is damaged or nothing can be written; then no file is made or changed.
+    """
+    sidecar = path.with_suffix(SUFFIX)
+    _check_target(path, sidecar, overwrite=overwrite)
+    with store.reader(name, cache_bytes=0) as reader, clear_write_errors(str(path)):
+        where = f"{store.path}: recording {name!r}"
+        commit, pts_ns = reader.commit, reader.pts_ns()
+        first, stop = _excerpt(where, pts_ns, start, seconds)
+        pts_ns = pts_ns[first:stop]
+        early_ns = max(0, -int(pts_ns[0]))
+        if early_ns:
+            log.warning("%s: begins before time 0; moved on by %.6f s", path, early_ns / 1e9)
+        length = len(pts_ns)
+        with write_mp4(
+            path,
+            height=commit.height,
+            width=commit.width,
+            length=length,
+            fps=_usual_rate(pts_ns),
+            ticks_per_second=_ticks_per_second(where, pts_ns),
+            has_masks=commit.has_masks,
+            attributes={"recording": name, "source": commit.source.path},
+        ) as write:
+            for frames in _blocks(reader, first, stop):
+                write(replace(frames, pts_ns=frames.pts_ns + early_ns))
+                if progress is not None:
+                    written = int(np.searchsorted(pts_ns, frames.pts_ns[-1])) + 1
+                    progress(written, length)
+    return Exported(
+        video=path,
+        sidecar=sidecar if commit.has_masks else None,
+        frames=length,
+        duration_seconds=float(pts_ns[-1] - pts_ns[0]) / 1e9,
+    )
+
+
+def _check_target(path: Path, sidecar: Path, *, overwrite: bool) -> None:
+    if path.suffix != ".mp4":
+        found = path.suffix or "no ending"
+        raise ExportError(f"{path}: a recording is written as .mp4, not {found}; end it in .mp4")
+    for file in (path, sidecar):
+        if file.exists() and not overwrite:
+            raise ExportError(f"{file}: exists; name another file, or use --overwrite")
+
+
+def _excerpt(
+    where: str, pts_ns: Int64[np.ndarray, " n"], start: float, seconds: float | None
+) -> tuple[int, int]:
+    """First frame and the one behind the last."""
+    if not len(pts_ns):
+        raise ExportError(f"{where}: no frame is committed yet; wait for its first ones")
+    begin = int(pts_ns[0]) + round(start * 1e9)
+    first, stop = int(np.searchsorted(pts_ns, begin)), len(pts_ns)
+    if seconds is not None:
+        stop = int(np.searchsorted(pts_ns, begin + round(seconds * 1e9)))
+    if first == stop:
+        span = f"from {start:g} s on" + ("" if seconds is None else f" for {seconds:g} s")
+        last = (pts_ns[-1] - pts_ns[0]) / 1e9
+        raise ExportError(
+            f"{where}: no frame {span}, its last one is at {last:.3f} s; "
+            "choose another --start or --seconds"
+        )
+    return first, stop
+
+
+def _blocks(reader: RecordingReader, first: int, stop: int) -> Iterator[Frames]:
+    """The frames, a chunk at a time."""
+    length = reader.commit.chunk_length
+    for begin in range(first - first % length, stop, length):
+        yield reader.read(max(begin, first), min(begin + length, stop), masks=True)
+
+
+def _usual_rate(pts_ns: Int64[np.ndarray, " n"]) -> Fraction:
+    """Frames per second for those who ask the header; the times themselves are exact."""
+    if len(pts_ns) == 1:
+        return Fraction(25)
+    rate = Fraction(1_000_000_000, int(np.median(np.diff(pts_ns)))).limit_denominator(1001)
+    return min(max(rate, Fraction(1)), Fraction(1000))
+
+
+def _ticks_per_second(where: str, pts_ns: Int64[np.ndarray, " n"]) -> int:
+    """The finest time base in which no frame lasts longer than an mp4 can say."""
+    for rate in _TICKS_PER_SECOND:
+        steps = np.diff(ticks(pts_ns, rate))
+        if np.all((steps >= _SHORTEST_STEP) & (steps <= _LONGEST_STEP)):
+            return rate
+    steps = np.diff(pts_ns) / 1e9
+    raise ExportError(
+        f"{where}: frames lie {steps.min():g} to {steps.max():g} s apart, which no time base of an "
+        "mp4 can hold; export less with --start and --seconds"
+    )

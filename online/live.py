@@ -1,0 +1,62 @@
+"""A camera that is recorded and served at once, so that a model learns from it while it looks.
+
+Camera ──▶ store ──▶ server, in a process of its own ──▶ setcon train --connect
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ingest.camera import Camera
+from ingest.capture import Captured, capture
+from ingest.store import Store
+from online.embedded import EmbeddedServer
+from online.errors import ServerError
+from online.stream import ServeConfig
+
+log = logging.getLogger(__name__)
+
+
+def capture_and_serve(
+    camera: Camera,
+    store: Store,
+    address: str,
+    *,
+    ready: Callable[[str], None],
+    name: str | None = None,
+    seconds: float | None = None,
+    progress: Callable[[Captured], None],
+    should_stop: Callable[[], bool],
+) -> Captured:
+    """Do what ``capture`` does, and serve all of the store at ``address`` meanwhile.
+
+    ``ready`` is called with the address that trainers connect to. If the server dies, a warning
+    says so and the camera is recorded on.
+
+    Raises:
+        ServerError: the address is refused or in use, or the server did not start.
+        StoreError: as ``capture``.
+    """
+    with EmbeddedServer(store.path, ServeConfig(follow=True), bind=address) as server:
+        ready(server.address)
+        is_up = True
+
+        def watch(captured: Captured) -> None:
+            nonlocal is_up
+            progress(captured)
+            if is_up:
+                try:
+                    server.check()
+                except ServerError as error:
+                    is_up = False
+                    log.warning("%s; the camera is recorded on, but no longer served", error)
+
+        return capture(
+            camera,
+            store,
+            name=name,
+            seconds=seconds,
+            progress=watch,
+            should_stop=should_stop,
+        )

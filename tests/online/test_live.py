@@ -1,0 +1,122 @@
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from ingest.camera import Camera
+from ingest.capture import Captured
+from ingest.devices import parse_device
+from ingest.store import RecordSettings
+from online.client import Client, StreamRequest
+from online.clip import ClipConfig
+from online.embedded import EmbeddedServer
+from online.errors import ServerError
+from online.live import capture_and_serve
+
+BOUND = 30.0
+PICTURE = "lavfi:testsrc2=size=64x48:rate=50,realtime"
+WANT = StreamRequest(clip=ClipConfig(clip_length=8))
+
+
+class Recording(threading.Thread):
+    """A capture with a server, until it is told to stop."""
+
+    def __init__(self, store, address: str) -> None:
+        super().__init__()
+        self.stop = threading.Event()
+        self.served = threading.Event()
+        self.seen: list[Captured] = []
+        self._store = store
+        self._address = address
+
+    def run(self) -> None:
+        settings = RecordSettings(size=16, reader="camera")
+        with Camera(parse_device(PICTURE), settings) as camera:
+            capture_and_serve(
+                camera,
+                self._store,
+                self._address,
+                ready=lambda address: self.served.set(),
+                name="a",
+                progress=self.seen.append,
+                should_stop=self.stop.is_set,
+            )
+
+
+@contextmanager
+def recording(store, address: str) -> Iterator[Recording]:
+    thread = Recording(store, address)
+    thread.start()
+    try:
+        assert thread.served.wait(BOUND)
+        yield thread
+    finally:
+        thread.stop.set()
+        thread.join(BOUND)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def address(tmp_path) -> str:
+    return f"ipc://{tmp_path}/live/s"
+
+
+def test_clips_reach_a_trainer_while_the_camera_is_recorded(store, address):
+    with recording(store, address), Client(address) as client:
+        client.open(WANT)
+        clips = [client.next_clip(BOUND) for _ in range(12)]
+        now_ns = time.time_ns()
+        (summary,) = client.recordings()
+    assert (summary.live, summary.complete) == (True, False)
+    assert [clip.spec.start for clip in clips] == list(range(0, 96, 8))
+    for clip in clips:
+        assert clip.captured_ns is not None
+        assert (np.diff(clip.captured_ns) >= 0).all()
+        assert clip.last_captured_ns < now_ns
+    assert store.commit("a").complete
+
+
+def test_a_server_that_dies_is_told_of_and_the_camera_is_recorded_on(
+    store, address, monkeypatch, caplog
+):
+    started = []
+    enter = EmbeddedServer.__enter__
+
+    def remember(self):
+        started.append(self)
+        return enter(self)
+
+    monkeypatch.setattr(EmbeddedServer, "__enter__", remember)
+    with recording(store, address) as thread:
+        os.kill(started[0]._process.pid, signal.SIGKILL)
+        started[0]._process.wait(BOUND)
+        after = len(thread.seen)
+        deadline = time.monotonic() + BOUND
+        while len(thread.seen) < after + 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert store.commit("a").complete
+    (warning,) = caplog.messages
+    assert "killed by SIGKILL; the camera is recorded on, but no longer served" in warning
+
+
+def test_an_address_in_use_is_refused_before_anything_is_recorded(store):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        camera = Camera(parse_device(PICTURE), RecordSettings(size=16, reader="camera"))
+        with camera, pytest.raises(ServerError, match="another program is bound here"):
+            capture_and_serve(
+                camera,
+                store,
+                address,
+                ready=pytest.fail,
+                progress=pytest.fail,
+                should_stop=lambda: False,
+            )
+    assert store.recordings() == []
