@@ -536,7 +536,11 @@ def evaluate(
     show_default=True,
     help="Of the recording, the model and every draw.",
 )
-@click.option("--minutes", type=_Finite(0, min_open=True), help="Learn for at most this long.")
+@click.option(
+    "--minutes",
+    type=_Finite(0, min_open=True),
+    help="Learn for at most this long, earlier starts included.",
+)
 def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> None:
     """Ingest, serve, train, probe and report, on VIDEO or on a recording made for it.
 
@@ -739,7 +743,7 @@ def _lost_text(captured: Captured) -> str:
 
 def _server_text(counters: ServerCounters) -> str:
     return (
-        f"{counters.connected} trainers, {counters.clips} clips, "
+        f"{_counted(counters.connected, 'trainer')}, {counters.clips} clips, "
         f"{counters.clip_bytes / 1e6:.1f} MB sent, "
         f"{counters.credit_bytes / 1e6:.1f} MB credit, {counters.fetches} fetches, "
         f"{counters.sessions} sessions, {counters.lost} lost, {counters.rejected} rejected"

@@ -66,7 +66,7 @@ def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -
         FootageError: the part holds no run of frames long enough, or frames of several sizes.
     """
     recordings = source.recordings()
-    _check_sizes(recordings)
+    check_sizes(recordings)
     found: dict[ClipSpec, Frames] = {}
     for name, window, anchor in _windows(recordings, part, clips=clips, config=config):
         frames = source.fetch(name, window.start, len(window), masks=part == "held_out")
@@ -119,12 +119,18 @@ def _windows(
         yield name, Interval(start, start + length), anchor
 
 
-def _check_sizes(recordings: list[RecordingSummary]) -> None:
+def check_sizes(recordings: Sequence[RecordingSummary]) -> None:
+    """Refuse recordings whose frames cannot be in one batch.
+
+    Raises:
+        FootageError: naming one recording of each size.
+    """
     sizes = {(r.height, r.width): r.name for r in recordings}
     if len(sizes) > 1:
         named = ", ".join(f"{name} {h}x{w}" for (h, w), name in sizes.items())
         raise FootageError(
-            f"recordings have frames of several sizes ({named}); choose some of them by their names"
+            f"recordings have frames of several sizes ({named}); choose those of one size by name: "
+            "train with --set stream.recordings=GLOB, or eval with --recordings GLOB"
         )
 
 

@@ -33,7 +33,7 @@ from online.clip import Clip
 from online.config import RunConfig
 from online.errors import FootageError, ServerError, ServerSilent, TrainingError
 from online.evaluate import Evaluator
-from online.footage import JoinedSource
+from online.footage import JoinedSource, check_sizes
 from online.journal import Journal, Origin
 from online.prequential import Prequential
 from online.report import write_report
@@ -137,6 +137,7 @@ class Session:
         else:
             self._resume()
         summaries = self.source.recordings()
+        check_sizes(summaries)
         self.state.remember_held_out(summaries)
         self.journal.source(
             [summary.name for summary in summaries],

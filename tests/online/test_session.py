@@ -18,7 +18,7 @@ from ingest.store import RecordSettings
 from online.checkpoint import latest_checkpoint, load_checkpoint
 from online.config import RunConfig, load_preset
 from online.embedded import EmbeddedServer
-from online.errors import CheckpointError, OnlineError, RunError, TrainingError
+from online.errors import CheckpointError, FootageError, OnlineError, RunError, TrainingError
 from online.run import evaluate_run, train_connected, train_on_store
 from online.session import Outcome
 from online.status import Status
@@ -258,6 +258,18 @@ def test_what_the_server_leaves_out_is_said_where_a_person_sees_it(
     (said,) = caplog.messages
     assert said.startswith("left out: ")
     assert "worn" in said
+
+
+def test_frames_of_two_sizes_are_refused_before_anything_is_learned(
+    balls: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(balls, tmp_path / "store")
+    render_scene(BallsConfig(num_frames=60, fps=15, size=32), tmp_path / "large.mp4")
+    ingest_sources([str(tmp_path / "large.mp4")], tmp_path / "store", RecordSettings(size=24))
+    with pytest.raises(FootageError, match=r"balls 16x16, large 24x24.*stream\.recordings=GLOB"):
+        train_on_store(tmp_path / "store", tmp_path / "run", config())
+    some = config("training.steps=1", "stream.recordings=balls")
+    assert train_on_store(tmp_path / "store", tmp_path / "run", some).step == 1
 
 
 def test_an_observer_is_told_how_long_it_will_take(balls: Path, tmp_path: Path) -> None:
