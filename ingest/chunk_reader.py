@@ -1,6 +1,6 @@
 """Random access to committed frames through a small cache of decoded chunks."""
 
-from collections import OrderedDict
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
@@ -8,47 +8,31 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
+from ingest.chunk_cache import ChunkCache, ChunkKey
 from ingest.chunks import ChunkFiles
 from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.layout import StoreLayout
+from ingest.parallel import available_cores, side_by_side
 from ingest.store import CommitRecord, Index, Pixels, StoredChunk
 
-
-class ChunkCache:
-    """The most recently used chunks, as long as they fit into `max_bytes`; the newest always."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._chunks: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
-
-    def get(self, key: tuple[str, int]) -> np.ndarray | None:
-        """The chunk, which becomes the most recently used, or None."""
-        if key in self._chunks:
-            self._chunks.move_to_end(key)
-        return self._chunks.get(key)
-
-    def put(self, key: tuple[str, int], chunk: np.ndarray) -> None:
-        """Keep a chunk and let go of the ones unused for longest."""
-        self._chunks[key] = chunk
-        self._bytes += chunk.nbytes
-        while self._bytes > self._max_bytes and len(self._chunks) > 1:
-            _, old = self._chunks.popitem(last=False)
-            self._bytes -= old.nbytes
+_BYTES_PER_THREAD = 128 << 10
+"""Smaller chunks are decoded before another thread has started."""
 
 
 class ChunkReader:
     """A RecordingReader over the chunks of any format."""
 
     def __init__(
-        self, layout: StoreLayout, name: str, files: ChunkFiles, *, cache_bytes: int
+        self, layout: StoreLayout, name: str, files: ChunkFiles, cache: ChunkCache
     ) -> None:
         self._layout = layout
         self._name = name
         self._files = files
-        self._commit = layout.commit(name)
-        self._cache = ChunkCache(cache_bytes)
+        self._record = layout.read_commit(name)
+        self._commit = layout.decode_commit(name, self._record)
+        self._cache = cache
+        self._owner = cache.new_owner()
         self._pts_ns: Int64[np.ndarray, " n"] = np.empty(0, np.int64)
         self._gap: Bool[np.ndarray, " n"] = np.empty(0, np.bool_)
 
@@ -64,7 +48,10 @@ class ChunkReader:
 
     def refresh(self) -> CommitRecord:
         """Read the commit record again."""
-        self._commit = self._layout.commit(self._name)
+        record = self._layout.read_commit(self._name)
+        if record != self._record:
+            self._commit = self._layout.decode_commit(self._name, record)
+            self._record = record
         return self._commit
 
     def read(self, start: int, stop: int, *, masks: bool = False) -> Frames:
@@ -109,7 +96,7 @@ class ChunkReader:
 
     def close(self) -> None:
         """Forget the cached chunks; no file stays open between reads."""
-        self._cache = ChunkCache(0)
+        self._cache.forget(self._owner)
 
     def __enter__(self) -> "ChunkReader":
         return self
@@ -140,21 +127,41 @@ class ChunkReader:
         shape = (*size, 3) if field == "frames" else size
         out = np.empty((stop - start, *shape), np.uint8)
         chunk_length = self._commit.chunk_length
-        for chunk in range(start // chunk_length, -(-stop // chunk_length)):
+
+        def fill(chunk: int) -> None:
             first = chunk * chunk_length
             begin, end = max(start, first), min(stop, first + chunk_length)
-            pixels = self._chunk(field, chunk)[begin - first : end - first]
-            if pixels.shape != (end - begin, *shape) or pixels.dtype != np.uint8:
-                raise self._damaged(field, begin, end, pixels)
-            out[begin - start : end - start] = pixels
+            self._fill(out[begin - start : end - start], field, chunk, begin - first)
+
+        chunks = range(start // chunk_length, -(-stop // chunk_length))
+        missing = sum(ChunkKey(self._owner, field, chunk) not in self._cache for chunk in chunks)
+        worthwhile = chunk_length * math.prod(shape) >= _BYTES_PER_THREAD
+        workers = min(missing, available_cores()) if worthwhile else 1
+        side_by_side(fill, chunks, workers=workers)
         return out
 
-    def _chunk(self, field: Pixels, chunk: int) -> UInt8[np.ndarray, "n h w *c"]:
-        cached = self._cache.get((field, chunk))
-        if cached is None:
-            cached = self._files.pixels(field, chunk, self._commit)
-            self._cache.put((field, chunk), cached)
-        return cached
+    def _fill(
+        self, out: UInt8[np.ndarray, "n h w *c"], field: Pixels, chunk: int, skip: int
+    ) -> None:
+        """Put into `out` what a chunk holds behind its first `skip` frames."""
+        key = ChunkKey(self._owner, field, chunk)
+        stop, length = skip + len(out), self._commit.chunk_length
+        if (cached := self._cache.get(key)) is not None and stop <= len(cached):
+            out[:] = cached[skip:stop]
+        elif len(out) == length:
+            pixels = self._files.pixels(field, chunk, self._commit, out)
+            self._check(field, chunk * length, out, pixels)
+            # all that the clip before this one may want of it, and half of what a chunk takes
+            self._cache.put(key, out[: -(-length // 2)].copy())
+        else:
+            pixels = self._files.pixels(field, chunk, self._commit)
+            self._check(field, chunk * length + skip, out, pixels[skip:stop])
+            self._cache.put(key, pixels)
+            out[:] = pixels[skip:stop]
+
+    def _check(self, field: Pixels, start: int, asked: np.ndarray, found: np.ndarray) -> None:
+        if found.shape != asked.shape:
+            raise self._damaged(field, start, start + len(asked), found)
 
     def _damaged(self, field: str, start: int, stop: int, found: np.ndarray) -> DamagedChunkError:
         return DamagedChunkError(

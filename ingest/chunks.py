@@ -25,9 +25,16 @@ class ChunkFiles(Protocol):
     """The files of one recording. Reading needs no `begin`; a checksum guards every chunk."""
 
     def pixels(
-        self, field: Pixels, chunk: int, commit: CommitRecord
+        self,
+        field: Pixels,
+        chunk: int,
+        commit: CommitRecord,
+        out: UInt8[np.ndarray, "n h w *c"] | None = None,
     ) -> UInt8[np.ndarray, "n h w *c"]:
-        """Decode one chunk, up to the committed length; DamagedChunkError if it is not intact."""
+        """Decode one chunk, up to the committed length; DamagedChunkError if it is not intact.
+
+        A chunk that is full can be decoded into `out`. Several threads may do so at once.
+        """
         ...
 
     def index(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ingest.chunk_cache import ChunkCache
 from ingest.chunk_reader import ChunkReader
 from ingest.chunk_writer import ChunkWriter
 from ingest.chunks import ChunkFiles, chunk_length
@@ -10,6 +11,8 @@ from ingest.durable import FileLock, clear_write_errors
 from ingest.errors import RecordingExistsError
 from ingest.layout import StoreLayout
 from ingest.store import CommitRecord, RecordSettings, Source, StoreFormat
+
+_READER_CACHE_BYTES = 64 << 20
 
 OpenFiles = Callable[[Path, str], ChunkFiles]
 """From a recording's folder, and how messages call the recording, to its files."""
@@ -48,9 +51,10 @@ class DirectoryStore:
         """Files that a killed writer left half written."""
         return self._layout.leftovers(name)
 
-    def reader(self, name: str, *, cache_bytes: int = 64 << 20) -> ChunkReader:
-        """Open a recording for reading; `cache_bytes` bounds the decoded chunks it keeps."""
-        return ChunkReader(self._layout, name, self._files(name), cache_bytes=cache_bytes)
+    def reader(self, name: str, *, cache: ChunkCache | None = None) -> ChunkReader:
+        """Open a recording for reading, with a cache that others use too or one of its own."""
+        cache = ChunkCache(_READER_CACHE_BYTES) if cache is None else cache
+        return ChunkReader(self._layout, name, self._files(name), cache)
 
     def writer(
         self,

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -22,17 +22,36 @@ _FULL = {errno.ENOSPC: "disk", errno.EDQUOT: "quota", errno.EFBIG: "file size li
 
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a file in one step; on return its bytes and its name are on disk."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
+    with written_together(path.parent) as write:
+        write(path, data)
+
+
+@contextmanager
+def written_together(folder: Path) -> Iterator[Callable[[Path, bytes], None]]:
+    """A function that writes files of one folder; they get their names when all are on disk.
+
+    On leaving, their bytes and names are on disk, for a single sync of the folder. After an error
+    those that were there before stay. Several threads may write at once.
+    """
+    written: list[tuple[Path, Path]] = []
+
+    def write(path: Path, data: bytes) -> None:
+        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+        written.append((beside, path))
         with beside.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+
+    try:
+        yield write
+        for beside, path in written:
+            beside.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        for beside, _ in written:
+            beside.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync_folder(folder)
 
 
 def sync_folder(path: Path) -> None:

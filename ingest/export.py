@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from ingest.chunk_cache import ChunkCache
 from ingest.durable import clear_write_errors
 from ingest.errors import ExportError
 from ingest.frame import Frames
@@ -62,7 +63,7 @@ def export_recording(
     """
     sidecar = path.with_suffix(SUFFIX)
     _check_target(path, sidecar, overwrite=overwrite)
-    with store.reader(name, cache_bytes=0) as reader, clear_write_errors(str(path)):
+    with store.reader(name, cache=ChunkCache(0)) as reader, clear_write_errors(str(path)):
         where = f"{store.path}: recording {name!r}"
         commit, pts_ns = reader.commit, reader.pts_ns()
         first, stop = _excerpt(where, pts_ns, start, seconds)

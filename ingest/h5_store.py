@@ -5,17 +5,23 @@
 A part is built in memory and put on disk in one step: a killed writer would leave an HDF5 file that
 does not open, and here there is never an open one. Handles do not outlive a read, so that none
 crosses a fork.
+
+The HDF5 library decodes one chunk at a time, for all threads together. So chunks are compressed and
+decoded beside it: it says where in a part they lie, and its own filters would do the same.
 """
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import hdf5plugin
 import numpy as np
 from jaxtyping import Shaped, UInt8
+from numcodecs.fletcher32 import Fletcher32
 
 from ingest.directory_store import DirectoryStore
 from ingest.durable import remove_partial_files, write_durably
@@ -23,26 +29,70 @@ from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.hdf5 import dataset
 from ingest.layout import StoreLayout
+from ingest.parallel import available_cores, side_by_side
+from ingest.pixel_codec import PixelCodec, copy_pixels, decode_pixels, padded
 from ingest.store import CommitRecord, Index, Pixels
 
 _PART_CHUNKS = 16
+_FILTERS = [32001, h5py.h5z.FILTER_FLETCHER32]  # Blosc, and a checksum of what it gives
+
+
+_DAMAGE = (OSError, LookupError, RuntimeError, TypeError, ValueError)
+"""What HDF5 raises on a part that somebody changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a chunk lies, in bytes."""
+
+    offset: int
+    size: int
+    """With the checksum."""
+    compressed: bool
+    """False where HDF5 found that compression would not make it smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the chunks of a part's field lie in its file."""
+
+    identity: tuple[int, int, int]
+    length: int
+    chunk_length: int
+    chunks: tuple[_Place, ...]
 
 
 class H5Files:
     """The parts of one recording, each with `frames`, `pts_ns`, `gap` and what else there is."""
 
-    def __init__(self, folder: Path, where: str) -> None:
+    def __init__(self, folder: Path, where: str, codec: PixelCodec = PixelCodec()) -> None:  # noqa: B008 - frozen
         self._folder = folder
         self._where = where
+        self._codec = codec
         self._commit: CommitRecord | None = None
+        self._places: dict[tuple[int, Pixels], _Places] = {}
 
     def pixels(
-        self, field: Pixels, chunk: int, commit: CommitRecord
+        self,
+        field: Pixels,
+        chunk: int,
+        commit: CommitRecord,
+        out: UInt8[np.ndarray, "n h w *c"] | None = None,
     ) -> UInt8[np.ndarray, "n h w *c"]:
         """Decode one chunk, up to the committed length."""
         part, first = divmod(chunk * commit.chunk_length, self.block_length(commit))
-        with self._part(part, field) as file:
-            return np.asarray(dataset(file, field)[first : first + commit.chunk_length])
+        image = (commit.height, commit.width) + ((3,) if field == "frames" else ())
+        with self._telling(part, field), self._path(part).open("rb") as file:
+            places = self._places_in(part, field, os.fstat(file.fileno()))
+            length = places.chunk_length
+            # a part that is shorter than a chunk has one chunk of its own length
+            if length != min(commit.chunk_length, places.length) or first % length:
+                raise ValueError(f"chunks of {length} frames, not {commit.chunk_length}")
+            place = places.chunks[first // length]
+            file.seek(place.offset)
+            data = _without_checksum(file.read(place.size))
+            decode = decode_pixels if place.compressed else copy_pixels
+            return decode(data, (length, *image), out)[: places.length - first]
 
     def index(
         self, field: Index, start: int, stop: int, commit: CommitRecord
@@ -88,13 +138,7 @@ class H5Files:
         chunk_length = min(chunk_length, len(frames))
         for field, pixels in (("frames", frames.images), ("masks", frames.masks)):
             if pixels is not None:
-                file.create_dataset(
-                    field,
-                    data=pixels,
-                    chunks=(chunk_length, *pixels.shape[1:]),
-                    fletcher32=True,
-                    **hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.BITSHUFFLE),
-                )
+                self._fill_pixels(file, field, pixels, chunk_length)
         file.create_dataset("pts_ns", data=frames.pts_ns, chunks=True, fletcher32=True)
         file.create_dataset("gap", data=frames.gap, chunks=True, fletcher32=True)
         if frames.captured_ns is not None:
@@ -102,12 +146,49 @@ class H5Files:
                 "captured_ns", data=frames.captured_ns, chunks=True, fletcher32=True
             )
 
+    def _fill_pixels(
+        self, file: h5py.File, field: str, pixels: UInt8[np.ndarray, "n h w *c"], chunk_length: int
+    ) -> None:
+        data = file.create_dataset(
+            field,
+            shape=pixels.shape,
+            dtype=np.uint8,
+            chunks=(chunk_length, *pixels.shape[1:]),
+            fletcher32=True,
+            **hdf5plugin.Blosc(cname=self._codec.name, clevel=self._codec.level),
+        )
+        starts = range(0, len(pixels), chunk_length)
+        encoded: dict[int, bytes] = {}
+
+        def encode(start: int) -> None:
+            whole = padded(pixels[start : start + chunk_length], chunk_length)
+            encoded[start] = bytes(Fletcher32().encode(self._codec.encode(whole)))
+
+        side_by_side(encode, starts, workers=available_cores())
+        for start in starts:
+            data.id.write_direct_chunk((start, *[0] * (pixels.ndim - 1)), encoded[start])
+
+    def _places_in(self, part: int, field: Pixels, file: os.stat_result) -> "_Places":
+        """Where the chunks of a part lie, looked up once for as long as the file is the same."""
+        identity = (file.st_ino, file.st_mtime_ns, file.st_size)
+        known = self._places.get((part, field))
+        if known is None or known.identity != identity:
+            with h5py.File(self._path(part), "r") as opened:
+                known = _places(dataset(opened, field), identity)
+            self._places[part, field] = known
+        return known
+
     @contextmanager
     def _part(self, part: int, field: str) -> Iterator[h5py.File]:
+        with self._telling(part, field), h5py.File(self._path(part), "r") as file:
+            yield file
+
+    @contextmanager
+    def _telling(self, part: int, field: str) -> Iterator[None]:
+        """Turn whatever a changed part raises into one clear error."""
         try:
-            with h5py.File(self._path(part), "r") as file:
-                yield file
-        except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            yield
+        except _DAMAGE as error:
             raise DamagedChunkError(
                 f"{self._where}: part {self._path(part).name} is damaged, reading `{field}` "
                 f"({error}); restore the file or ingest the recording again with --overwrite"
@@ -115,6 +196,26 @@ class H5Files:
 
     def _path(self, part: int) -> Path:
         return self._folder / f"frames-{part:05d}.h5"
+
+
+def _places(data: h5py.Dataset, identity: tuple[int, int, int]) -> _Places:
+    """Look up all chunks; ValueError where they are not stored as this program does."""
+    filters = data.id.get_create_plist()
+    chain = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+    if data.dtype != np.uint8 or data.chunks is None or chain != _FILTERS:
+        raise ValueError(f"{data.dtype} in chunks of {data.chunks} through filters {chain}")
+    found = [data.id.get_chunk_info(i) for i in range(data.id.get_num_chunks())]
+    found.sort(key=lambda chunk: chunk.chunk_offset)
+    # the mask tells the filters that were left out, the first of them in its lowest bit
+    if len(found) != -(-len(data) // data.chunks[0]) or any(c.filter_mask > 1 for c in found):
+        raise ValueError(f"{len(found)} checked chunks for {len(data)} frames")
+    places = (_Place(c.byte_offset, c.size, compressed=not c.filter_mask) for c in found)
+    return _Places(identity, len(data), data.chunks[0], tuple(places))
+
+
+def _without_checksum(data: bytes) -> UInt8[np.ndarray, " n"]:
+    """The bytes of a chunk; RuntimeError if they are not those that were written."""
+    return np.frombuffer(Fletcher32().decode(data), np.uint8)
 
 
 def create_h5_store(path: Path) -> DirectoryStore:

@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ingest.errors import IngestError, VideoError
+from ingest.errors import IngestError, StoreError, VideoError
 from ingest.open import open_source, open_store
 from ingest.recorder import Progress, Recorded, record
 from ingest.sources import SourceSpec, expand, fingerprint, name_recordings
@@ -70,6 +71,16 @@ def ingest_sources(
             raise
     outcomes = [replace(done[job.name], source=str(job.spec)) for job in jobs]
     return [*outcomes, *unreadable, *failed]
+
+
+def recordings_by_size(store: Store) -> dict[tuple[int, int], list[str]]:
+    """Names by width and height of their frames; a recording with a damaged record is left out."""
+    sizes: dict[tuple[int, int], list[str]] = {}
+    for name in store.recordings():
+        with suppress(StoreError):
+            commit = store.commit(name)
+            sizes.setdefault((commit.width, commit.height), []).append(name)
+    return sizes
 
 
 def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOutcome]]:

@@ -89,19 +89,28 @@ class StoreLayout:
 
     def commit(self, name: str) -> CommitRecord:
         """Read a commit record from disk."""
+        return self.decode_commit(name, self.read_commit(name))
+
+    def read_commit(self, name: str) -> bytes:
+        """A commit record as it lies on disk: equal bytes are an equal record."""
         path = self.folder(name) / "commit.json"
         try:
-            commit = msgspec.json.decode(path.read_bytes(), type=CommitRecord)
+            return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             names = ", ".join(self.recordings()) or "none"
             raise NoSuchRecordingError(
                 f"{self.path}: no recording {name!r}; it holds: {names}"
             ) from None
-        except (OSError, *_UNREADABLE) as error:
-            raise StoreError(
-                f"{path}: damaged commit record ({error}); restore it, or ingest the source of "
-                f"{name!r} again with --overwrite"
-            ) from error
+        except OSError as error:
+            raise _damaged_commit(path, error) from error
+
+    def decode_commit(self, name: str, data: bytes) -> CommitRecord:
+        """The record that `read_commit` gave the bytes of."""
+        path = self.folder(name) / "commit.json"
+        try:
+            commit = msgspec.json.decode(data, type=CommitRecord)
+        except _UNREADABLE as error:
+            raise _damaged_commit(path, error) from error
         if commit.version != VERSION:
             raise StoreError(f"{path}: version {commit.version}, this program reads {VERSION}")
         return commit
@@ -171,6 +180,13 @@ class StoreLayout:
 def _not_a_store(path: Path) -> NotAStoreError:
     found = "a directory with other things in it" if path.is_dir() else "a file"
     return NotAStoreError(f"{path}: not a store but {found}; name a store or a path that is free")
+
+
+def _damaged_commit(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{path}: damaged commit record ({error}); restore it, or delete {path.parent} and ingest "
+        "its source again"
+    )
 
 
 def _described(source: Source) -> str:

@@ -28,7 +28,10 @@ from ingest.scene_config import (
     saturated_colours,
 )
 
-_GRAZING = 1e-12  # a slower approach is the rounding error of a collision just resolved
+_GRAZING = 1e-8  # a slower approach is the rounding error of a collision just resolved
+DECIMALS = 9
+"""Places and speeds are kept to so many: processors differ in the last bit of a cosine or a sum,
+and balls that bounce off each other would make another recording of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +105,8 @@ class BallTable:
         *,
         radius: float,
     ) -> None:
-        self.centres = centres.copy()
-        self.velocities = velocities.copy()
+        self.centres = centres.round(DECIMALS)
+        self.velocities = velocities.round(DECIMALS)
         self.radius = radius
         self._first, self._second = np.triu_indices(len(centres), k=1)
         self._find_collision()
@@ -122,8 +125,11 @@ class BallTable:
             duration -= self._wait
             self.centres += self._wait * self.velocities
             self._collide()
+            self.centres = self.centres.round(DECIMALS)
+            self.velocities = self.velocities.round(DECIMALS)
             self._find_collision()
         self.centres += duration * self.velocities
+        self.centres = self.centres.round(DECIMALS)
         self._wait -= duration
 
     def _find_collision(self) -> None:

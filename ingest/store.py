@@ -18,6 +18,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
+from ingest.chunk_cache import ChunkCache
 from ingest.counters import Counters
 from ingest.errors import DamagedChunkError
 from ingest.fitting import Fit
@@ -260,8 +261,12 @@ class Store(Protocol):
         """Files that a killed writer left half written; nothing in them counts."""
         ...
 
-    def reader(self, name: str, *, cache_bytes: int = 64 << 20) -> RecordingReader:
-        """Open a recording for reading; `cache_bytes` bounds the decoded chunks it keeps."""
+    def reader(self, name: str, *, cache: ChunkCache | None = None) -> RecordingReader:
+        """Open a recording for reading.
+
+        `cache` bounds the decoded chunks that all readers keep which share it; without one, the
+        reader has its own of 64 MiB.
+        """
         ...
 
     def writer(

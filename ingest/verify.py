@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from ingest.chunk_cache import ChunkCache
 from ingest.errors import StoreError
 from ingest.sources import printable
 from ingest.store import CommitRecord, RecordingReader, Store
@@ -74,7 +75,7 @@ def verify_store(
 def _verify(store: Store, name: str, progress: Callable[[VerifyProgress], None] | None) -> Verified:
     begun = time.monotonic()
     try:
-        with store.reader(name, cache_bytes=0) as reader:
+        with store.reader(name, cache=ChunkCache(0)) as reader:
             commit = reader.commit
             read = _read_all(reader, begun, progress)
         leftovers = store.leftovers(name)

@@ -10,30 +10,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
 from jaxtyping import Shaped, UInt8
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
 from ingest.chunks import CHUNK_BYTES
 from ingest.directory_store import DirectoryStore
-from ingest.durable import clear_write_errors, remove_partial_files, write_durably
+from ingest.durable import (
+    clear_write_errors,
+    remove_partial_files,
+    write_durably,
+    written_together,
+)
 from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.layout import StoreLayout
+from ingest.parallel import side_by_side
+from ingest.pixel_codec import PixelCodec, decode_pixels, padded
 from ingest.store import CommitRecord, Index, Pixels
 
 _BLOCK_BYTES = 8 * CHUNK_BYTES  # several chunks at once: their compression and syncing overlap
+_WRITERS = 4  # more than cores: they wait for the disk
 _FIRST_CAPACITY = 4096
 _INDEX_LENGTH = 4096  # a file per 16 frames of times would take seconds to open for an hour
-_PIXEL_CODECS = [
-    BloscCodec(typesize=1, cname="zstd", clevel=3, shuffle="bitshuffle"),  # to 0.63-0.66 of raw
-    Crc32cCodec(),
-]
 _DAMAGE = (ValueError, RuntimeError, OSError, AttributeError, LookupError, TypeError)
 """What zarr raises on metadata and chunks that somebody changed."""
+_PIXEL_CHAIN = [BytesCodec, BloscCodec, Crc32cCodec]
 _INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()]
 
 
@@ -74,24 +80,51 @@ class DurableStore(LocalStore):
 class ZarrFiles:
     """The arrays of one recording: `frames`, `pts_ns`, `gap`, and `captured_ns`, `masks` if any."""
 
-    def __init__(self, folder: Path, where: str) -> None:
+    def __init__(self, folder: Path, where: str, codec: PixelCodec = PixelCodec()) -> None:  # noqa: B008 - frozen
         self._folder = folder
         self._where = where
+        self._codec = codec
         self._open: dict[str, zarr.Array[Any]] = {}
 
     def pixels(
-        self, field: Pixels, chunk: int, commit: CommitRecord
+        self,
+        field: Pixels,
+        chunk: int,
+        commit: CommitRecord,
+        out: UInt8[np.ndarray, "n h w *c"] | None = None,
     ) -> UInt8[np.ndarray, "n h w *c"]:
-        """Decode one chunk, up to the committed length."""
-        start = chunk * commit.chunk_length
-        stop = min(start + commit.chunk_length, commit.length)
-        return self._checked(field, start, stop, chunk_length=commit.chunk_length)
+        """Decode one chunk, up to the committed length.
+
+        The chunk's file is read as it lies there: by way of zarr it takes 0.5 to 1 ms more.
+        """
+        image = (commit.height, commit.width) + ((3,) if field == "frames" else ())
+        shape = (commit.chunk_length, *image)
+        first = chunk * commit.chunk_length
+        count = min(commit.chunk_length, commit.length - first)
+        try:
+            self._check(field, shape, at_least=first + count)
+            data = _without_checksum(self._chunk_path(field, chunk))
+            return decode_pixels(data, shape, out)[:count]
+        except FileNotFoundError as error:
+            raise self._damaged(field, chunk, "the chunk is missing") from error
+        except _DAMAGE as error:
+            raise self._damaged(field, chunk, str(error)) from error
 
     def index(
         self, field: Index, start: int, stop: int, commit: CommitRecord
     ) -> Shaped[np.ndarray, " n"]:
         """Read one value per frame."""
-        return self._checked(field, start, stop, chunk_length=_INDEX_LENGTH)
+        chunks = range(start // _INDEX_LENGTH, -(-stop // _INDEX_LENGTH))
+        try:
+            for chunk in chunks:  # zarr itself takes a missing chunk for one full of zeros
+                if not self._chunk_path(field, chunk).exists():
+                    raise self._damaged(field, chunk, "the chunk is missing")
+            array = self._array(field, at_least=stop)
+            if array.chunks != (_INDEX_LENGTH,):
+                raise self._damaged(field, chunks.start, f"{array.chunks = }")
+            return np.asarray(array[start:stop])
+        except _DAMAGE as error:
+            raise self._damaged(field, chunks.start, str(error)) from error
 
     def index_length(self, commit: CommitRecord) -> int:
         """The same for all: times are small."""
@@ -120,16 +153,13 @@ class ZarrFiles:
 
     def write(self, frames: Frames, start: int) -> None:
         """Put frames on disk; the chunk of an index that is not full is replaced in one step."""
-        values = {
-            "frames": frames.images,
-            "masks": frames.masks,
-            "pts_ns": frames.pts_ns,
-            "gap": frames.gap,
-            "captured_ns": frames.captured_ns,
-        }
-        for field, data in values.items():
-            if data is not None:
-                self._write(field, data, start)
+        self._write_pixels("frames", frames.images, start)
+        if frames.masks is not None:
+            self._write_pixels("masks", frames.masks, start)
+        self._write_index("pts_ns", frames.pts_ns, start)
+        self._write_index("gap", frames.gap, start)
+        if frames.captured_ns is not None:
+            self._write_index("captured_ns", frames.captured_ns, start)
 
     def trim(self, length: int) -> None:
         """Make every array exactly as long as the recording."""
@@ -146,40 +176,57 @@ class ZarrFiles:
             shape=(_FIRST_CAPACITY, *chunks[1:]),
             chunks=chunks,
             dtype=dtype,
-            compressors=_PIXEL_CODECS if len(chunks) > 1 else _INDEX_CODECS,
+            compressors=[self._blosc(), Crc32cCodec()] if len(chunks) > 1 else _INDEX_CODECS,
             fill_value=0,
             chunk_key_encoding={"name": "default", "separator": "."},  # one file, no folders
             dimension_names=("time", "y", "x", "rgb")[: len(chunks)],
             config={"write_empty_chunks": True},  # else an all-black chunk looks like a hole
         )
 
-    def _write(self, field: str, data: np.ndarray, start: int) -> None:
-        stop = start + len(data)
-        array = self._array(field, at_least=0)
-        if array.shape[0] < stop:
-            capacity = max(stop, _FIRST_CAPACITY, 2 * array.shape[0])
-            array.resize((capacity, *array.shape[1:]))
+    def _write_pixels(
+        self, field: Pixels, pixels: UInt8[np.ndarray, "n h w *c"], start: int
+    ) -> None:
+        """Write whole chunks as zarr would, with one sync of their folder instead of one each."""
+        array = self._roomy(field, start + len(pixels))
+        length = array.chunks[0]
+
+        def write_chunk(first: int) -> None:
+            data = self._codec.encode(padded(pixels[first : first + length], length))
+            checksum = google_crc32c.value(data).to_bytes(4, "little")
+            write(self._chunk_path(field, (start + first) // length), data + checksum)
+
+        with written_together(self._folder / field) as write:
+            side_by_side(write_chunk, range(0, len(pixels), length), workers=_WRITERS)
+
+    def _write_index(self, field: Index, values: Shaped[np.ndarray, " n"], start: int) -> None:
+        array = self._roomy(field, start + len(values))
         store = array.store
         assert isinstance(store, DurableStore)
         try:
             with store.batch():
-                array[start:stop] = data
+                array[start : start + len(values)] = values
         except (ValueError, RuntimeError) as error:  # an index chunk is read to be added to
             raise self._damaged(field, start // array.chunks[0], str(error)) from error
 
-    def _checked(self, field: str, start: int, stop: int, *, chunk_length: int) -> Any:
-        chunks = range(start // chunk_length, -(-stop // chunk_length))
-        try:
-            for chunk in chunks:  # zarr itself takes a missing chunk for one full of zeros
-                if not self._chunk_path(field, chunk).exists():
-                    raise self._damaged(field, chunk, "the chunk is missing")
-            array = self._array(field, at_least=stop)
-            if array.chunks[:1] != (chunk_length,):
-                found = f"{array.chunks = }, {chunk_length} frames were committed together"
-                raise self._damaged(field, chunks.start, found)
-            return array[start:stop]
-        except _DAMAGE as error:
-            raise self._damaged(field, chunks.start, str(error)) from error
+    def _roomy(self, field: Pixels | Index, stop: int) -> zarr.Array[Any]:
+        """An array, enlarged where it has no room for `stop` frames."""
+        array = self._array(field, at_least=0)
+        if array.shape[0] < stop:
+            capacity = max(stop, _FIRST_CAPACITY, 2 * array.shape[0])
+            array.resize((capacity, *array.shape[1:]))
+        return array
+
+    def _check(self, field: Pixels, shape: tuple[int, ...], *, at_least: int) -> None:
+        """Whether a field's chunks are the arrays of `shape`, stored as this program does."""
+        array = self._array(field, at_least=at_least)
+        codecs = [type(codec) for codec in getattr(array.metadata, "codecs", ())]
+        if (array.chunks, array.dtype, codecs) != (shape, np.uint8, _PIXEL_CHAIN):
+            raise ValueError(
+                f"zarr.json: chunks {array.chunks} of {array.dtype}, {shape} of uint8 were "
+                "committed together"
+            )
+        if array.shape[0] < at_least:
+            raise ValueError(f"zarr.json: {array.shape[0]} frames, {at_least} were committed")
 
     def _array(self, field: str, *, at_least: int) -> zarr.Array[Any]:
         """Open an array once, and again when a writer has enlarged it."""
@@ -194,6 +241,16 @@ class ZarrFiles:
             self._open[field] = array
         return array
 
+    def _blosc(self) -> BloscCodec:
+        codec = self._codec
+        return BloscCodec(
+            typesize=1,
+            cname=codec.name,
+            clevel=codec.level,
+            shuffle=codec.shuffle,
+            blocksize=codec.block_bytes,
+        )
+
     def _chunk_path(self, field: str, chunk: int) -> Path:
         inner = ".0.0.0" if field == "frames" else ".0.0" if field == "masks" else ""
         return self._folder / field / f"c.{chunk}{inner}"
@@ -203,6 +260,16 @@ class ZarrFiles:
             f"{self._where}: chunk {chunk} of `{field}` is damaged ({reason}); "
             "restore the file or ingest the recording again with --overwrite"
         )
+
+
+def _without_checksum(path: Path) -> UInt8[np.ndarray, " n"]:
+    """The bytes of a chunk; ValueError if they are not those that were written."""
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    chunk, stored = data[:-4], data[-4:].tobytes()
+    computed = google_crc32c.value(chunk).to_bytes(4, "little")  # takes arrays, but no memoryview
+    if computed != stored:
+        raise ValueError(f"checksum {computed.hex()}, stored with {stored.hex()}")
+    return chunk
 
 
 def create_zarr_store(path: Path) -> DirectoryStore:

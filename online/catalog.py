@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Int64
 
+from ingest.chunk_cache import ChunkCache
 from ingest.errors import IngestError, StoreError
 from ingest.frame import Frames
 from ingest.store import CommitRecord, RecordingReader, Store
@@ -33,8 +34,9 @@ MINUTE_NS = 60_000_000_000
 BLOCK_MINUTES = 5
 """Of so many minutes of a camera's recording, the last one is held out."""
 OPEN_READERS = 16
-CACHE_BYTES = 16 << 20
-"""Decoded chunks that each open reader keeps."""
+CACHE_BYTES = 256 << 20
+"""Decoded chunks that all open readers keep together: what a shuffle mixes, so that a chunk which
+two clips share is decoded once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,7 @@ class StoreCatalog:
         self.holdout = holdout
         self._glob = recordings
         self._readers: dict[str, RecordingReader] = {}
+        self._cache = ChunkCache(CACHE_BYTES)
         self._identities: dict[str, str] = {}
         self._left_out: dict[str, str] = {}
 
@@ -243,6 +246,6 @@ class StoreCatalog:
         if reader is None:
             while len(self._readers) >= OPEN_READERS:
                 self._readers.pop(next(iter(self._readers))).close()
-            reader = self.store.reader(name, cache_bytes=CACHE_BYTES)
+            reader = self.store.reader(name, cache=self._cache)
         self._readers[name] = reader
         return reader

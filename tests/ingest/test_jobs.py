@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import threading
 
 import h5py
@@ -181,11 +182,33 @@ def test_a_damaged_recording_is_replaced_when_asked_and_holds_nobody_up(
     ingest_sources([str(videos / "a.mp4")], path, SETTINGS, store_format=store_format)
     (path / "recordings" / "a" / "commit.json").write_text("garbage")
     refused, *others = ingest_sources([str(videos)], path, SETTINGS)
-    assert re.search(r"damaged commit record.*'a' again with --overwrite", str(refused.error))
+    said = str(refused.error)
+    assert re.search(r"damaged commit record.*; restore it, or delete \S+/recordings/a and", said)
     assert [(o.name, o.error) for o in others] == [("b", None), ("c", None)]
     (repaired,) = ingest_sources([str(videos / "a.mp4")], path, SETTINGS, overwrite=True)
     assert (repaired.name, repaired.error) == ("a", None)
     assert [open_store(path).commit(name).length for name in "abc"] == [30, 40, 20]
+
+
+def test_the_remedy_for_a_damaged_recording_holds_where_two_sources_share_its_name(media, tmp_path):
+    for folder, frames in (("x", 20), ("y", 25)):
+        (tmp_path / folder).mkdir()
+        media.video(tmp_path / folder / "a.mp4", frames)
+    sources, store = [str(tmp_path / folder / "a.mp4") for folder in "xy"], tmp_path / "store"
+    ingest_sources(sources[:1], store, SETTINGS)
+    damaged = store / "recordings" / "a"
+    (damaged / "commit.json").write_text("garbage")
+    for tried in (sources[:1], sources[1:]):  # the name alone does not tell whose it is
+        (refused,) = ingest_sources(tried, store, SETTINGS)
+        assert f"delete {damaged} and ingest its source again" in str(refused.error)
+    shutil.rmtree(damaged)
+    ingest_sources(sources[:1], store, SETTINGS)
+    first, second = ingest_sources(sources, store, SETTINGS)
+    assert first.recorded is not None
+    assert (first.name, first.recorded.status) == ("a", "already complete")
+    assert second.error is None
+    assert second.name is not None
+    assert second.name.startswith("a-")
 
 
 @pytest.mark.parametrize("name", [b"\xff.mp4", b"x" * 250 + b".mp4", "語".encode() * 83 + b".mp4"])

@@ -117,10 +117,22 @@ def test_balls_keep_their_energy_stay_inside_and_never_overlap(
     for _ in range(200):
         table.advance(1.0)
         distances = np.hypot(*(table.centres[first] - table.centres[second]).T)
-        assert (distances >= 2 * radius - 1e-9).all()
-        assert (table.centres >= radius - 1e-9).all()
-        assert (table.centres <= 1 - radius + 1e-9).all()
-    assert (table.velocities**2).sum() == pytest.approx(num_balls * speed**2, rel=1e-9)
+        assert (distances >= 2 * radius - 1e-8).all()
+        assert (table.centres >= radius - 1e-8).all()
+        assert (table.centres <= 1 - radius + 1e-8).all()
+    assert (table.velocities**2).sum() == pytest.approx(num_balls * speed**2, rel=1e-4)
+
+
+def test_the_last_bit_of_a_processor_does_not_make_another_recording() -> None:
+    rng = np.random.default_rng(0)
+    plain = BallTable.drawn(BallsConfig(), np.random.default_rng(3))
+    trembling = BallTable.drawn(BallsConfig(), np.random.default_rng(3))
+    for _ in range(3000):
+        plain.advance(1.0)
+        trembling.centres *= 1 + rng.choice([-1, 1], trembling.centres.shape) * 2.0**-52
+        trembling.velocities *= 1 + rng.choice([-1, 1], trembling.velocities.shape) * 2.0**-52
+        trembling.advance(1.0)
+        assert np.allclose(plain.centres, trembling.centres, rtol=0, atol=1e-8)
 
 
 def test_balls_start_inside_and_apart() -> None:

@@ -5,15 +5,23 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.chunk_cache import ChunkCache
 from ingest.counters import Counters
+from ingest.directory_store import DirectoryStore
 from ingest.errors import (
     DamagedChunkError,
     NoSuchRecordingError,
@@ -23,8 +31,11 @@ from ingest.errors import (
     StoreError,
 )
 from ingest.frame import Frames
+from ingest.h5_store import H5Files
+from ingest.hdf5 import dataset
 from ingest.layout import StoreLayout
 from ingest.open import open_store
+from ingest.pixel_codec import PixelCodec
 from ingest.store import (
     CommitRecord,
     RecordingReader,
@@ -33,6 +44,7 @@ from ingest.store import (
     Source,
     Store,
 )
+from ingest.zarr_store import ZarrFiles
 
 FORMATS = ["zarr", "h5"]
 SOURCE = Source(path="/videos/a.mp4", size_bytes=10, digest="ab" * 32)
@@ -88,7 +100,7 @@ def recorded(
     frames = footage(300, masks=True)
     with begin(store, has_masks=True) as writer:
         write_all(writer, frames)
-    return store.reader("a", cache_bytes=4000), frames
+    return store.reader("a", cache=ChunkCache(4000)), frames
 
 
 @settings(max_examples=40)
@@ -296,6 +308,94 @@ def test_the_lock_of_a_killed_writer_is_gone(store):
         begin(store).close()
 
 
+@contextmanager
+def only_reading(folder: Path) -> Iterator[None]:
+    """Nothing under a folder can be written to, not even by root."""
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if user == 0:
+            os.seteuid(user)
+        for path in paths:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.mark.parametrize("store_format", FORMATS)
+def test_a_read_only_store_is_read_and_refuses_writers_in_one_line(store_format):
+    with tempfile.TemporaryDirectory() as folder:  # which others may enter, unlike tmp_path
+        Path(folder).chmod(0o755)
+        store = open_store(Path(folder) / "store", create_format=store_format)
+        with begin(store) as writer:
+            write_all(writer, footage(50))
+        with only_reading(Path(folder)):
+            store = open_store(store.path)
+            with store.reader("a") as reader:
+                assert_equal(reader.read(0, 50), footage(50))
+            for write in (lambda: begin(store, "b"), lambda: store.remove("a")):
+                with pytest.raises(StoreError, match=r"cannot write .Permission denied.*rights"):
+                    write()
+            with pytest.raises(StoreError, match=r"cannot write .Permission denied.*rights"):
+                open_store(Path(folder) / "other", create_format=store_format)
+        assert store.recordings() == ["a"]
+
+
+def write_as_before(store: Store, frames: Frames) -> None:
+    """A recording as the first version wrote it: zstd 3 in blocks of Blosc's own choice."""
+    codec = PixelCodec(level=3, block_bytes=0)
+    kind = ZarrFiles if store.format == "zarr" else H5Files
+    layout = StoreLayout.open(store.path)
+    with begin(DirectoryStore(layout, partial(kind, codec=codec)), has_masks=True) as writer:
+        write_all(writer, frames)
+    if store.format == "h5":  # it left the compression to HDF5
+        for path in (store.path / "recordings" / "a").glob("*.h5"):
+            with h5py.File(path) as file:
+                data = {name: dataset(file, name)[:] for name in file}
+            with h5py.File(path, "w", libver="v112") as file:
+                for name, values in data.items():
+                    blosc = hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=2)
+                    kwargs = {"chunks": (min(8, len(values)), *values.shape[1:]), **blosc}
+                    kwargs = kwargs if name in ("frames", "masks") else {"chunks": True}
+                    file.create_dataset(name, data=values, fletcher32=True, **kwargs)
+
+
+def test_a_store_of_the_first_version_still_reads(store):
+    frames = footage(300, masks=True)
+    write_as_before(store, frames)
+    with store.reader("a") as reader:
+        assert_equal(reader.read(0, 300, masks=True), frames)
+
+
+def test_plain_h5py_sees_exactly_what_was_recorded(tmp_path):
+    store = open_store(tmp_path / "store", create_format="h5")
+    frames = footage(100, masks=True)  # the last chunk is not full
+    with begin(store, has_masks=True) as writer:
+        write_all(writer, frames)
+    with h5py.File(store.path / "recordings" / "a" / "frames-00000.h5") as file:
+        for field in ("frames", "masks", "pts_ns", "gap"):
+            expected = frames.images if field == "frames" else getattr(frames, field)
+            np.testing.assert_array_equal(dataset(file, field)[:], expected)
+
+
+def test_readers_that_share_a_cache_keep_to_its_size_and_to_themselves(store):
+    frames = {name: footage(300, seed=seed) for seed, name in enumerate("ab")}
+    for name in frames:
+        with begin(store, name) as writer:
+            write_all(writer, frames[name])
+    cache = ChunkCache(6000)  # four chunks
+    with store.reader("a", cache=cache) as a, store.reader("b", cache=cache) as b:
+        for start in range(0, 290, 3):
+            assert_equal(a.read(start, start + 10), frames["a"].part(start, start + 10))
+            assert_equal(b.read(start, start + 10), frames["b"].part(start, start + 10))
+            assert 0 < cache.nbytes <= 6000
+    assert cache.nbytes == 0
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -372,7 +472,9 @@ def change_commit(store: Store, **changes: object) -> None:
 def test_a_commit_record_that_is_garbage_is_told_with_its_remedy(store, garbage):
     begin(store).close()
     commit_file(store).write_bytes(garbage)
-    with pytest.raises(StoreError, match=r"damaged commit record.*--overwrite"):
+    with pytest.raises(
+        StoreError, match=r"damaged commit record.*; restore it, or delete .*ingest"
+    ):
         store.commit("a")
 
 

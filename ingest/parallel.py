@@ -1,0 +1,60 @@
+"""The same work on several things at once, for work that releases the interpreter's lock.
+
+Threads live as long as one call: nothing to close, and nothing that a fork could lose. Starting
+one takes some 50 microseconds.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+MAX_WORKERS = 4
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(work: Callable[[Item], None], items: Iterable[Item], *, workers: int) -> None:
+    """Do `work` for every item, on this thread and up to `workers` - 1 others.
+
+    After an error no further item is begun; the first one is raised when all threads are done.
+    """
+    queue = _Locked(iter(items))
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            for item in queue:
+                if errors:
+                    return
+                work(item)
+        except BaseException as error:  # it belongs to the thread that asked
+            errors.append(error)
+
+    others = [
+        threading.Thread(target=run, daemon=True) for _ in range(min(workers, MAX_WORKERS) - 1)
+    ]
+    for thread in others:
+        thread.start()
+    run()
+    for thread in others:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+class _Locked(Iterator[Item]):
+    """An iterator that several threads may take from."""
+
+    def __init__(self, items: Iterator[Item]) -> None:
+        self._items = items
+        self._lock = threading.Lock()
+
+    def __next__(self) -> Item:
+        with self._lock:
+            return next(self._items)

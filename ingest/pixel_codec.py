@@ -1,0 +1,87 @@
+"""How pixels are compressed, in both formats: every chunk is one Blosc buffer.
+
+A Blosc buffer says itself how it was made, so chunks of all settings are decoded alike.
+"""
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (compiled)
+
+Shuffle = Literal["noshuffle", "shuffle", "bitshuffle"]
+
+_SHUFFLES: tuple[Shuffle, ...] = ("noshuffle", "shuffle", "bitshuffle")  # as Blosc counts them
+_HEADER = struct.Struct("<4B3I")
+"""Version of the format and of the compressor, flags, type size, bytes raw, per block, stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelCodec:
+    """Settings of the compressor; docs/measurements.md compares them."""
+
+    name: Literal["zstd", "lz4"] = "zstd"
+    level: int = 1
+    shuffle: Shuffle = "bitshuffle"
+    """Bits of equal weight side by side: the noise of the low ones no longer hides the high."""
+    block_bytes: int = 1 << 20
+    """What is shuffled and compressed at once; 0 lets Blosc choose. A whole chunk comes out smaller
+    than Blosc's own blocks at a higher level, and is several times faster to write."""
+
+    def encode(self, pixels: UInt8[np.ndarray, "n h w *c"]) -> bytes:
+        """One Blosc buffer."""
+        shuffle = _SHUFFLES.index(self.shuffle)
+        flat = np.ascontiguousarray(pixels).reshape(-1)
+        return blosc.compress(flat, self.name.encode(), self.level, shuffle, self.block_bytes, 1)
+
+
+def decode_pixels(
+    data: UInt8[np.ndarray, " bytes"],
+    shape: tuple[int, ...],
+    out: UInt8[np.ndarray, "n h w *c"] | None = None,
+) -> UInt8[np.ndarray, "n h w *c"]:
+    """Undo `PixelCodec.encode`, into `out` or a new array.
+
+    Raises ValueError for a buffer that does not give pixels of `shape`; it has passed its checksum.
+    """
+    if len(data) < _HEADER.size:
+        raise ValueError(f"{len(data)} bytes are no Blosc buffer")
+    *_, raw_bytes, _, stored_bytes = _HEADER.unpack(data[: _HEADER.size].tobytes())
+    if stored_bytes != len(data) or raw_bytes != math.prod(shape):
+        raise ValueError(
+            f"a Blosc buffer of {stored_bytes} bytes for {raw_bytes}, found {len(data)} bytes "
+            f"for {shape = }"
+        )
+    pixels = _room(shape, out)
+    blosc.decompress(data, pixels)
+    return pixels
+
+
+def padded(
+    pixels: UInt8[np.ndarray, "n h w *c"], length: int
+) -> UInt8[np.ndarray, "length h w *c"]:
+    """The pixels, with black frames behind them where a chunk of `length` is not full."""
+    missing = [(0, length - len(pixels))] + [(0, 0)] * (pixels.ndim - 1)
+    return np.pad(pixels, missing) if len(pixels) < length else pixels
+
+
+def copy_pixels(
+    data: UInt8[np.ndarray, " bytes"],
+    shape: tuple[int, ...],
+    out: UInt8[np.ndarray, "n h w *c"] | None = None,
+) -> UInt8[np.ndarray, "n h w *c"]:
+    """The same for pixels that were stored as they are."""
+    pixels = _room(shape, out)
+    pixels[:] = data.reshape(shape)
+    return pixels
+
+
+def _room(
+    shape: tuple[int, ...], out: UInt8[np.ndarray, "n h w *c"] | None
+) -> UInt8[np.ndarray, "n h w *c"]:
+    if out is not None and out.shape != shape:
+        raise ValueError(f"{shape = }, asked for {out.shape}")
+    return np.empty(shape, np.uint8) if out is None else out
