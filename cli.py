@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from ingest.recorder import Progress
     from ingest.store import CommitRecord, RecordSettings
     from ingest.verify import Verified, VerifyProgress
+    from online.clock import Spent
     from online.config import RunConfig
     from online.scores import Evaluation
+    from online.security import ServerKeys, TrainerKeys
     from online.server import ServerCounters
     from online.session import Outcome
     from online.status import Status
@@ -98,6 +100,18 @@ recordings_option = click.option(
     help="Recordings to use, by name.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+keys_option = click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="This side's keys, from `setcon keygen`; other machines need them.",
+)
+allow_option = click.option(
+    "--allow",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Public keys of the trainers that are let in: a .public file, or a folder of them.",
+)
 
 
 @main.command("ingest")
@@ -160,7 +174,7 @@ def ingest_command(
             store_format=store_format,
             workers=workers,
             overwrite=overwrite,
-            progress=lambda progress: show(_ingest_text(progress)),
+            progress=lambda progress: show(*_ingest_parts(progress)),
         )
     for outcome in outcomes:
         if outcome.recorded is not None:
@@ -169,6 +183,8 @@ def ingest_command(
                 f"{recorded.name}: {recorded.status}, {_footage_text(commit)}, "
                 f"{_breaks_text(commit)}, {recorded.seconds:.1f} s taken"
             )
+    if any(outcome.recorded is not None for outcome in outcomes):
+        _warn_of_several_sizes(store)
     _exit_if_any(outcome.error for outcome in outcomes if outcome.error is not None)
 
 
@@ -190,7 +206,8 @@ def ingest_command(
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="FFmpeg's, such as video_size=1280x720; may be given several times.",
+    help="FFmpeg's, such as video_size=1280x720; may be given several times. FFmpeg ignores keys "
+    "it does not know.",
 )
 @click.option(
     "--serve",
@@ -198,6 +215,8 @@ def ingest_command(
     metavar="ADDR",
     help="Serve STORE meanwhile: tcp://127.0.0.1:PORT or ipc://PATH.",
 )
+@keys_option
+@allow_option
 def capture(
     device: str,
     store: Path,
@@ -207,11 +226,16 @@ def capture(
     seconds: float | None,
     options: tuple[str, ...],
     address: str | None,
+    keys: Path | None,
+    allow: Path | None,
 ) -> None:
     """Record DEVICE into STORE, live, until Ctrl-C.
 
     A device is v4l2:/dev/video0, rtsp://HOST/PATH, tcp://HOST:PORT or udp://HOST:PORT for MPEG-TS,
     x11grab::0.0 or lavfi:GRAPH. One that is lost is connected to again, for as long as it takes.
+
+    While it records it says how long frames take from their arrival to the disk (behind), how many
+    were damaged or had no room to wait (dropped), and how often the camera came back (reconnects).
     """
     from ingest.camera import Camera
     from ingest.capture import capture as capture_from
@@ -219,6 +243,9 @@ def capture(
     from ingest.devices import parse_device
     from online.stop import StopSignals
 
+    if address is None and (keys or allow):
+        raise click.UsageError("--keys and --allow are for --serve ADDR")
+    server_keys = _server_keys(keys, allow)
     settings = _record_settings(size=size, fps=fps, reader="camera")
     source = parse_device(device, options)
     with _line() as show, StopSignals() as signals:
@@ -227,7 +254,7 @@ def capture(
             return signals.received is not None
 
         def observe(captured: Captured) -> None:
-            show(_capture_text(captured))
+            show(*_capture_parts(captured))
 
         with Camera(source, settings, should_stop=should_stop) as camera:
             opened = open_live_store(store)
@@ -247,6 +274,7 @@ def capture(
                     camera,
                     opened,
                     address,
+                    keys=server_keys,
                     ready=lambda at: click.echo(f"serving {store} at {at}"),
                     name=name,
                     seconds=seconds,
@@ -255,8 +283,9 @@ def capture(
                 )
     click.echo(
         f"{captured.name}: captured, {_footage_text(captured.commit)}, "
-        f"{_breaks_text(captured.commit)}, {_lost_text(captured)}"
+        f"{_breaks_text(captured.commit)}, {', '.join(_lost_parts(captured))}"
     )
+    _warn_of_several_sizes(store)
 
 
 @main.command()
@@ -307,7 +336,7 @@ def verify(store: Path, recordings: str, as_json: bool) -> None:
     faulty = 0
     with _line() as show:
         for verified in verify_store(
-            opened, recordings=recordings, progress=lambda at: show(_verifying_text(at))
+            opened, recordings=recordings, progress=lambda at: show(*_verifying_parts(at))
         ):
             faulty += not verified.ok
             if as_json:
@@ -358,7 +387,7 @@ def export(
             start=start,
             seconds=seconds,
             overwrite=overwrite,
-            progress=lambda done, of: show(f"exporting {recording}  {done}/{of} frames"),
+            progress=lambda done, of: show(f"exporting {recording}", f"{done}/{of} frames"),
         )
     masks = "" if exported.sidecar is None else f"; masks in {exported.sidecar}"
     frames = _counted(exported.frames, "frame")
@@ -373,8 +402,10 @@ def export(
     default="tcp://127.0.0.1:5555",
     show_default=True,
     metavar="ADDR",
-    help="tcp://127.0.0.1:PORT or ipc://PATH.",
+    help="tcp://127.0.0.1:PORT or ipc://PATH; tcp://0.0.0.0:PORT for other machines, with keys.",
 )
+@keys_option
+@allow_option
 @click.option(
     "--order",
     type=click.Choice(["stream", "shuffled"]),
@@ -386,23 +417,38 @@ def export(
 @recordings_option
 @holdout_option
 def serve(
-    store: Path, address: str, order: Any, follow: bool, recordings: str, holdout: float
+    store: Path,
+    address: str,
+    keys: Path | None,
+    allow: Path | None,
+    order: Any,
+    follow: bool,
+    recordings: str,
+    holdout: float,
 ) -> None:
-    """Serve the clips of STORE to trainers, until Ctrl-C."""
+    """Serve the clips of STORE to trainers, until Ctrl-C.
+
+    It counts the trainers that are connected, clips and megabytes sent, the megabytes that trainers
+    may still be sent (credit), requests for certain frames, by probes and resumed runs (fetches),
+    connections so far (sessions), trainers gone without a word (lost), trainers that said nothing
+    for three seconds (hung), and messages that no trainer of this version sends (rejected).
+    """
     from ingest.open import open_store
     from online.server import serve as serve_store
     from online.stream import ServeConfig
 
+    server_keys = _server_keys(keys, allow)
     config = ServeConfig(order=order, follow=follow, recordings=recordings, holdout=holdout)
     with _line() as show:
         counters = serve_store(
             open_store(store),
             address,
             config=config,
+            keys=server_keys,
             ready=lambda at: click.echo(f"serving {store} at {at}"),
-            report=lambda counters: show(_server_text(counters)),
+            report=lambda counters: show(*_server_parts(counters)),
         )
-    click.echo(_server_text(counters))
+    click.echo(", ".join(_server_parts(counters)))
 
 
 @main.command()
@@ -414,6 +460,15 @@ def serve(
     metavar="ADDR",
     help="A server to learn from; may be given several times, instead of STORE.",
 )
+@keys_option
+@click.option(
+    "--server-key",
+    "server_keys",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="The server's .public file; one for all, or one for each --connect.",
+)
 @click.option(
     "--run",
     type=click.Path(path_type=Path),
@@ -422,11 +477,16 @@ def serve(
 )
 @click.option("--preset", default="demo", show_default=True, help="See `setcon presets`.")
 @click.option(
+    "--recordings",
+    metavar="GLOB",
+    help="Recordings to use, by name.  [default: what the preset says, *]",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="One setting, such as optimizer.learning_rate=1e-3.",
+    help="One setting, such as optimizer.learning_rate=1e-3; `setcon presets NAME` prints all.",
 )
 @click.option("--steps", type=click.IntRange(1), help="Optimizer steps of the whole run.")
 @click.option(
@@ -438,8 +498,11 @@ def serve(
 def train(
     store: Path | None,
     addresses: tuple[str, ...],
+    keys: Path | None,
+    server_keys: tuple[Path, ...],
     run: Path,
     preset: str,
+    recordings: str | None,
     settings: tuple[str, ...],
     steps: int | None,
     minutes: float | None,
@@ -448,17 +511,19 @@ def train(
     """Learn from STORE, or from servers, and probe on held-out footage.
 
     The same command again continues from the last checkpoint. Ctrl-C saves and leaves; a second
-    Ctrl-C leaves at once.
+    Ctrl-C leaves at once. From a camera, it says how old frames are when they arrive (behind), and
+    how many clips were too old to be learned from (skipped).
     """
     if (store is None) == (not addresses):
         raise click.UsageError("give either STORE or --connect ADDR")
+    trainer_keys = _trainer_keys(keys, server_keys, len(addresses))
     from online.run import train_connected, train_on_store
 
-    config = _config(preset, settings, steps)
+    config = _config(preset, settings, steps=steps, recordings=recordings)
     with _line() as show:
 
         def observe(status: Status) -> None:
-            show(_status_text(status))
+            show(*_status_parts(status))
 
         if store is not None:
             outcome = train_on_store(
@@ -475,6 +540,7 @@ def train(
                 addresses,
                 run,
                 config,
+                keys=trainer_keys,
                 minutes=minutes,
                 observe=observe,
                 command=_command_line(),
@@ -509,7 +575,7 @@ def evaluate(
             store,
             recordings=recordings,
             holdout=holdout,
-            progress=lambda what, share: show(f"{what}  {share:.0%}"),
+            progress=lambda what, share: show(what, f"{share:.0%}"),
         )
     if out is not None:
         save_evaluation(out, findings.evaluation, findings.panels)
@@ -547,9 +613,10 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
     Without VIDEO it renders three bouncing balls with ground-truth masks. Other work on the
     machine makes it slower; --minutes bounds the learning.
     """
-    from online.demo import PICTURE, SCENE, DemoProgress, run_demo
+    from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
 
-    config = _config("demo", [f"training.seed={seed}"], None)
+    seeded = f"training.seed={seed}"
+    config = _config("demo", [seeded])
     with _line() as show:
         outcome = run_demo(
             out,
@@ -557,13 +624,13 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
             video=video,
             minutes=minutes,
             progress=DemoProgress(
-                rendering=lambda done: show(f"rendering  {done}/{SCENE.num_frames} frames"),
-                ingesting=lambda progress: show(_ingest_text(progress)),
+                rendering=lambda done: show("rendering", f"{done}/{SCENE.num_frames} frames"),
+                ingesting=lambda progress: show(*_ingest_parts(progress)),
             ),
-            observe=lambda status: show(_status_text(status)),
-            command=_command_line(),
+            observe=lambda status: show(*_status_parts(status)),
+            command=["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--set", seeded],
         )
-    _report_outcome(outcome, out / "run")
+    _report_outcome(outcome, out / RUN)
     click.echo(f"picture: {out / PICTURE}")
 
 
@@ -583,21 +650,63 @@ def scene(scene: str, video: Path, frames: int, fps: int, seed: int) -> None:
     config = SCENES[scene](num_frames=frames, fps=fps, seed=seed)
     with _line() as show:
         rendered = render_scene(
-            config, video, progress=lambda done: show(f"rendering  {done}/{frames} frames")
+            config, video, progress=lambda done: show("rendering", f"{done}/{frames} frames")
         )
     click.echo(f"{rendered.video}: {rendered.num_frames} frames; masks in {rendered.sidecar}")
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+def keygen(folder: Path) -> None:
+    """Make keys in DIR, for a server that other machines reach or for a trainer.
+
+    DIR/NAME.secret stays here, where only its owner can read it. DIR/NAME.public is copied to the
+    other side: a trainer's for --allow, a server's for --server-key.
+    """
+    from online.keys import make_keys
+
+    click.echo(f"public key, to be copied to the other side: {make_keys(folder)}")
+
+
+@main.command()
 @click.argument("name", required=False)
 def presets(name: str | None) -> None:
-    """List the presets, or print one in full."""
-    from online.config import dump_config, load_preset, preset_names
+    """List the presets, or print one in full, every setting explained."""
+    from online.config import load_preset, preset_comment, preset_names
+    from online.explain import explained
 
     if name is None:
-        click.echo("\n".join(preset_names()))
+        for preset in preset_names():
+            click.echo(f"{preset:<14}{preset_comment(preset)[0]}")
     else:
-        click.echo(dump_config(load_preset(name)), nl=False)
+        head = [f"# {line}".rstrip() for line in preset_comment(name)]
+        click.echo("\n".join([*head, "", explained(load_preset(name))]), nl=False)
+
+
+def _server_keys(keys: Path | None, allow: Path | None) -> ServerKeys | None:
+    if keys is None and allow is None:
+        return None
+    from online.security import ServerKeys
+
+    if keys is None or allow is None:
+        raise click.UsageError("--keys DIR and --allow PATH need each other")
+    return ServerKeys(keys, allow)
+
+
+def _trainer_keys(keys: Path | None, servers: tuple[Path, ...], count: int) -> list[TrainerKeys]:
+    """One for each of ``count`` addresses, or none at all."""
+    if keys is None and not servers:
+        return []
+    from online.security import TrainerKeys
+
+    if keys is None or not servers or not count:
+        raise click.UsageError("--connect ADDR, --keys DIR and --server-key FILE need each other")
+    if len(servers) not in (1, count):
+        raise click.UsageError(
+            f"{len(servers)} --server-key for {count} --connect; give one for all, or one for each"
+        )
+    each = servers * count if len(servers) == 1 else servers
+    return [TrainerKeys.load(keys, server) for server in each]
 
 
 def _record_settings(**settings: Any) -> RecordSettings:
@@ -609,15 +718,31 @@ def _record_settings(**settings: Any) -> RecordSettings:
         raise click.UsageError(str(error)) from error
 
 
-def _config(preset: str, settings: Any, steps: int | None) -> RunConfig:
+def _config(
+    preset: str,
+    settings: Iterable[str],
+    *,
+    steps: int | None = None,
+    recordings: str | None = None,
+) -> RunConfig:
     from online.config import load_preset
 
-    return load_preset(preset, [*settings, *([f"training.steps={steps}"] if steps else [])])
+    more = [] if steps is None else [f"training.steps={steps}"]
+    if recordings is not None:  # as a TOML string, or the name `1` would be a number
+        more.append(f"stream.recordings={json.dumps(recordings, ensure_ascii=False)}")
+    return load_preset(preset, [*settings, *more])
 
 
 def _command_line() -> list[str]:
-    """What was typed, to be typed again."""
-    return ["setcon", *sys.argv[1:]]
+    """What was typed, to be typed again; without its limits, which will have been used up."""
+    typed, kept = iter(sys.argv[1:]), ["setcon"]
+    for word in typed:
+        option, equals, _ = word.partition("=")
+        if option not in ("--steps", "--minutes"):
+            kept.append(word)
+        elif not equals:
+            next(typed, None)
+    return kept
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
@@ -649,25 +774,63 @@ def _tell(error: object) -> None:
 
 
 @contextmanager
-def _line() -> Iterator[Callable[[str], None]]:
-    """A function that shows one line of progress: redrawn on a terminal, else now and then."""
+def _line() -> Iterator[Callable[..., None]]:
+    """A function that shows one line of progress: redrawn on a terminal, else now and then.
+
+    It takes the parts of the line, in order of importance.
+    """
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
 
+        def redraw(*parts: str) -> None:
+            text = _fitted(parts, live.console.width)
+            live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+
         with Live(console=Console(stderr=True), transient=True, refresh_per_second=8) as live:
-            yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+            yield redraw
         return
     shown_at = -PLAIN_SECONDS
 
-    def show(text: str) -> None:
+    def show(*parts: str) -> None:
         nonlocal shown_at
         if time.monotonic() - shown_at >= PLAIN_SECONDS:
             shown_at = time.monotonic()
-            click.echo(text, err=True)
+            click.echo("  ".join(parts), err=True)
 
     yield show
+
+
+def _fitted(parts: Sequence[str], columns: int) -> str:
+    """The first part, and of the others in turn those for which a line has room."""
+    line, *others = parts
+    for part in others:
+        if len(line) + 2 + len(part) <= columns:
+            line += f"  {part}"
+    return line
+
+
+def _warn_of_several_sizes(store: Path) -> None:
+    """Say at once what training would refuse in the end."""
+    from ingest.jobs import recordings_by_size
+    from ingest.open import open_store
+
+    sizes = recordings_by_size(open_store(store))
+    if len(sizes) > 1:
+        held = "; ".join(f"{w}x{h}: {_listed(names)}" for (w, h), names in sizes.items())
+        click.secho(
+            f"warning: {click.format_filename(store)}: recordings of several frame sizes, which "
+            f"cannot be learned from together ({held}); ingest some again with another --size and "
+            "--overwrite, or use `setcon train --recordings GLOB`",
+            fg="yellow",
+            err=True,
+        )
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
@@ -699,19 +862,18 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def _ingest_text(progress: Progress) -> str:
+def _ingest_parts(progress: Progress) -> list[str]:
     of = f"/{progress.expected_frames}" if progress.expected_frames else ""
-    eta = "" if progress.eta_seconds is None else f", {progress.eta_seconds:.0f} s left"
-    return (
-        f"ingesting {progress.name}  {progress.frames}{of} frames, {progress.fps:.0f} fps, "
-        f"{progress.times_real_time:.1f}x real time{eta}"
-    )
+    parts = [f"ingesting {progress.name}", f"{progress.frames}{of} frames"]
+    if progress.eta_seconds is not None:
+        parts.append(f"{progress.eta_seconds:.0f} s left")
+    return [*parts, f"{progress.fps:.0f} fps", f"{progress.times_real_time:.1f}x real time"]
 
 
-def _verifying_text(progress: VerifyProgress) -> str:
+def _verifying_parts(progress: VerifyProgress) -> list[str]:
     rate = progress.read_bytes / 1e6 / progress.seconds if progress.seconds else 0
     share = progress.read_bytes / progress.total_bytes
-    return f"verifying {progress.name}  {share:.0%}, {rate:.0f} MB/s"
+    return [f"verifying {progress.name}", f"{share:.0%}", f"{rate:.0f} MB/s"]
 
 
 def _verified_text(verified: Verified) -> str:
@@ -729,43 +891,68 @@ def _verified_text(verified: Verified) -> str:
     return f"{verified.name}: {', '.join(parts)}"
 
 
-def _capture_text(captured: Captured) -> str:
-    return (
-        f"capturing {captured.name}  {captured.commit.length} frames, {captured.fps:.1f} fps, "
-        f"{captured.delay_seconds:.1f} s behind, {_lost_text(captured)}"
-    )
+def _capture_parts(captured: Captured) -> list[str]:
+    return [
+        f"capturing {captured.name}",
+        f"{captured.commit.length} frames",
+        f"{captured.delay_seconds:.1f} s behind",
+        *_lost_parts(captured),
+        f"{captured.fps:.1f} fps",
+    ]
 
 
-def _lost_text(captured: Captured) -> str:
+def _lost_parts(captured: Captured) -> list[str]:
     dropped, reconnects = captured.commit.counters.dropped, captured.reconnects
-    return f"{dropped} dropped, {_counted(reconnects, 'reconnect')}"
+    return [f"{dropped} dropped", _counted(reconnects, "reconnect")]
 
 
-def _server_text(counters: ServerCounters) -> str:
-    return (
-        f"{_counted(counters.connected, 'trainer')}, {counters.clips} clips, "
-        f"{counters.clip_bytes / 1e6:.1f} MB sent, "
-        f"{counters.credit_bytes / 1e6:.1f} MB credit, {counters.fetches} fetches, "
-        f"{counters.sessions} sessions, {counters.lost} lost, {counters.rejected} rejected"
-    )
+def _server_parts(counters: ServerCounters) -> list[str]:
+    return [
+        _counted(counters.connected, "trainer"),
+        _counted(counters.clips, "clip"),
+        f"{counters.clip_bytes / 1e6:.1f} MB sent",
+        f"{counters.bytes_per_second / 1e6:.1f} MB/s",
+        f"{counters.credit_bytes / 1e6:.1f} MB credit",
+        f"{counters.lost} lost",
+        f"{counters.silent} hung",
+        f"{counters.rejected} rejected",
+        f"{counters.fetches} fetches",
+        _counted(counters.sessions, "session"),
+    ]
 
 
-def _status_text(status: Status) -> str:
+def _status_parts(status: Status) -> list[str]:
     parts = [f"{status.activity} {status.share:.0%}", f"step {status.step}/{status.steps}"]
     if status.eta_seconds is not None and status.activity == "learning":
-        parts.append(f"ETA {_clock_text(status.eta_seconds)}")  # early: a narrow terminal cuts
-    if status.loss is not None and status.top1 is not None:
+        parts.append(f"ETA {_clock_text(status.eta_seconds)}")
+    if status.top1 is not None:
+        parts.append(f"top-1 {_hundredths(status.top1)}")
+    if status.prequential_top1 is not None:
+        parts.append(f"new footage {_hundredths(status.prequential_top1)}")
+    if status.delay_seconds is not None:
+        parts.append(f"{status.delay_seconds:.1f} s behind")
+    if status.skipped:
+        parts.append(f"{status.skipped} skipped")
+    if status.reconnects:
+        parts.append(_counted(status.reconnects, "reconnect"))
+    if status.loss is not None:
         parts.append(f"loss {status.loss:.2f}")
-        new = status.prequential_top1
-        on_new = "" if new is None else f" (new footage {_hundredths(new)})"
-        parts.append(f"top-1 {_hundredths(status.top1)}{on_new}")
     if status.triplets_per_second:
         parts.append(f"{status.triplets_per_second:.0f} triplets/s")
     if status.samples_per_insert:
         parts.append(f"clips seen {status.samples_per_insert:.0f}x")
-    if status.delay_seconds is not None:
-        parts.append(f"{status.delay_seconds:.1f} s behind the camera")
-    return "  ".join(parts)
+    if status.beside:
+        parts.append(status.beside)
+    elif status.probe_share >= 0.005:
+        parts.append(f"probes {status.probe_share:.0%}")
+    return parts
+
+
+def _spent_text(spent: Spent) -> str:
+    return (
+        f"took {_clock_text(spent.seconds)}: learning stood still for probes for "
+        f"{spent.probe_share:.1%} of it, for checkpoints for {spent.checkpoint_share:.1%}"
+    )
 
 
 def _clock_text(seconds: float) -> str:
@@ -780,12 +967,26 @@ def _hundredths(share: float) -> str:
 
 def _report_outcome(outcome: Outcome, run: Path) -> None:
     if outcome.signal_number is not None:
-        click.echo(f"stopped at step {outcome.step}, saved; the same command continues {run}")
+        saved = f"at step {outcome.step}, saved" if outcome.step else "before the first step"
+        click.echo(f"stopped {saved}; the same command continues {run}")
         sys.exit(128 + outcome.signal_number)
-    click.echo(f"{outcome.reason} at step {outcome.step}")
+    click.echo(f"{outcome.reason} at step {outcome.step}; {_received_text(outcome)}")
+    if outcome.spent is not None:
+        click.echo(_spent_text(outcome.spent))
     if outcome.evaluation is not None:
         click.echo(_evaluation_text(outcome.evaluation))
     click.echo(f"report: {outcome.report}")
+
+
+def _received_text(outcome: Outcome) -> str:
+    received, clips = outcome.received, outcome.clips
+    parts = [
+        f"{_counted(received.clips, 'clip')} received ({received.clip_bytes / 1e6:.1f} MB)",
+        _counted(received.reconnects, "reconnect"),
+        f"{received.damaged} damaged",
+        f"{clips.skipped} skipped",
+    ]
+    return ", ".join(parts)
 
 
 def _evaluation_text(evaluation: Evaluation) -> str:

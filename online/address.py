@@ -1,7 +1,8 @@
-"""Where a server may be reached: loopback TCP, or a Unix socket in a folder of its owner alone.
+"""Where a server may be reached: loopback TCP, a Unix socket of its owner alone, or with keys.
 
     tcp://127.0.0.1:5555    tcp://127.0.0.1:*    tcp://[::1]:5555    tcp://localhost:5555
     ipc:///run/user/1000/setcon/server
+    tcp://0.0.0.0:5555      tcp://camera.lan:5555          only with keys: see ``online.security``
 
 Loopback TCP trusts every user of the machine; an ipc folder of mode 0700 trusts its owner only.
 """
@@ -24,22 +25,23 @@ MAX_IPC_PATH_BYTES = 107
 """What the kernel's sockaddr_un holds; a longer path is cut off or fails."""
 
 
-def check_address(address: str) -> str:
-    """The address as ZeroMQ takes it.
+def check_address(address: str, *, keyed: bool = False) -> str:
+    """The address as ZeroMQ takes it; ``keyed`` says that only holders of keys are let in there.
 
     Raises:
-        AddressError: it is neither loopback TCP nor an ipc path of permitted length.
+        AddressError: it is neither TCP nor an ipc path of permitted length, or other machines can
+            reach it and it is not ``keyed``.
     """
     scheme, _, rest = address.partition("://")
     if scheme == "tcp":
-        return _check_tcp(address, rest)
+        return _check_tcp(address, rest, keyed=keyed)
     if scheme == "ipc":
         return _check_ipc(address, rest)
     raise AddressError(f"{address}: not an address; write tcp://127.0.0.1:PORT or ipc://PATH")
 
 
 @contextmanager
-def bound(socket: zmq.Socket, address: str) -> Iterator[str]:
+def bound(socket: zmq.Socket, address: str, *, keyed: bool = False) -> Iterator[str]:
     """Bind ``socket`` and give the address it can be reached at; unbinds on the way out.
 
     The folder of an ipc path is made if it is missing.
@@ -48,7 +50,7 @@ def bound(socket: zmq.Socket, address: str) -> Iterator[str]:
         AddressInUse: another server is bound there.
         AddressError: the address is refused, or its folder is open to others.
     """
-    address = check_address(address)
+    address = check_address(address, keyed=keyed)
     if address.startswith("tcp://"):
         yield _bind(socket, address)
         return
@@ -62,7 +64,22 @@ def bound(socket: zmq.Socket, address: str) -> Iterator[str]:
             path.unlink(missing_ok=True)
 
 
-def _check_tcp(address: str, rest: str) -> str:
+def connect(socket: zmq.Socket, address: str) -> None:
+    """Connect ``socket`` to an address that was checked; there need be nobody yet.
+
+    Raises:
+        AddressError: ZeroMQ knows no such address.
+    """
+    socket.ipv6 = address.startswith("tcp://[")
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        raise AddressError(
+            f"{address}: cannot be connected to ({error.strerror}); write tcp://HOST:PORT"
+        ) from error
+
+
+def _check_tcp(address: str, rest: str, *, keyed: bool) -> str:
     host, _, port = rest.rpartition(":")
     if not (port == "*" or (port.isdecimal() and 0 < int(port) < 65536)):
         raise AddressError(f"{address}: {port!r} is not a port; write tcp://127.0.0.1:PORT")
@@ -72,11 +89,13 @@ def _check_tcp(address: str, rest: str) -> str:
         loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         loopback = False
-    if not loopback:
+    if not host:
+        raise AddressError(f"{address}: names no host; write tcp://127.0.0.1:PORT")
+    if not (loopback or keyed):
         raise AddressError(
-            f"{address}: {host or 'no host'} is not loopback, and other machines need CURVE keys, "
-            "which this version does not have; use tcp://127.0.0.1:PORT or ipc://PATH, "
-            "and a tunnel such as ssh -L between machines"
+            f"{address}: {host} is not loopback, and other machines need CURVE keys: `setcon "
+            "keygen` makes them; serve and capture take --keys and --allow, train takes "
+            "--keys and --server-key"
         )
     return address
 

@@ -3,6 +3,7 @@
     checkpoints/step-00001500/
         model.safetensors       parameters and buffers
         optimizer.safetensors   moments, flattened to "parameter index/name"
+        replay.safetensors      what MinRed knows of the clips it holds; empty for a reservoir
         state.json              version, step, every RNG, replay indices, feed's cursor, checksums
 
 A folder that carries the final name is complete: whatever a crash leaves behind has another name.
@@ -30,9 +31,10 @@ from ingest.durable import sync_folder, write_durably
 from online.errors import CheckpointDamaged, CheckpointError
 from online.wire import crc32c
 
-VERSION = 1
+VERSION = 2
 PREFIX = "step-"
-_TENSORS = ("model.safetensors", "optimizer.safetensors")
+MODEL_FILE = "model.safetensors"
+_TENSORS = (MODEL_FILE, "optimizer.safetensors", "replay.safetensors")
 _UNREADABLE = (
     *(OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError),
     SafetensorError,
@@ -48,6 +50,8 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     """``Optimizer.state_dict()``."""
+    replay: dict[str, Tensor]
+    """``Replay.arrays()``."""
     run: dict[str, Any]
     """JSON-able state of the rest of the run: replay, feed, counters, elapsed seconds."""
     rng: dict[str, Any]
@@ -69,6 +73,11 @@ class Found:
 def folder_name(step: int) -> str:
     """Name of the checkpoint and probe folders of a step; sorts by step."""
     return f"{PREFIX}{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """The step that a folder of ``folder_name`` belongs to."""
+    return int(folder.name.removeprefix(PREFIX))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -120,7 +129,7 @@ def newest_readable(folder: Path) -> Found:
     """Read the newest checkpoint under ``folder`` that is not damaged.
 
     Raises:
-        CheckpointError: there is none, or it is of a newer version.
+        CheckpointError: there is none, or it is of another version.
     """
     damaged: dict[Path, CheckpointDamaged] = {}
     for path in reversed(_all(folder)):
@@ -154,24 +163,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointDamaged: it is missing or damaged.
-        CheckpointError: it is of a newer version.
+        CheckpointError: it is of another version.
     """
     try:
         state = json.loads((path / "state.json").read_text())
-        if state["version"] > VERSION:
+        if state["version"] != VERSION:
             raise CheckpointError(
-                f"{path}: checkpoint version {state['version']} is newer than this program's "
-                f"{VERSION}; update setcon"
+                f"{path}: is a checkpoint of version {state['version']}, this program reads "
+                f"{VERSION}; use the setcon that wrote it"
             )
         checksums = state.pop("crc32c")
         files = {name: (path / name).read_bytes() for name in _TENSORS}
         if checksums != _checksums(state, files):
             raise ValueError("a checksum does not hold")
-        model, moments = (load(files[name]) for name in _TENSORS)
+        model, moments, replay = (load(files[name]) for name in _TENSORS)
         return Checkpoint(
             step=state["step"],
             model=model,
             optimizer=_join_optimizer(state["optimizer"], moments),
+            replay=replay,
             run=state["run"],
             rng=state["rng"],
         )
@@ -206,7 +216,7 @@ def load_untrained(model: torch.nn.Module, path: Path) -> str:
     Where it is damaged the model stays as it is, and what is wrong is returned, else "".
 
     Raises:
-        CheckpointError: it belongs to another configuration, or is of a newer version.
+        CheckpointError: it belongs to another configuration, or is of another version.
     """
     try:
         load_into(model, load_checkpoint(path).model, where=path)
@@ -258,7 +268,7 @@ def _bytes_tensor(text: str) -> Tensor:
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     described, moments = _split_optimizer(checkpoint.optimizer)
-    tensors = (checkpoint.model, moments)
+    tensors = (checkpoint.model, moments, checkpoint.replay)
     files = {name: save(_contiguous(held)) for name, held in zip(_TENSORS, tensors, strict=True)}
     for name, data in files.items():
         write_durably(folder / name, data)

@@ -1,8 +1,7 @@
 """The trainer's end of one server: clips with credit, and random access beside them.
 
-    next_clip() ──▶ Connection ──▶ Epoch: the cursor of a new epoch
-                                   ClipHeader: checked, granted anew, returned; the cursor moves
-                                   End: None
+    next_clip() ◀── Receiver ◀── Connection ◀── clips     the cursor moves behind what is returned
+    fetch()     ──▶ RemoteStore ──────────────▶ frames
 
 However often either side is restarted, each clip of the plan is returned once, in order.
 """
@@ -14,21 +13,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 
-import msgspec
 import zmq
 
 from ingest.frame import Frames
 from online import wire
 from online.address import check_address
 from online.catalog import RecordingSummary
-from online.clip import Clip, ClipConfig, ClipSpec
-from online.connection import Arrival, ClientCounters, Connection
-from online.errors import ServerError, ServerSilent, WireError
+from online.clip import Clip, ClipConfig
+from online.connection import ClientCounters
+from online.errors import ServerError
+from online.receiver import Receiver
 from online.remote import RemoteStore
+from online.security import TrainerKeys
 from online.wire import Cursor
-
-MAX_DAMAGED = 3
-"""Damaged clips in a row after which it is no accident."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,29 +71,38 @@ class Client:
     """
 
     def __init__(
-        self, address: str, *, timeout_seconds: float = 30.0, checksum: bool | None = None
+        self,
+        address: str,
+        *,
+        keys: TrainerKeys | None = None,
+        timeout_seconds: float = 30.0,
+        checksum: bool | None = None,
     ) -> None:
         """Make a client of the server at ``address``; nothing is sent yet.
 
         Args:
             address: see ``online.address``.
+            keys: to be let in by a server that asks for them.
             timeout_seconds: how long ``recordings`` and ``fetch`` wait for a server.
             checksum: whether buffers are checked by CRC-32C; None means over TCP.
 
         Raises:
-            AddressError: neither loopback TCP nor ipc.
+            AddressError: neither loopback TCP nor ipc, and there are no keys.
         """
-        self.address = check_address(address)
+        self.address = check_address(address, keyed=keys is not None)
+        self.keys = keys
         self.counters = ClientCounters()
         self._checksum = address.startswith("tcp:") if checksum is None else checksum
         self._context = zmq.Context()
         self._remote = RemoteStore(
-            self._context, self.address, timeout_seconds=timeout_seconds, checksum=self._checksum
+            self._context,
+            self.address,
+            keys=keys,
+            timeout_seconds=timeout_seconds,
+            checksum=self._checksum,
         )
-        self._connection: Connection | None = None
+        self._receiver: Receiver | None = None
         self._cursor: Cursor | None = None
-        self._ended = False
-        self._damaged_in_a_row = 0
 
     def recordings(self) -> list[RecordingSummary]:
         """What there is now, sorted by name; errors as in ``RemoteStore``."""
@@ -113,14 +119,15 @@ class Client:
 
     def open(self, request: StreamRequest, *, cursor: Cursor | None = None) -> None:
         """Ask for clips, from ``cursor`` on; returns at once, and may be called again."""
-        if self._connection is not None:
-            self._connection.close()
-        self._cursor, self._ended, self._damaged_in_a_row = cursor, False, 0
-        self._connection = Connection(
+        if self._receiver is not None:
+            self._receiver.close()
+        self._cursor = cursor
+        self._receiver = Receiver(
             self._context,
             self.address,
             request.hello(checksum=self._checksum),
-            cursor=lambda: self._cursor,
+            keys=self.keys,
+            cursor=cursor,
             counters=self.counters,
         )
 
@@ -130,23 +137,21 @@ class Client:
         A server that hangs or is restarted is waited for, within ``timeout_seconds``.
 
         Raises:
-            ServerError: the server refuses; ServerSilent if no clip came in time.
+            ServerError: the server refuses, or does not let this trainer in; ServerSilent if no
+                clip came in time.
             WireError: the server is another program or version, or keeps sending damaged clips.
         """
-        if self._connection is None:
+        if self._receiver is None:
             raise ServerError(f"{self.address}: open() must be called before clips are asked for")
         started = time.monotonic()
-        clip: Clip | None = None
-        while clip is None and not self._ended:
-            arrival = self._connection.receive(started + timeout_seconds)
-            if arrival is None:
-                raise ServerSilent(
-                    f"{self.address}: no clip in {timeout_seconds:g} s; is a server running there, "
-                    "and has its store anything new?"
-                )
-            clip = self._take(self._connection, arrival)
+        delivery = self._receiver.take(timeout_seconds)
         self.counters.waited_seconds += time.monotonic() - started
-        return clip
+        if delivery is None:
+            return None
+        self._cursor = delivery.cursor
+        self.counters.clips += 1
+        self.counters.clip_bytes += delivery.clip.nbytes
+        return delivery.clip
 
     def clips(self, timeout_seconds: float = 60.0) -> Iterator[Clip]:
         """All clips that are still to come; errors as in ``next_clip``."""
@@ -155,9 +160,9 @@ class Client:
 
     def close(self) -> None:
         """Leave the server; closing twice is allowed."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
         self._remote.close()
         self._context.term()
 
@@ -171,44 +176,3 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _take(self, connection: Connection, arrival: Arrival) -> Clip | None:
-        message = arrival.message
-        if isinstance(message, wire.End):
-            self._ended = True
-        elif isinstance(message, wire.Epoch):
-            was, new = self._cursor, message.cursor
-            if was is None or (was.epoch, was.round) != (new.epoch, new.round):
-                self._cursor = new
-        else:
-            connection.grant(arrival.nbytes)
-            return self._take_clip(connection, message, arrival.parts)
-        return None
-
-    def _take_clip(
-        self, connection: Connection, message: wire.ClipHeader, parts: list[zmq.Frame]
-    ) -> Clip | None:
-        try:
-            clip, self._cursor = self._unpack(message, parts)
-        except WireError:
-            self.counters.damaged += 1
-            self._damaged_in_a_row += 1
-            if self._damaged_in_a_row == MAX_DAMAGED:
-                raise
-            connection.reopen()
-            return None
-        self._damaged_in_a_row = 0
-        self.counters.clips += 1
-        self.counters.clip_bytes += clip.nbytes
-        return clip
-
-    def _unpack(self, message: wire.ClipHeader, parts: list[zmq.Frame]) -> tuple[Clip, Cursor]:
-        """The clip, and the cursor behind it."""
-        frames = wire.unpack_frames(message.frames, [part.buffer for part in parts[1:]])
-        if self._cursor is None or message.index != self._cursor.index:
-            raise WireError(f"{self.address}: sent clip {message.index} out of turn")
-        if frames.gap[1:].any():
-            raise WireError(f"{self.address}: sent a clip with a gap inside")
-        spec = ClipSpec(message.recording, message.start, len(frames))
-        clip = Clip(spec, frames.images, frames.pts_ns, frames.captured_ns)
-        return clip, msgspec.structs.replace(self._cursor, index=message.index + 1)

@@ -86,6 +86,9 @@ class ClipSpec:
     server: int = 0
     """Which of the feed's servers holds the recording, in the feed's order."""
 
+    def __str__(self) -> str:
+        return f"{self.recording}[{self.start}:{self.start + self.length}]"
+
     def triplet_ids(self, config: ClipConfig) -> Iterator[TripletId]:
         """Names of the triplets this clip owns, in time order."""
         for last in range(self.start + config.overlap, self.start + self.length, config.hop):

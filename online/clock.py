@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
+
+Cause = Literal["probe", "checkpoint"]
+"""What learning stands still for."""
 
 WINDOW_STEPS = 50
 """Steps over which rates are taken."""
@@ -19,6 +23,17 @@ class _Mark:
     triplets: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What the time of a run went into, over all its starts."""
+
+    seconds: float
+    probe_share: float
+    """Share of it in which learning stood still for probes and reports."""
+    checkpoint_share: float
+    """Share of it in which learning stood still for checkpoints."""
+
+
 class RunClock:
     """Counts a run's seconds, and of its latest steps the triplets and the waiting."""
 
@@ -28,8 +43,13 @@ class RunClock:
         self._marks: deque[_Mark] = deque(maxlen=WINDOW_STEPS + 1)
         self.start(0.0)
 
-    def start(self, seconds_before: float) -> None:
-        """Begin to count, on top of what earlier starts of the run took."""
+    def start(self, seconds_before: float, still_before: Mapping[str, float] | None = None) -> None:
+        """Begin to count, on top of what earlier starts of the run took and stood still for."""
+        self.still_seconds: dict[str, float] = {
+            "probe": 0.0,
+            "checkpoint": 0.0,
+            **(still_before or {}),
+        }
         self._before, self._started = seconds_before, time.monotonic()
         self._waited, self._triplets = 0.0, 0
         self._steps, self._learned_seconds = 0, 0.0
@@ -40,6 +60,25 @@ class RunClock:
     def seconds(self) -> float:
         """Seconds of the run so far."""
         return self._before + time.monotonic() - self._started
+
+    @property
+    def spent(self) -> Spent:
+        """What these seconds went into."""
+        seconds = max(self.seconds, 1e-9)
+        return Spent(
+            seconds=self.seconds,
+            probe_share=self.still_seconds["probe"] / seconds,
+            checkpoint_share=self.still_seconds["checkpoint"] / seconds,
+        )
+
+    @contextmanager
+    def standing_still(self, cause: Cause) -> Iterator[None]:
+        """Count the time inside as taken from learning."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.still_seconds[cause] += time.monotonic() - began
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,19 @@ def preset_names() -> list[str]:
     )
 
 
+def preset_comment(name: str) -> list[str]:
+    """The lines of text that a preset's file begins with; the first says what it is for."""
+    lines = takewhile(lambda line: line.startswith("#"), _preset_text(name).splitlines())
+    return [line.removeprefix("#").removeprefix(" ") for line in lines]
+
+
 def load_preset(name: str, settings: Iterable[str] = ()) -> RunConfig:
     """The preset called ``name`` with ``section.key=value`` settings laid over it.
 
     Raises:
         ConfigError: no such preset, an unknown key, or a value its field does not take.
     """
-    if name not in preset_names():
-        raise ConfigError(f"--preset {name}: no such preset; there are {', '.join(preset_names())}")
-    text = resources.files("setcon.presets").joinpath(f"{name}.toml").read_text()
-    return _resolve(tomllib.loads(text), settings, where=f"preset {name}")
+    return _resolve(tomllib.loads(_preset_text(name)), settings, where=f"preset {name}")
 
 
 def load_config(path: Path, settings: Iterable[str] = ()) -> RunConfig:
@@ -117,6 +121,12 @@ def check_frame_size(config: RunConfig, height: int, width: int) -> None:
         raise ConfigError(
             f"{section}: {error}; change the setting, or ingest with another --size"
         ) from error
+
+
+def _preset_text(name: str) -> str:
+    if name not in preset_names():
+        raise ConfigError(f"{name}: no such preset; there are {', '.join(preset_names())}")
+    return resources.files("setcon.presets").joinpath(f"{name}.toml").read_text("utf-8")
 
 
 def _resolve(table: dict[str, Any], settings: Iterable[str], *, where: str) -> RunConfig:

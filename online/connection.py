@@ -12,22 +12,27 @@ What still arrives of an older session is discarded and counted.
 from __future__ import annotations
 
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import msgspec
 import zmq
 
 from online import wire
+from online.dealer import Dealer
 from online.errors import ServerError, WireError
+from online.security import TrainerKeys
 from online.wire import Cursor
 
 MAX_PATIENCE_SECONDS = 30.0
 BYE_MILLISECONDS = 200
 """How long leaving may take to tell the server so."""
+MAX_MESSAGES = 64
+"""That ZeroMQ keeps before they are received."""
 
 
 @dataclass(slots=True)
@@ -35,6 +40,7 @@ class ClientCounters:
     """What a client has seen of one server."""
 
     clips: int = 0
+    """Clips returned."""
     clip_bytes: int = 0
     reconnects: int = 0
     """Sessions opened again after the first."""
@@ -44,8 +50,15 @@ class ClientCounters:
     """Messages that did not follow their predecessor."""
     damaged: int = 0
     """Clips whose size or checksum was wrong."""
+    waiting_bytes: int = 0
+    """Bytes of clips that have arrived and were not returned yet."""
     waited_seconds: float = 0.0
     """Time spent in ``next_clip``."""
+
+    def __add__(self, other: ClientCounters) -> ClientCounters:
+        """What both have seen together."""
+        names = (field.name for field in fields(self))
+        return ClientCounters(**{n: getattr(self, n) + getattr(other, n) for n in names})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +75,11 @@ class Arrival:
 
 
 class Connection:
-    """A DEALER socket and its current session; nothing in it waits without bound."""
+    """A DEALER socket and its current session; nothing in it waits without bound.
+
+    For one thread, which must call ``receive`` again and again: the server takes one that says
+    nothing for 3 s for hung.
+    """
 
     def __init__(
         self,
@@ -70,48 +87,56 @@ class Connection:
         address: str,
         want: wire.Hello,
         *,
+        keys: TrainerKeys | None,
         cursor: Callable[[], Cursor | None],
         counters: ClientCounters,
+        wake: socket.socket,
     ) -> None:
-        """Say ``want`` to the server, from ``cursor()`` on; its session is filled in here."""
+        """Say ``want`` to the server; its session is filled in here.
+
+        ``cursor`` is asked, at the beginning of each session, where it is to begin. ``wake`` ends
+        a ``receive`` that waits, when something can be read from it.
+        """
         self._context = context
         self._address = address
         self._want = want
+        self._keys = keys
         self._cursor = cursor
         self._counters = counters
+        self._wake = wake
         self._session = ""
         self._sequence = 0
-        self._taken_bytes = 0
-        self._granted = 0
+        self._granted = self._arrived_bytes = 0
         self._heard_at = self._spoke_at = 0.0
         self._patience = wire.SILENCE_SECONDS
-        self._socket = self._connect()
+        self._connect()
         self._hello()
 
-    def receive(self, deadline: float) -> Arrival | None:
-        """The next message in sequence; None if there is none before ``deadline`` (monotonic).
+    def receive(self) -> Arrival | None:
+        """The next message in sequence; None if something else happened, or nothing for a while.
 
         Raises:
-            ServerError: the server refuses.
-            WireError: the server is another program or version.
+            ServerError: the server refuses, or does not let this trainer in.
+            WireError: the server is another program or version, or sends more than was granted.
         """
-        self._heard_at = time.monotonic()  # while nobody listened, silence meant nothing
-        while (left := deadline - time.monotonic()) > 0:
-            if self._socket.poll(round(1000 * min(left, wire.HEARTBEAT_SECONDS / 2)) + 1):
-                self._heard_at, self._patience = time.monotonic(), wire.SILENCE_SECONDS
-                arrival = self._take(self._socket.recv_multipart(copy=False))
-                if arrival is not None:
-                    return arrival
-            else:
-                self._keep_alive(time.monotonic())
-        return None
+        asked_at, longest = time.monotonic(), wire.HEARTBEAT_SECONDS / 2
+        ready = dict(self._poller.poll(round(1000 * longest)))
+        now = time.monotonic()
+        arrival = None
+        if self._socket in ready:
+            self._heard_at, self._patience = now, wire.SILENCE_SECONDS
+            arrival = self._take(self._socket.recv_multipart(copy=False))
+        else:
+            self._dealer.check()
+            self._bear_silence(now, stopped=now - asked_at > 2 * longest)
+        if now - self._spoke_at > wire.HEARTBEAT_SECONDS:
+            self._send(wire.Alive(self._session))
+        return arrival
 
     def grant(self, taken_bytes: int) -> None:
-        """Let the server send as much again as was taken, a quarter of the window at a time."""
-        window = self._want.credit
-        self._taken_bytes += taken_bytes
-        if self._taken_bytes + window - self._granted >= window // 4:
-            self._granted = self._taken_bytes + window
+        """Let the server send a window more than the ``taken_bytes`` of this session."""
+        if taken_bytes + self._want.credit > self._granted:
+            self._granted = taken_bytes + self._want.credit
             self._send(wire.Credit(self._session, self._granted))
 
     def reopen(self) -> None:
@@ -121,20 +146,23 @@ class Connection:
 
     def close(self) -> None:
         """Leave the server."""
-        self._socket.linger = BYE_MILLISECONDS
         self._send(wire.Bye(self._session))
-        self._socket.close()
+        self._dealer.close(linger_milliseconds=BYE_MILLISECONDS)
 
-    def _keep_alive(self, now: float) -> None:
-        if now - self._heard_at > self._patience:
-            # a server that plans a large store may be slow: each session waits longer
-            self._patience = min(2 * self._patience, MAX_PATIENCE_SECONDS)
-            self._heard_at = now
-            self._socket.close()  # with it goes whatever was under way, both ways
-            self._socket = self._connect()
-            self.reopen()
-        elif now - self._spoke_at > wire.HEARTBEAT_SECONDS:
-            self._send(wire.Alive(self._session))
+    def _bear_silence(self, now: float, *, stopped: bool) -> None:
+        if stopped:
+            self._heard_at = now  # this process was stopped, and heard nobody
+        elif now - self._heard_at > self._patience:
+            self._give_up(now)
+
+    def _give_up(self, now: float) -> None:
+        """Take the server for dead or hung: begin again with a socket of its own."""
+        # a server that plans a large store may be slow: each session waits longer
+        self._patience = min(2 * self._patience, MAX_PATIENCE_SECONDS)
+        self._heard_at = now
+        self._dealer.close()  # with it goes whatever was under way, both ways
+        self._connect()
+        self.reopen()
 
     def _take(self, parts: list[zmq.Frame]) -> Arrival | None:
         message = wire.decode_reply(parts[0].buffer)
@@ -149,22 +177,37 @@ class Connection:
         elif isinstance(message, wire.Epoch | wire.ClipHeader | wire.End):
             if message.sequence == self._sequence:
                 self._sequence += 1
-                return Arrival(message, parts)
+                return self._within_credit(Arrival(message, parts))
             self._counters.holes += 1
             self.reopen()
         return None
 
-    def _connect(self) -> zmq.Socket[Any]:
+    def _within_credit(self, arrival: Arrival) -> Arrival:
+        if isinstance(arrival.message, wire.ClipHeader):
+            self._arrived_bytes += arrival.nbytes
+            if self._arrived_bytes > self._granted:
+                raise WireError(
+                    f"{self._address}: sent {self._arrived_bytes} bytes of clips, "
+                    f"granted were {self._granted}; run the same version of setcon on both"
+                )
+        return arrival
+
+    def _connect(self) -> None:
         # no clip is larger than the credit, so nothing larger needs to be let in
         limit = max(self._want.credit, wire.MAX_HEADER_BYTES)
-        socket = wire.limited_socket(self._context, zmq.DEALER, max_bytes=limit)
-        socket.connect(self._address)
-        return socket
+        self._dealer = Dealer(
+            self._context, self._address, self._keys, max_bytes=limit, max_messages=MAX_MESSAGES
+        )
+        self._socket: zmq.Socket[Any] = self._dealer.socket
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._wake, zmq.POLLIN)
 
     def _hello(self) -> None:
         self._session = secrets.token_hex(8)
-        self._sequence = self._taken_bytes = 0
+        self._sequence = self._arrived_bytes = 0
         self._granted = self._want.credit
+        self._heard_at = time.monotonic()
         self._send(
             msgspec.structs.replace(self._want, session=self._session, cursor=self._cursor())
         )

@@ -29,6 +29,8 @@ from online.status import Observer
 SCENE = BallsConfig(num_frames=9000, fps=15, size=64, radius=0.14, speed=0.1)
 """The recording that is made where none is given; its seed is the demo's."""
 FRAME_SIZE = 32
+STORE, RUN = "store", "run"
+"""Where the recording and what is learned go."""
 PICTURE = "demo.png"
 """Held-out frames with what the probe reads from their slots."""
 
@@ -59,7 +61,7 @@ def run_demo(
     """
     out.mkdir(parents=True, exist_ok=True)
     source = video or _rendered(out, config.training.seed, progress.rendering)
-    store = out / "store"
+    store = out / STORE
     settings = RecordSettings(size=FRAME_SIZE)
     outcomes = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
     for outcome in outcomes:
@@ -71,7 +73,7 @@ def run_demo(
             f"{store}: the demo learns from one recording, found {len(outcomes)} in {source} and "
             f"{len(recordings)} in all; name one video and a new --out"
         )
-    run = out / "run"
+    run = out / RUN
     learned = train_on_store(store, run, config, minutes=minutes, observe=observe, command=command)
     if learned.evaluation is not None:
         panels = load_panels(RunDirectory(run).probe_folder(learned.step))

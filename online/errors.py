@@ -4,6 +4,7 @@ OnlineError
 ├── ConfigError           a configuration that does not hold together (also a ValueError)
 ├── AddressError          an address that this program does not bind or connect to
 │   └── AddressInUse      another server is bound to the address
+├── KeyFileError          keys that are missing, open to others, or none
 ├── WireError             a message that does not say what it must
 ├── ServerError           a server refused, failed or could not be started
 │   └── ServerSilent      nothing came from the server in the time allowed (also a TimeoutError)
@@ -11,6 +12,8 @@ OnlineError
 ├── CheckpointError       a checkpoint that cannot be written or read
 │   └── CheckpointDamaged  its files are cut short, garbled or gone
 ├── TrainingError         training cannot go on
+│   └── Diverged          the loss, a gradient or a weight is no number any more
+├── LedgerError           a ledger that is not what its run says
 ├── FootageError          too little footage to train or score on
 └── RunError              a run directory that cannot be used
 
@@ -32,6 +35,10 @@ class AddressError(OnlineError):
 
 class AddressInUse(AddressError):  # noqa: N818 - reads as what it is
     """Another server is bound to the address."""
+
+
+class KeyFileError(OnlineError):
+    """Keys that are missing, open to others, or none."""
 
 
 class WireError(OnlineError):
@@ -60,6 +67,14 @@ class CheckpointDamaged(CheckpointError):  # noqa: N818
 
 class TrainingError(OnlineError):
     """Training cannot go on."""
+
+
+class Diverged(TrainingError):  # noqa: N818
+    """The loss, a gradient or a weight is no number any more."""
+
+
+class LedgerError(OnlineError):
+    """A ledger that is not what its run says."""
 
 
 class FootageError(OnlineError):

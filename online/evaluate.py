@@ -37,6 +37,8 @@ Progress = Callable[[str, float], None]
 
 ENCODED_AT_ONCE = 64
 DECODED_AT_ONCE = 16
+MAX_THREADS = 1024
+"""More are taken for a slip of the hand, as in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +55,21 @@ class EvaluationConfig:
     """Frames of each clip that are used, beside the 2 * frame_stride that predict them."""
     panel_frames: int = 6
     """Frames drawn in the panels."""
+    beside: bool = False
+    """Probe in a process of its own while learning goes on, for which it wants a core and memory
+    of its own. One that is due while the last is not finished is left out, and logged."""
+    threads: int = 1
+    """CPU threads of that process."""
 
     def __post_init__(self) -> None:
-        for name in ("every_steps", "train_clips", "held_out_clips", "clip_length", "panel_frames"):
+        for name in (
+            *("every_steps", "train_clips", "held_out_clips", "clip_length", "panel_frames"),
+            "threads",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.threads > MAX_THREADS:
+            raise ValueError(f"threads is {self.threads}, it must lie in 1..{MAX_THREADS}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

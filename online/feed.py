@@ -4,13 +4,15 @@
     server 1  b0 b1 b2 ...  ─┴▶  a0 b0 a1 b1 a2 ...  ──▶ inserted() ──▶ cursor moves
 
 The cursor is about what the trainer did with a clip, not about what arrived: a run that continues
-from it is offered exactly the clips that were not inserted.
+from it is offered exactly the clips that were not inserted. A trainer that is too slow for a camera
+skips what has become too old, which is counted: offered = inserted + skipped.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,9 @@ import msgspec
 
 from online.client import Client, StreamRequest
 from online.clip import Clip, ClipConfig, ClipSpec
+from online.connection import ClientCounters
 from online.errors import ConfigError, OnlineError, ServerSilent
+from online.ledger import Fate, Ledger, LedgerEntry
 from online.wire import Cursor, Order
 
 
@@ -36,17 +40,31 @@ class StreamConfig:
     """Glob of the recordings that are trained on."""
     order: Order | None = None
     """`stream` is time order, `shuffled` a block shuffle; without it the server decides."""
+    shard: int = 0
+    """Which of ``shards`` equal parts of the footage this trainer gets: 0 is the first."""
+    shards: int = 1
+    """How many trainers share the footage."""
     max_epochs: int = 0
     """How often the store is gone through; 0 is without end."""
     credit_bytes: int = 64 << 20
     """How much may be under way from each server; at least two clips."""
+    max_delay_seconds: float = 300.0
+    """Footage of a camera that is older when its turn comes is skipped and counted, so that a slow
+    trainer never falls further behind; 0 skips nothing. What has been recorded to its end, and
+    what is served without --follow, is never skipped."""
+    ledger: bool = False
+    """Write a line to ``ledger.jsonl`` about every clip: inserted, or skipped."""
 
     def __post_init__(self) -> None:
         ClipConfig(
             clip_length=self.clip_length, frame_stride=self.frame_stride, hop=self.hop
         )  # which checks them
+        if not 0 <= self.shard < self.shards:
+            raise ValueError(f"shard is {self.shard} of {self.shards}, it must lie in 0..shards-1")
         if self.max_epochs < 0:
             raise ValueError(f"max_epochs is {self.max_epochs}, it cannot be below 0")
+        if self.max_delay_seconds < 0:
+            raise ValueError(f"max_delay_seconds is {self.max_delay_seconds}, it cannot be below 0")
 
     @property
     def clip(self) -> ClipConfig:
@@ -55,28 +73,65 @@ class StreamConfig:
             clip_length=self.clip_length, frame_stride=self.frame_stride, hop=self.hop
         )
 
-    def request(self, *, seed: int, shard: int = 0, shards: int = 1) -> StreamRequest:
-        """What one of ``shards`` trainers asks of every server."""
+    def request(self, *, seed: int) -> StreamRequest:
+        """What is asked of every server."""
         return StreamRequest(
             clip=self.clip,
             recordings=self.recordings,
             order=self.order,
             seed=seed,
-            shard=shard,
-            shards=shards,
+            shard=self.shard,
+            shards=self.shards,
             max_epochs=self.max_epochs,
             credit_bytes=self.credit_bytes,
         )
 
 
+@dataclass(slots=True)
+class FeedCounters:
+    """What became of the clips that a run was offered, over all its starts."""
+
+    inserted: int = 0
+    skipped: int = 0
+    skipped_frames: int = 0
+    """New frames of the skipped clips, those that a neighbour carries too counted once."""
+
+    @property
+    def offered(self) -> int:
+        """Clips of the plan that lie behind."""
+        return self.inserted + self.skipped
+
+
 class Feed:
     """Takes the servers in turn; one clip is pending at a time and must be inserted."""
 
-    def __init__(self, clients: Sequence[Client], request: StreamRequest) -> None:
+    def __init__(
+        self,
+        clients: Sequence[Client],
+        request: StreamRequest,
+        *,
+        max_delay_seconds: float = 0.0,
+        ledger: Ledger | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Feed from ``clients``, in this order.
+
+        Args:
+            clients: servers, not yet asked for clips.
+            request: what to ask of each.
+            max_delay_seconds: see StreamConfig.
+            ledger: told of every clip; what it holds from before is cut back to what is restored.
+            now_ns: the wall clock that frames were captured by.
+        """
         if not clients:
             raise ConfigError("a feed needs at least one server")
         self.request = request
+        self.counters = FeedCounters()
         self._clients = list(clients)
+        self._max_delay_ns = round(1e9 * max_delay_seconds)
+        self._ledger = ledger
+        self._ledger_size = 0
+        self._now_ns = now_ns
         self._cursors: list[Cursor | None] = [None] * len(clients)
         self._ended = [False] * len(clients)
         self._opened = False
@@ -94,6 +149,11 @@ class Feed:
         """Epoch of the clip offered last."""
         return self._epoch
 
+    @property
+    def received(self) -> ClientCounters:
+        """What came from all servers together, in this start of the run."""
+        return sum((client.counters for client in self._clients), ClientCounters())
+
     def next(self, timeout_seconds: float = 60.0) -> Clip | None:
         """Offer the next clip; None when it did not come in time, or the feed has ended.
 
@@ -105,15 +165,21 @@ class Feed:
         if self._pending is not None:
             raise OnlineError(f"{self._pending.spec} must be inserted first")
         self._open()
+        deadline = time.monotonic() + timeout_seconds
         while not self.ended:
             client = self._clients[self._turn]
             if not self._ended[self._turn]:
                 try:
-                    clip = client.next_clip(timeout_seconds)
+                    clip = client.next_clip(max(0.0, deadline - time.monotonic()))
                 except ServerSilent:
                     return None
                 if clip is not None:
-                    return self._offer(clip, client.cursor)
+                    cursor = _known(client.cursor)
+                    self._offer(clip, cursor)
+                    if not self._is_too_old(clip, cursor):
+                        return self._pending
+                    self._skip()
+                    continue  # with the same server: what it sends next may be new enough
                 self._ended[self._turn] = True
             self._turn = (self._turn + 1) % len(self._clients)
         return None
@@ -126,9 +192,9 @@ class Feed:
         """The pending ``clip`` is in the replay buffer: the cursor moves behind it."""
         if not self._is_pending(clip):
             raise OnlineError(f"{clip.spec} is not the clip that was offered")
-        self._cursors[self._turn] = self._clients[self._turn].cursor
+        self.counters.inserted += 1
+        self._leave_behind("inserted")
         self._turn = (self._turn + 1) % len(self._clients)
-        self._pending = None
 
     def fetch_clip(self, spec: ClipSpec) -> Clip:
         """The pixels of a clip from before, from the server that has it; errors as in Client."""
@@ -141,7 +207,16 @@ class Feed:
             "request": self._identity(),
             "turn": self._turn,
             "cursors": msgspec.to_builtins(self._cursors),
+            "counters": dataclasses.asdict(self.counters),
+            "ledger_size": self._ledger.size
+            if self._ledger and self._opened
+            else self._ledger_size,
         }
+
+    def sync(self) -> None:
+        """Put the ledger on disk: before a checkpoint that holds ``state``."""
+        if self._ledger is not None:
+            self._ledger.sync()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from ``state``; before the first ``next``.
@@ -164,18 +239,54 @@ class Feed:
             )
         self._cursors = msgspec.convert(state["cursors"], list[Cursor | None])
         self._turn = state["turn"]
+        # checkpoints of before there were counters had skipped nothing, and kept no ledger
+        self.counters = FeedCounters(**state.get("counters", {}))
+        self._ledger_size = state.get("ledger_size", 0)
 
     def _open(self) -> None:
         if not self._opened:
             self._opened = True
+            if self._ledger is not None:
+                self._ledger.cut_back(self._ledger_size)
             for client, cursor in zip(self._clients, self._cursors, strict=True):
                 client.open(self.request, cursor=cursor)
 
-    def _offer(self, clip: Clip, cursor: Cursor | None) -> Clip:
+    def _offer(self, clip: Clip, cursor: Cursor) -> None:
         spec = dataclasses.replace(clip.spec, server=self._turn)
         self._pending = dataclasses.replace(clip, spec=spec)
-        self._epoch = cursor.epoch if cursor is not None else 0
-        return self._pending
+        self._epoch = cursor.epoch
+
+    def _is_too_old(self, clip: Clip, cursor: Cursor) -> bool:
+        """Whether the trainer is too far behind a camera that is still recording."""
+        captured_ns, extent = clip.last_captured_ns, cursor.extents.get(clip.spec.recording)
+        if captured_ns is None or extent is None or extent.closed or not self._max_delay_ns:
+            return False
+        return self._now_ns() - captured_ns > self._max_delay_ns
+
+    def _skip(self) -> None:
+        assert self._pending is not None
+        self.counters.skipped += 1
+        self.counters.skipped_frames += self._pending.spec.length - self.request.clip.overlap
+        self._leave_behind("skipped")
+
+    def _leave_behind(self, fate: Fate) -> None:
+        """Move the cursor behind the pending clip, and note what became of it."""
+        assert self._pending is not None
+        spec, self._pending = self._pending.spec, None
+        cursor = self._cursors[spec.server] = _known(self._clients[spec.server].cursor)
+        if self._ledger is not None:
+            self._ledger.append(
+                LedgerEntry(
+                    fate=fate,
+                    server=spec.server,
+                    epoch=cursor.epoch,
+                    round=cursor.round,
+                    index=cursor.index - 1,
+                    recording=spec.recording,
+                    start=spec.start,
+                    length=spec.length,
+                )
+            )
 
     def _is_pending(self, clip: Clip) -> bool:
         return self._pending is not None and self._pending.spec == clip.spec
@@ -185,3 +296,8 @@ class Feed:
         request = dataclasses.asdict(self.request)
         del request["credit_bytes"], request["max_epochs"]
         return request
+
+
+def _known(cursor: Cursor | None) -> Cursor:
+    assert cursor is not None  # a client that has returned a clip knows where it belongs
+    return cursor

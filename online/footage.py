@@ -129,8 +129,8 @@ def check_sizes(recordings: Sequence[RecordingSummary]) -> None:
     if len(sizes) > 1:
         named = ", ".join(f"{name} {h}x{w}" for (h, w), name in sizes.items())
         raise FootageError(
-            f"recordings have frames of several sizes ({named}); choose those of one size by name: "
-            "train with --set stream.recordings=GLOB, or eval with --recordings GLOB"
+            f"recordings have frames of several sizes ({named}); "
+            "choose those of one size with --recordings GLOB"
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from online.prequential import PrequentialScore
 from online.run_directory import RunDirectory
 from online.run_state import RunState
-from online.scores import Evaluation
+from online.scores import Evaluation, collapse_alarm
 from online.tensorboard import Curves, open_curves
 from online.trainer import StepResult
 
@@ -21,7 +21,7 @@ class Origin:
     store: str = ""
     """Path of the store, or addresses of the servers."""
     command: Sequence[str] = ()
-    """Words of the command line that continues the run."""
+    """Words of a command line that continues the run, if ``--steps`` is put behind them."""
 
 
 class Journal:
@@ -39,7 +39,7 @@ class Journal:
 
     def step(self, result: StepResult, learning_rate: float) -> None:
         """An optimizer step, and the rate that it was taken with."""
-        clock = self.state.clock
+        clock, received = self.state.clock, self.state.feed.received
         self._log(
             "step",
             loss=result.loss,
@@ -50,8 +50,13 @@ class Journal:
             triplets_per_second=clock.triplets_per_second,
             wait_share=clock.wait_share,
             delay_seconds=clock.delay_seconds,
-            clips_inserted=self.state.replay.inserts,
+            clips_inserted=self.state.feed.counters.inserted,
+            clips_skipped=self.state.feed.counters.skipped,
             samples_per_insert=self.state.samples_per_insert,
+            reconnects=received.reconnects,
+            damaged_clips=received.damaged,
+            probe_share=clock.spent.probe_share,
+            checkpoint_share=clock.spent.checkpoint_share,
             epoch=self.state.feed.epoch,
         )
         self._draw(
@@ -86,19 +91,36 @@ class Journal:
             },
         )
 
-    def probe(self, evaluation: Evaluation) -> None:
-        """An evaluation, whose scores are kept beside the log."""
-        self._log("probe")
+    def probe(self, evaluation: Evaluation, *, beside: bool) -> None:
+        """An evaluation, whose scores are kept with the run, and an alarm if it shows a collapse.
+
+        One made ``beside`` learning is of an earlier step.
+        """
+        spent = self.state.clock.spent
+        self._log(
+            "probe",
+            step=evaluation.step,
+            beside=beside,
+            probe_seconds=evaluation.seconds,
+            probe_share=spent.probe_share,
+            checkpoint_share=spent.checkpoint_share,
+        )
         points: dict[str, float | None] = {}
         for suffix, encoder in (("", evaluation.trained), ("_untrained", evaluation.untrained)):
             alphas = encoder.current.alphas
             points[f"probe/mse_share{suffix}"] = encoder.current.mse_share
             points[f"probe/fg_ari{suffix}"] = None if alphas is None else alphas.fg_ari
         self._draw(evaluation.step, points)
+        if message := collapse_alarm(evaluation):
+            self.event(message)
 
     def event(self, message: str) -> None:
         """Something a person should know of."""
         self._log("event", message=message)
+
+    def diverged(self, message: str, batch: Sequence[str]) -> None:
+        """The end of a run whose numbers are none any more, and all clips of the batch."""
+        self._log("event", message=message, batch=list(batch))
 
     def source(self, recordings: Sequence[str], origin: Origin, *, clip_overhead: float) -> None:
         """What this start learns from."""
@@ -106,6 +128,7 @@ class Journal:
             "source",
             recordings=list(recordings),
             store=origin.store,
+            steps=self.state.config.training.steps,
             clip_overhead=clip_overhead,
             command=list(origin.command),
         )

@@ -13,6 +13,7 @@ from ingest.capture import Captured, capture
 from ingest.store import Store
 from online.embedded import EmbeddedServer
 from online.errors import ServerError
+from online.security import ServerKeys
 from online.stream import ServeConfig
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ def capture_and_serve(
     store: Store,
     address: str,
     *,
+    keys: ServerKeys | None = None,
     ready: Callable[[str], None],
     name: str | None = None,
     seconds: float | None = None,
@@ -31,14 +33,14 @@ def capture_and_serve(
 ) -> Captured:
     """Do what ``capture`` does, and serve all of the store at ``address`` meanwhile.
 
-    ``ready`` is called with the address that trainers connect to. If the server dies, a warning
-    says so and the camera is recorded on.
+    ``ready`` is called with the address that trainers connect to; ``keys`` are as in ``serve``. If
+    the server dies, a warning says so and the camera is recorded on.
 
     Raises:
         ServerError: the address is refused or in use, or the server did not start.
         StoreError: as ``capture``.
     """
-    with EmbeddedServer(store.path, ServeConfig(follow=True), bind=address) as server:
+    with EmbeddedServer(store.path, ServeConfig(follow=True), bind=address, keys=keys) as server:
         ready(server.address)
         is_up = True
 

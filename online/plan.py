@@ -75,7 +75,13 @@ def make_plan(
     if order == "shuffled":
         clips = shuffle(clips, key=f"{want.seed}/{cursor.epoch}/{cursor.round}")
     made_of = [catalog.commit(name).identity for name in sorted(cursor.extents)]
-    start = msgspec.structs.replace(cursor, index=0, fingerprint=_fingerprint(made_of, clips))
+    start = msgspec.structs.replace(
+        cursor,
+        index=0,
+        # a trainer may name what it likes, and this is kept
+        base={name: extent for name, extent in cursor.base.items() if name in cursor.extents},
+        fingerprint=_fingerprint(made_of, clips),
+    )
     return Plan(start, clips[want.shard :: want.shards], len(clips))
 
 

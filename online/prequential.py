@@ -20,12 +20,11 @@ from torch.nn.functional import cross_entropy
 from online.batch import to_images
 from online.clip import Clip, ClipConfig
 from online.replay import Replay
+from online.scores import LEAST_CLIPS, RECENT_CLIPS
 from online.trainer import Trainer, TrainingConfig
 from setcon.loss import LossConfig, compared
 from setcon.model import SetCon
 
-WINDOW_CLIPS = 50
-"""Latest clips over which ``recent_top1`` is taken."""
 FAR_CLIP_STATES = 8
 """Most states taken from each far clip."""
 
@@ -59,12 +58,12 @@ class Prequential:
         self.trainer = trainer
         self.config = config
         self.clip = clip
-        self._latest: deque[float] = deque(maxlen=WINDOW_CLIPS)
+        self._latest: deque[float] = deque(maxlen=RECENT_CLIPS)
 
     @property
     def recent_top1(self) -> float | None:
-        """Mean top-1 of the latest new clips; None before the first."""
-        return float(np.mean(self._latest)) if self._latest else None
+        """Mean top-1 of the latest new clips; None while they are too few to say anything."""
+        return float(np.mean(self._latest)) if len(self._latest) >= LEAST_CLIPS else None
 
     def score(self, clip: Clip, replay: Replay) -> PrequentialScore | None:
         """Score a clip that was never inserted; None while the replay holds too few far clips."""

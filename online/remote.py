@@ -6,38 +6,51 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import zmq
 
 from ingest.frame import Frames
 from online import wire
 from online.catalog import RecordingSummary
+from online.dealer import Dealer
 from online.errors import ServerError, ServerSilent, WireError
+from online.security import TrainerKeys
 
 MAX_LENGTH = 1 << 16
 """Frames asked for at once; the server may send fewer, and is asked again."""
+MAX_MESSAGES = 4
+"""That ZeroMQ keeps before they are received; one is expected."""
+LOOK_UP_SECONDS = 0.5
+"""While an answer is awaited, how often it is asked whether the server lets this trainer in."""
 
 
 class RemoteStore:
     """Asks one thing at a time and waits for it; may be shared by threads."""
 
     def __init__(
-        self, context: zmq.Context, address: str, *, timeout_seconds: float, checksum: bool
+        self,
+        context: zmq.Context,
+        address: str,
+        *,
+        keys: TrainerKeys | None,
+        timeout_seconds: float,
+        checksum: bool,
     ) -> None:
         self._context = context
         self._address = address
+        self._keys = keys
         self._timeout_seconds = timeout_seconds
         self._checksum = checksum
         self._requests = itertools.count()
         self._lock = threading.Lock()
-        self._socket: zmq.Socket[Any] | None = None
+        self._dealer: Dealer | None = None
 
     def recordings(self) -> list[RecordingSummary]:
         """What there is now, sorted by name.
 
         Raises:
-            ServerError: the server cannot read its store; ServerSilent if it does not answer.
+            ServerError: the server cannot read its store, or does not let this trainer in;
+                ServerSilent if it does not answer.
         """
         reply, _ = self._ask(wire.List)
         if not isinstance(reply, wire.Listed):
@@ -61,9 +74,9 @@ class RemoteStore:
 
     def close(self) -> None:
         """Close the socket."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._dealer is not None:
+            self._dealer.close()
+            self._dealer = None
 
     def _fetch_some(self, recording: str, start: int, length: int, masks: bool) -> Frames:
         if start < 0 or length < 1:
@@ -92,9 +105,9 @@ class RemoteStore:
             patience = wire.SILENCE_SECONDS
             while (left := deadline - time.monotonic()) > 0:
                 request = next(self._requests)
-                socket = self._connected()
-                socket.send(wire.encode(make(request)))
-                answer = self._await(socket, request, time.monotonic() + min(patience, left))
+                dealer = self._connected()
+                dealer.socket.send(wire.encode(make(request)))
+                answer = self._await(dealer, request, time.monotonic() + min(patience, left))
                 if answer is not None:
                     return answer
                 self.close()  # with it goes whatever arrives too late
@@ -104,12 +117,13 @@ class RemoteStore:
         )
 
     def _await(
-        self, socket: zmq.Socket[Any], request: int, until: float
+        self, dealer: Dealer, request: int, until: float
     ) -> tuple[wire.ToTrainer, list[memoryview]] | None:
         while (left := until - time.monotonic()) > 0:
-            if not socket.poll(round(left * 1000) + 1):
-                return None
-            header, *buffers = socket.recv_multipart(copy=False)
+            if not dealer.socket.poll(round(1000 * min(left, LOOK_UP_SECONDS)) + 1):
+                dealer.check()
+                continue
+            header, *buffers = dealer.socket.recv_multipart(copy=False)
             reply = wire.decode_reply(header.buffer)
             if isinstance(reply, wire.Refused) and reply.request in (request, None):
                 raise ServerError(reply.message)
@@ -117,10 +131,13 @@ class RemoteStore:
                 return reply, [buffer.buffer for buffer in buffers]
         return None
 
-    def _connected(self) -> zmq.Socket[Any]:
-        if self._socket is None:
-            self._socket = wire.limited_socket(
-                self._context, zmq.DEALER, max_bytes=wire.MAX_FRAME_BYTES
+    def _connected(self) -> Dealer:
+        if self._dealer is None:
+            self._dealer = Dealer(
+                self._context,
+                self._address,
+                self._keys,
+                max_bytes=wire.MAX_FRAME_BYTES,
+                max_messages=MAX_MESSAGES,
             )
-            self._socket.connect(self._address)
-        return self._socket
+        return self._dealer

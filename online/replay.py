@@ -1,8 +1,9 @@
 """What is trained on: new clips, mixed with clips drawn again from two buffers of the past.
 
-                     ┌──────────▶ fresh ─── each exactly once ───┐
-    insert(clip) ────┼──────────▶ Fifo ──── the recent past ─────┼──▶ sample() -> list of clips
-                     └──────────▶ Reservoir  all of the past ────┘
+                     ┌────▶ fresh ──────────────── each exactly once ───┐
+    insert(clip) ────┼────▶ Fifo ───────────────── the recent past ─────┼──▶ sample() -> clips
+                     └────▶ Reservoir or MinRed ── all of the past ─────┘        │
+                                          ▲────── update(clips, features) ◀── trained on
 
 ``samples_per_insert`` S ties the two sides together: on average a clip is trained on S times, so
 batches hold new and old clips as 1 : S - 1. Neither side runs ahead: a batch is refused until the
@@ -14,15 +15,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
+from online.buffers import Fifo, LongTerm, Reservoir
 from online.clip import Clip, ClipSpec
 from online.errors import ReplayError
+from online.minred import MinRed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +35,17 @@ class ReplayConfig:
 
     samples_per_insert: float = 8.0
     """How often a clip is trained on, on average: the setting that says how online a run is."""
-    fifo_clips: int = 64
-    """Clips in the short-term buffer, which drops the oldest."""
-    reservoir_clips: int = 256
-    """Clips in the long-term buffer, which keeps every clip of the past equally often."""
+    fifo_bytes: int = 64 << 20
+    """Images in the short-term buffer, which drops the oldest clip; 0 is no such buffer."""
+    long_term: Literal["reservoir", "minred"] = "reservoir"
+    """What the long-term buffer keeps: every clip of the past equally often, or the clips that are
+    least alike in what the model makes of them."""
+    long_term_bytes: int = 256 << 20
+    """Images in the long-term buffer; 0 is no such buffer."""
     fifo_share: float = 0.5
     """Share of the old clips in a batch that comes from the short-term buffer."""
     min_clips: int = 1
     """Clips that are inserted before the first batch; at least a batch of them is."""
-    fifo_bytes: int = 0
-    """Bound on the images in the short-term buffer; 0 leaves the number of clips as the bound."""
-    reservoir_bytes: int = 0
-    """Bound on the images in the long-term buffer; 0 leaves the number of clips as the bound."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples_per_insert < math.inf:
@@ -51,105 +54,24 @@ class ReplayConfig:
             )
         if not 0 <= self.fifo_share <= 1:
             raise ValueError(f"fifo_share is {self.fifo_share}, it must lie in 0..1")
-        for name in ("fifo_clips", "reservoir_clips", "fifo_bytes", "reservoir_bytes"):
+        for name in ("fifo_bytes", "long_term_bytes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, it cannot be below 0")
-        if self.samples_per_insert > 1 and self.fifo_clips + self.reservoir_clips == 0:
-            raise ValueError("samples_per_insert above 1 needs fifo_clips or reservoir_clips")
-
-
-class Fifo:
-    """The newest clips, as many as ``max_clips`` and ``max_bytes`` allow; a newer copy replaces."""
-
-    def __init__(self, max_clips: int, max_bytes: float = math.inf) -> None:
-        self._max_clips, self._max_bytes = max_clips, max_bytes
-        self._clips: dict[ClipSpec, Clip] = {}
-        self.nbytes = 0
-
-    def __len__(self) -> int:
-        return len(self._clips)
-
-    def __iter__(self) -> Iterator[Clip]:
-        return iter(self._clips.values())
-
-    def insert(self, clip: Clip) -> None:
-        """Add ``clip`` as the newest and drop the oldest that no longer fit."""
-        self._drop(clip.spec)
-        self._clips[clip.spec] = clip
-        self.nbytes += clip.nbytes
-        while len(self) > self._max_clips or self.nbytes > self._max_bytes:
-            self._drop(next(iter(self._clips)))
-
-    def _drop(self, spec: ClipSpec) -> None:
-        if spec in self._clips:
-            self.nbytes -= self._clips.pop(spec).nbytes
-
-
-class Reservoir:
-    """A uniform sample of all clips ever inserted (Vitter's algorithm R).
-
-    A clip that comes by again while it is held, as in a second epoch, is not held twice.
-    """
-
-    def __init__(
-        self, max_clips: int, max_bytes: float = math.inf, *, rng: np.random.Generator
-    ) -> None:
-        self._max_clips, self._max_bytes = max_clips, max_bytes
-        self._rng = rng
-        self._clips: list[Clip] = []
-        self._held: set[ClipSpec] = set()
-        self.seen = 0
-        self.nbytes = 0
-
-    def __len__(self) -> int:
-        return len(self._clips)
-
-    def __iter__(self) -> Iterator[Clip]:
-        return iter(self._clips)
-
-    def insert(self, clip: Clip) -> None:
-        """Keep ``clip`` with probability capacity / clips seen, in place of another."""
-        self.seen += 1
-        if clip.spec in self._held:
-            return
-        if len(self) < self._max_clips and self.nbytes + clip.nbytes <= self._max_bytes:
-            self._add(clip)
-        elif (victim := int(self._rng.integers(self.seen))) < len(self):
-            self._remove(victim)
-            self._add(clip)
-            while self.nbytes > self._max_bytes:  # it was larger than the clip it replaced
-                self._remove(int(self._rng.integers(len(self))))
-
-    def restore(self, clips: list[Clip], seen: int) -> None:
-        """Hold exactly ``clips``, in this order, out of ``seen``."""
-        self._clips, self._held, self.nbytes, self.seen = [], set(), 0, seen
-        for clip in clips:
-            self._add(clip)
-
-    def _add(self, clip: Clip) -> None:
-        self._clips.append(clip)
-        self._held.add(clip.spec)
-        self.nbytes += clip.nbytes
-
-    def _remove(self, index: int) -> None:
-        self._clips[index], self._clips[-1] = self._clips[-1], self._clips[index]
-        gone = self._clips.pop()
-        self._held.remove(gone.spec)
-        self.nbytes -= gone.nbytes
+        if self.samples_per_insert > 1 and self.fifo_bytes + self.long_term_bytes == 0:
+            raise ValueError("samples_per_insert above 1 needs fifo_bytes or long_term_bytes")
 
 
 class Replay:
-    """Fresh clips, a Fifo and a Reservoir behind one limiter, for batches of ``batch_clips``."""
+    """Fresh clips and two buffers behind one limiter, for batches of ``batch_clips``."""
 
     def __init__(self, config: ReplayConfig, *, seed: int, batch_clips: int) -> None:
         self.config = config
         self.batch_clips = batch_clips
         self._rng = np.random.default_rng([seed, 0x5E7C])
         self._fresh: deque[Clip] = deque()
-        self._fifo = Fifo(config.fifo_clips, config.fifo_bytes or math.inf)
-        self._reservoir = Reservoir(
-            config.reservoir_clips, config.reservoir_bytes or math.inf, rng=self._rng
-        )
+        self._fifo = Fifo(config.fifo_bytes)
+        kind = MinRed if config.long_term == "minred" else Reservoir
+        self._long_term: LongTerm = kind(config.long_term_bytes, rng=self._rng)
         self.inserts = 0
         self.samples = 0
         self.batches = 0
@@ -180,16 +102,23 @@ class Replay:
         """Take in one clip that is due; it will be in the next batch that has room for it.
 
         Raises:
-            ReplayError: no clip is due before the next batch is drawn.
+            ReplayError: no clip is due before the next batch is drawn, or a buffer cannot hold
+                even this one.
         """
         if self.ready():
             raise ReplayError(f"batch {self.batches} must be drawn before more clips are inserted")
+        for name in ("fifo_bytes", "long_term_bytes"):
+            if 0 < getattr(self.config, name) < clip.nbytes:
+                raise ReplayError(
+                    f"replay.{name} is {getattr(self.config, name)}, and one clip has "
+                    f"{clip.nbytes} bytes; raise it, lower stream.clip_length, or set it to 0"
+                )
         self.inserts += 1
         self._fresh.append(clip)
-        if self.config.fifo_clips:
+        if self.config.fifo_bytes:
             self._fifo.insert(clip)
-        if self.config.reservoir_clips:
-            self._reservoir.insert(clip)
+        if self.config.long_term_bytes:
+            self._long_term.insert(clip)
 
     def sample(self) -> list[Clip]:
         """Draw a batch: fresh clips first, then old ones, none twice.
@@ -205,42 +134,58 @@ class Replay:
         batch = self._take_fresh()
         old = self.batch_clips - len(batch)
         self._draw(batch, self._fifo, round(old * self.config.fifo_share))
-        self._draw(batch, self._reservoir, self.batch_clips - len(batch))
-        self._draw(batch, self._fifo, self.batch_clips - len(batch))  # the reservoir had too few
+        self._draw(batch, self._long_term, self.batch_clips - len(batch))
+        self._draw(batch, self._fifo, self.batch_clips - len(batch))  # the other had too few
         self.samples += len(batch)
         self.batches += 1
         return list(batch.values())
 
+    def update(self, clips: Sequence[Clip], features: Float[np.ndarray, "b e"]) -> None:
+        """Note what the model makes of the batch ``clips``, one row of ``features`` for each."""
+        self._long_term.update(clips, features)
+
     def state(self) -> dict[str, Any]:
-        """JSON-able: which clips are held, without their pixels, and all that decides the draws."""
+        """JSON-able: which clips are held, without their pixels, and all that decides the draws.
+
+        ``arrays()`` belongs to it.
+        """
         return {
             "rng": self._rng.bit_generator.state,
             "inserts": self.inserts,
             "samples": self.samples,
             "batches": self.batches,
-            "seen": self._reservoir.seen,
             "fresh": _specs(self._fresh),
             "fifo": _specs(self._fifo),
-            "reservoir": _specs(self._reservoir),
+            "long_term": _specs(self._long_term),
         }
 
-    def restore(self, state: dict[str, Any], fetch: Callable[[ClipSpec], Clip]) -> None:
-        """Take up ``state`` in a new buffer; ``fetch`` brings the pixels, each clip's once."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the long-term buffer knows of its clips; may be empty."""
+        return self._long_term.arrays()
+
+    def restore(
+        self,
+        state: dict[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        fetch: Callable[[ClipSpec], Clip],
+    ) -> None:
+        """Take up ``state`` and ``arrays`` in a new buffer; ``fetch`` brings each clip's pixels."""
         parts = {
             name: [ClipSpec(*fields) for fields in state[name]]
-            for name in ("fresh", "fifo", "reservoir")
+            for name in ("fresh", "fifo", "long_term")
         }
         clips = {spec: fetch(spec) for spec in sorted({s for part in parts.values() for s in part})}
         self._fresh = deque(clips[spec] for spec in parts["fresh"])
         for spec in parts["fifo"]:
             self._fifo.insert(clips[spec])
-        self._reservoir.restore([clips[spec] for spec in parts["reservoir"]], state["seen"])
+        old = [clips[spec] for spec in parts["long_term"]]
+        self._long_term.restore(old, inserts=state["inserts"], arrays=arrays)
         self.inserts, self.samples = state["inserts"], state["samples"]
         self.batches = state["batches"]
         self._rng.bit_generator.state = state["rng"]
 
     def _held(self) -> dict[ClipSpec, Clip]:
-        everything = chain(self._fresh, self._fifo, self._reservoir)
+        everything = chain(self._fresh, self._fifo, self._long_term)
         return {clip.spec: clip for clip in everything}
 
     def _take_fresh(self) -> dict[ClipSpec, Clip]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from online.errors import RunError
@@ -26,7 +26,7 @@ from online.report_page import (
     tile,
 )
 from online.report_table import score_table, share
-from online.run_log import EventEntry, RunLog, read_run
+from online.run_log import EventEntry, RunLog, StepEntry, read_run
 from online.scores import Evaluation, Panels
 from online.verdict import recent_top1, verdict
 
@@ -67,7 +67,7 @@ def report_html(run: RunLog) -> str:
             _head(name, run),
             _tiles(run),
             _hero(run.panels),
-            _scores(run.evaluation),
+            _scores(run),
             _curves(run),
             _panels(run.panels),
             _events(run.events),
@@ -116,20 +116,19 @@ def _tiles(run: RunLog) -> str:
             f"untrained {recent.top1_untrained:.2f}"
         )
         tiles.append(tile("Next frame found", f"{recent.top1:.2f}", note))
-    if run.steps:
-        last = run.steps[-1]
-        speed = _speed(last.triplets_per_second, last.samples_per_insert)
-        tiles.append(tile("Steps", f"{last.step:,}", f"in {_duration(last.seconds)}{speed}"))
+    if run.reached is not None and run.reached.step:
+        took = f"in {_duration(run.reached.seconds)}, probes included"
+        note = "; ".join([took, *_speed(run.steps[-1:])])
+        tiles.append(tile("Steps", f"{run.reached.step:,}", note))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
-def _speed(triplets_per_second: float | None, samples_per_insert: float | None) -> str:
-    parts = [""]
-    if triplets_per_second is not None:
-        parts.append(f"{triplets_per_second:,.0f} triplets/s")
-    if samples_per_insert is not None:
-        parts.append(f"each clip seen {samples_per_insert:.1f} times")
-    return ", ".join(parts)
+def _speed(latest: Sequence[StepEntry]) -> Iterator[str]:
+    for entry in latest:
+        if entry.triplets_per_second is not None:
+            yield f"{entry.triplets_per_second:,.0f} triplets/s"
+        if entry.samples_per_insert is not None:
+            yield f"each clip seen {entry.samples_per_insert:.1f} times"
 
 
 def _hero(panels: Panels | None) -> str:
@@ -139,16 +138,18 @@ def _hero(panels: Panels | None) -> str:
         draw_hero(panels, most=4),
         label="Held-out frames, their reconstructions, segments and slots",
         caption=(
-            "Footage that was never trained on. Segments: the slot with the largest alpha at each "
-            "pixel. Slots: what the probe draws from each slot alone, over grey where its alpha "
-            "leaves room for others."
+            "Footage that was never trained on. Segments: the colour of the slot with the largest "
+            "alpha at each pixel, so that an object without a slot is not to be seen. Slots: what "
+            "the probe draws from each slot alone, over grey where its alpha leaves room for "
+            "others."
         ),
         crisp=_is_small(panels),
         limit_bytes=HERO_BYTES,
     )
 
 
-def _scores(evaluation: Evaluation | None) -> str:
+def _scores(run: RunLog) -> str:
+    evaluation = run.evaluation
     if evaluation is None:
         return ""
     note = (
@@ -160,8 +161,18 @@ def _scores(evaluation: Evaluation | None) -> str:
             f"; {evaluation.frames_without_two_objects:,} of these show fewer than two objects "
             "and do not count for ARI and mBO"
         )
-    return heading("Scores", f"{note}. Took {_duration(evaluation.seconds)}.") + score_table(
-        evaluation
+    return heading("Scores", f"{note}. {_time_taken(run, evaluation)}") + score_table(evaluation)
+
+
+def _time_taken(run: RunLog, evaluation: Evaluation) -> str:
+    beside = any(probe.beside and probe.step == evaluation.step for probe in run.probes)
+    taken = f"Took {_duration(evaluation.seconds)}{', beside learning' if beside else ''}."
+    spent = run.spent
+    if spent is None or spent.probe_share is None or spent.checkpoint_share is None:
+        return taken
+    return (
+        f"{taken} Of all the run's time, learning stood still for probes for "
+        f"{spent.probe_share:.1%} and for checkpoints for {spent.checkpoint_share:.1%}."
     )
 
 
@@ -224,8 +235,18 @@ def _commands(run: RunLog) -> str:
     go_on = f"setcon train {store} --run {path}"
     if source is not None and source.command:
         go_on = shlex.join(source.command)
-    note = "The command that started the run continues it from its last checkpoint."
-    return heading("Go on", note) + command_block([go_on, f"setcon eval {path} {store}"])
+    note = "The first command continues the run from its last checkpoint"
+    if (steps := _next_goal(run)) is not None:
+        go_on += f" --steps {steps}"
+        note += f", until step {steps:,}"
+    return heading("Go on", f"{note}.") + command_block([go_on, f"setcon eval {path} {store}"])
+
+
+def _next_goal(run: RunLog) -> int | None:
+    """The step that the run was to come to, or twice that if it is there; None if unknown."""
+    if run.source is None or run.source.steps is None or run.reached is None:
+        return None
+    return run.source.steps * (2 if run.reached.step >= run.source.steps else 1)
 
 
 def _duration(seconds: float) -> str:

@@ -10,9 +10,17 @@ from pathlib import Path
 
 import torch
 
+from ingest.durable import clear_write_errors
 from ingest.open import open_store
 from online.catalog import StoreCatalog
-from online.checkpoint import Checkpoint, load_into, load_untrained, newest_readable
+from online.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    load_into,
+    load_untrained,
+    newest_readable,
+    step_of,
+)
 from online.client import Client
 from online.config import RunConfig, load_config
 from online.embedded import EmbeddedServer
@@ -20,11 +28,12 @@ from online.errors import RunError
 from online.evaluate import Evaluator, Findings, Progress
 from online.journal import Origin
 from online.run_directory import RunDirectory
+from online.security import TrainerKeys
 from online.session import Outcome, Session
 from online.status import Observer
-from online.stop import StopSignals
+from online.stop import StopRequested, StopSignals
 from online.stream import ServeConfig
-from online.trainer import set_determinism, untrained_model
+from online.trainer import arranged, set_determinism, untrained_model
 from setcon.allocator import keep_freed_memory
 from setcon.model import SetCon
 
@@ -61,14 +70,18 @@ def train_on_store(
     Raises:
         IngestError, OnlineError: in one line; what was saved stays.
     """
-    with closing(StoreCatalog(open_store(store))) as catalog:
-        catalog.names()  # a clear error before a process is started, and what it will leave out
-    serving = ServeConfig(holdout=holdout)
-    with EmbeddedServer(store, serving) as server:
+
+    def learn(stop: StopSignals, stack: ExitStack) -> Outcome:
+        with stop.at_once():
+            with closing(StoreCatalog(open_store(store))) as catalog:
+                catalog.names()  # a clear error before a process starts, and what it leaves out
+            server = stack.enter_context(EmbeddedServer(store, ServeConfig(holdout=holdout)))
         return _train(
             [server.address],
             run,
             config,
+            stop,
+            stack,
             minutes=minutes,
             device=device,
             observe=observe,
@@ -76,12 +89,15 @@ def train_on_store(
             check_servers=server.check,
         )
 
+    return _until_stopped(run, learn)
+
 
 def train_connected(
     addresses: Sequence[str],
     run: Path,
     config: RunConfig,
     *,
+    keys: Sequence[TrainerKeys] = (),
     minutes: float | None = None,
     device: torch.device | None = None,
     observe: Observer | None = None,
@@ -89,49 +105,77 @@ def train_connected(
 ) -> Outcome:
     """Train on what one or several servers send; several are taken in turn, in this order.
 
+    ``keys`` are one for each address, or none at all.
+
     Raises:
         OnlineError: in one line; what was saved stays.
     """
-    return _train(
-        addresses,
-        run,
-        config,
-        minutes=minutes,
-        device=device,
-        observe=observe,
-        origin=Origin(store=" ".join(addresses), command=command),
-    )
+
+    def learn(stop: StopSignals, stack: ExitStack) -> Outcome:
+        return _train(
+            addresses,
+            run,
+            config,
+            stop,
+            stack,
+            keys=keys,
+            minutes=minutes,
+            device=device,
+            observe=observe,
+            origin=Origin(store=" ".join(addresses), command=command),
+        )
+
+    return _until_stopped(run, learn)
+
+
+def _until_stopped(run: Path, learn: Callable[[StopSignals, ExitStack], Outcome]) -> Outcome:
+    """What ``learn`` returns; of a start that a signal cuts short, how far the run is saved."""
+    with StopSignals() as stop, ExitStack() as stack:
+        try:
+            return learn(stop, stack)
+        except StopRequested:
+            newest = latest_checkpoint(RunDirectory(run).checkpoints)
+            return Outcome(
+                reason="stopped",
+                step=step_of(newest) if newest else 0,
+                signal_number=stop.received,
+            )
 
 
 def _train(
     addresses: Sequence[str],
     run: Path,
     config: RunConfig,
+    stop: StopSignals,
+    stack: ExitStack,
     *,
+    keys: Sequence[TrainerKeys] = (),
     minutes: float | None,
     device: torch.device | None,
     observe: Observer | None,
     origin: Origin,
     check_servers: Callable[[], None] | None = None,
 ) -> Outcome:
-    with ExitStack() as stack:
-        stop = stack.enter_context(StopSignals())
-        directory = stack.enter_context(RunDirectory(run))
-        directory.claim(config)
-        keep_freed_memory()
-        set_determinism(config.training)
-        clients = [stack.enter_context(Client(address)) for address in addresses]
-        session = Session(
-            directory,
-            config,
-            clients,
-            device=device or default_device(),
-            stop=stop,
-            minutes=minutes,
-            observe=observe,
-            origin=origin,
-            check_servers=check_servers,
-        )
+    directory = stack.enter_context(RunDirectory(run))
+    directory.claim(config)
+    keep_freed_memory()
+    set_determinism(config.training)
+    clients = [
+        stack.enter_context(Client(address, keys=key))
+        for address, key in zip(addresses, keys or [None] * len(addresses), strict=True)
+    ]
+    session = Session(
+        directory,
+        config,
+        clients,
+        device=device or default_device(),
+        stop=stop,
+        minutes=minutes,
+        observe=observe,
+        origin=origin,
+        check_servers=check_servers,
+    )
+    with clear_write_errors(str(run)):
         return session.run()
 
 
@@ -148,7 +192,11 @@ def load_run(run: Path, *, device: torch.device | None = None) -> TrainedRun:
     found = newest_readable(directory.checkpoints)
     config = load_config(directory.config_path)
     model, untrained = (
-        untrained_model(config.model, seed=config.training.seed).to(device or default_device())
+        arranged(
+            untrained_model(config.model, seed=config.training.seed),
+            config.training,
+            device or default_device(),
+        )
         for _ in range(2)
     )
     load_into(model, found.checkpoint.model, where=found.path)

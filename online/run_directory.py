@@ -1,6 +1,6 @@
 """A run's directory: its names, its lock, and the metrics log that a resume cuts back.
 
-RUN/config.toml  metrics.jsonl  report.html  lock
+RUN/config.toml  metrics.jsonl  ledger.jsonl  report.html  lock
     checkpoints/step-00001500/   probes/step-00001500/   tensorboard/
 """
 
@@ -28,6 +28,7 @@ _CHANGEABLE = (
     "optimizer.",
     "stream.credit_bytes",
     "stream.max_epochs",
+    "stream.max_delay_seconds",
     "training.steps",
     "training.log_every_steps",
     "training.checkpoint_every_seconds",
@@ -53,6 +54,7 @@ class RunDirectory:
         self.path = path
         self.config_path = path / "config.toml"
         self.metrics_path = path / "metrics.jsonl"
+        self.ledger_path = path / "ledger.jsonl"
         self.curves = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.probes = path / "probes"
@@ -105,10 +107,10 @@ class RunDirectory:
                 f"{self.path}: metrics.jsonl tells of {steps} steps, and there is no checkpoint; "
                 f"restore {self.checkpoints} from a copy, or choose a new --run directory"
             )
+        self.metrics_path.unlink(missing_ok=True)  # first: it counts only beside a checkpoint
         shutil.rmtree(self.checkpoint(0), ignore_errors=True)
         shutil.rmtree(self.probes, ignore_errors=True)
         shutil.rmtree(self.curves, ignore_errors=True)
-        self.metrics_path.unlink(missing_ok=True)
 
     def claim(self, config: RunConfig) -> None:
         """Write ``config`` into a new run, or check that it is what the run was started with.

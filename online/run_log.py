@@ -27,7 +27,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Seconds of learning and probing until then."""
 
 
-class StepEntry(Entry, frozen=True, kw_only=True, tag="step"):
+class SpentEntry(Entry, frozen=True, kw_only=True):
+    """A line that says what the run's time went into until then."""
+
+    probe_share: float | None = None
+    checkpoint_share: float | None = None
+
+
+class StepEntry(SpentEntry, frozen=True, kw_only=True, tag="step"):
     """One optimizer step out of so many."""
 
     loss: float | None
@@ -49,8 +56,11 @@ class PrequentialEntry(Entry, frozen=True, kw_only=True, tag="prequential"):
     """Frames that the right one was to be told from."""
 
 
-class ProbeEntry(Entry, frozen=True, kw_only=True, tag="probe"):
+class ProbeEntry(SpentEntry, frozen=True, kw_only=True, tag="probe"):
     """A probe has run; its scores are in ``probes/``."""
+
+    beside: bool = False
+    """Learning went on meanwhile."""
 
 
 class EventEntry(Entry, frozen=True, kw_only=True, tag="event"):
@@ -60,8 +70,8 @@ class EventEntry(Entry, frozen=True, kw_only=True, tag="event"):
 
     @property
     def is_alarm(self) -> bool:
-        """Whether it tells of a collapse."""
-        return self.message.startswith("collapse")
+        """Whether it tells of a collapse or of exploding gradients."""
+        return self.message.startswith(("collapse", "exploding"))
 
 
 class SourceEntry(Entry, frozen=True, kw_only=True, tag="source"):
@@ -69,9 +79,11 @@ class SourceEntry(Entry, frozen=True, kw_only=True, tag="source"):
 
     recordings: list[str] = []
     command: list[str] = []
-    """Words of the command line that goes on with the run; empty where there is none."""
+    """Words of a command line that goes on with the run, but for ``--steps``; may be empty."""
     store: str = ""
     """Path or address; empty where unknown."""
+    steps: int | None = None
+    """How many steps this start was to come to."""
 
 
 AnyEntry = StepEntry | PrequentialEntry | ProbeEntry | EventEntry | SourceEntry
@@ -96,8 +108,11 @@ class RunLog:
     settings: str | None
     """Text of ``config.toml``; None where it is missing."""
     steps: list[StepEntry]
+    probes: list[ProbeEntry]
     prequential: list[PrequentialEntry]
     events: list[EventEntry]
+    reached: Entry | None
+    """What was logged last of the latest step; scores of new footage come before their step."""
     source: SourceEntry | None
     """Of the latest start."""
     evaluations: list[Evaluation]
@@ -105,6 +120,11 @@ class RunLog:
     """Of the latest evaluation."""
     unreadable: list[str] = field(default_factory=list)
     """What was left out, a sentence each."""
+
+    @property
+    def spent(self) -> SpentEntry | None:
+        """The latest line that says what the run's time went into."""
+        return max([*self.steps, *self.probes], key=lambda entry: entry.seconds, default=None)
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -133,8 +153,14 @@ def read_run(path: Path) -> RunLog:
         path=path,
         settings=text,
         steps=[entry for entry in entries if isinstance(entry, StepEntry)],
+        probes=[entry for entry in entries if isinstance(entry, ProbeEntry)],
         prequential=[entry for entry in entries if isinstance(entry, PrequentialEntry)],
         events=[entry for entry in entries if isinstance(entry, EventEntry)],
+        reached=max(
+            (entry for entry in entries if not isinstance(entry, PrequentialEntry)),
+            key=lambda entry: (entry.step, entry.seconds),
+            default=None,
+        ),
         source=sources[-1] if sources else None,
         evaluations=evaluations,
         panels=panels,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from online.alarms import Alarms
 from online.catalog import RecordingSummary
 from online.checkpoint import Checkpoint, load_into, rng_state, set_rng_state
 from online.client import Client
@@ -15,18 +16,29 @@ from online.clock import RunClock
 from online.config import RunConfig, check_frame_size
 from online.errors import RunError, TrainingError
 from online.feed import Feed
+from online.ledger import Ledger
 from online.replay import Replay
-from online.trainer import CollapseAlarm, Trainer, untrained_model
+from online.trainer import Trainer, untrained_model
 
 
 class RunState:
     """The trainer, the feed, the replay, and what must not change while a run lasts."""
 
     def __init__(
-        self, config: RunConfig, clients: Sequence[Client], *, device: torch.device
+        self,
+        config: RunConfig,
+        clients: Sequence[Client],
+        *,
+        device: torch.device,
+        ledger: Ledger | None = None,
     ) -> None:
         self.config = config
-        self.feed = Feed(clients, config.stream.request(seed=config.training.seed))
+        self.feed = Feed(
+            clients,
+            config.stream.request(seed=config.training.seed),
+            max_delay_seconds=config.stream.max_delay_seconds,
+            ledger=ledger,
+        )
         self.trainer = Trainer(
             untrained_model(config.model, seed=config.training.seed),
             frame_stride=config.stream.frame_stride,
@@ -38,7 +50,7 @@ class RunState:
         self.replay = Replay(
             config.replay, batch_clips=config.training.batch_clips, seed=config.training.seed
         )
-        self.alarm = CollapseAlarm()
+        self.alarms = Alarms()
         self.clock = RunClock()
         self._frame_size: list[int] | None = None
         self._held_out: dict[str, float] = {}
@@ -61,12 +73,14 @@ class RunState:
             optimizer=self.trainer.optimizer.state_dict(),
             run={
                 "seconds": self.clock.seconds,
-                "steps_at_chance": self.alarm.steps_at_chance,
+                "still_seconds": dict(self.clock.still_seconds),
+                "alarms": self.alarms.state(),
                 "frame_size": self._frame_size,
                 "held_out": self._held_out,
                 "feed": self.feed.state(),
                 "replay": self.replay.state(),
             },
+            replay={name: torch.from_numpy(a) for name, a in self.replay.arrays().items()},
             rng=rng_state(),
         )
 
@@ -81,12 +95,13 @@ class RunState:
         self.trainer.load_optimizer(checkpoint.optimizer)
         self.trainer.step_count = checkpoint.step
         run = checkpoint.run
-        self.clock.start(run["seconds"])
-        self.alarm.steps_at_chance = run["steps_at_chance"]
+        self.clock.start(run["seconds"], run["still_seconds"])
+        self.alarms.restore(run["alarms"])
         self._frame_size = run["frame_size"]
         self._held_out = run["held_out"]
         self.feed.restore(run["feed"])
-        self.replay.restore(run["replay"], self.feed.fetch_clip)
+        arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
+        self.replay.restore(run["replay"], arrays, self.feed.fetch_clip)
         set_rng_state(checkpoint.rng)
 
     def remember_held_out(self, summaries: Sequence[RecordingSummary]) -> None:
@@ -121,5 +136,5 @@ class RunState:
             raise TrainingError(
                 f"{clip.spec.recording}: frames of {size[0]}x{size[1]}, but this run learns from "
                 f"{self._frame_size[0]}x{self._frame_size[1]}; ingest it with that --size, "
-                "or leave it out with --set stream.recordings=GLOB"
+                "or leave it out with --recordings GLOB"
             )

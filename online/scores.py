@@ -12,6 +12,10 @@ from jaxtyping import Float, UInt8
 
 from ingest.durable import write_durably
 
+RECENT_CLIPS = 50
+"""Latest new clips whose scores are averaged."""
+LEAST_CLIPS = 10
+"""Fewer say nothing yet: one clip holds a handful of predictions of one scene."""
 LEAST_SLOT_ENTROPY = 0.2
 """Below this share of ln(slots), slots are not used."""
 LEAST_EFFECTIVE_RANK = 1.5

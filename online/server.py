@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,8 @@ from online import wire
 from online.address import bound
 from online.catalog import StoreCatalog
 from online.errors import ServerError, WireError
+from online.outbox import Outbox
+from online.security import ServerKeys
 from online.stream import ServeConfig, Stream
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,11 @@ RETRY_SECONDS = 0.002
 """Pause while a trainer's queue is full though it has granted credit."""
 MESSAGES_PER_TURN = 64
 MAX_REQUEST_BYTES = 4 << 20
+MAX_REQUESTS = 64
+"""Of one trainer, that ZeroMQ keeps before they are read."""
+MAX_SESSIONS = 256
+MAX_PLANNED_CLIPS = 1 << 23
+"""In the plans of all sessions; each costs some 150 bytes."""
 REPORT_SECONDS = 1.0
 
 
@@ -50,6 +57,8 @@ class ServerCounters:
     """Sessions open now."""
     clips: int = 0
     clip_bytes: int = 0
+    bytes_per_second: float = 0.0
+    """Of clips, since the last report."""
     credit_bytes: int = 0
     """Bytes that the open sessions may still be sent."""
     fetches: int = 0
@@ -60,12 +69,15 @@ class ServerCounters:
     """Messages that were not what they must be."""
     lost: int = 0
     """Sessions whose trainer went away without a word."""
+    silent: int = 0
+    """Sessions closed because their trainer said nothing for 3 s: it hangs."""
 
 
 @dataclass(slots=True, eq=False)
 class _Session:
     stream: Stream
-    spoke_at: float
+    heard_at: float
+    spoke_at: float = 0.0  # so that a first heartbeat goes out at once
 
 
 class Server:
@@ -75,8 +87,10 @@ class Server:
         self._catalog = catalog
         self._socket = socket
         self._config = config
+        self._outbox = Outbox(socket)
         self._sessions: dict[bytes, _Session] = {}
         self._totals = ServerCounters()
+        self._all_read = True
 
     @property
     def counters(self) -> ServerCounters:
@@ -90,55 +104,76 @@ class Server:
 
         Returns how long the next step may wait for a message.
         """
-        if self._socket.poll(round(wait_seconds * 1000)):
-            self._receive()
+        self._all_read = not self._socket.poll(round(wait_seconds * 1000)) or self._receive()
         now = time.monotonic()
         return min((self._advance(i, now) for i in list(self._sessions)), default=POLL_SECONDS)
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Read until there is nothing more, which is True, or until a request has taken time."""
         for _ in range(MESSAGES_PER_TURN):
             try:
                 identity, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                return True
             try:
                 if len(parts) != 1:
                     raise WireError(f"a request has one part, got {len(parts)}")
-                self._answer(identity, wire.decode_request(parts[0]))
+                if self._answer(identity, wire.decode_request(parts[0])):
+                    return False  # others wait for their clips
             except WireError as error:
                 self._totals.rejected += 1
                 log.warning("rejected a message: %s", error)
                 self._send(identity, wire.Refused(message=str(error)))
+        return False
 
-    def _answer(self, identity: bytes, message: wire.ToServer) -> None:
+    def _answer(self, identity: bytes, message: wire.ToServer) -> bool:
+        """Do what a message asks; returns whether that may have taken time."""
         match message:
             case wire.Hello():
                 self._open(identity, message)
+                return True
             case wire.List() | wire.Fetch():
-                self._reply(identity, message)
+                return self._reply(identity, message)
             case wire.Credit() | wire.Alive() | wire.Bye():
                 self._update(identity, message)
+                return False
 
     def _open(self, identity: bytes, want: wire.Hello) -> None:
         self._sessions.pop(identity, None)
         try:
+            self._check_room_for_session()
             stream = Stream(self._catalog, want, self._config)
         except (ServerError, IngestError) as error:
             self._refuse(identity, error, session=want.session)
             return
-        self._sessions[identity] = _Session(stream, spoke_at=0.0)  # a first heartbeat at once
+        self._sessions[identity] = _Session(stream, heard_at=time.monotonic())
         self._totals.sessions += 1
+
+    def _check_room_for_session(self) -> None:
+        """A session costs its plan and one clip that waits for credit, so there is a limit."""
+        planned = sum(session.stream.planned_clips for session in self._sessions.values())
+        if len(self._sessions) >= MAX_SESSIONS or planned >= MAX_PLANNED_CLIPS:
+            raise ServerError(
+                f"{self._catalog.store.path}: is served to {len(self._sessions)} trainers that are "
+                f"to be sent {planned} clips, which is as much as one server does; start another"
+            )
 
     def _update(self, identity: bytes, message: wire.Credit | wire.Alive | wire.Bye) -> None:
         session = self._sessions.get(identity)
         if session is None or session.stream.want.session != message.session:
             self._send(identity, wire.Lost(message.session))
-        elif isinstance(message, wire.Credit):
+            return
+        session.heard_at = time.monotonic()
+        if isinstance(message, wire.Credit):
             session.stream.credit = max(session.stream.credit, message.offset)
         elif isinstance(message, wire.Bye):
             del self._sessions[identity]
 
-    def _reply(self, identity: bytes, message: wire.List | wire.Fetch) -> None:
+    def _reply(self, identity: bytes, message: wire.List | wire.Fetch) -> bool:
+        if not self._outbox.has_room(identity):
+            # it does not read what it asked for before; should it begin to, it will ask again
+            self._totals.refused += 1
+            return False
         try:
             if isinstance(message, wire.List):
                 found = self._catalog.recordings()
@@ -147,6 +182,7 @@ class Server:
                 self._fetch(identity, message)
         except (IngestError, IndexError, ServerError) as error:
             self._refuse(identity, error, request=message.request)
+        return True
 
     def _fetch(self, identity: bytes, message: wire.Fetch) -> None:
         if message.recording not in self._catalog.names():
@@ -167,6 +203,11 @@ class Server:
     def _advance(self, identity: bytes, now: float) -> float:
         """Send a session its next message, or a heartbeat; returns how long it can wait."""
         session = self._sessions[identity]
+        if self._all_read and now - session.heard_at > wire.SILENCE_SECONDS:
+            # it hangs, or is gone; should it wake up, it is told that its session is lost
+            del self._sessions[identity]
+            self._totals.silent += 1
+            return POLL_SECONDS
         try:
             parts = session.stream.next_message(now)
         except (ServerError, IngestError, IndexError) as error:
@@ -178,7 +219,7 @@ class Server:
                 session.spoke_at = now
                 self._send(identity, wire.Alive(session.stream.want.session))
             return POLL_SECONDS
-        if not self._send_parts(identity, parts):
+        if not (self._outbox.has_room(identity) and self._send_parts(identity, parts)):
             return RETRY_SECONDS
         session.spoke_at = now
         if cost := session.stream.sent():
@@ -206,7 +247,7 @@ class Server:
     def _send_parts(self, identity: bytes, parts: Sequence[Any]) -> bool:
         """Send without copying and without waiting; False if the trainer's queue is full."""
         try:
-            self._socket.send_multipart([identity, *parts], zmq.NOBLOCK, copy=False)
+            self._outbox.send(identity, parts)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -217,11 +258,21 @@ class Server:
         return True
 
 
+def server_socket(context: zmq.Context) -> zmq.Socket[Any]:
+    """A socket for a server, not bound yet."""
+    socket = wire.limited_socket(
+        context, zmq.ROUTER, max_bytes=MAX_REQUEST_BYTES, max_messages=MAX_REQUESTS
+    )
+    socket.router_mandatory = True  # else messages to a full or vanished peer are dropped unseen
+    return socket
+
+
 def serve(
     store: Store,
     address: str,
     *,
     config: ServeConfig = ServeConfig(),  # noqa: B008 - frozen
+    keys: ServerKeys | None = None,
     ready: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
     report: Callable[[ServerCounters], None] | None = None,
@@ -232,12 +283,14 @@ def serve(
         store: what to serve.
         address: see ``online.address``.
         config: which recordings, in which order.
+        keys: of the server, and which trainers' it lets in; without, all who reach it.
         ready: called with the address that trainers connect to, once they can.
         stop: set by another thread to end it.
         report: called about once a second with the counters.
 
     Raises:
         AddressError: the address is refused; AddressInUse if another server has it.
+        KeyFileError: the keys are none, or nobody is allowed.
         ServerError: there are recordings, and none can be read.
     """
     stop = stop or threading.Event()
@@ -248,10 +301,13 @@ def serve(
             f"{next(iter(catalog.left_out.values()))}"
         )
     context = zmq.Context()
-    socket = wire.limited_socket(context, zmq.ROUTER, max_bytes=MAX_REQUEST_BYTES)
-    socket.router_mandatory = True  # else messages to a full or vanished peer are dropped unseen
+    socket = server_socket(context)
     try:
-        with bound(socket, address) as endpoint, _leaving_on_signals(stop):
+        with (
+            keys.guarding(socket) if keys is not None else nullcontext(),
+            bound(socket, address, keyed=keys is not None) as endpoint,
+            _leaving_on_signals(stop),
+        ):
             if ready is not None:
                 ready(endpoint)
             return _run(Server(catalog, socket, config), stop, report)
@@ -264,12 +320,16 @@ def serve(
 def _run(
     server: Server, stop: threading.Event, report: Callable[[ServerCounters], None] | None
 ) -> ServerCounters:
-    wait, reported_at = 0.0, time.monotonic()
+    wait, reported_at, reported_bytes = 0.0, time.monotonic(), 0
     while not stop.is_set():
         wait = server.step(wait)
-        if report is not None and time.monotonic() - reported_at >= REPORT_SECONDS:
-            reported_at = time.monotonic()
-            report(server.counters)
+        passed = time.monotonic() - reported_at
+        if report is not None and passed >= REPORT_SECONDS:
+            counters = server.counters
+            report(
+                replace(counters, bytes_per_second=(counters.clip_bytes - reported_bytes) / passed)
+            )
+            reported_at, reported_bytes = time.monotonic(), counters.clip_bytes
     return server.counters
 
 

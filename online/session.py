@@ -14,13 +14,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from online.batch import collate
+from online.beside import ProbeProcess
 from online.checkpoint import (
     latest_checkpoint,
     load_untrained,
@@ -30,18 +31,23 @@ from online.checkpoint import (
 )
 from online.client import Client
 from online.clip import Clip
+from online.clock import Spent
 from online.config import RunConfig
-from online.errors import FootageError, ServerError, ServerSilent, TrainingError
+from online.connection import ClientCounters
+from online.errors import Diverged, ServerError, ServerSilent, TrainingError
 from online.evaluate import Evaluator
+from online.feed import FeedCounters
 from online.footage import JoinedSource, check_sizes
 from online.journal import Journal, Origin
+from online.ledger import Ledger
 from online.prequential import Prequential
+from online.probes import ProbeBook, Probes, ProbesBeside, ProbesInPlace
 from online.report import write_report
 from online.run_directory import RunDirectory
 from online.run_state import RunState
-from online.scores import Evaluation, collapse_alarm, find_evaluation, save_evaluation
+from online.scores import Evaluation
 from online.status import Observer, Watcher
-from online.stop import StopSignals
+from online.stop import StopRequested, StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +64,16 @@ class Outcome:
 
     reason: Reason
     step: int
+    spent: Spent | None = None
+    """None where a signal came before the run began or continued."""
     signal_number: int | None = None
     evaluation: Evaluation | None = None
     """Of the last probe; None after a signal, which does not wait for one."""
     report: Path | None = None
-
-
-class _StopRequested(Exception):  # noqa: N818 - carries a signal through a probe
-    """A signal came in the middle of something that can be given up."""
+    received: ClientCounters = field(default_factory=ClientCounters)
+    """From all servers, in this start."""
+    clips: FeedCounters = field(default_factory=FeedCounters)
+    """What became of what was received, in all starts."""
 
 
 class Session:
@@ -90,42 +98,60 @@ class Session:
         self.budget_seconds = math.inf if minutes is None else 60 * minutes
         self.origin = origin or Origin()
         self.check_servers = check_servers or (lambda: None)
-        self.state = RunState(config, clients, device=device)
+        self.ledger = Ledger(directory.ledger_path) if config.stream.ledger else None
+        self.state = RunState(config, clients, device=device, ledger=self.ledger)
         self.trainer, self.clock = self.state.trainer, self.state.clock
         self.feed, self.replay = self.state.feed, self.state.replay
         self.source = JoinedSource(clients, recordings=config.stream.recordings)
-        self.evaluator = Evaluator(
-            self.source,
-            self.trainer.untrained,
-            config.evaluation,
-            config.probe,
-            frame_stride=config.stream.frame_stride,
-            device=device,
-        )
         self.prequential = Prequential(self.trainer, config.training, config.stream.clip)
         self.journal = Journal(directory, self.state)
         self.watcher = Watcher(
             observe, self.state, self.prequential, budget_seconds=self.budget_seconds
         )
+        self.book = ProbeBook(directory, self.state, self.journal)
+        self.probes = self._probes(clients, device)
         self._saved_at = time.monotonic()
+        self._tell_at_skips = 1
+        self._batch: Sequence[Clip] = ()
 
     def run(self) -> Outcome:
         """Learn until the steps or the minutes are used up, the stream ends, or a signal comes.
 
         Raises:
             OnlineError: the run cannot begin, continue or go on; what was saved stays.
+            StopRequested: a signal came before there was anything to save.
         """
         try:
-            self._begin()
+            with self.stop.at_once():
+                self._begin()
             try:
-                reason = self._learn()
-            except ServerError:  # what was learned before the server went away is kept
-                self._save()
+                reason = self._learn_and_save()
+            except Diverged as error:
+                raise self._diverged(error) from error
+            except TrainingError as error:
+                self.journal.event(str(error))
                 raise
-            self._save()
             return self._ended(reason)
         finally:
+            self.probes.close()
             self.journal.close()
+            if self.ledger is not None:
+                self.ledger.close()
+
+    def _probes(self, clients: Sequence[Client], device: torch.device) -> Probes:
+        helpers = (self.state, self.book, self.watcher, self.stop)
+        if self.config.evaluation.beside:
+            process = ProbeProcess(self.directory, clients, device=device)
+            return ProbesBeside(process, *helpers)
+        evaluator = Evaluator(
+            self.source,
+            self.trainer.untrained,
+            self.config.evaluation,
+            self.config.probe,
+            frame_stride=self.config.stream.frame_stride,
+            device=device,
+        )
+        return ProbesInPlace(evaluator, *helpers)
 
     def _begin(self) -> None:
         newest = latest_checkpoint(self.directory.checkpoints)
@@ -148,6 +174,8 @@ class Session:
     def _resume(self) -> None:
         found = newest_readable(self.directory.checkpoints)
         rebuilt = load_untrained(self.trainer.untrained, self.directory.checkpoint(0))
+        if rebuilt:
+            self._save()  # nothing is restored yet: the state is that of step 0
         self.state.restore(found.checkpoint, where=found.path)
         set_aside(found.damaged)
         self.journal.begin()
@@ -155,10 +183,21 @@ class Session:
             log.warning("%s; continuing from step %d", damage, self.state.step)
             self.journal.event(damage)
         self.journal.event(f"continued from the checkpoint of step {self.state.step}")
+        self.probes.resume()
+
+    def _learn_and_save(self) -> Reason:
+        try:
+            reason = self._learn()
+        except ServerError:  # what was learned before the server went away is kept
+            self._save()
+            raise
+        self._save()
+        return reason
 
     def _learn(self) -> Reason:
         self.clock.pause()  # what it took to begin says nothing about the rate of learning
         while True:
+            self.probes.poll()
             if self.stop.received:
                 return "stopped"
             if self.state.step >= self.config.training.steps:
@@ -166,13 +205,12 @@ class Session:
             if self.clock.seconds >= self.budget_seconds:
                 return "time is up"
             try:
-                if self._at_probe_step() and self._evaluation() is None:
+                if self._at_probe_step() and self.book.evaluation(self.state.step) is None:
                     self._save()
-                    self._probe()
-                    write_report(self.directory.path)
+                    self.probes.due()
                 if not self._fill():
                     return "stream ended"
-            except _StopRequested:
+            except StopRequested:
                 return "stopped"
             self._step()
             if time.monotonic() - self._saved_at > self.config.training.checkpoint_every_seconds:
@@ -182,20 +220,30 @@ class Session:
         if reason == "stopped":
             return self._stopped()
         try:
-            evaluation = self._evaluation() or self._probe()
-        except _StopRequested:
+            evaluation = self.probes.last()
+        except StopRequested:
             return self._stopped()
         return Outcome(
             reason=reason,
             step=self.state.step,
+            spent=self.clock.spent,
             evaluation=evaluation,
             report=write_report(self.directory.path),
+            received=self.feed.received,
+            clips=self.feed.counters,
         )
 
     def _stopped(self) -> Outcome:
         number = self.stop.received
         self.journal.event(f"stopped by {number.name if number else 'request'}, saved")
-        return Outcome(reason="stopped", step=self.state.step, signal_number=number)
+        return Outcome(
+            reason="stopped",
+            step=self.state.step,
+            spent=self.clock.spent,
+            signal_number=number,
+            received=self.feed.received,
+            clips=self.feed.counters,
+        )
 
     def _fill(self) -> bool:
         """Insert the clips that are due; False where the stream ends before they come."""
@@ -217,10 +265,10 @@ class Session:
         patience = time.monotonic() + PATIENCE_SECONDS
         while not self.feed.ended:
             clip = self.feed.next(timeout_seconds=0.5)
+            self._tell_of_skips()
             if clip is not None:
                 return clip
-            if self.stop.received:
-                raise _StopRequested
+            self.stop.check()
             self.check_servers()
             if time.monotonic() > patience:
                 raise ServerSilent(
@@ -230,16 +278,26 @@ class Session:
             self.watcher.tell("waiting for data")
         return None
 
+    def _tell_of_skips(self) -> None:
+        """Say that footage was skipped: at once, and then whenever it has doubled."""
+        if (skipped := self.feed.counters.skipped) >= self._tell_at_skips:
+            self._tell_at_skips = 2 * skipped
+            message = (
+                f"too slow for the camera: {skipped} of {self.feed.counters.offered} clips "
+                f"({self.feed.counters.skipped_frames} frames) skipped, being more than "
+                f"{self.config.stream.max_delay_seconds:g} s old; "
+                "lower replay.samples_per_insert to learn from more of them"
+            )
+            log.warning("%s", message)
+            self.journal.event(message)
+
     def _step(self) -> None:
-        batch = collate(self.replay.sample(), self.config.stream.clip)
+        self._batch = self.replay.sample()
         learning_rate = self.trainer.learning_rate
-        try:
-            result = self.trainer.step(batch)
-        except TrainingError as error:
-            self.journal.event(str(error))
-            raise
+        result = self.trainer.step(collate(self._batch, self.config.stream.clip))
+        self.replay.update(self._batch, result.features)
         self.clock.step(result.triplets)
-        if message := self.state.alarm.update(result):
+        for message in self.state.alarms.update(result):
             self.journal.event(message)
         if self.state.step % self.config.training.log_every_steps == 0:
             self.journal.step(result, learning_rate)
@@ -248,40 +306,29 @@ class Session:
     def _at_probe_step(self) -> bool:
         return self.state.step > 0 and self.state.step % self.config.evaluation.every_steps == 0
 
-    def _evaluation(self) -> Evaluation | None:
-        """The evaluation of this step, if it was made already."""
-        return find_evaluation(self.directory.probe_folder(self.state.step))
-
-    def _probe(self) -> Evaluation | None:
-        """Evaluate this step; None where there is no footage for it."""
-        step = self.state.step
-        try:
-            found = self.evaluator.evaluate(self.trainer.model, step=step, progress=self._probing)
-        except ServerSilent:
-            raise
-        except (FootageError, ServerError) as error:
-            # a camera's first minutes hold nothing out yet; a damaged frame is no reason to stop
-            log.warning("no probe at step %d: %s", step, error)
-            self.journal.event(f"no probe: {error}")
-            return None
-        finally:
-            self.clock.pause()
-        save_evaluation(self.directory.probe_folder(step), found.evaluation, found.panels)
-        self.journal.probe(found.evaluation)
-        if message := collapse_alarm(found.evaluation):
-            self.journal.event(message)
-        return found.evaluation
-
-    def _probing(self, what: str, share: float) -> None:
-        if self.stop.received:
-            raise _StopRequested
-        self.watcher.tell(what, share)
+    def _diverged(self, error: Diverged) -> Diverged:
+        """What to say of it; the checkpoint of the very weights that failed is set aside."""
+        failed = self.directory.checkpoint(self.state.step)
+        if self.state.step and failed.exists():
+            set_aside([failed])
+        batch = [str(clip.spec) for clip in self._batch]
+        more = f" and {len(batch) - 3} more, named in metrics.jsonl" if len(batch) > 3 else ""
+        message = (
+            f"{error}; the batch was {', '.join(batch[:3])}{more}; lower optimizer.learning_rate "
+            "or set optimizer.clip_norm, and the same command continues from "
+            f"{latest_checkpoint(self.directory.checkpoints)}"
+        )
+        self.journal.diverged(message, batch)
+        return Diverged(message)
 
     def _save(self) -> None:
-        self.journal.sync()
-        save_checkpoint(
-            self.directory.checkpoints,
-            self.state.checkpoint(),
-            keep=self.config.training.keep_checkpoints,
-        )
+        self.trainer.check_finite()  # what is saved last must be what can be gone on from
+        with self.clock.standing_still("checkpoint"):
+            self.journal.sync()
+            self.feed.sync()
+            save_checkpoint(
+                self.directory.checkpoints,
+                self.state.checkpoint(),
+                keep=self.config.training.keep_checkpoints,
+            )
         self._saved_at = time.monotonic()

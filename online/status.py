@@ -28,11 +28,19 @@ class Status:
     triplets_per_second: float
     samples_per_insert: float
     """How often each clip was seen so far, on average."""
+    reconnects: int
+    """How often a server was connected to again in this start."""
+    skipped: int
+    """Clips of a camera that were too old when their turn came."""
     delay_seconds: float | None
     """From the capture of the newest frame to its arrival here; None where nothing is live."""
     eta_seconds: float | None
     """Time left by the steps, probes not counted, or by the minutes given, whichever is less.
     None before the first step of a start that was given steps alone."""
+    probe_share: float = 0.0
+    """Share of the run's time in which learning stood still for probes."""
+    beside: str = ""
+    """What is done beside learning; empty for nothing."""
 
 
 Observer = Callable[[Status], None]
@@ -54,6 +62,8 @@ class Watcher:
         self._prequential = prequential
         self._budget_seconds = budget_seconds
         self._last: StepResult | None = None
+        self.beside = ""
+        """What is done beside learning, to be told with the rest."""
 
     def stepped(self, result: StepResult) -> None:
         """The run has come one step further."""
@@ -75,8 +85,12 @@ class Watcher:
                 prequential_top1=self._prequential.recent_top1,
                 triplets_per_second=clock.triplets_per_second,
                 samples_per_insert=self._state.samples_per_insert,
+                reconnects=self._state.feed.received.reconnects,
+                skipped=self._state.feed.counters.skipped,
                 delay_seconds=clock.delay_seconds,
                 eta_seconds=self._eta_seconds(),
+                probe_share=clock.spent.probe_share,
+                beside=self.beside,
             )
         )
 

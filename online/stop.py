@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
+
+
+class StopRequested(BaseException):
+    """A signal came in the middle of what can be given up; like KeyboardInterrupt, no error."""
 
 
 class StopSignals:
@@ -13,6 +19,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._at_once = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -29,7 +36,27 @@ class StopSignals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise StopRequested in the middle of what is inside, wherever a signal finds it.
+
+        For what a kill may interrupt too: waiting, computing, files that are replaced whole.
+        """
+        self._at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._at_once = False
+
+    def check(self) -> None:
+        """Raise StopRequested if a signal has come."""
+        if self.received is not None:
+            raise StopRequested
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             os._exit(128 + number)  # somebody means it: no clean-up, the last checkpoint stands
         self.received = signal.Signals(number)
+        if self._at_once:
+            raise StopRequested

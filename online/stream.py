@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from online import wire
 from online.catalog import StoreCatalog
 from online.errors import ServerError
@@ -46,7 +48,7 @@ class Stream:
         """
         if want.shard >= want.shards:
             raise ServerError(f"shard {want.shard} of {want.shards} does not exist")
-        self.want = want
+        self.want = msgspec.structs.replace(want, cursor=None)  # which may be large
         self.credit = want.credit
         self.sent_bytes = 0
         self._catalog = catalog
@@ -66,6 +68,11 @@ class Stream:
                 "again; serve the same store with the same --holdout and --recordings"
             )
         self._begin(plan, cursor.index)
+
+    @property
+    def planned_clips(self) -> int:
+        """Clips in the plan, those that were sent included."""
+        return len(self._plan_now.clips)
 
     def next_message(self, now: float) -> list[Any] | None:
         """Parts of the next message, if there is one and the credit covers it; until ``sent``."""

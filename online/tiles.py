@@ -1,6 +1,6 @@
 """Small RGB pictures of one held-out frame: what figures and reports are put together from.
 
-    segments   frame under the colour of the slot with the largest alpha
+    segments   the colour of the slot with the largest alpha, and nothing of the frame
     drawn      alpha * slot picture + (1 - alpha) * grey
     alpha      alpha * the slot's colour
     attention  A / max over positions A * the slot's colour
@@ -137,13 +137,14 @@ def _tiles(
     )
     truth = None
     if panels.truth is not None and truth_colours is not None:
-        truth = _overlay(frame, truth_colours[panels.truth[row]])
+        truth = truth_colours[panels.truth[row]]
     return FrameTiles(
         name=panels.names[row],
         frame=frame,
         truth=truth,
-        segments=_overlay(frame, colours[panels.alphas[row].argmax(axis=0)]),
-        attended=_overlay(frame, colours[attended]),
+        # flat: with the frame shining through, an object that no slot found would still be seen
+        segments=colours[panels.alphas[row].argmax(axis=0)],
+        attended=colours[attended],
         reconstruction=panels.reconstruction[row],
         predicted=panels.predicted[row],
         untrained=panels.untrained[row],
@@ -157,14 +158,6 @@ def _tiles(
             for k, colour in enumerate(colours)
         ],
     )
-
-
-def _overlay(
-    frame: UInt8[np.ndarray, "h w 3"], colour: UInt8[np.ndarray, "h w 3"]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Two thirds colour, one third the frame's brightness: shapes stay visible under segments."""
-    brightness = frame.mean(axis=2, keepdims=True)
-    return _to_bytes(0.68 * colour + 0.32 * brightness)
 
 
 def _on_ground(

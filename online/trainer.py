@@ -16,14 +16,15 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from online.batch import Batch
-from online.errors import ConfigError, TrainingError
+from online.errors import ConfigError, Diverged, TrainingError
 from setcon.loss import LossConfig
-from setcon.model import SetCon, SetConConfig, SetConOutput
+from setcon.model import SetCon, SetConConfig, SetConOutput, match
 
 MAX_THREADS = 1024
 """More are taken for a slip of the hand: starting them can end the process."""
@@ -99,7 +100,7 @@ class TrainingConfig:
             raise ValueError(f"threads is {self.threads}, it must lie in 0..{MAX_THREADS}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StepResult:
     """One optimizer step."""
 
@@ -112,6 +113,9 @@ class StepResult:
     """Candidates that are states; the others are the batch's other predictions."""
     triplets: int
     grad_norm: float
+    features: Float[np.ndarray, "b e"]
+    """What the model made of each clip: the mean of its states in the form that the loss compared
+    (by default standardised set encodings of unit length), which costs no encoding of its own."""
 
 
 class Trainer:
@@ -127,8 +131,8 @@ class Trainer:
         training: TrainingConfig,
         device: torch.device,
     ) -> None:
-        self.layout = torch.channels_last if training.channels_last else torch.contiguous_format
-        self.model = model.to(device=device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.layout = _layout(training)
+        self.model = arranged(model, training, device)
         self.untrained = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.frame_stride = frame_stride
         self.loss_config = loss
@@ -147,8 +151,9 @@ class Trainer:
         """Learn from one batch.
 
         Raises:
-            TrainingError: the loss or the gradient is not finite; the parameters are left as
-                they were before the step.
+            TrainingError: the batch is too small.
+            Diverged: the loss or the gradient is not finite; the parameters are left as they were
+                before the step.
         """
         triplets = int(batch.valid.sum())
         if triplets < 2:
@@ -158,19 +163,16 @@ class Trainer:
             )
         self.model.train()
         self._set_learning_rate()
-        output = self.encode(self.model, batch.frames)
-        result = self.model.loss(output, self.loss_config, valid=batch.valid.to(self.device))
+        output = self.encode(self.model, batch.images(self.device))
+        valid = batch.valid.to(self.device)
+        result = self.model.loss(output, self.loss_config, valid=valid)
         self.optimizer.zero_grad(set_to_none=True)
         result.loss.backward()
         limit = self.config.clip_norm or math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         loss = float(result.loss.detach())
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise TrainingError(
-                f"step {self.step_count + 1}: loss {loss}, gradient norm {grad_norm}; "
-                "lower optimizer.learning_rate or set optimizer.clip_norm, and continue from "
-                "the last checkpoint"
-            )
+            raise Diverged(f"step {self.step_count + 1}: loss {loss}, gradient norm {grad_norm}")
         self.optimizer.step()
         self.step_count += 1
         return StepResult(
@@ -180,7 +182,14 @@ class Trainer:
             states=result.candidates + 1 - triplets,
             triplets=triplets,
             grad_norm=grad_norm,
+            features=_clip_means(result.states.detach(), batch),
         )
+
+    def check_finite(self) -> None:
+        """Raise Diverged if a parameter or buffer is not finite: the last update did it."""
+        for name, value in self.model.state_dict().items():
+            if not bool(value.isfinite().all()):
+                raise Diverged(f"step {self.step_count}: {name} is not finite")
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
         """Take up the moments of a checkpoint, in the memory layout that training gives them."""
@@ -215,33 +224,11 @@ class Trainer:
         return self.config.learning_rate * warm
 
 
-class CollapseAlarm:
-    """Notices a loss that sits at chance: predictions that no longer tell frames apart.
-
-    Chance is ln(states) when predictions stand apart from all states, ln(candidates) when
-    everything is one point.
-    """
-
-    tolerance = 0.02
-    patience_steps = 200
-
-    def __init__(self) -> None:
-        self.steps_at_chance = 0
-
-    def update(self, result: StepResult) -> str | None:
-        """A message on the step at which the alarm goes off, else None."""
-        at_chance = any(
-            abs(result.loss - math.log(n)) <= self.tolerance * math.log(n)
-            for n in (result.states, result.candidates)
-        )
-        stuck = at_chance and result.top1 <= 3 / result.states
-        self.steps_at_chance = self.steps_at_chance + 1 if stuck else 0
-        if self.steps_at_chance != self.patience_steps:
-            return None
-        return (
-            f"collapse: loss {result.loss:.3f} at chance and top-1 {result.top1:.3f} for "
-            f"{self.patience_steps} steps; try loss.standardise or a lower learning rate"
-        )
+def _clip_means(states: Float[Tensor, "s e"], batch: Batch) -> Float[np.ndarray, "b e"]:
+    """Mean over the states of each clip, in float32."""
+    counted, _ = match(batch.valid, num_frames=batch.frames.shape[1])
+    each = states.split(counted.sum(dim=1).tolist())
+    return torch.stack([of_clip.mean(dim=0) for of_clip in each]).float().cpu().numpy()
 
 
 def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
@@ -258,6 +245,15 @@ def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
             f"model: {_num_parameters(config)} parameters do not fit into memory; "
             "lower model.encoder.width, model.slot_attention or model.set_encoder"
         ) from error
+
+
+def arranged(model: SetCon, config: TrainingConfig, device: torch.device) -> SetCon:
+    """``model`` on ``device``, its weights in the memory layout of training."""
+    return model.to(device=device, memory_format=_layout(config))  # type: ignore[call-overload]
+
+
+def _layout(config: TrainingConfig) -> torch.memory_format:
+    return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
 def _num_parameters(config: SetConConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from online.run_log import PrequentialEntry, RunLog
-from online.scores import Evaluation, MaskScores
+from online.scores import LEAST_CLIPS, RECENT_CLIPS, Evaluation, MaskScores
 
 CLEAR_GAIN = 0.2
 """FG-ARI above the untrained encoder's that is no accident of one seed."""
@@ -16,11 +16,18 @@ SPLIT_BACKGROUND = 0.5
 """ARI below this share of FG-ARI: the background is spread over slots."""
 NOTHING_READ = 0.95
 """Share of the mean frame's error from which a probe has read next to nothing."""
-RECENT_CLIPS = 50
+CLEAR_LEAD = 0.05
+"""Share of next frames found beyond copying: a smaller one may be chance, among as few clips."""
 
 
 def verdict(run: RunLog) -> str:
-    """What the run has learned, as far as its latest probe or its log can tell."""
+    """What the run has learned, as far as its latest probe and its log can tell."""
+    recent = recent_top1(run.prequential)
+    foresight = "" if recent is None else f" {_foresight(recent)}"
+    return _objects(run) + foresight
+
+
+def _objects(run: RunLog) -> str:
     if run.evaluation is not None:
         return f"{_lesson(run.evaluation)} {_figures(run.evaluation)}"
     if not run.steps:
@@ -35,9 +42,9 @@ def verdict(run: RunLog) -> str:
 
 
 def recent_top1(entries: list[PrequentialEntry]) -> PrequentialEntry | None:
-    """The mean of the latest ``RECENT_CLIPS`` scores on new footage, if there are any."""
+    """The mean of the latest scores on new footage; None while they are too few."""
     recent = entries[-RECENT_CLIPS:]
-    if not recent:
+    if len(recent) < LEAST_CLIPS:
         return None
     return PrequentialEntry(
         step=recent[-1].step,
@@ -69,6 +76,19 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores) -> str:
             f"(ARI over all pixels {trained.ari:.2f})."
         )
     return "The slots tell the objects apart."
+
+
+def _foresight(recent: PrequentialEntry) -> str:
+    """Whether the transition adds anything to what the last frame's slots say already."""
+    lead = recent.top1 - recent.top1_copy
+    how = "more often than" if lead >= CLEAR_LEAD else "about as often as"
+    if lead <= -CLEAR_LEAD:
+        how = "less often than"
+    return (
+        f"In new footage its predictions find the next frame {how} a copy of the last "
+        f"state does ({recent.top1:.2f} against {recent.top1_copy:.2f} of the time)"
+        + ("." if lead >= CLEAR_LEAD else ": nothing shows that it foresees motion.")
+    )
 
 
 def _figures(evaluation: Evaluation) -> str:

@@ -31,6 +31,8 @@ MAX_REPLY_BYTES = 32 << 20
 """Images in one Fetched message, unless a single frame is larger."""
 MAX_FRAME_BYTES = 256 << 20
 """Largest frame that travels."""
+SHARED_BYTES = 8 << 10
+"""libzmq reads so much at once, and what fits is handed out as parts of one buffer."""
 HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 3.0
 """A peer that says nothing for so long is taken for hung or dead."""
@@ -240,7 +242,7 @@ def pack_frames(frames: Frames, *, checksum: bool) -> tuple[FramesHeader, list[n
 
 
 def unpack_frames(header: FramesHeader, buffers: Sequence[memoryview]) -> Frames:
-    """Frames over the received memory, without copying.
+    """Frames over the received memory, without copying unless it is shared with other messages.
 
     Raises:
         WireError: sizes or checksums are not what the header says.
@@ -255,8 +257,10 @@ def unpack_frames(header: FramesHeader, buffers: Sequence[memoryview]) -> Frames
     if len(gap) != n or gap.max() > 1:
         raise WireError(f"{n} frames need {n} gap marks of 0 or 1, got {header.gap[:16]!r}")
     captured = header.captured_ns
+    images = np.frombuffer(buffers[0], np.uint8).reshape(header.shape)
     return Frames(
-        images=np.frombuffer(buffers[0], np.uint8).reshape(header.shape),
+        # who keeps a small clip would keep the buffer, and all other messages in it
+        images=images.copy() if images.nbytes <= SHARED_BYTES else images,
         pts_ns=_int64_array(header.pts_ns, n),
         gap=gap.astype(np.bool_),
         captured_ns=None if captured is None else _int64_array(captured, n),
@@ -276,14 +280,18 @@ def crc32c(data: bytes | memoryview | np.ndarray) -> int:
     return google_crc32c.extend(0, array)
 
 
-def limited_socket(context: zmq.Context, kind: int, *, max_bytes: int) -> zmq.Socket[Any]:
+def limited_socket(
+    context: zmq.Context, kind: int, *, max_bytes: int, max_messages: int
+) -> zmq.Socket[Any]:
     """A socket that forgets unsent messages when closed, and drops a peer that sends larger parts.
 
-    Without a limit libzmq allocates whatever size a peer announces.
+    Without a limit libzmq allocates whatever size a peer announces. Of each peer, about
+    ``max_messages`` that were not taken yet are kept; the rest waits where it comes from.
     """
     socket = context.socket(kind)
     socket.linger = 0
     socket.maxmsgsize = max_bytes
+    socket.rcvhwm = max_messages
     return socket
 
 

@@ -39,7 +39,8 @@ class LossConfig:
     temperature: float = 0.1
     """Divides every similarity."""
     standardise: bool = True
-    """First give every dimension zero mean and unit variance over the batch (see `compared`)."""
+    """First give every dimension zero mean and unit variance over the batch, states and
+    predictions together."""
 
     def __post_init__(self) -> None:
         check_choice("loss unit", self.unit, Unit)
@@ -59,6 +60,8 @@ class ContrastiveLoss:
     """The same among the states alone; chance is one over their number."""
     candidates: int
     """States and predictions without the prediction itself: at chance, loss = ln(candidates)."""
+    states: Float[Tensor, "s e"]
+    """The states as they were compared; slot by slot, those of all slots side by side."""
 
 
 def contrastive_loss(
@@ -80,6 +83,7 @@ def contrastive_loss(
             top1=_top1(logits, target),
             top1_states=_top1(to_states, target),
             candidates=logits.shape[1] - 1,
+            states=states,
         )
 
 
@@ -99,6 +103,7 @@ def slotwise_contrastive_loss(
         top1=torch.stack([slot.top1 for slot in each]).mean(),
         top1_states=torch.stack([slot.top1_states for slot in each]).mean(),
         candidates=each[0].candidates,
+        states=torch.cat([slot.states for slot in each], dim=1),
     )
 
 

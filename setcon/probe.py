@@ -29,7 +29,7 @@ class ProbeConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     """Slots to images."""
     whiten: bool = True
-    """Bring every direction of every slot to unit variance first (see `whitening`)."""
+    """Bring every direction of every slot to unit variance first, but for those that are noise."""
     steps: int = 700
     """Steps of Adam."""
     frames_per_step: int = 32

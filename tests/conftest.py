@@ -1,10 +1,20 @@
-"""Shapes and types are checked in every test; in production they cost nothing."""
+"""Shapes and types are checked in nearly every test; in production they cost nothing."""
 
 import os
+from collections.abc import Iterator
 
 # Two test processes' worth of threads on two cores fight each other; and sums stay in one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from jaxtyping import install_import_hook
+import jaxtyping
+import pytest
 
-install_import_hook(["setcon", "ingest", "online"], "beartype.beartype")
+jaxtyping.install_import_hook(["setcon", "ingest", "online"], "beartype.beartype")
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """For whole runs: checking their tens of thousands of calls takes longer than all the rest."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import cli
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.scene_balls import BallsConfig
@@ -167,7 +168,10 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(
     assert "could not be written" in error_of(setcon(*longer, limit=limit))
     done = setcon(*longer)
     assert done.returncode == 0, done.stderr
-    assert "complete at step 4" in done.stdout
+    assert re.search(
+        r"complete at step 4; \d+ clips received \(\d+\.\d MB\), 0 reconnects, 0 damaged, 0 skip",
+        done.stdout,
+    )
 
 
 def test_info_and_eval_speak_json(store: Path, run: Path) -> None:
@@ -238,6 +242,22 @@ def test_an_unbroken_recording_reads_as_unbroken(video: Path, store: Path, tmp_p
         assert text in setcon("info", tmp_path / "store").stdout
 
 
+def test_a_second_frame_size_in_a_store_is_told_at_once(
+    video: Path, store: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    shutil.copy(video, tmp_path / "other.mp4")
+    ingest = ["ingest", tmp_path / "other.mp4", tmp_path / "store", "--size"]
+    done = setcon(*ingest, "24")
+    assert done.returncode == 0
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert "(16x16: balls; 24x24: other)" in warning
+    assert "another --size and --overwrite, or use `setcon train --recordings GLOB`" in warning
+    done = setcon(*ingest, "16", "--overwrite")
+    assert done.returncode == 0
+    assert "warning" not in done.stderr
+
+
 def test_a_camera_is_recorded_and_listed(tmp_path: Path) -> None:
     done = setcon("capture", PICTURE, tmp_path / "store", "--size", "16", "--seconds", "2")
     assert done.returncode == 0, done.stderr
@@ -297,7 +317,50 @@ def test_a_device_that_cannot_be_captured_leaves_no_store(
 
 def test_an_address_that_cannot_be_served_at_is_refused(tmp_path: Path) -> None:
     done = setcon("capture", PICTURE, tmp_path / "store", "--serve", "tcp://0.0.0.0:5557")
-    assert "0.0.0.0:5557" in error_of(done)
+    assert "other machines need CURVE keys: `setcon keygen` makes them" in error_of(done)
+
+
+def test_keys_are_made_once_and_let_a_trainer_in(store: Path, tmp_path: Path) -> None:
+    for name in ("server", "trainer"):
+        done = setcon("keygen", tmp_path / name)
+        assert done.stdout.strip().endswith(f"{tmp_path}/{name}/{name}.public")
+    assert "is there already" in error_of(setcon("keygen", tmp_path / "server"))
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "cli", "serve", str(store), "--bind", "tcp://0.0.0.0:*"),
+            *("--keys", tmp_path / "server", "--allow", tmp_path / "trainer" / "trainer.public"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip().rpartition(":")[2]
+        arguments = [
+            *("train", "--connect", f"tcp://127.0.0.1:{port}", "--run", tmp_path / "run", *FAST),
+            *("--steps", "1", "--server-key", tmp_path / "server" / "server.public"),
+        ]
+        done = setcon(*arguments, "--keys", tmp_path / "trainer")
+        assert "complete at step 1" in done.stdout, done.stderr
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+    assert server.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "store", "--keys", "k"], "--keys DIR and --allow PATH need each other"),
+        (["capture", "v4l2:/dev/video0", "store", "--keys", "k"], "are for --serve ADDR"),
+        (["train", "--connect", "ipc:///s", "--run", "r", "--keys", "k"], "need each other"),
+        (["train", "store", "--run", "r", "--keys", "k", "--server-key", "s"], "need each other"),
+    ],
+)
+def test_half_of_what_security_needs_is_refused(arguments: list[str], message: str) -> None:
+    done = setcon(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -318,6 +381,24 @@ def test_a_rate_beyond_all_cameras_is_refused(video: Path, tmp_path: Path) -> No
     done = setcon("ingest", video, tmp_path / "store", "--fps", "1e300")
     assert done.returncode == 2
     assert "fps must be 0.001 to 1000000" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (["train", "s", "--run", "r", "--minutes", "1"], ["train", "s", "--run", "r"]),
+        (["train", "--steps=9", "s", "--minutes=1", "--run", "r"], ["train", "s", "--run", "r"]),
+        (
+            ["train", "--steps", "9", "--set", "training.steps=3"],
+            ["train", "--set", "training.steps=3"],
+        ),
+    ],
+)
+def test_the_command_that_is_written_down_has_no_limits(
+    typed: list[str], kept: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/bin/setcon", *typed])
+    assert cli._command_line() == ["setcon", *kept]
 
 
 def test_ingesting_again_is_free_and_says_so(video: Path, store: Path) -> None:

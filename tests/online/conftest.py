@@ -12,6 +12,7 @@ from ingest.frame import Frames
 from ingest.store import RecordSettings, Source, Store
 from ingest.video import Counters
 from ingest.zarr_store import create_zarr_store
+from online.security import ServerKeys
 from online.server import serve
 from online.stream import ServeConfig
 
@@ -100,7 +101,13 @@ def served(store: Store, tmp_path: Path) -> Callable[..., object]:
     """A context in which the store is served by a thread; gives the address."""
 
     @contextmanager
-    def serving(address: str = "", *, of: Store | None = None, **config: object) -> Iterator[str]:
+    def serving(
+        address: str = "",
+        *,
+        of: Store | None = None,
+        keys: ServerKeys | None = None,
+        **config: object,
+    ) -> Iterator[str]:
         stop, bound = threading.Event(), threading.Event()
         found: list[str] = []
         failed: list[BaseException] = []
@@ -115,6 +122,7 @@ def served(store: Store, tmp_path: Path) -> Callable[..., object]:
                     of or store,
                     address or f"ipc://{tmp_path}/sockets/s",
                     config=ServeConfig(**config),
+                    keys=keys,
                     ready=ready,
                     stop=stop,
                 )

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from online.address import bound, check_address
+from online.address import bound, check_address, connect
 from online.errors import AddressError, AddressInUse
 
 
@@ -37,6 +37,7 @@ def test_addresses_that_other_machines_reach_are_refused(address):
         ("inproc://x", "not an address"),
         ("tcp://127.0.0.1", "not a port"),
         ("tcp://127.0.0.1:99999", "not a port"),
+        ("tcp://:5555", "names no host"),
         ("ipc://", "path of a socket file"),
         ("ipc://@abstract", "path of a socket file"),
         ("ipc:///" + "x" * 107, "the path has 108 bytes, a socket allows 107"),
@@ -52,6 +53,19 @@ def test_what_is_not_an_address_is_refused_with_what_is(address, complaint):
 )
 def test_loopback_and_ipc_are_taken_as_they_are(address):
     assert check_address(address) == address
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://0.0.0.0:5555", "tcp://*:*", "tcp://camera.lan:1", "tcp://[fd00::2]:1"]
+)
+def test_addresses_that_other_machines_reach_are_taken_with_keys(address):
+    assert check_address(address, keyed=True) == address
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:*", "tcp://*:5555", "tcp://a b:5555"])
+def test_addresses_that_cannot_be_connected_to_are_named(router, address):
+    with pytest.raises(AddressError, match=r"cannot be connected to .* write tcp://HOST:PORT"):
+        connect(router, address)
 
 
 def test_localhost_means_the_loopback_address():

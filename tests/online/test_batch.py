@@ -29,7 +29,9 @@ def test_images_that_may_not_be_written_to_are_converted_without_a_warning():
 def test_a_batch_is_the_clips_stacked_in_order():
     clips = [random_clip(7), random_clip(7, start=9)]
     batch = collate(clips, ClipConfig(clip_length=3, frame_stride=2))
-    assert torch.equal(batch.frames, torch.stack([to_images(clip.images) for clip in clips]))
+    images = torch.stack([to_images(clip.images) for clip in clips])
+    assert torch.equal(batch.images(torch.device("cpu")), images)
+    assert batch.frames.dtype == torch.uint8
     assert batch.valid.shape == (2, 3)
     assert batch.valid.all()
 
@@ -37,8 +39,9 @@ def test_a_batch_is_the_clips_stacked_in_order():
 def test_a_shorter_clip_is_filled_up_with_its_last_frame_and_marked():
     clips = [random_clip(7), random_clip(5, start=9)]
     batch = collate(clips, ClipConfig(clip_length=3, frame_stride=2))
-    last = to_images(clips[1].images)[-1]
-    assert torch.equal(batch.frames[1, :5], to_images(clips[1].images))
+    images = torch.from_numpy(clips[1].images)
+    last = images[-1]
+    assert torch.equal(batch.frames[1, :5], images)
     assert torch.equal(batch.frames[1, 5], last)
     assert torch.equal(batch.frames[1, 6], last)
     assert batch.valid.tolist() == [[True, True, True], [True, False, False]]

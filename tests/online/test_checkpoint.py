@@ -22,6 +22,8 @@ from online.checkpoint import (
 )
 from online.errors import CheckpointDamaged, CheckpointError
 
+FILES = ["state.json", "model.safetensors", "optimizer.safetensors", "replay.safetensors"]
+
 
 def trained(step: int = 3) -> tuple[nn.Module, torch.optim.Optimizer, Checkpoint]:
     torch.manual_seed(step)
@@ -41,6 +43,7 @@ def checkpoint_of(model: nn.Module, optimizer: torch.optim.Optimizer, step: int)
         step=step,
         model=model.state_dict(),
         optimizer=optimizer.state_dict(),
+        replay={"direction": torch.rand(2, 3)},
         run={"feed": [1, 2], "seconds": 0.5},
         rng=rng_state(),
     )
@@ -51,6 +54,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
     loaded = load_checkpoint(save_checkpoint(tmp_path, checkpoint, keep=1))
     assert loaded.step == 3
     assert loaded.run == checkpoint.run
+    assert torch.equal(loaded.replay["direction"], checkpoint.replay["direction"])
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.model[name], tensor)
     fresh = torch.optim.Adam(model.parameters(), lr=1.0)
@@ -121,7 +125,7 @@ def test_the_newest_that_can_be_read_takes_the_place_of_damaged_ones(tmp_path: P
     assert newest_readable(tmp_path).damage == found.damage  # nothing was touched
 
 
-@pytest.mark.parametrize("file", ["state.json", "model.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize("file", FILES)
 def test_a_single_changed_byte_is_noticed(tmp_path: Path, file: str) -> None:
     path = save_checkpoint(tmp_path, trained()[2], keep=5) / file
     whole = path.read_bytes()
@@ -175,7 +179,7 @@ def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path / "none") is None
 
 
-@pytest.mark.parametrize("damaged", ["state.json", "model.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize("damaged", FILES)
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, damaged: str) -> None:
     path = save_checkpoint(tmp_path, trained()[2], keep=1)
     cut_short(path / damaged)
@@ -183,11 +187,14 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, damaged: str) -> None:
         load_checkpoint(path)
 
 
-def test_a_checkpoint_of_a_newer_program_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_checkpoint_of_another_version_says_so(tmp_path: Path, version: int) -> None:
     path = save_checkpoint(tmp_path, trained()[2], keep=1)
     state = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps(state | {"version": 99}))
-    with pytest.raises(CheckpointError, match="version 99 is newer"):
+    (path / "state.json").write_text(json.dumps(state | {"version": version}))
+    with pytest.raises(
+        CheckpointError, match=rf"version {version}, this program reads \d+; use the setcon"
+    ):
         load_checkpoint(path)
 
 

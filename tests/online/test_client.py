@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from online.catalog import StoreCatalog
 from online.client import Client, StreamRequest
 from online.clip import ClipConfig
 from online.errors import AddressError, ServerError, ServerSilent, WireError
+from online.server import ServerCounters, serve
 from online.stream import ServeConfig
 
 CLIP = ClipConfig(clip_length=4, frame_stride=2)
@@ -103,6 +105,14 @@ def meddling(address: str, tmp_path, meddle):
 
 def is_clip(parts: list[bytes]) -> bool:
     return isinstance(wire.decode_reply(parts[0]), wire.ClipHeader)
+
+
+def until(true, seconds: float = BOUND) -> None:
+    """Wait for something that happens in another thread or process."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("address", ["", "tcp://127.0.0.1:*"])
@@ -379,3 +389,83 @@ def test_heartbeats_keep_a_waiting_session_alive(record, served):
         assert client.counters.reconnects == 0
         record("a", 400)
         assert client.next_clip(BOUND) is not None
+
+
+def test_a_trainer_that_takes_nothing_for_long_keeps_its_session(store, record, served):
+    record("a", 300)
+    with served() as address, Client(address) as client:
+        client.open(SMALL)
+        clips = [client.next_clip(BOUND)]
+        time.sleep(wire.SILENCE_SECONDS + 1.5)  # as in a probe
+        clips += client.clips(BOUND)
+        assert client.counters.reconnects == client.counters.stale == 0
+    assert triplets(clips) == planned(store)
+
+
+def test_what_waits_is_bounded_by_the_credit_however_often_the_server_restarts(
+    store, record, tmp_path
+):
+    record("a", 600)
+    address = f"ipc://{tmp_path}/sockets/s"
+    request = replace(WANT, credit_bytes=12 * CLIP_BYTES)
+    with Client(address) as client:
+        client.open(request)
+        clips = []
+        for restart in range(3):
+            with server_process(store, address):
+                until(lambda n=restart: client.counters.reconnects >= n)
+                until(lambda: client.counters.waiting_bytes > 10 * CLIP_BYTES)
+                assert client.counters.waiting_bytes <= request.credit_bytes
+                clips.append(client.next_clip(BOUND))
+        with server_process(store, address):
+            clips += client.clips(BOUND)
+    assert triplets(clips) == planned(store)
+
+
+TRAINER = """
+import sys
+from online.client import Client, StreamRequest
+from online.clip import ClipConfig
+address, credit = sys.argv[1], int(sys.argv[2])
+request = StreamRequest(
+    clip=ClipConfig(clip_length=4, frame_stride=2), max_epochs=1, credit_bytes=credit
+)
+with Client(address) as client:
+    client.open(request)
+    while (clip := client.next_clip(20.0)) is not None:
+        print(clip.spec.start, flush=True)
+        sys.stdin.readline()
+    print("end", flush=True)
+"""
+
+
+def test_a_hung_trainer_is_noticed_and_loses_nothing_when_it_wakes(store, record, tmp_path):
+    record("a", 200)
+    address, stop = f"ipc://{tmp_path}/sockets/s", threading.Event()
+    seen: list[ServerCounters] = []
+    server = threading.Thread(
+        target=serve, args=(store, address), kwargs={"stop": stop, "report": seen.append}
+    )
+    server.start()
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINER, address, str(SMALL.credit_bytes)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as trainer:
+        assert trainer.stdin is not None
+        assert trainer.stdout is not None
+        try:
+            starts = [trainer.stdout.readline() for _ in range(1)]
+            os.kill(trainer.pid, signal.SIGSTOP)
+            until(lambda: seen and seen[-1].silent == 1)
+            assert seen[-1].connected == 0
+            os.kill(trainer.pid, signal.SIGCONT)
+            while starts[-1] != "end\n":
+                print(file=trainer.stdin, flush=True)
+                starts.append(trainer.stdout.readline())
+        finally:
+            trainer.kill()
+            stop.set()
+            server.join(BOUND)
+    assert list(map(int, starts[:-1])) == sorted({t.last_frame - 4 for t in planned(store)})[::4]

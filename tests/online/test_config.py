@@ -25,6 +25,34 @@ def test_every_preset_survives_being_written_out_and_read_back(name: str, tmp_pa
     assert load_config(path) == config
 
 
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_is_printed_with_every_setting_explained_and_can_be_read_back(
+    name: str, tmp_path: Path
+) -> None:
+    text = CliRunner().invoke(cli.main, ["presets", name]).output
+    (tmp_path / "config.toml").write_text(text)
+    assert load_config(tmp_path / "config.toml") == load_preset(name)
+    lines = text.splitlines()
+    settings = [i for i, line in enumerate(lines) if " = " in line and not line.startswith("#")]
+    assert len(settings) >= 55
+    assert all(lines[i - 1].startswith("# ") for i in settings)
+    assert "# order is not set" in lines
+    assert "# eighth. One of paper, small, normal, large." in lines
+    assert max(map(len, lines[lines.index("[model]") :])) <= 80
+
+
+def test_presets_are_listed_with_a_word_on_what_each_is_for() -> None:
+    listed = CliRunner().invoke(cli.main, ["presets"]).output.splitlines()
+    assert [line.split()[0] for line in listed] == preset_names()
+    assert max(map(len, listed)) <= 80
+    assert listed[1].startswith("demo          Three bouncing balls at 32x32: ")
+    assert all(len(line.split()) > 4 for line in listed)
+
+
+def test_the_two_presets_of_the_port_are_the_same_as_they_say() -> None:
+    assert load_preset("three-object") == load_preset("seven-object")
+
+
 def test_settings_are_laid_over_a_preset() -> None:
     config = load_preset("demo", ["optimizer.learning_rate=0.5", "stream.order=shuffled"])
     assert config.optimizer.learning_rate == 0.5

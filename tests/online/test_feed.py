@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -7,8 +8,9 @@ import pytest
 
 from ingest.zarr_store import create_zarr_store
 from online.client import Client
-from online.errors import ConfigError, OnlineError, ServerError
+from online.errors import ConfigError, LedgerError, OnlineError, ServerError
 from online.feed import Feed, StreamConfig
+from online.ledger import Ledger, read_ledger
 
 CONFIG = StreamConfig(clip_length=4, frame_stride=2, max_epochs=2, order="shuffled")
 BOUND = 20.0
@@ -32,10 +34,10 @@ def two(store, record, served, tmp_path):
 
 
 @contextmanager
-def feeding(addresses, config: StreamConfig = CONFIG, *, seed: int = 3):
+def feeding(addresses, config: StreamConfig = CONFIG, *, seed: int = 3, **options):
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(address)) for address in addresses]
-        yield Feed(clients, config.request(seed=seed))
+        yield Feed(clients, config.request(seed=seed), **options)
 
 
 def drain(feed: Feed, most: int = 10_000) -> list:
@@ -90,6 +92,19 @@ def test_every_triplet_is_offered_once_an_epoch(two):
     # 160 and 48 training frames and 48 again, less 4 at each beginning
     assert len(offered) == 156 + 44 + 44
     assert set(offered.values()) == {2}
+
+
+def test_two_trainers_with_a_shard_each_get_disjoint_halves(two):
+    halves = []
+    with two() as addresses:
+        with feeding(addresses[:1]) as feed:
+            whole = drain(feed)
+        for shard in (0, 1):
+            half = dataclasses.replace(CONFIG, shard=shard, shards=2)
+            with feeding(addresses[:1], half) as feed:
+                halves.append(drain(feed))
+    assert abs(len(halves[0]) - len(halves[1])) <= 2
+    assert sorted(halves[0] + halves[1]) == sorted(whole)
 
 
 def test_only_the_first_epoch_brings_clips_for_the_first_time(two):
@@ -186,7 +201,111 @@ def test_more_epochs_can_be_asked_for_when_a_run_is_continued(two):
     assert both == [spec for spec in whole if spec.server == 0]
 
 
-@pytest.mark.parametrize("bad", [{"clip_length": 0}, {"max_epochs": -1}, {"hop": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"clip_length": 0},
+        {"max_epochs": -1},
+        {"hop": 0},
+        {"shard": 1},
+        {"shards": 0},
+        {"max_delay_seconds": -1.0},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
+    with pytest.raises(ValueError, match=next(iter(bad)).rstrip("s")):
         StreamConfig(**bad)
+
+
+def test_the_ledger_tells_of_each_clip_once_whatever_was_lost_since_the_checkpoint(two, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with two() as addresses:
+        with feeding(addresses) as feed:
+            whole = drain(feed)
+        state = None
+        for more in (3, 7, 0, 5, len(whole)):
+            ledger = Ledger(path)
+            with feeding(addresses, ledger=ledger) as feed:
+                if state is not None:
+                    feed.restore(state)
+                drain(feed, more)
+                feed.sync()
+                state = json.loads(json.dumps(feed.state()))
+                if not feed.ended:
+                    drain(feed, 4)  # behind the checkpoint: forgotten when the trainer is killed
+            ledger.close()
+    entries = read_ledger(path)
+    assert [(e.server, e.recording, e.start, e.length) for e in entries] == [
+        (spec.server, spec.recording, spec.start, spec.length) for spec in whole
+    ]
+    assert {e.fate for e in entries} == {"inserted"}
+    for server in (0, 1):
+        places = [(e.epoch, e.round, e.index) for e in entries if e.server == server]
+        half = len(places) // 2
+        assert places == [(epoch, 0, i) for epoch in (0, 1) for i in range(half)]
+    assert state["counters"]["inserted"] == len(whole)
+
+
+def test_a_ledger_that_was_cut_behind_its_checkpoint_is_an_error(two, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    with two() as addresses:
+        with feeding(addresses, ledger=ledger) as feed:
+            drain(feed, 3)
+            state = feed.state()
+        ledger.cut_back(10)
+        with feeding(addresses, ledger=ledger) as feed:
+            feed.restore(state)
+            with pytest.raises(LedgerError, match="has 10 bytes, the checkpoint speaks of"):
+                feed.next(BOUND)
+    ledger.close()
+
+
+def test_a_trainer_that_is_too_slow_for_a_camera_skips_and_counts_what_is_too_old(
+    record, served, tmp_path
+):
+    record("camera", 320, live=True, complete=False)  # frame i was captured at i / 30 s
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    live = StreamConfig(clip_length=4, frame_stride=2)
+    now_seconds = 100 / 30
+    with (
+        served(follow=True, holdout=0.0) as address,
+        feeding(
+            [address],
+            live,
+            max_delay_seconds=2.0,
+            ledger=ledger,
+            now_ns=lambda: round(1e9 * now_seconds),
+        ) as feed,
+    ):
+        first = feed.next(BOUND)
+        assert first is not None
+        assert feed.counters.offered == feed.counters.skipped > 0
+        # the last frame is the first that is at most two seconds old
+        assert 40 <= first.spec.start + first.spec.length - 1 < 44
+        feed.inserted(first)
+        now_seconds = 250 / 30
+        last = feed.next(BOUND)
+        assert last is not None
+        assert 190 <= last.spec.start + last.spec.length - 1 < 194
+        feed.inserted(last)
+        counters = feed.counters
+        ledger.sync()
+    ledger.close()
+    entries = read_ledger(tmp_path / "ledger.jsonl")
+    assert [entry.index for entry in entries] == list(range(counters.offered))
+    assert [e.start for e in entries if e.fate == "inserted"] == [first.spec.start, last.spec.start]
+    assert counters.skipped == len(entries) - 2
+    assert counters.skipped_frames == 4 * counters.skipped
+
+
+@pytest.mark.parametrize("serving", [{"follow": False}, {"follow": True, "complete": True}])
+def test_footage_that_is_not_being_recorded_any_more_is_never_too_old(record, served, serving):
+    complete = serving.pop("complete", False)
+    record("camera", 160, live=True, complete=complete)
+    live = StreamConfig(clip_length=4, frame_stride=2)
+    with (
+        served(holdout=0.0, **serving) as address,
+        feeding([address], live, max_delay_seconds=1e-3) as feed,
+    ):
+        assert len(drain(feed, 30)) == 30
+        assert feed.counters.skipped == 0

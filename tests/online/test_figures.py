@@ -75,6 +75,16 @@ def test_figures_are_the_same_bytes_each_time() -> None:
     assert hero_figure(panels) == hero_figure(panels)
 
 
+def test_an_object_that_no_slot_has_found_is_not_seen_in_the_segments() -> None:
+    panels = make_panels(frames=1)
+    panels.frames[0, 4:12, 4:12] = 255
+    panels.alphas[:] = 0
+    panels.alphas[:, 1] = 1
+    tiles = frame_tiles(panels, most=1)[0]
+    assert len(np.unique(tiles.segments.reshape(-1, 3), axis=0)) == 1
+    assert len(np.unique(tiles.frame.reshape(-1, 3), axis=0)) == 2
+
+
 def test_without_ground_truth_attention_segments_take_its_place() -> None:
     with_truth, without = make_panels(), make_panels(truth=False)
     one, other = pixels(panel_figure(with_truth)), pixels(panel_figure(without))

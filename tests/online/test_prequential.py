@@ -5,6 +5,7 @@ import torch
 from online.clip import Clip, ClipConfig, ClipSpec
 from online.prequential import Prequential
 from online.replay import Replay, ReplayConfig
+from online.scores import LEAST_CLIPS
 from online.trainer import OptimizerConfig, Trainer, TrainingConfig
 from setcon.loss import LossConfig
 from setcon.model import SetCon, SetConConfig
@@ -69,4 +70,13 @@ def test_only_clips_far_away_in_time_are_compared_with() -> None:
     score = prequential.score(clip_at(0), replay_of(8, 16, 100, 200))
     assert score is not None
     assert score.candidates == 16
-    assert prequential.recent_top1 == pytest.approx(score.top1)
+
+
+def test_the_score_of_new_footage_is_shown_once_enough_clips_were_scored() -> None:
+    prequential, replay = scorer(), replay_of(100, 200)
+    scores = [prequential.score(clip_at(0), replay) for _ in range(LEAST_CLIPS - 1)]
+    assert prequential.recent_top1 is None
+    scores.append(prequential.score(clip_at(0), replay))
+    known = [score.top1 for score in scores if score is not None]
+    assert len(known) == LEAST_CLIPS
+    assert prequential.recent_top1 == pytest.approx(np.mean(known))

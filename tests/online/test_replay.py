@@ -1,5 +1,5 @@
 import json
-from collections import Counter
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from online.clip import Clip, ClipSpec
 from online.errors import ReplayError
-from online.replay import Fifo, Replay, ReplayConfig, Reservoir
+from online.replay import Replay, ReplayConfig
 
 
 def clip(start: int, *, frames: int = 2) -> Clip:
@@ -20,11 +20,14 @@ def starts(clips) -> list[int]:
     return [c.spec.start for c in clips]
 
 
+CLIP_BYTES = clip(0).nbytes
+
 configs = st.builds(
     ReplayConfig,
     samples_per_insert=st.sampled_from([1.0, 1.5, 3.0, 8.0]),
-    fifo_clips=st.integers(1, 9),
-    reservoir_clips=st.integers(0, 20),
+    fifo_bytes=st.integers(CLIP_BYTES, 9 * CLIP_BYTES),
+    long_term=st.sampled_from(["reservoir", "minred"]),
+    long_term_bytes=st.just(0) | st.integers(CLIP_BYTES, 20 * CLIP_BYTES),
     fifo_share=st.sampled_from([0.0, 0.3, 1.0]),
     min_clips=st.integers(1, 12),
 )
@@ -35,53 +38,16 @@ def advance(replay: Replay, source, batches: int) -> list[list[int]]:
     for _ in range(batches):
         while replay.inserts_due():
             replay.insert(next(source))
-        drawn.append(starts(replay.sample()))
+        batch = replay.sample()
+        replay.update(batch, features(batch))
+        drawn.append(starts(batch))
     return drawn
 
 
-def test_fifo_keeps_the_newest_and_counts_its_bytes():
-    fifo = Fifo(3)
-    for start in range(5):
-        fifo.insert(clip(start))
-    assert starts(fifo) == [2, 3, 4]
-    assert fifo.nbytes == 3 * 6
-    fifo.insert(clip(3))
-    assert starts(fifo) == [2, 4, 3]
-
-
-def test_fifo_and_reservoir_stay_within_their_bytes():
-    rng = np.random.default_rng(0)
-    fifo, reservoir = Fifo(100, 60.0), Reservoir(100, 60.0, rng=rng)
-    for start in range(200):
-        one = clip(start, frames=1 + start % 4)
-        fifo.insert(one)
-        reservoir.insert(one)
-        for pool in (fifo, reservoir):
-            assert pool.nbytes == sum(c.nbytes for c in pool) <= 60
-            assert len(pool) >= 1
-
-
-def test_reservoir_keeps_every_clip_equally_often():
-    kept: Counter[int] = Counter()
-    trials, capacity, seen = 500, 5, 20
-    for seed in range(trials):
-        reservoir = Reservoir(capacity, rng=np.random.default_rng(seed))
-        for start in range(seen):
-            reservoir.insert(clip(start))
-        assert len(set(starts(reservoir))) == capacity
-        kept.update(starts(reservoir))
-    expected = trials * capacity / seen
-    counts = np.array([kept[start] for start in range(seen)])
-    chi_square = ((counts - expected) ** 2 / expected).sum()
-    assert chi_square < 44  # 19 degrees of freedom: exceeded once in a thousand
-
-
-def test_reservoir_holds_a_clip_once_however_often_it_comes():
-    reservoir = Reservoir(10, rng=np.random.default_rng(0))
-    for _ in range(3):
-        for start in range(6):
-            reservoir.insert(clip(start))
-    assert starts(reservoir) == list(range(6))
+def features(clips) -> np.ndarray:
+    """Something for each clip that no other has, however often it is asked for."""
+    each = [np.random.default_rng(start).normal(size=5) for start in starts(clips)]
+    return np.array(each, np.float32)
 
 
 @settings(deadline=None, max_examples=50)
@@ -104,7 +70,7 @@ def test_samples_per_insert_is_what_was_asked_for(config, batch_clips):
     for _ in range(60):
         advance(replay, source, 1)
         assert replay.samples <= config.samples_per_insert * replay.inserts
-    if config.fifo_clips + config.reservoir_clips >= 2 * batch_clips:
+    if config.fifo_bytes + config.long_term_bytes >= 2 * batch_clips * CLIP_BYTES:
         warm = max(config.min_clips, batch_clips)
         due = max(warm, -(-replay.samples // config.samples_per_insert))
         assert due - 1 <= replay.inserts <= due + batch_clips
@@ -122,7 +88,7 @@ def test_a_restored_buffer_draws_what_an_uninterrupted_one_draws(
     drawn = advance(first, map(clip, range(10_000)), batches)
     for start in range(first.inserts, first.inserts + min(extra, first.inserts_due())):
         first.insert(clip(start))  # stopped between two batches, in the middle of filling up
-    state = json.loads(json.dumps(first.state()))
+    state, arrays = json.loads(json.dumps(first.state())), first.arrays()
     fetched: list[ClipSpec] = []
 
     def fetch(spec: ClipSpec) -> Clip:
@@ -130,7 +96,7 @@ def test_a_restored_buffer_draws_what_an_uninterrupted_one_draws(
         return clip(spec.start)
 
     second = Replay(config, seed=seed + 1, batch_clips=batch_clips)
-    second.restore(state, fetch)
+    second.restore(state, arrays, fetch)
     assert len(set(fetched)) == len(fetched) == len(second) == len(first)
     assert second.nbytes == first.nbytes
     drawn += advance(second, map(clip, range(first.inserts, 10_000)), 15)
@@ -139,7 +105,10 @@ def test_a_restored_buffer_draws_what_an_uninterrupted_one_draws(
 
 def test_old_clips_come_from_both_buffers_at_the_set_share():
     config = ReplayConfig(
-        samples_per_insert=16.0, fifo_clips=20, reservoir_clips=400, fifo_share=0.5
+        samples_per_insert=16.0,
+        fifo_bytes=20 * CLIP_BYTES,
+        long_term_bytes=400 * CLIP_BYTES,
+        fifo_share=0.5,
     )
     replay = Replay(config, seed=0, batch_clips=16)
     source = map(clip, range(100_000))
@@ -153,20 +122,36 @@ def test_old_clips_come_from_both_buffers_at_the_set_share():
     assert 8 <= recent / 200 <= 10
 
 
-def test_neither_side_runs_ahead_of_the_other():
-    replay = Replay(ReplayConfig(samples_per_insert=2.0), seed=0, batch_clips=2)
-    with pytest.raises(ReplayError, match="2 more clips must be inserted before batch 0"):
-        replay.sample()
-    replay.insert(clip(0))
-    assert not replay.ready()
-    replay.insert(clip(1))
-    assert replay.ready()
-    with pytest.raises(ReplayError, match="batch 0 must be drawn"):
-        replay.insert(clip(2))
-    replay.sample()
-    assert replay.ready()
-    replay.sample()
-    assert replay.inserts_due() == 1
+@settings(deadline=None, max_examples=100)
+@given(configs, st.integers(1, 6), st.lists(st.booleans(), max_size=120))
+def test_neither_side_runs_ahead_of_the_other(config, batch_clips, turns):
+    replay = Replay(config, seed=0, batch_clips=batch_clips)
+    for start, wants_to_insert in enumerate(turns):
+        before = (replay.inserts, replay.samples, replay.batches)
+        due = replay.inserts_due()
+        if wants_to_insert and due:
+            replay.insert(clip(start))
+            assert (replay.inserts, replay.inserts_due()) == (before[0] + 1, due - 1)
+        elif wants_to_insert:
+            with pytest.raises(ReplayError, match=f"batch {before[2]} must be drawn"):
+                replay.insert(clip(start))
+        elif due:
+            with pytest.raises(ReplayError, match=f"{due} more clips must be inserted before"):
+                replay.sample()
+        else:
+            replay.sample()
+        if wants_to_insert != bool(due):
+            assert (replay.inserts, replay.samples, replay.batches) == before
+        warm = max(config.min_clips, batch_clips)
+        most = math.ceil((replay.samples + batch_clips) / config.samples_per_insert)
+        assert replay.inserts <= max(warm, most)
+        assert replay.samples <= config.samples_per_insert * replay.inserts
+
+
+def test_a_buffer_below_one_clip_is_refused_with_its_size():
+    replay = Replay(ReplayConfig(long_term_bytes=CLIP_BYTES - 1), seed=0, batch_clips=2)
+    with pytest.raises(ReplayError, match=r"^replay.long_term_bytes is 5, .* 6 bytes; raise it"):
+        replay.insert(clip(0))
 
 
 def test_a_store_smaller_than_a_batch_gives_batches_of_all_its_clips():
@@ -178,7 +163,7 @@ def test_a_store_smaller_than_a_batch_gives_batches_of_all_its_clips():
 
 
 def test_one_sample_per_insert_is_the_stream_itself():
-    config = ReplayConfig(samples_per_insert=1.0, fifo_clips=0, reservoir_clips=0)
+    config = ReplayConfig(samples_per_insert=1.0, fifo_bytes=0, long_term_bytes=0)
     replay = Replay(config, seed=0, batch_clips=4)
     drawn = advance(replay, map(clip, range(100)), 5)
     assert [start for batch in drawn for start in batch] == list(range(20))
@@ -189,8 +174,8 @@ def test_one_sample_per_insert_is_the_stream_itself():
     [
         {"samples_per_insert": 0.5},
         {"fifo_share": 1.5},
-        {"fifo_clips": -1},
-        {"fifo_clips": 0, "reservoir_clips": 0},
+        {"fifo_bytes": -1},
+        {"fifo_bytes": 0, "long_term_bytes": 0},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(bad):

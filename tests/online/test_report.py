@@ -17,6 +17,7 @@ from online.report import write_report
 from online.report_table import ABSENT
 from online.run_log import PrequentialEntry, read_run
 from online.scores import (
+    LEAST_CLIPS,
     EncoderScores,
     Evaluation,
     MaskScores,
@@ -250,7 +251,7 @@ def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
     words = "Held-out FG-ARI 0.93, untrained encoder 0.08; probe MSE 0.12 of the mean frame's."
     assert f"The slots tell the objects apart. {words}" in page.text
     assert "top-1 of 33; last state copied 0.25, untrained 0.12" in page.text
-    assert "in 2 min 30 s, 1,234 triplets/s, each clip seen 4.0 times" in page.text
+    assert "in 2 min 30 s, probes included; 1,234 triplets/s; each clip seen 4.0 times" in page.text
     assert "3 of these show fewer than two objects" in page.text
 
 
@@ -386,6 +387,30 @@ def test_the_source_of_a_run_gives_its_recordings_and_its_command(run: Path) -> 
     assert f"setcon train 'my store' --run r\nsetcon eval '{run}' 'my store'" in page.text
 
 
+@pytest.mark.parametrize(("steps", "goal"), [(2000, 2000), (1500, 3000)])
+def test_the_command_that_goes_on_has_a_goal_that_is_not_reached_yet(
+    run: Path, steps: int, goal: int
+) -> None:
+    source = {"kind": "source", "step": 0, "command": ["setcon", "train", "s", "--run", "r"]}
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps(source | {"steps": steps}) + "\n")
+    page = Page(write_report(run))
+    assert f"setcon train s --run r --steps {goal}\n" in page.text
+    assert f"from its last checkpoint, until step {goal:,}." in page.text
+
+
+def test_steps_are_those_that_were_taken_and_not_those_that_were_logged(run: Path) -> None:
+    lines = [
+        {"kind": "probe", "step": 1507, "seconds": 190.0},
+        {"kind": "prequential", **{**prequential_line(1508)}},
+    ]
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write("".join(json.dumps(line) + "\n" for line in lines))
+    page = Page(write_report(run))
+    assert ("strong", "1,507") in page.texts
+    assert "in 3 min 10 s, probes included; 1,234 triplets/s" in page.text
+
+
 def test_a_name_of_undecodable_bytes_can_be_written(run: Path) -> None:
     found = replace(panels(), names=["bad \udcff 0.1 s"] * 3)
     save_evaluation(run / "probes/step-00001500", evaluation(), found)
@@ -429,7 +454,32 @@ def test_recent_top1_forgets_the_beginning() -> None:
     recent = recent_top1(entries)
     assert recent is not None
     assert recent.top1 == 1.0
-    assert recent_top1([]) is None
+    assert recent_top1(entries[:LEAST_CLIPS]) is not None
+    assert recent_top1(entries[: LEAST_CLIPS - 1]) is None
+
+
+@pytest.mark.parametrize(
+    ("top1", "copied", "how", "end"),
+    [
+        (0.90, 0.50, "more often than", "."),
+        (0.86, 0.83, "about as often as", ": nothing shows that it foresees motion."),
+        (0.83, 0.86, "about as often as", ": nothing shows that it foresees motion."),
+        (0.40, 0.90, "less often than", ": nothing shows that it foresees motion."),
+    ],
+)
+def test_verdict_says_whether_predicting_beats_copying(
+    run: Path, top1: float, copied: float, how: str, end: str
+) -> None:
+    entries = [
+        PrequentialEntry(step=i, top1=top1, top1_copy=copied, top1_untrained=0, candidates=32)
+        for i in range(LEAST_CLIPS)
+    ]
+    log = read_run(run)
+    figures = f"({top1:.2f} against {copied:.2f} of the time)"
+    said = f" find the next frame {how} a copy of the last state does {figures}{end}"
+    for known in (log, replace(log, evaluations=[])):
+        assert verdict(replace(known, prequential=entries)).endswith(said)
+    assert "a copy of" not in verdict(replace(log, prequential=entries[1:]))
 
 
 def curve(values: list[float]) -> Curve:

@@ -1,13 +1,18 @@
 """Runs of a real trainer on a real served store, interrupted and continued."""
 
 import json
+import os
+import re
 import shutil
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from click.testing import CliRunner
 
 import cli
@@ -18,11 +23,21 @@ from ingest.store import RecordSettings
 from online.checkpoint import latest_checkpoint, load_checkpoint
 from online.config import RunConfig, load_preset
 from online.embedded import EmbeddedServer
-from online.errors import CheckpointError, FootageError, OnlineError, RunError, TrainingError
+from online.errors import (
+    CheckpointError,
+    Diverged,
+    FootageError,
+    OnlineError,
+    RunError,
+    TrainingError,
+)
 from online.run import evaluate_run, train_connected, train_on_store
 from online.session import Outcome
 from online.status import Status
 from online.stream import ServeConfig
+
+# but for the run of `uninterrupted`, which begins before this does
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
 SMALL = (
     "training.steps=12",
@@ -32,14 +47,15 @@ SMALL = (
     "training.prequential_candidates=8",
     "training.prequential_gap_seconds=1",
     "replay.samples_per_insert=3",
-    "replay.fifo_clips=4",
-    "replay.reservoir_clips=4",
+    "replay.fifo_bytes=30720",  # 4 clips of 10 frames
+    "replay.long_term_bytes=30720",
     "stream.clip_length=8",
     "evaluation.train_clips=8",
     "evaluation.held_out_clips=4",
     "evaluation.panel_frames=2",
     "probe.steps=3",
 )
+RUINOUS = ("optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +137,18 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(
         assert outcome.signal_number == signal.SIGTERM
     assert train_on_store(balls, run, config()).reason == "complete"
     assert learned(run) == learned(uninterrupted[0])
+
+
+def test_so_does_one_whose_replay_keeps_the_least_alike_clips(
+    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    whole, interrupted, minred = tmp_path / "whole", tmp_path / "run", "replay.long_term=minred"
+    train_on_store(balls, whole, config(minred))
+    for step in (5, 8):
+        train_on_store(balls, interrupted, config(minred), observe=stop_at(step))
+    train_on_store(balls, interrupted, config(minred))
+    assert learned(interrupted) == learned(whole)
+    assert learned(whole) != learned(uninterrupted[0])
 
 
 def test_what_was_logged_after_the_checkpoint_is_cut_back(
@@ -205,6 +233,27 @@ def test_evaluating_takes_the_newest_checkpoint_that_can_be_read(
     assert path.exists()
 
 
+def test_a_damaged_untrained_checkpoint_is_told_of_once_and_written_again(
+    balls: Path,
+    uninterrupted: tuple[Path, Outcome],
+    stopped_twice: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = stopped_twice / "checkpoints" / "step-00000000"
+    whole = {file.name: file.read_bytes() for file in path.iterdir()}
+    damage(stopped_twice, 0)
+    train_on_store(balls, stopped_twice, config(), observe=stop_at(9))
+    (said,) = caplog.messages
+    assert said.startswith(f"{path}: not a readable checkpoint")
+    assert "made again from training.seed; continuing from step 8" in said
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (path / name).read_bytes() == whole[name]
+    train_on_store(balls, stopped_twice, config())
+    assert len(caplog.messages) == 1
+    assert learned(stopped_twice) == learned(uninterrupted[0])
+    assert load_checkpoint(path).step == 0
+
+
 def test_scores_that_cannot_be_read_are_made_again(balls: Path, tmp_path: Path) -> None:
     outcome = train_on_store(balls, tmp_path / "run", config("training.steps=2"))
     (tmp_path / "run" / "probes" / "step-00000002" / "scores.json").write_bytes(b'{"step": \xff')
@@ -266,10 +315,14 @@ def test_frames_of_two_sizes_are_refused_before_anything_is_learned(
     shutil.copytree(balls, tmp_path / "store")
     render_scene(BallsConfig(num_frames=60, fps=15, size=32), tmp_path / "large.mp4")
     ingest_sources([str(tmp_path / "large.mp4")], tmp_path / "store", RecordSettings(size=24))
-    with pytest.raises(FootageError, match=r"balls 16x16, large 24x24.*stream\.recordings=GLOB"):
+    with pytest.raises(FootageError, match=r"balls 16x16, large 24x24.*--recordings GLOB"):
         train_on_store(tmp_path / "store", tmp_path / "run", config())
-    some = config("training.steps=1", "stream.recordings=balls")
-    assert train_on_store(tmp_path / "store", tmp_path / "run", some).step == 1
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    arguments = ["train", str(tmp_path / "store"), "--run", str(tmp_path / "run"), *settings]
+    done = CliRunner().invoke(cli.main, [*arguments, "--recordings", "b*", "--steps", "1"])
+    assert done.exit_code == 0, done.output
+    (source,) = lines(tmp_path / "run", "source")
+    assert source["recordings"] == ["balls"]
 
 
 def test_an_observer_is_told_how_long_it_will_take(balls: Path, tmp_path: Path) -> None:
@@ -309,6 +362,38 @@ def test_tensorboard_shows_each_step_once_also_where_a_run_repeated_itself(
     expected = pytest.approx(evaluation.trained.current.alphas.fg_ari)
     assert scalars(stopped_twice, "probe/fg_ari") == [(12, expected)]
     assert len(scalars(stopped_twice, "triplets_per_second")) == 12
+
+
+@contextmanager
+def silent_server(folder: Path) -> Iterator[str]:
+    """The address of a server that answers nothing and sends us SIGTERM when it is asked."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.bind(f"ipc://{folder}/s")
+
+        def wait_and_signal() -> None:
+            if router.poll(20_000):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=wait_and_signal)
+        thread.start()
+        yield f"ipc://{folder}/s"
+        thread.join()
+        router.close(linger=0)
+
+
+def test_a_signal_while_a_run_begins_or_continues_is_obeyed_without_waiting_for_the_server(
+    balls: Path, uninterrupted: tuple[Path, Outcome], stopped_twice: Path, tmp_path: Path
+) -> None:
+    with silent_server(tmp_path) as address:
+        arguments = ["train", "--connect", address, "--run", str(tmp_path / "new")]
+        done = CliRunner().invoke(cli.main, arguments)
+        assert done.exit_code == 128 + signal.SIGTERM, done.output
+        assert "stopped before the first step; the same command continues" in done.output
+    with silent_server(tmp_path) as address:
+        outcome = train_connected([address], stopped_twice, config())
+        assert (outcome.reason, outcome.step) == ("stopped", 8)
+    train_on_store(balls, stopped_twice, config())
+    assert learned(stopped_twice) == learned(uninterrupted[0])
 
 
 def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
@@ -394,12 +479,42 @@ def test_a_model_larger_than_memory_ends_the_command_with_one_line(
     assert done.output.startswith("error: model: 160,000,000,")
 
 
-def test_a_run_with_nan_weights_stops_and_says_where(balls: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"^step \d+: loss nan"):
-        train_on_store(
-            balls, tmp_path / "run", config("optimizer.learning_rate=1e30", "probe.steps=1")
-        )
-    assert any("loss nan" in event["message"] for event in lines(tmp_path / "run", "event"))
+def test_a_run_that_diverges_names_the_batch_and_goes_on_from_the_last_good_checkpoint(
+    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train_on_store(balls, run, config(), observe=stop_at(5))
+    with pytest.raises(Diverged) as caught:  # the update of step 6 is what ruins the weights
+        train_on_store(balls, run, config(*RUINOUS))
+    said = str(caught.value)
+    batch = r"balls\[\d+:\d+\], balls\[\d+:\d+\], balls\[\d+:\d+\] and 1 more"
+    assert re.match(rf"step 7: loss nan, gradient norm nan; the batch was {batch}[^\n]*$", said)
+    assert said.endswith(f"continues from {run / 'checkpoints' / 'step-00000005'}")
+    (event,) = (event for event in lines(run, "event") if event["message"] == said)
+    assert len(event["batch"]) == 4
+    assert train_on_store(balls, run, config()).reason == "complete"
+    assert learned(run) == learned(uninterrupted[0])
+
+
+def test_a_checkpoint_of_weights_that_then_fail_is_set_aside(balls: Path, tmp_path: Path) -> None:
+    run, often = tmp_path / "run", "training.checkpoint_every_seconds=1e-9"
+    train_on_store(balls, run, config(often), observe=stop_at(5))
+    with pytest.raises(Diverged, match=r"^step 7: .* continues from [^\n]*step-00000005$"):
+        train_on_store(balls, run, config(often, *RUINOUS))
+    assert (run / "checkpoints" / "damaged-step-00000006").exists()
+    assert train_on_store(balls, run, config("training.steps=6")).step == 6
+
+
+def test_exploding_gradients_are_told_of_also_right_after_a_resume(
+    balls: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    plain = ("loss.similarity=dot", "loss.standardise=false", "training.steps=32")
+    train_on_store(balls, run, config(*plain), observe=stop_at(25))
+    train_on_store(balls, run, config(*plain, "optimizer.learning_rate=10"))
+    alarms = [e for e in lines(run, "event") if e["message"].startswith("exploding gradient: norm")]
+    assert alarms  # by gradients from before, for there are too few since
+    assert alarms[0]["step"] >= 28
 
 
 def test_evaluating_again_gives_the_scores_of_the_last_probe(

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from cli import _status_text
-from online.clock import RunClock
+from cli import _fitted, _spent_text, _status_parts
+from online.clock import RunClock, Spent
 from online.status import Status
 
 STATUS = Status(
@@ -17,23 +17,34 @@ STATUS = Status(
     prequential_top1=0.774,
     triplets_per_second=310.4,
     samples_per_insert=21.3,
+    reconnects=0,
+    skipped=0,
     delay_seconds=None,
     eta_seconds=124.6,
 )
 
 
+def line(status: Status, columns: int = 1000) -> str:
+    return _fitted(_status_parts(status), columns)
+
+
 def test_a_line_of_progress_says_how_far_how_well_and_how_long() -> None:
-    assert _status_text(STATUS) == (
-        "learning 40%  step 1400/3500  ETA 2:05  loss 1.23  top-1 .81 (new footage .77)  "
+    assert line(STATUS) == (
+        "learning 40%  step 1400/3500  ETA 2:05  top-1 .81  new footage .77  loss 1.23  "
         "310 triplets/s  clips seen 21x"
     )
+
+
+def test_what_went_wrong_is_shown_once_there_is_something_to_show() -> None:
+    troubled = replace(STATUS, delay_seconds=2.53, skipped=4, reconnects=1)
+    assert "  2.5 s behind  4 skipped  1 reconnect  " in line(troubled)
 
 
 @pytest.mark.parametrize(
     ("eta_seconds", "shown"), [(0.2, "ETA 0:00"), (59.7, "ETA 1:00"), (36_000.0, "ETA 10:00:00")]
 )
 def test_time_left_is_shown_like_a_clock(eta_seconds: float, shown: str) -> None:
-    assert f"  {shown}  " in _status_text(replace(STATUS, eta_seconds=eta_seconds))
+    assert f"  {shown}  " in line(replace(STATUS, eta_seconds=eta_seconds))
 
 
 def test_how_far_a_run_is_behind_a_camera_is_told() -> None:
@@ -41,8 +52,7 @@ def test_how_far_a_run_is_behind_a_camera_is_told() -> None:
     clock.took_in(time.time_ns() - 2_500_000_000)
     assert clock.delay_seconds is not None
     assert clock.delay_seconds >= 2.5
-    line = _status_text(replace(STATUS, delay_seconds=2.5))
-    assert line == f"{_status_text(STATUS)}  2.5 s behind the camera"
+    assert "  2.5 s behind  " in line(replace(STATUS, delay_seconds=2.5))
     clock.took_in(None)
     assert clock.delay_seconds is None
 
@@ -60,15 +70,53 @@ def test_what_is_not_known_yet_is_left_out() -> None:
         samples_per_insert=0.0,
         eta_seconds=60.0,
     )
-    assert _status_text(early) == "waiting for data 0%  step 0/3500"
+    assert line(early) == "waiting for data 0%  step 0/3500"
 
 
-def test_a_long_run_still_fits_a_line() -> None:
+def test_a_narrow_terminal_shows_whole_fields_and_the_most_important_ones() -> None:
+    assert line(STATUS, 80) == (
+        "learning 40%  step 1400/3500  ETA 2:05  top-1 .81  new footage .77  loss 1.23"
+    )
+    live = line(replace(STATUS, delay_seconds=2.5), 80)
+    assert live.endswith("top-1 .81  new footage .77  2.5 s behind")
+    assert len(live) == 80
     long = replace(
         STATUS, step=100_000, steps=100_000, top1=1.0, prequential_top1=1.0, eta_seconds=36_000.0
     )
-    assert len(_status_text(long)) <= 120
-    assert len(_status_text(STATUS)) <= 110
+    for columns in (80, 60, 40, 20):
+        assert len(line(long, columns)) <= columns
+    assert line(long, 80) == (
+        "learning 40%  step 100000/100000  ETA 10:00:00  top-1 1.00  new footage 1.00"
+    )
+    assert line(long, 20) == "learning 40%"
+
+
+def test_what_probes_cost_is_told_and_what_goes_on_beside_learning() -> None:
+    assert line(replace(STATUS, probe_share=0.004)) == line(STATUS)
+    assert line(replace(STATUS, probe_share=0.123)) == f"{line(STATUS)}  probes 12%"
+    beside = replace(STATUS, probe_share=0.123, beside="probe of step 1000 40%")
+    assert line(beside) == f"{line(STATUS)}  probe of step 1000 40%"
+
+
+def test_time_that_learning_stands_still_is_counted_over_all_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("online.clock.time.monotonic", lambda: now)
+    clock = RunClock()
+    now += 10.0
+    with clock.standing_still("probe"):
+        now += 6.0
+    with clock.standing_still("checkpoint"):
+        now += 4.0
+    assert clock.spent == Spent(seconds=20.0, probe_share=0.3, checkpoint_share=0.2)
+    assert _spent_text(clock.spent) == (
+        "took 0:20: learning stood still for probes for 30.0% of it, for checkpoints for 20.0%"
+    )
+    later = RunClock()
+    later.start(clock.seconds, clock.still_seconds)
+    now += 20.0
+    assert later.spent == Spent(seconds=40.0, probe_share=0.15, checkpoint_share=0.1)
 
 
 def test_a_pause_does_not_count_as_learning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,19 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from online.batch import Batch
-from online.errors import ConfigError, TrainingError
+from online.errors import ConfigError, Diverged
 from online.trainer import (
-    CollapseAlarm,
     OptimizerConfig,
-    StepResult,
     Trainer,
     TrainingConfig,
     untrained_model,
     uses_bfloat16,
 )
-from setcon.loss import LossConfig, contrastive_loss
+from setcon.loss import LossConfig, compared, contrastive_loss
 from setcon.model import SetCon, SetConConfig
 from setcon.slot_attention import SlotAttentionConfig
 
@@ -37,13 +36,14 @@ def trainer(
 
 def batch(*, b: int = 3, t: int = 6, span: int = 2, seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    frames = torch.rand(b, t, 3, 8, 8, generator=generator)
+    frames = torch.randint(256, (b, t, 8, 8, 3), generator=generator, dtype=torch.uint8)
     return Batch(frames, torch.ones(b, t - span, dtype=torch.bool))
 
 
 def test_a_step_has_the_loss_of_the_model_written_out() -> None:
     learner, data = trainer(), batch()
-    slots = learner.model.encode(data.frames.flatten(0, 1)).slots.unflatten(0, (3, 6))
+    images = data.images(CPU).flatten(0, 1)
+    slots = learner.model.encode(images).slots.unflatten(0, (3, 6))
     predicted = learner.model.predict(slots).flatten(0, 1)
     target = torch.tensor([2, 3, 4, 5, 8, 9, 10, 11, 14, 15, 16, 17])
     expected = contrastive_loss(
@@ -62,9 +62,41 @@ def test_frames_that_fill_up_a_clip_change_nothing() -> None:
     valid = data.valid.clone()
     valid[1, 2:] = False
     other = data.frames.clone()
-    other[1, 4:] = 0.5
+    other[1, 4:] = 128
     losses = [trainer().step(Batch(frames, valid)).loss for frames in (data.frames, other)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("unit", ["set", "slot"])
+def test_the_features_of_a_clip_are_the_mean_of_its_states_as_the_loss_compared_them(
+    unit: str,
+) -> None:
+    learner, data = trainer(loss=LossConfig(unit=unit)), batch()  # type: ignore[arg-type]
+    data.valid[1, 2:] = False  # the clip ends after its fourth frame
+    with torch.no_grad():
+        slots = learner.encode(learner.model, data.images(CPU)).slots
+        predicted = learner.model.predict(slots)[data.valid]
+        states = torch.cat([slots[0], slots[1, :4], slots[2]])
+        forms = [
+            [learner.model.summarise(kind) for kind in (predicted, states)]
+            if unit == "set"
+            else [predicted[:, k], states[:, k]]
+            for k in range(1 if unit == "set" else slots.shape[2])
+        ]
+        taken = torch.cat([compared(*form, LossConfig())[1] for form in forms], dim=1)
+    expected = [taken[:6].mean(0), taken[6:10].mean(0), taken[10:].mean(0)]
+    features = learner.step(data).features
+    assert features.dtype == np.float32
+    assert features == pytest.approx(torch.stack(expected).numpy(), abs=1e-5)
+
+
+def test_a_weight_that_is_not_finite_is_named() -> None:
+    learner = trainer()
+    learner.check_finite()
+    with torch.no_grad():
+        learner.model.slot_attention.starts[0, 0] = math.inf
+    with pytest.raises(Diverged, match=r"^step 0: slot_attention\.starts is not finite"):
+        learner.check_finite()
 
 
 @pytest.mark.parametrize("loss", [LossConfig(), LossConfig(unit="slot")])
@@ -97,26 +129,13 @@ def test_the_untrained_model_stays_as_it_was() -> None:
 def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
     learner, data = trainer(), batch()
     learner.step(data)
+    next(learner.model.parameters()).detach().view(-1)[0] = math.nan
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
-    data.frames[0, 0] = math.nan
-    with pytest.raises(TrainingError, match=r"^step 2: loss nan"):
+    with pytest.raises(Diverged, match=r"^step 2: loss nan"):
         learner.step(data)
     assert learner.step_count == 1
-    assert all(torch.equal(before[n], v) for n, v in learner.model.state_dict().items())
-
-
-def test_a_loss_at_chance_sets_off_the_alarm_once() -> None:
-    alarm = CollapseAlarm()
-    stuck = StepResult(
-        loss=math.log(144), top1=0.01, candidates=263, states=144, triplets=120, grad_norm=1.0
-    )
-    messages = [alarm.update(stuck) for _ in range(400)]
-    assert [i for i, m in enumerate(messages) if m] == [CollapseAlarm.patience_steps - 1]
-    learning = StepResult(
-        loss=math.log(144), top1=0.5, candidates=263, states=144, triplets=120, grad_norm=1.0
-    )
-    assert alarm.update(learning) is None
-    assert alarm.steps_at_chance == 0
+    after = learner.model.state_dict()
+    assert all(torch.equal(before[n].nan_to_num(), v.nan_to_num()) for n, v in after.items())
 
 
 def test_precision_is_taken_at_its_word() -> None:

@@ -59,12 +59,20 @@ def test_a_changed_bit_is_noticed_by_the_checksum(sent, data):
 
 
 def test_pixels_are_not_copied_at_either_end():
-    sent = Frames(np.zeros((2, 3, 4, 3), np.uint8), np.arange(2), np.zeros(2, np.bool_))
+    sent = Frames(np.zeros((2, 64, 64, 3), np.uint8), np.arange(2), np.zeros(2, np.bool_))
     header, buffers = wire.pack_frames(sent, checksum=True)
     assert np.shares_memory(buffers[0], sent.images)
     (got,) = received(buffers)
     frames = wire.unpack_frames(header, [got])
     assert np.shares_memory(frames.images, np.frombuffer(got, np.uint8))
+
+
+def test_frames_of_a_small_message_do_not_keep_the_buffer_that_it_came_in():
+    sent = Frames(np.zeros((2, 3, 4, 3), np.uint8), np.arange(2), np.zeros(2, np.bool_))
+    header, buffers = wire.pack_frames(sent, checksum=False)
+    (got,) = received(buffers)
+    frames = wire.unpack_frames(header, [got])
+    assert not np.shares_memory(frames.images, np.frombuffer(got, np.uint8))
 
 
 @pytest.mark.parametrize("cut", [-1, 0, 1])

@@ -1,0 +1,139 @@
+"""The two most alike of a changing set of directions, without comparing all with all.
+
+    put b directions     b x n similarities: their own nearest, and whose nearest they now are
+    remove one           none: what was nearest to it keeps its old similarity as a bound
+    find the pair        only rows whose bound is the largest, and no longer exact, are looked at
+
+Every answer depends only on what is held, not on how it came to be. Directions are rounded to
+multiples of 2^-24, so that their products, multiples of 2^-48, add up in float64 without any
+rounding: a similarity is the same number whatever else it was computed with, and on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import KeysView, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+GRID = 2.0**24
+"""Float32 holds multiples of 1 / GRID up to 1 exactly."""
+_UNKNOWN = -1
+_FIRST_ROWS = 64
+
+
+class ClosestPair:
+    """Unit vectors under keys, which are ints from 0; ties go to the smallest keys."""
+
+    def __init__(self) -> None:
+        self.compared = 0
+        """Similarities computed so far."""
+        self._row: dict[int, int] = {}
+        # rows 0..len(self) of each are in use, in no order
+        self._keys = np.empty(0, np.int64)
+        self._directions = np.empty((0, 0))
+        self._nearest = np.empty(0, np.int64)  # key of the most alike other; unknown once that left
+        self._bound = np.empty(0)  # its similarity; where it is unknown, nothing is more alike
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._row
+
+    def keys(self) -> KeysView[int]:
+        """All keys."""
+        return self._row.keys()
+
+    def directions(self, keys: Sequence[int]) -> Float[np.ndarray, "b e"]:
+        """The directions under ``keys``."""
+        return self._directions[[self._row[key] for key in keys] or slice(0)]
+
+    def put(self, keys: Sequence[int], directions: Float[np.ndarray, "b e"]) -> None:
+        """Add what ``on_grid`` gave under new ``keys``, or put it in place of what was there.
+
+        Each key once.
+        """
+        rows = self._rows_of(keys, directions.shape[1])
+        self._directions[rows] = directions
+        n, number = len(self), np.asarray(keys, np.int64)
+        bound, nearest = self._bound[:n], self._nearest[:n]
+        nearest[np.isin(nearest, number)] = _UNKNOWN
+        similar = self._similarities(rows)
+
+        other, other_key = _most_alike(similar.T, number)
+        closer = other > bound
+        # at a tie with a bound that is unknown, another of the same similarity may come first
+        tied = (other == bound) & (nearest != _UNKNOWN)
+        nearest[tied] = np.minimum(nearest, other_key)[tied]
+        bound[closer], nearest[closer] = other[closer], other_key[closer]
+        bound[rows], nearest[rows] = _most_alike(similar, self._keys[:n])
+
+    def remove(self, key: int) -> None:
+        """Forget the direction under ``key``."""
+        hole, last = self._row.pop(key), len(self)
+        self._nearest[: last + 1][self._nearest[: last + 1] == key] = _UNKNOWN
+        if hole != last:
+            for array in (self._keys, self._directions, self._nearest, self._bound):
+                array[hole] = array[last]
+            self._row[int(self._keys[hole])] = hole
+
+    def find(self) -> tuple[int, int]:
+        """Keys of the two directions that are most alike, the smaller first.
+
+        Raises:
+            ValueError: there are fewer than two.
+        """
+        n = len(self)
+        if n < 2:
+            raise ValueError(f"a pair needs two directions, got {n}")
+        bound, nearest = self._bound[:n], self._nearest[:n]
+        while True:
+            top = np.flatnonzero(bound == bound.max())
+            unknown = top[nearest[top] == _UNKNOWN]
+            if not len(unknown):
+                first = top[self._keys[top].argmin()]
+                return int(self._keys[first]), int(nearest[first])
+            bound[unknown], nearest[unknown] = _most_alike(
+                self._similarities(unknown), self._keys[:n]
+            )
+
+    def _similarities(self, rows: Int64[np.ndarray, " b"]) -> Float[np.ndarray, "b n"]:
+        """Of ``rows`` with all, -inf with themselves."""
+        similar = self._directions[rows] @ self._directions[: len(self)].T
+        similar[np.arange(len(rows)), rows] = -np.inf
+        self.compared += similar.size
+        return similar
+
+    def _rows_of(self, keys: Sequence[int], size: int) -> Int64[np.ndarray, " b"]:
+        """Rows of ``keys``, with room made for new ones."""
+        new = [key for key in keys if key not in self._row]
+        if len(self) + len(new) > len(self._keys):
+            self._grow(max(_FIRST_ROWS, 2 * (len(self) + len(new))), size)
+        for key in new:
+            row = self._row[key] = len(self)
+            self._keys[row], self._nearest[row], self._bound[row] = key, _UNKNOWN, -np.inf
+        return np.array([self._row[key] for key in keys], np.int64)
+
+    def _grow(self, rows: int, size: int) -> None:
+        n = len(self)
+        for name in ("_keys", "_directions", "_nearest", "_bound"):
+            old = getattr(self, name)
+            new = np.empty((rows, size) if old.ndim == 2 else rows, old.dtype)
+            new[:n] = old[:n] if n else 0
+            setattr(self, name, new)
+
+
+def on_grid(directions: Float[np.ndarray, "*b e"]) -> Float[np.ndarray, "*b e"]:
+    """Vectors at unit length, to the nearest multiples of 1 / GRID; a vector of zeros stays."""
+    length = np.linalg.norm(directions, axis=-1, keepdims=True)
+    return np.rint(directions / np.maximum(length, np.finfo(np.float64).tiny) * GRID) / GRID
+
+
+def _most_alike(
+    similar: Float[np.ndarray, "b n"], keys: Int64[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
+    """For each row the largest similarity, and the smallest key that has it."""
+    best = similar.max(axis=1)
+    tied = np.where(similar == best[:, None], keys, np.iinfo(np.int64).max)
+    return best, tied.min(axis=1)

@@ -1,0 +1,111 @@
+"""A trainer's socket: connected to one server, and told why it is not let in.
+
+A handshake that fails is tried again and again by ZeroMQ, unseen; its monitor tells of it here. It
+cannot tell why a server hung up that did so first, and that server is asked for its mechanism.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from online import wire
+from online.address import connect
+from online.errors import ServerError
+from online.greeting import mechanism_at
+from online.security import TrainerKeys
+
+ASK_AFTER_FAILURES = 3
+"""Of so many handshakes that fail in a row, the last has the server asked for its mechanism."""
+MAX_FAILED_HANDSHAKES = 30
+"""In a row, at some eight a second, after which the server will not come to answer them: one that
+is restarted behind a proxy fails some too."""
+
+
+class Dealer:
+    """A DEALER socket, and its handshakes."""
+
+    def __init__(
+        self,
+        context: zmq.Context,
+        address: str,
+        keys: TrainerKeys | None,
+        *,
+        max_bytes: int,
+        max_messages: int,
+    ) -> None:
+        """Connect to ``address``.
+
+        Raises:
+            AddressError: there can be no such address.
+        """
+        self._address = address
+        self._keys = keys
+        self._failed = 0
+        self.socket: zmq.Socket[Any] = wire.limited_socket(
+            context, zmq.DEALER, max_bytes=max_bytes, max_messages=max_messages
+        )
+        if keys is not None:
+            keys.apply(self.socket)
+        self._monitor = self.socket.get_monitor_socket(
+            zmq.Event.HANDSHAKE_SUCCEEDED
+            | zmq.Event.HANDSHAKE_FAILED_AUTH
+            | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+            | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+        )
+        try:
+            connect(self.socket, address)
+        except BaseException:
+            self.close()
+            raise
+
+    def check(self) -> None:
+        """Look at what has become of the handshakes.
+
+        Raises:
+            ServerError: the server does not let this trainer in, and will not.
+        """
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)
+            if event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
+                self._failed = 0
+            elif event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
+                raise ServerError(
+                    f"{self._address}: the server does not know this trainer's key "
+                    f"{self._own_key()}; copy its .public file to the server, to where --allow is"
+                )
+            elif event["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+                raise ServerError(self._mismatch())
+            else:
+                self._failed += 1
+                if self._failed % ASK_AFTER_FAILURES == 0:
+                    self._check_mechanism()
+        if self._keys is not None and self._failed >= MAX_FAILED_HANDSHAKES:
+            raise ServerError(
+                f"{self._address}: {self._failed} handshakes failed; the key given by --server-key "
+                "is not this server's, copy its .public file here again"
+            )
+
+    def close(self, *, linger_milliseconds: int = 0) -> None:
+        """Close the socket; what is not sent by then is forgotten."""
+        self.socket.disable_monitor()
+        self._monitor.close()
+        self.socket.close(linger=linger_milliseconds)
+
+    def _own_key(self) -> str:
+        return self._keys.own.public.decode() if self._keys is not None else ""
+
+    def _check_mechanism(self) -> None:
+        wanted = "NULL" if self._keys is None else "CURVE"
+        if mechanism_at(self._address) not in (wanted, None):
+            raise ServerError(self._mismatch())
+
+    def _mismatch(self) -> str:
+        if self._keys is None:
+            return f"{self._address}: the server asks for keys; give --keys and --server-key"
+        return (
+            f"{self._address}: the server has no keys; start it with --keys and --allow, "
+            "or leave --keys and --server-key out"
+        )

@@ -1,0 +1,145 @@
+"""Files of CURVE keys: a folder per machine, whose secret stays where it was made.
+
+    setcon keygen trainer  ──▶  trainer/trainer.secret    stays
+                                trainer/trainer.public    is copied to the servers, for --allow
+
+The files are ZeroMQ certificates, as other ZeroMQ programs read and write them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+from zmq.utils import z85
+
+from online.errors import KeyFileError
+
+PUBLIC, SECRET = ".public", ".secret"
+
+_LINE = r'^[ \t]*%s-key[ \t]*=[ \t]*"([^"\n]*)"[ \t]*$'
+_PUBLIC_LINE = re.compile(_LINE % "public", re.MULTILINE)
+_SECRET_LINE = re.compile(_LINE % "secret", re.MULTILINE)
+_KEY_BYTES = 32
+_MAX_FILE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """One side's keys, in Z85."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+
+
+def make_keys(folder: Path) -> Path:
+    """Make a pair of keys in ``folder``, which is made if it is missing; returns the public one.
+
+    Raises:
+        KeyFileError: there are keys already, which are never overwritten.
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if there := sorted([*folder.glob(f"*{SECRET}"), *folder.glob(f"*{PUBLIC}")]):
+        raise KeyFileError(f"{there[0]}: is there already; make new keys in another folder")
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    name = folder.resolve().name or "setcon"
+    _write_new(
+        folder / f"{name}{SECRET}",
+        f"# Secret key of {name}: never leaves this machine.\n",
+        {"public": public, "secret": secret},
+    )
+    path = folder / f"{name}{PUBLIC}"
+    _write_new(path, f"# Public key of {name}: for those it talks to.\n", {"public": public})
+    return path
+
+
+def load_keys(folder: Path) -> KeyPair:
+    """The keys that ``make_keys`` made in ``folder``.
+
+    Raises:
+        KeyFileError: there are none, or others can read the secret.
+    """
+    found = sorted(folder.glob(f"*{SECRET}"))
+    if not found:
+        raise KeyFileError(f"{folder}: no keys here; `setcon keygen {folder}` makes them")
+    if len(found) > 1:
+        raise KeyFileError(f"{folder}: holds {len(found)} secret keys; leave one of them")
+    path = found[0]
+    text = _read(path)
+    if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        raise KeyFileError(f"{path}: has mode {mode:04o}, so others can use it; chmod 600 {path}")
+    (public,) = _keys(path, _PUBLIC_LINE.findall(text)[:1])
+    (secret,) = _keys(path, _SECRET_LINE.findall(text)[:1])
+    if zmq.curve_public(secret) != public:
+        raise KeyFileError(f"{path}: the two keys in it are no pair; make new ones")
+    return KeyPair(public, secret)
+
+
+def load_public(path: Path) -> bytes:
+    """The one public key in a file.
+
+    Raises:
+        KeyFileError: there is none, or the file is somebody's secret.
+    """
+    found = _public_keys(path)
+    if len(found) != 1:
+        raise KeyFileError(f"{path}: holds {len(found)} public keys, one is needed")
+    return found[0]
+
+
+def load_allowed(path: Path) -> frozenset[bytes]:
+    """The public keys in a file, or in all files ``*.public`` of a folder.
+
+    Raises:
+        KeyFileError: there are none, or a file is somebody's secret.
+    """
+    try:
+        files = sorted(path.glob(f"*{PUBLIC}")) if path.is_dir() else [path]
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read ({error.strerror})") from error
+    if not files:
+        raise KeyFileError(f"{path}: no {PUBLIC} file here; copy those of the trainers to it")
+    return frozenset(key for file in files for key in _public_keys(file))
+
+
+def _public_keys(path: Path) -> list[bytes]:
+    text = _read(path)
+    if _SECRET_LINE.search(text):
+        raise KeyFileError(
+            f"{path}: is a secret key, which should never leave the machine it was made on; "
+            f"make new keys there, and copy the {PUBLIC} file"
+        )
+    return _keys(path, _PUBLIC_LINE.findall(text))
+
+
+def _keys(path: Path, found: list[str]) -> list[bytes]:
+    try:
+        keys = [key.encode("ascii") for key in found]
+        sizes = {len(z85.decode(key)) for key in keys}
+    except (ValueError, LookupError, struct.error):
+        keys, sizes = [], set()
+    if sizes != {_KEY_BYTES}:
+        raise KeyFileError(f"{path}: is not a key; `setcon keygen` makes them")
+    return keys
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_FILE_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _write_new(path: Path, comment: str, keys: dict[str, str]) -> None:
+    """Write a file that is nobody else's to read, not even for a moment."""
+    lines = "".join(f'    {name}-key = "{key}"\n' for name, key in keys.items())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{comment}metadata\ncurve\n{lines}")

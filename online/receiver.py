@@ -1,0 +1,199 @@
+"""A thread that listens to one server: clips wait here, checked, while the trainer learns.
+
+    server ── clips ──▶ Connection ──▶ checked, cursor moved ──▶ waiting, within the credit ──▶ take
+           ◀── Alive, Credit ──────────────────────── bytes taken ◀────────────────────────────┘
+
+It answers heartbeats whatever the trainer does, so a server that hears nothing for 3 s knows that
+the whole process hangs. Credit is granted for what was taken, so what waits is bounded by it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+import zmq
+
+from online import wire
+from online.clip import Clip, ClipSpec
+from online.connection import Arrival, ClientCounters, Connection
+from online.errors import ServerSilent, WireError
+from online.security import TrainerKeys
+from online.wire import Cursor
+
+MAX_DAMAGED = 3
+"""Damaged clips in a row after which it is no accident."""
+LEAVE_SECONDS = 5.0
+"""Longest wait for the thread to leave; it looks up twice a second."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """A clip that arrived whole."""
+
+    clip: Clip
+    cursor: Cursor
+    """The place behind it."""
+    nbytes: int
+    """What it cost of the credit."""
+
+
+class Receiver:
+    """One server's clips in the order of its plan, each once, whatever becomes of the server."""
+
+    def __init__(
+        self,
+        context: zmq.Context,
+        address: str,
+        want: wire.Hello,
+        *,
+        keys: TrainerKeys | None,
+        cursor: Cursor | None,
+        counters: ClientCounters,
+    ) -> None:
+        """Ask the server at ``address`` for ``want``, from ``cursor`` on; returns at once."""
+        self._context = context
+        self._address = address
+        self._want = want
+        self._keys = keys
+        self._cursor = cursor
+        self._counters = counters
+        self._changed = threading.Condition()
+        self._waiting: deque[Delivery] = deque()
+        self._taken_cursor = cursor
+        self._taken_bytes = self._to_grant = 0
+        self._ended = False
+        self._error: BaseException | None = None
+        self._damaged_in_a_row = 0
+        self._closing = False
+        self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name=f"receive {address}", daemon=True)
+        self._thread.start()
+
+    def take(self, timeout_seconds: float) -> Delivery | None:
+        """The next clip; None when all epochs asked for are over.
+
+        Raises:
+            ServerSilent: no clip came in time.
+            OnlineError: the server refused, or sent what it must not; all that came before was
+                taken.
+        """
+        with self._changed:
+            if not self._changed.wait_for(self._has_news, timeout_seconds):
+                raise ServerSilent(
+                    f"{self._address}: no clip in {timeout_seconds:g} s; is a server running "
+                    "there, and has its store anything new?"
+                )
+            if not self._waiting:
+                if self._error is not None:
+                    raise self._error
+                return None
+            delivery = self._waiting.popleft()
+            self._counters.waiting_bytes -= delivery.nbytes
+            self._taken_cursor = delivery.cursor
+            self._taken_bytes += delivery.nbytes
+            if self._taken_bytes - self._to_grant >= self._want.credit // 4:
+                self._to_grant = self._taken_bytes
+                self._look_up()
+            return delivery
+
+    def close(self) -> None:
+        """Leave the server."""
+        self._closing = True
+        self._look_up()
+        self._thread.join(LEAVE_SECONDS)
+        self._wake.close()
+        self._woken.close()
+
+    def _has_news(self) -> bool:
+        return bool(self._waiting) or self._ended or self._error is not None
+
+    def _look_up(self) -> None:
+        """Have the thread look at what was taken, and at whether it is to leave."""
+        with suppress(BlockingIOError):  # it has been told often enough
+            self._wake.send(b"!")
+
+    def _run(self) -> None:
+        try:
+            connection = Connection(
+                self._context,
+                self._address,
+                self._want,
+                keys=self._keys,
+                cursor=self._begin_session,
+                counters=self._counters,
+                wake=self._woken,
+            )
+            try:
+                self._listen(connection)
+            finally:
+                connection.close()
+        except BaseException as error:  # raised where somebody can do something about it
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _begin_session(self) -> Cursor | None:
+        """Where a new session begins: behind what was taken, as its credit counts from there."""
+        with self._changed:
+            self._waiting.clear()
+            self._counters.waiting_bytes = self._taken_bytes = self._to_grant = 0
+            self._ended = False
+            self._cursor = self._taken_cursor
+            return self._cursor
+
+    def _listen(self, connection: Connection) -> None:
+        while not self._closing:
+            arrival = connection.receive()
+            if arrival is not None:
+                self._sort(connection, arrival)
+            with suppress(BlockingIOError):  # it was not woken
+                self._woken.recv(4096)
+            connection.grant(self._to_grant)
+
+    def _sort(self, connection: Connection, arrival: Arrival) -> None:
+        message = arrival.message
+        if isinstance(message, wire.End):
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+        elif isinstance(message, wire.Epoch):
+            was, new = self._cursor, message.cursor
+            if was is None or (was.epoch, was.round) != (new.epoch, new.round):
+                self._cursor = new
+        else:
+            self._take_in(connection, message, arrival)
+
+    def _take_in(self, connection: Connection, message: wire.ClipHeader, arrival: Arrival) -> None:
+        try:
+            delivery = self._unpack(message, arrival)
+        except WireError:
+            self._counters.damaged += 1
+            self._damaged_in_a_row += 1
+            if self._damaged_in_a_row == MAX_DAMAGED:
+                raise
+            connection.reopen()
+            return
+        self._damaged_in_a_row = 0
+        self._cursor = delivery.cursor
+        with self._changed:
+            self._waiting.append(delivery)
+            self._counters.waiting_bytes += delivery.nbytes
+            self._changed.notify_all()
+
+    def _unpack(self, message: wire.ClipHeader, arrival: Arrival) -> Delivery:
+        frames = wire.unpack_frames(message.frames, [part.buffer for part in arrival.parts[1:]])
+        if self._cursor is None or message.index != self._cursor.index:
+            raise WireError(f"{self._address}: sent clip {message.index} out of turn")
+        if frames.gap[1:].any():
+            raise WireError(f"{self._address}: sent a clip with a gap inside")
+        spec = ClipSpec(message.recording, message.start, len(frames))
+        clip = Clip(spec, frames.images, frames.pts_ns, frames.captured_ns)
+        behind = msgspec.structs.replace(self._cursor, index=message.index + 1)
+        return Delivery(clip, behind, arrival.nbytes)

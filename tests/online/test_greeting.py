@@ -1,0 +1,90 @@
+"""What a server says of itself before a handshake: real sockets, also of those that hang up."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import zmq
+
+from online.client import Client
+from online.errors import ServerError
+from online.greeting import mechanism_at
+from online.keys import load_keys, make_keys
+from online.security import TrainerKeys
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> TrainerKeys:
+    own, server = (load_keys(make_keys(tmp_path / name).parent) for name in ("own", "server"))
+    return TrainerKeys(own, server.public)
+
+
+@contextmanager
+def answering(greet) -> Iterator[str]:
+    """A TCP server that calls ``greet`` with each connection and then hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            while True:
+                try:
+                    stream, _ = listener.accept()
+                except OSError:
+                    return
+                with stream, suppress(OSError):  # the other side may hang up at any time
+                    stream.settimeout(5.0)
+                    greet(stream)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield "tcp://{}:{}".format(*listener.getsockname())
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10.0)
+
+
+@pytest.mark.parametrize("where", ["tcp://127.0.0.1:*", "tcp://[::1]:*", "ipc://{}/s"])
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_server_names_its_mechanism(tmp_path, keys, where, keyed):
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.ipv6 = "[" in where
+        if keyed:
+            router.curve_secretkey, router.curve_server = keys.own.secret, True
+        router.bind(where.format(tmp_path))
+        address = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        assert mechanism_at(address) == ("CURVE" if keyed else "NULL")
+
+
+def test_where_nobody_answers_as_zeromq_does_there_is_none():
+    with answering(lambda stream: None) as address:
+        assert mechanism_at(address) is None
+    assert mechanism_at(address) is None  # nobody listens any more
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = "tcp://{}:{}".format(*silent.getsockname())
+        assert mechanism_at(address, timeout_seconds=0.05) is None
+
+
+def test_a_server_that_hangs_up_before_it_names_its_mechanism_is_asked_for_it(keys):
+    def greet(stream: socket.socket) -> None:
+        """What ZeroMQ does where the other side is quicker."""
+        stream.sendall(GREETING[:10])
+        heard = b""
+        while len(heard) < 11:
+            heard += stream.recv(64) or bytes(64)
+        stream.sendall(GREETING[10:11])  # the other side now says the rest of its greeting
+        stream.settimeout(0.5)
+        try:
+            while len(heard) < 32:
+                heard += stream.recv(64) or bytes(64)
+        except TimeoutError:
+            stream.sendall(GREETING[11:])
+
+    with (
+        answering(greet) as address,
+        Client(address, keys=keys) as client,
+        pytest.raises(ServerError, match="the server has no keys; start it with --keys"),
+    ):
+        client.recordings()

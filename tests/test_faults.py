@@ -1,0 +1,18 @@
+"""A few of the faults that ``benchmarks/faults.py`` injects by the thousand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def test_a_run_among_faults_inserts_every_clip_once_and_logs_the_losses_of_a_run_left_alone():
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "faults.py", "--faults", "8", "--seed", "4"],
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "every clip inserted once, every loss equal" in done.stdout
