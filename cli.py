@@ -616,7 +616,9 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
     from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
 
     seeded = f"training.seed={seed}"
-    config = _config("demo", [seeded])
+    preset = "demo" if video is None else "video"
+    config = _config(preset, [seeded])
+    again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN)]
     with _line() as show:
         outcome = run_demo(
             out,
@@ -628,7 +630,7 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
                 ingesting=lambda progress: show(*_ingest_parts(progress)),
             ),
             observe=lambda status: show(*_status_parts(status)),
-            command=["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--set", seeded],
+            command=[*again, "--preset", preset, "--set", seeded],
         )
     _report_outcome(outcome, out / RUN)
     click.echo(f"picture: {out / PICTURE}")

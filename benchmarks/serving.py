@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from multiprocessing.connection import Connection as Pipe
@@ -43,6 +43,7 @@ from online.catalog import StoreCatalog
 from online.client import Client, StreamRequest
 from online.clip import ClipConfig
 from online.embedded import EmbeddedServer
+from online.errors import ServerSilent
 from online.server import Server, server_socket
 from online.stream import ServeConfig
 
@@ -262,7 +263,8 @@ def take_until_killed(address: str, pipe: Pipe) -> None:
         _taken(client)
         pipe.send(os.getpid())
         while True:
-            _taken(client)
+            with suppress(ServerSilent):  # which is stopped for longer than a clip is waited for
+                _taken(client)
             time.sleep(0.005)
 
 

@@ -8,17 +8,28 @@ crosses a fork.
 
 The HDF5 library decodes one chunk at a time, for all threads together. So chunks are compressed and
 decoded beside it: it says where in a part they lie, and its own filters would do the same.
+
+What is in a part is held against two attributes, both of them in headers that HDF5 checks itself:
+
+    /        origin    which frames of which recording they are, as JSON
+    /FIELD   crc32c    of `frames` and `masks` one for each chunk, as it lies in the file; of times
+                       and gaps one for all values
+
+The checksum of HDF5's own filter is there too, for other readers. It is 0 for zeros, so a chunk and
+its checksum on sectors that read as zeros would pass. Parts written before have no other one: they
+are read as ever, and that is all that guards them.
 """
 
 import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import hdf5plugin
+import msgspec
 import numpy as np
 from jaxtyping import Shaped, UInt8
 from numcodecs.fletcher32 import Fletcher32
@@ -27,18 +38,33 @@ from ingest.directory_store import DirectoryStore
 from ingest.durable import remove_partial_files, write_durably
 from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
-from ingest.hdf5 import dataset
+from ingest.hdf5 import check_crc32c, dataset, intact_values, store_checksums, stored_checksums
 from ingest.layout import StoreLayout
 from ingest.parallel import available_cores, side_by_side
 from ingest.pixel_codec import PixelCodec, copy_pixels, decode_pixels, padded
-from ingest.store import CommitRecord, Index, Pixels
+from ingest.store import CommitRecord, Index, Pixels, RecordSettings, Source
 
 _PART_CHUNKS = 16
 _FILTERS = [32001, h5py.h5z.FILTER_FLETCHER32]  # Blosc, and a checksum of what it gives
+_FLETCHER_BYTES = 4
+_ORIGIN = "origin"
+_DAMAGE = (OSError, LookupError, RuntimeError, TypeError, ValueError, msgspec.DecodeError)
+"""What HDF5 raises on a part that somebody changed, and what an origin that is none raises."""
 
 
-_DAMAGE = (OSError, LookupError, RuntimeError, TypeError, ValueError)
-"""What HDF5 raises on a part that somebody changed."""
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Which frames of which recording are in a part."""
+
+    start: int
+    source: Source
+    """Without its path: a source that moved is the same."""
+    settings: RecordSettings
+
+    @classmethod
+    def of(cls, commit: CommitRecord, start: int) -> "_Origin":
+        """What must be in the part that begins with frame `start`."""
+        return cls(start, replace(commit.source, path=""), commit.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +73,11 @@ class _Place:
 
     offset: int
     size: int
-    """With the checksum."""
+    """With the checksum of HDF5's filter."""
     compressed: bool
     """False where HDF5 found that compression would not make it smaller."""
+    crc32c: int | None
+    """Of all its bytes; None in a part that was written before there were any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +111,14 @@ class H5Files:
         part, first = divmod(chunk * commit.chunk_length, self.block_length(commit))
         image = (commit.height, commit.width) + ((3,) if field == "frames" else ())
         with self._telling(part, field), self._path(part).open("rb") as file:
-            places = self._places_in(part, field, os.fstat(file.fileno()))
+            places = self._places_in(part, field, commit, os.fstat(file.fileno()))
             length = places.chunk_length
             # a part that is shorter than a chunk has one chunk of its own length
             if length != min(commit.chunk_length, places.length) or first % length:
                 raise ValueError(f"chunks of {length} frames, not {commit.chunk_length}")
             place = places.chunks[first // length]
             file.seek(place.offset)
-            data = _without_checksum(file.read(place.size))
+            data = _intact(file.read(place.size), place.crc32c)
             decode = decode_pixels if place.compressed else copy_pixels
             return decode(data, (length, *image), out)[: places.length - first]
 
@@ -98,14 +126,15 @@ class H5Files:
         self, field: Index, start: int, stop: int, commit: CommitRecord
     ) -> Shaped[np.ndarray, " n"]:
         """Read one value per frame."""
+        dtype = np.dtype(np.bool_ if field == "gap" else np.int64)
         length = self.block_length(commit)
-        pieces = []
+        pieces = [np.empty(0, dtype)]
         for part in range(start // length, -(-stop // length)):
             first = part * length
-            with self._part(part, field) as file:
-                pieces.append(dataset(file, field)[max(start - first, 0) : stop - first])
-        dtype = np.bool_ if field == "gap" else np.int64
-        return np.concatenate([np.empty(0, dtype), *pieces])
+            with self._telling(part, field), self._part(part, commit) as file:
+                values = intact_values(dataset(file, field), dtype)
+            pieces.append(values[max(start - first, 0) : stop - first])
+        return np.concatenate(pieces)
 
     def index_length(self, commit: CommitRecord) -> int:
         """Each part has its own."""
@@ -127,24 +156,30 @@ class H5Files:
         part, rest = divmod(start, self.block_length(self._commit))
         assert rest == 0
         image = io.BytesIO()
+        origin = msgspec.json.encode(_Origin.of(self._commit, start))
         with h5py.File(image, "w", libver="v112") as file:
+            file.attrs[_ORIGIN] = np.bytes_(origin)  # of fixed length: it lies in the header
             self._fill(file, frames, self._commit.chunk_length)
         write_durably(self._path(part), image.getvalue())
 
     def trim(self, length: int) -> None:
-        """Nothing to give up: parts are as long as what is in them."""
+        """Delete the part of a writer that was killed before its commit, if it was the last."""
+        assert self._commit is not None
+        part = -(-length // self.block_length(self._commit))
+        while (path := self._path(part)).exists():
+            path.unlink()
+            part += 1
 
     def _fill(self, file: h5py.File, frames: Frames, chunk_length: int) -> None:
         chunk_length = min(chunk_length, len(frames))
         for field, pixels in (("frames", frames.images), ("masks", frames.masks)):
             if pixels is not None:
                 self._fill_pixels(file, field, pixels, chunk_length)
-        file.create_dataset("pts_ns", data=frames.pts_ns, chunks=True, fletcher32=True)
-        file.create_dataset("gap", data=frames.gap, chunks=True, fletcher32=True)
-        if frames.captured_ns is not None:
-            file.create_dataset(
-                "captured_ns", data=frames.captured_ns, chunks=True, fletcher32=True
-            )
+        for field in ("pts_ns", "gap", "captured_ns"):
+            values = getattr(frames, field)
+            if values is not None:
+                data = file.create_dataset(field, data=values, chunks=True, fletcher32=True)
+                store_checksums(data, [values.tobytes()])
 
     def _fill_pixels(
         self, file: h5py.File, field: str, pixels: UInt8[np.ndarray, "n h w *c"], chunk_length: int
@@ -167,20 +202,25 @@ class H5Files:
         side_by_side(encode, starts, workers=available_cores())
         for start in starts:
             data.id.write_direct_chunk((start, *[0] * (pixels.ndim - 1)), encoded[start])
+        store_checksums(data, [encoded[start] for start in starts])
 
-    def _places_in(self, part: int, field: Pixels, file: os.stat_result) -> "_Places":
+    def _places_in(
+        self, part: int, field: Pixels, commit: CommitRecord, file: os.stat_result
+    ) -> _Places:
         """Where the chunks of a part lie, looked up once for as long as the file is the same."""
         identity = (file.st_ino, file.st_mtime_ns, file.st_size)
         known = self._places.get((part, field))
         if known is None or known.identity != identity:
-            with h5py.File(self._path(part), "r") as opened:
+            with self._part(part, commit) as opened:
                 known = _places(dataset(opened, field), identity)
             self._places[part, field] = known
         return known
 
     @contextmanager
-    def _part(self, part: int, field: str) -> Iterator[h5py.File]:
-        with self._telling(part, field), h5py.File(self._path(part), "r") as file:
+    def _part(self, part: int, commit: CommitRecord) -> Iterator[h5py.File]:
+        """A part, opened; ValueError where it is another one."""
+        with h5py.File(self._path(part), "r") as file:
+            _check_origin(file, _Origin.of(commit, part * self.block_length(commit)))
             yield file
 
     @contextmanager
@@ -189,9 +229,10 @@ class H5Files:
         try:
             yield
         except _DAMAGE as error:
+            reason = " ".join(str(error).split())  # HDF5 breaks lines
             raise DamagedChunkError(
                 f"{self._where}: part {self._path(part).name} is damaged, reading `{field}` "
-                f"({error}); restore the file or ingest the recording again with --overwrite"
+                f"({reason}); restore the file or ingest the recording again with --overwrite"
             ) from error
 
     def _path(self, part: int) -> Path:
@@ -209,13 +250,37 @@ def _places(data: h5py.Dataset, identity: tuple[int, int, int]) -> _Places:
     # the mask tells the filters that were left out, the first of them in its lowest bit
     if len(found) != -(-len(data) // data.chunks[0]) or any(c.filter_mask > 1 for c in found):
         raise ValueError(f"{len(found)} checked chunks for {len(data)} frames")
-    places = (_Place(c.byte_offset, c.size, compressed=not c.filter_mask) for c in found)
+    checksums = stored_checksums(data, len(found))
+    places = (
+        _Place(chunk.byte_offset, chunk.size, compressed=not chunk.filter_mask, crc32c=crc32c)
+        for chunk, crc32c in zip(found, checksums, strict=True)
+    )
     return _Places(identity, len(data), data.chunks[0], tuple(places))
 
 
-def _without_checksum(data: bytes) -> UInt8[np.ndarray, " n"]:
-    """The bytes of a chunk; RuntimeError if they are not those that were written."""
-    return np.frombuffer(Fletcher32().decode(data), np.uint8)
+def _check_origin(file: h5py.File, expected: _Origin) -> None:
+    """ValueError where other frames are in a part; one written before does not say."""
+    if _ORIGIN not in file.attrs:
+        return
+    found = msgspec.json.decode(np.asarray(file.attrs[_ORIGIN]).tobytes(), type=_Origin)
+    if found != expected:
+        differences = ", ".join(
+            f"{field} {getattr(found, field)}, not {getattr(expected, field)}"
+            for field in _Origin.__dataclass_fields__
+            if getattr(found, field) != getattr(expected, field)
+        )
+        raise ValueError(f"it is another: {differences}")
+
+
+def _intact(data: bytes, crc32c: int | None) -> UInt8[np.ndarray, " n"]:
+    """The bytes of a chunk without those of HDF5's checksum.
+
+    ValueError or RuntimeError if they are not those that were written.
+    """
+    if crc32c is None:
+        return np.frombuffer(Fletcher32().decode(data), np.uint8)
+    check_crc32c(data, crc32c)
+    return np.frombuffer(data, np.uint8)[:-_FLETCHER_BYTES]
 
 
 def create_h5_store(path: Path) -> DirectoryStore:

@@ -1,6 +1,7 @@
 """How pixels are compressed, in both formats: every chunk is one Blosc buffer.
 
-A Blosc buffer says itself how it was made, so chunks of all settings are decoded alike.
+zarr keeps times and gaps in such buffers too. A buffer says itself how it was made, so chunks of
+all settings are decoded alike.
 """
 
 import math
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (compiled)
 
 Shuffle = Literal["noshuffle", "shuffle", "bitshuffle"]
@@ -47,17 +48,20 @@ def decode_pixels(
 
     Raises ValueError for a buffer that does not give pixels of `shape`; it has passed its checksum.
     """
-    if len(data) < _HEADER.size:
-        raise ValueError(f"{len(data)} bytes are no Blosc buffer")
-    *_, raw_bytes, _, stored_bytes = _HEADER.unpack(data[: _HEADER.size].tobytes())
-    if stored_bytes != len(data) or raw_bytes != math.prod(shape):
-        raise ValueError(
-            f"a Blosc buffer of {stored_bytes} bytes for {raw_bytes}, found {len(data)} bytes "
-            f"for {shape = }"
-        )
+    _check_header(data, shape, np.dtype(np.uint8))
     pixels = _room(shape, out)
     blosc.decompress(data, pixels)
     return pixels
+
+
+def decode_values(
+    data: UInt8[np.ndarray, " bytes"], count: int, dtype: np.dtype
+) -> Shaped[np.ndarray, " count"]:
+    """The `count` values of any type in one Blosc buffer; ValueError for another buffer."""
+    _check_header(data, (count,), dtype)
+    values = np.empty(count, dtype)
+    blosc.decompress(data, values)
+    return values
 
 
 def padded(
@@ -77,6 +81,20 @@ def copy_pixels(
     pixels = _room(shape, out)
     pixels[:] = data.reshape(shape)
     return pixels
+
+
+def _check_header(
+    data: UInt8[np.ndarray, " bytes"], shape: tuple[int, ...], dtype: np.dtype
+) -> None:
+    """ValueError where a buffer does not give `shape`: Blosc would write as much as it says."""
+    if len(data) < _HEADER.size:
+        raise ValueError(f"{len(data)} bytes are no Blosc buffer")
+    *_, raw_bytes, _, stored_bytes = _HEADER.unpack(data[: _HEADER.size].tobytes())
+    if stored_bytes != len(data) or raw_bytes != math.prod(shape) * dtype.itemsize:
+        raise ValueError(
+            f"a Blosc buffer of {stored_bytes} bytes for {raw_bytes}, found {len(data)} bytes "
+            f"for {dtype} of {shape = }"
+        )
 
 
 def _room(

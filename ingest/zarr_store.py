@@ -2,6 +2,8 @@
 
 While a recording grows, the shape of its arrays is capacity and never the truth. On completion the
 arrays are trimmed, so that a plain `zarr.open(STORE)` then sees exactly what was recorded.
+
+Chunks are read as files, not by way of zarr: to it, a chunk that it cannot find is one of zeros.
 """
 
 import asyncio
@@ -30,7 +32,7 @@ from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.layout import StoreLayout
 from ingest.parallel import side_by_side
-from ingest.pixel_codec import PixelCodec, decode_pixels, padded
+from ingest.pixel_codec import PixelCodec, decode_pixels, decode_values, padded
 from ingest.store import CommitRecord, Index, Pixels
 
 _BLOCK_BYTES = 8 * CHUNK_BYTES  # several chunks at once: their compression and syncing overlap
@@ -39,7 +41,8 @@ _FIRST_CAPACITY = 4096
 _INDEX_LENGTH = 4096  # a file per 16 frames of times would take seconds to open for an hour
 _DAMAGE = (ValueError, RuntimeError, OSError, AttributeError, LookupError, TypeError)
 """What zarr raises on metadata and chunks that somebody changed."""
-_PIXEL_CHAIN = [BytesCodec, BloscCodec, Crc32cCodec]
+_CHAIN = [BytesCodec, BloscCodec, Crc32cCodec]
+_SEPARATOR = "."  # one file for a chunk, no folders
 _INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()]
 
 
@@ -105,26 +108,18 @@ class ZarrFiles:
             self._check(field, shape, at_least=first + count)
             data = _without_checksum(self._chunk_path(field, chunk))
             return decode_pixels(data, shape, out)[:count]
-        except FileNotFoundError as error:
-            raise self._damaged(field, chunk, "the chunk is missing") from error
         except _DAMAGE as error:
-            raise self._damaged(field, chunk, str(error)) from error
+            raise self._damaged(field, chunk, _reason(error)) from error
 
     def index(
         self, field: Index, start: int, stop: int, commit: CommitRecord
     ) -> Shaped[np.ndarray, " n"]:
         """Read one value per frame."""
         chunks = range(start // _INDEX_LENGTH, -(-stop // _INDEX_LENGTH))
-        try:
-            for chunk in chunks:  # zarr itself takes a missing chunk for one full of zeros
-                if not self._chunk_path(field, chunk).exists():
-                    raise self._damaged(field, chunk, "the chunk is missing")
-            array = self._array(field, at_least=stop)
-            if array.chunks != (_INDEX_LENGTH,):
-                raise self._damaged(field, chunks.start, f"{array.chunks = }")
-            return np.asarray(array[start:stop])
-        except _DAMAGE as error:
-            raise self._damaged(field, chunks.start, str(error)) from error
+        pieces = [self._index_chunk(field, chunk, at_least=stop) for chunk in chunks]
+        values = np.concatenate([np.empty(0, _dtype(field)), *pieces])
+        skip = chunks.start * _INDEX_LENGTH
+        return values[start - skip : stop - skip]
 
     def index_length(self, commit: CommitRecord) -> int:
         """The same for all: times are small."""
@@ -178,7 +173,7 @@ class ZarrFiles:
             dtype=dtype,
             compressors=[self._blosc(), Crc32cCodec()] if len(chunks) > 1 else _INDEX_CODECS,
             fill_value=0,
-            chunk_key_encoding={"name": "default", "separator": "."},  # one file, no folders
+            chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
             dimension_names=("time", "y", "x", "rgb")[: len(chunks)],
             config={"write_empty_chunks": True},  # else an all-black chunk looks like a hole
         )
@@ -200,13 +195,21 @@ class ZarrFiles:
 
     def _write_index(self, field: Index, values: Shaped[np.ndarray, " n"], start: int) -> None:
         array = self._roomy(field, start + len(values))
+        if start % _INDEX_LENGTH:  # zarr adds to this chunk, or to zeros where it finds none
+            self._index_chunk(field, start // _INDEX_LENGTH, at_least=start)
         store = array.store
         assert isinstance(store, DurableStore)
+        with store.batch():
+            array[start : start + len(values)] = values
+
+    def _index_chunk(self, field: Index, chunk: int, *, at_least: int) -> Shaped[np.ndarray, " n"]:
+        """All values that are stored together, of which only the committed ones are any."""
         try:
-            with store.batch():
-                array[start : start + len(values)] = values
-        except (ValueError, RuntimeError) as error:  # an index chunk is read to be added to
-            raise self._damaged(field, start // array.chunks[0], str(error)) from error
+            self._check(field, (_INDEX_LENGTH,), at_least=at_least)
+            data = _without_checksum(self._chunk_path(field, chunk))
+            return decode_values(data, _INDEX_LENGTH, _dtype(field))
+        except _DAMAGE as error:
+            raise self._damaged(field, chunk, _reason(error)) from error
 
     def _roomy(self, field: Pixels | Index, stop: int) -> zarr.Array[Any]:
         """An array, enlarged where it has no room for `stop` frames."""
@@ -216,14 +219,16 @@ class ZarrFiles:
             array.resize((capacity, *array.shape[1:]))
         return array
 
-    def _check(self, field: Pixels, shape: tuple[int, ...], *, at_least: int) -> None:
+    def _check(self, field: Pixels | Index, shape: tuple[int, ...], *, at_least: int) -> None:
         """Whether a field's chunks are the arrays of `shape`, stored as this program does."""
-        array = self._array(field, at_least=at_least)
+        array, dtype = self._array(field, at_least=at_least), _dtype(field)
         codecs = [type(codec) for codec in getattr(array.metadata, "codecs", ())]
-        if (array.chunks, array.dtype, codecs) != (shape, np.uint8, _PIXEL_CHAIN):
+        keys = getattr(array.metadata, "chunk_key_encoding", None)
+        found = (array.chunks, array.dtype, codecs, getattr(keys, "separator", None))
+        if found != (shape, dtype, _CHAIN, _SEPARATOR):
             raise ValueError(
-                f"zarr.json: chunks {array.chunks} of {array.dtype}, {shape} of uint8 were "
-                "committed together"
+                f"zarr.json: chunks {array.chunks} of {array.dtype} in files named with "
+                f"{found[-1]!r}, {shape} of {dtype} with {_SEPARATOR!r} were committed together"
             )
         if array.shape[0] < at_least:
             raise ValueError(f"zarr.json: {array.shape[0]} frames, {at_least} were committed")
@@ -260,6 +265,16 @@ class ZarrFiles:
             f"{self._where}: chunk {chunk} of `{field}` is damaged ({reason}); "
             "restore the file or ingest the recording again with --overwrite"
         )
+
+
+def _dtype(field: Pixels | Index) -> np.dtype:
+    if field in ("frames", "masks"):
+        return np.dtype(np.uint8)
+    return np.dtype(np.bool_ if field == "gap" else np.int64)
+
+
+def _reason(error: Exception) -> str:
+    return "the chunk is missing" if isinstance(error, FileNotFoundError) else str(error)
 
 
 def _without_checksum(path: Path) -> UInt8[np.ndarray, " n"]:

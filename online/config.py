@@ -21,6 +21,7 @@ import msgspec
 import tomli_w
 import torch
 
+from online.augment import AugmentConfig
 from online.errors import ConfigError
 from online.evaluate import EvaluationConfig
 from online.feed import StreamConfig
@@ -44,6 +45,7 @@ class RunConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)

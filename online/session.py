@@ -20,6 +20,7 @@ from typing import Literal
 
 import torch
 
+from online.augment import augmented
 from online.batch import collate
 from online.beside import ProbeProcess
 from online.checkpoint import (
@@ -294,7 +295,12 @@ class Session:
     def _step(self) -> None:
         self._batch = self.replay.sample()
         learning_rate = self.trainer.learning_rate
-        result = self.trainer.step(collate(self._batch, self.config.stream.clip))
+        batch = augmented(
+            collate(self._batch, self.config.stream.clip),
+            self.config.augment,
+            key=f"{self.config.training.seed}/{self.state.step}",
+        )
+        result = self.trainer.step(batch)
         self.replay.update(self._batch, result.features)
         self.clock.step(result.triplets)
         for message in self.state.alarms.update(result):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numcodecs import blosc
 
-from ingest.pixel_codec import PixelCodec, copy_pixels, decode_pixels, padded
+from ingest.pixel_codec import PixelCodec, copy_pixels, decode_pixels, decode_values, padded
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -62,3 +63,14 @@ def test_a_chunk_that_is_not_full_ends_in_black():
     assert full.shape == (8, 9, 7, 3)
     assert not full[3:].any()
     assert padded(full, 8) is full
+
+
+def test_values_come_back_and_those_of_another_number_or_type_are_refused():
+    values = np.arange(100, dtype=np.int64)
+    data = np.frombuffer(blosc.compress(values, b"zstd", 1), np.uint8)
+    np.testing.assert_array_equal(decode_values(data, 100, np.dtype(np.int64)), values)
+    for count, dtype in [(99, np.int64), (101, np.int64), (100, np.bool_)]:
+        with pytest.raises(ValueError, match="a Blosc buffer of"):
+            decode_values(data, count, np.dtype(dtype))
+    with pytest.raises(ValueError, match="no Blosc buffer"):
+        decode_values(data[:4], 100, np.dtype(np.int64))

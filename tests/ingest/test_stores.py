@@ -2,14 +2,18 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin
@@ -22,12 +26,14 @@ from hypothesis import strategies as st
 from ingest.chunk_cache import ChunkCache
 from ingest.counters import Counters
 from ingest.directory_store import DirectoryStore
+from ingest.durable import PARTIAL
 from ingest.errors import (
     DamagedChunkError,
     NoSuchRecordingError,
     NotAStoreError,
     RecordingExistsError,
     RecordingLockedError,
+    StorageFullError,
     StoreError,
 )
 from ingest.frame import Frames
@@ -70,15 +76,20 @@ def begin(store: Store, name: str = "a", **kwargs) -> RecordingWriter:
     return store.writer(name, height=9, width=7, **kwargs)
 
 
-def write_all(writer: RecordingWriter, frames: Frames, *, finish: bool = True) -> None:
+def write_all(
+    writer: RecordingWriter, frames: Frames, *, finish: bool = True, before: int = 0
+) -> None:
+    """Write frames, behind so many others."""
     length = writer.block_length
     for start in range(0, len(frames) - length + 1, length):
         part = frames.part(start, start + length)
-        writer.append(part, Counters(decoded=start + length, stored=start + length))
+        stored = before + start + length
+        writer.append(part, Counters(decoded=stored, stored=stored))
     done = len(frames) - len(frames) % length
     if finish:
         tail = frames.part(done, len(frames)) if done < len(frames) else None
-        writer.finish(tail, Counters(decoded=len(frames), stored=len(frames)))
+        stored = before + len(frames)
+        writer.finish(tail, Counters(decoded=stored, stored=stored))
 
 
 def assert_equal(frames: Frames, expected: Frames) -> None:
@@ -276,6 +287,138 @@ def test_a_missing_chunk_is_noticed(store):
         reader.read(0, 64)
 
 
+@pytest.mark.parametrize("field", ["frames", "gap"])
+def test_a_folder_in_place_of_a_chunk_is_told_in_one_line(store, field):
+    with begin(store) as writer:
+        write_all(writer, footage(64))
+    folder = store.path / "recordings" / "a"
+    path = folder / "frames-00000.h5"
+    if store.format == "zarr":
+        (path,) = (folder / field).glob("c.0*")
+    path.unlink()
+    path.mkdir()
+    with (
+        store.reader("a") as reader,
+        pytest.raises(DamagedChunkError, match=r"0.*direct") as caught,
+    ):
+        reader.read(0, 64)
+    assert "\n" not in str(caught.value)
+
+
+def test_lost_times_are_not_made_up_by_continuing(tmp_path):
+    store = open_store(tmp_path / "store", create_format="zarr")
+    frames = footage(300)
+    with begin(store) as writer:
+        write_all(writer, frames, finish=False)
+        committed = writer.commit.length
+    lost = store.path / "recordings" / "a" / "pts_ns" / "c.0"
+    lost.unlink()
+    message = r"chunk 0 of `pts_ns`.*missing"
+    with begin(store) as writer, pytest.raises(DamagedChunkError, match=message):
+        write_all(writer, frames.part(committed, 300), before=committed)
+    assert not lost.exists()  # zarr would have put zeros in front of the new times
+
+
+def test_frames_behind_the_last_commit_are_gone_when_it_is_complete(store):
+    frames = footage(500)
+    with begin(store) as writer:
+        write_all(writer, frames, finish=False)
+        committed = writer.commit.length
+        killed_between_data_and_commit: Any = writer
+        killed_between_data_and_commit._files.write(frames.part(0, writer.block_length), committed)
+    with begin(store) as writer:
+        writer.finish(None, writer.commit.counters)
+    folder = store.path / "recordings" / "a"
+    if store.format == "h5":
+        parts = [h5py.File(path) for path in sorted(folder.glob("*.h5"))]
+        times = np.concatenate([dataset(part, "pts_ns")[:] for part in parts])
+    else:
+        times = zarr.open_array(folder / "pts_ns", mode="r")[:]
+    np.testing.assert_array_equal(times, frames.pts_ns[:committed])
+
+
+@contextmanager
+def file_size_limit(size_bytes: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def full_device(path: Path) -> Iterator[None]:
+    """What is written to become `path` goes to a device that answers ENOSPC."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=0))
+        beside = path.with_name(f".{path.name}.{uuid.UUID(int=0).hex}{PARTIAL}")
+        beside.symlink_to("/dev/full")
+        yield
+        assert not beside.is_symlink()
+
+
+def large_footage() -> Frames:
+    """Black frames, as many as fit the first block, then noise that does not compress."""
+    count = 300
+    images = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), np.uint8)
+    images[:128] = 0
+    return Frames(images, *_times(count))
+
+
+def files_of(store: Store) -> dict[str, bytes]:
+    folder = store.path / "recordings"
+    found = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize(
+    ("store_format", "exhausted"),
+    [
+        ("zarr", None),
+        ("zarr", "frames/c.8.0.0.0"),
+        ("zarr", "pts_ns/c.0"),
+        ("zarr", "gap/zarr.json"),
+        ("zarr", "commit.json"),
+        ("h5", None),
+        ("h5", "frames-00001.h5"),
+        ("h5", "commit.json"),
+    ],
+)
+def test_a_full_disk_keeps_what_was_committed_and_is_followed(tmp_path, store_format, exhausted):
+    """Either a limit on the size of files, or one file that lies on a device without space."""
+    frames = large_footage()
+    whole = open_store(tmp_path / "whole", create_format=store_format)
+    store = open_store(tmp_path / "full", create_format=store_format)
+    begin_large = partial(
+        DirectoryStore.writer,
+        name="a",
+        source=SOURCE,
+        settings=RecordSettings(size=None),
+        height=64,
+        width=64,
+        max_chunk_length=8,
+    )
+    with begin_large(whole) as writer:
+        write_all(writer, frames)
+    with begin_large(store) as writer:
+        length = writer.block_length
+        writer.append(frames.part(0, length), Counters(decoded=length, stored=length))
+        path = store.path / "recordings" / "a" / (exhausted or "")
+        full = full_device(path) if exhausted else file_size_limit(50_000)
+        what = "disk" if exhausted else "file size limit"
+        with full, pytest.raises(StorageFullError, match=f"the {what} is exhausted.*free some"):
+            write_all(writer, frames.part(length, len(frames)), before=length)
+    assert not store.leftovers("a")
+    committed = store.commit("a").length
+    assert length <= committed < len(frames)
+    with store.reader("a") as reader:
+        assert_equal(reader.read(0, committed), frames.part(0, committed))
+    with begin_large(store) as writer:
+        write_all(writer, frames.part(committed, len(frames)), before=committed)
+    assert files_of(store) == files_of(whole)
+
+
 def test_a_second_writer_is_kept_off_and_readers_are_not(store):
     with begin(store):
         with pytest.raises(RecordingLockedError, match=f"process {os.getpid()} is writing"):
@@ -369,6 +512,56 @@ def test_a_store_of_the_first_version_still_reads(store):
     write_as_before(store, frames)
     with store.reader("a") as reader:
         assert_equal(reader.read(0, 300, masks=True), frames)
+
+
+def test_parts_without_attributes_still_read(tmp_path):
+    store = open_store(tmp_path / "store", create_format="h5")
+    frames = footage(300, masks=True)
+    with begin(store, has_masks=True) as writer:
+        write_all(writer, frames)
+    for path in (store.path / "recordings" / "a").glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            for written in (file, *file.values()):
+                assert len(written.attrs) == 1
+                written.attrs.clear()
+    with store.reader("a") as reader:
+        assert_equal(reader.read(0, 300, masks=True), frames)
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        ("a/frames-00001.h5", "start 128, not 0"),
+        ("another source/frames-00000.h5", "source .*cdcd"),
+        ("other settings/frames-00000.h5", "settings .*fps=12.5"),
+    ],
+)
+def test_a_part_of_another_place_or_recording_is_damaged(tmp_path, origin, told):
+    store = open_store(tmp_path / "store", create_format="h5")
+    another = Source(path="/b.mp4", size_bytes=10, digest="cd" * 32)
+    slower = RecordSettings(size=None, fps=12.5)
+    kinds = {"a": {}, "another source": {"source": another}, "other settings": {"settings": slower}}
+    for name, kwargs in kinds.items():
+        with begin(store, name, **kwargs) as writer:
+            write_all(writer, footage(300))
+    folder = store.path / "recordings"
+    shutil.copy(folder / origin, folder / "a" / "frames-00000.h5")
+    with store.reader("a") as reader, pytest.raises(DamagedChunkError, match=told):
+        reader.read(0, 20)
+    with pytest.raises(DamagedChunkError, match=told):
+        H5Files(folder / "a", "a").pixels("frames", 0, store.commit("a"))
+
+
+def test_times_of_another_type_are_damaged(tmp_path):
+    store = open_store(tmp_path / "store", create_format="h5")
+    with begin(store) as writer:
+        write_all(writer, footage(20))
+    with h5py.File(store.path / "recordings" / "a" / "frames-00000.h5", "r+") as file:
+        values = dataset(file, "pts_ns")[:]
+        del file["pts_ns"]
+        file.create_dataset("pts_ns", data=values.astype(np.float64))
+    with store.reader("a") as reader, pytest.raises(DamagedChunkError, match="float64, not int64"):
+        reader.read(0, 20)
 
 
 def test_plain_h5py_sees_exactly_what_was_recorded(tmp_path):
@@ -525,6 +718,16 @@ def test_damaged_metadata_of_an_array_is_told_by_recording(tmp_path, field, garb
         store.reader("a") as reader,
         pytest.raises(DamagedChunkError, match=f"recording 'a': chunk 0 of `{field}`"),
     ):
+        reader.read(0, 20)
+
+
+def test_one_flipped_bit_that_leads_zarr_to_other_files_is_told(tmp_path):
+    store = open_store(tmp_path / "store", create_format="zarr")
+    with begin(store) as writer:
+        write_all(writer, footage(20))
+    path = store.path / "recordings" / "a" / "gap" / "zarr.json"
+    path.write_text(path.read_text().replace('"separator": "."', '"separator": "/"'))
+    with store.reader("a") as reader, pytest.raises(DamagedChunkError, match=r"`gap`.*named with"):
         reader.read(0, 20)
 
 

@@ -1,6 +1,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -74,27 +75,36 @@ def verified(store: Store, **kwargs) -> dict[str, Verified]:
     return {found.name: found for found in verify_store(store, **kwargs)}
 
 
-def spoil(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+Damage = Callable[[bytes], bytes]
 
 
-def spoil_field(store: Store, field: str, chunk: int) -> None:
-    """Flip a bit in one stored chunk of a field."""
+def flip_a_bit(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def read_as_zeros(data: bytes) -> bytes:
+    return bytes(len(data))
+
+
+def read_as_ones(data: bytes) -> bytes:
+    return b"\xff" * len(data)
+
+
+def spoil_field(store: Store, field: str, chunk: int, damage: Damage = flip_a_bit) -> None:
+    """Damage one stored chunk of a field, with the checksum that lies beside it."""
     folder = store.path / "recordings" / "a"
     if store.format == "zarr":
         (path,) = (folder / field).glob(f"c.{chunk}*")
-        spoil(path)
+        path.write_bytes(damage(path.read_bytes()))
         return
     path = folder / f"frames-{chunk // 16:05d}.h5"  # 16 chunks a part
     with h5py.File(path) as file:
         dataset = file[field]
         assert isinstance(dataset, h5py.Dataset)
         stored = dataset.id.get_chunk_info(chunk % 16 if dataset.ndim > 1 else 0)
-    data = bytearray(path.read_bytes())
-    data[stored.byte_offset + stored.size // 2] ^= 1
-    path.write_bytes(data)
+    data, start, stop = path.read_bytes(), stored.byte_offset, stored.byte_offset + stored.size
+    path.write_bytes(data[:start] + damage(data[start:stop]) + data[stop:])
 
 
 def edit_commit(store: Store, edit) -> None:
@@ -140,10 +150,11 @@ def test_what_ingest_records_is_intact(media, clip, tmp_path):
     assert [one.faults for one in found.values()] == [(), (), ()]
 
 
+@pytest.mark.parametrize("damage", [flip_a_bit, read_as_zeros, read_as_ones])
 @pytest.mark.parametrize("field", ["frames", "masks", "pts_ns", "gap", "captured_ns"])
-def test_a_flipped_bit_in_any_field_is_found_and_named(store, field):
+def test_a_damaged_chunk_of_any_field_is_found_and_named(store, field, damage):
     write(store, footage(100))
-    spoil_field(store, field, 0)
+    spoil_field(store, field, 0, damage)
     (found,) = verify_store(store)
     assert found.damaged_chunks == 1
     (fault,) = found.faults
