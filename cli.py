@@ -76,6 +76,12 @@ def main(verbose: bool) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s"
     )
+    if verbose:
+        import av.logging
+
+        # FFmpeg prints by itself: through Python's logging its threads would wait for Python's lock
+        av.logging.restore_default_callback()
+        av.logging.set_libav_level(av.logging.INFO)
 
 
 size_option = click.option(
@@ -183,6 +189,8 @@ def ingest_command(
                 f"{recorded.name}: {recorded.status}, {_footage_text(commit)}, "
                 f"{_breaks_text(commit)}, {recorded.seconds:.1f} s taken"
             )
+        if outcome.warning is not None:
+            click.secho(f"warning: {outcome.warning}", fg="yellow", err=True)
     if any(outcome.recorded is not None for outcome in outcomes):
         _warn_of_several_sizes(store)
     _exit_if_any(outcome.error for outcome in outcomes if outcome.error is not None)

@@ -3,6 +3,9 @@
 connect ─▶ demux ─▶ decode ─▶ timeline ─▶ scale ─▶ backlog ─▶ take()
    ▲                                        └─ wall clock at arrival: captured_ns
    └── 0.5 s, 1 s, ... 30 s ── lost: an error, the end, silence; the next frame is a gap
+
+One thread reads and another watches it: a driver may never return, and then its thread is left to
+itself.
 """
 
 import logging
@@ -18,11 +21,15 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ingest import devices
 from ingest.backlog import Backlog, Taken
-from ingest.container import MAX_BAD_PACKETS, time_ns, video_stream
+from ingest.container import shown_packets, time_ns, video_stream
+from ingest.decoder import MAX_BAD_PACKETS, Decoder
 from ingest.devices import Device, connect, reason
 from ingest.errors import VideoError
 from ingest.frame import Frame
+from ingest.gate import with_following
+from ingest.pace import Pace
 from ingest.pyav_reader import pixel_aspect
 from ingest.scaling import Scaler
 from ingest.store import RecordSettings
@@ -37,6 +44,7 @@ POLL_SECONDS = 0.1
 LEAVE_SECONDS = 1.0
 """How long a read that hangs is waited for: some drivers never return from it."""
 _RESYNC_NS = 60_000_000_000
+_SILENT_FRAMES = 5
 _FASTEST_FPS = 240.0  # a stream without a rate shows its time base, such as 90000
 
 
@@ -61,6 +69,18 @@ class SourceClock:
         if self._offset_ns is None or abs(source_ns + self._offset_ns - elapsed_ns) > _RESYNC_NS:
             self._offset_ns = elapsed_ns - source_ns
         return source_ns + self._offset_ns
+
+
+class _Connection:
+    """What the thread that reads a device tells the one that watches it, and is told."""
+
+    def __init__(self) -> None:
+        self.heard_at = time.monotonic()
+        self.is_over = False
+        self.error: BaseException | None = None
+
+    def is_silent(self, limit_seconds: float) -> bool:
+        return time.monotonic() - self.heard_at > limit_seconds
 
 
 class Camera:
@@ -92,6 +112,8 @@ class Camera:
         self._scaler = Scaler(size=self.size, fit=settings.fit)
         self._clock = SourceClock()
         self._timeline = Timeline(interval_ns=None)
+        self._pause = FIRST_PAUSE_SECONDS
+        self._keeping = threading.Lock()
         self._halt = threading.Event()
         self._thread = threading.Thread(
             target=self._watch,
@@ -135,35 +157,63 @@ class Camera:
 
     def _watch(self) -> None:
         """Follow one connection after the other, until told to stop."""
-        pause = FIRST_PAUSE_SECONDS
         try:
             while not self._halt.is_set():
                 try:
-                    for _ in self._follow():
-                        pause = FIRST_PAUSE_SECONDS
+                    self._watch_connection()
                 except VideoError as lost:
                     if not self._timeline.counters.stored:
                         raise
-                    log.warning("%s; connecting again in %g s", lost, pause)
-                    self._halt.wait(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                    log.warning("%s; connecting again in %g s", lost, self._pause)
+                    self._halt.wait(self._pause)
+                    self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         except BaseException as error:  # it belongs to the thread that waits for the frames
             self._backlog.end(error)
 
-    def _follow(self) -> Iterator[VideoFrame]:
-        """Put the frames of one connection into the backlog; VideoError when it is lost."""
-        with closing(connect(self.device)) as container:
-            stream = video_stream(container, str(self.device))
-            stream.thread_type = "SLICE"  # whole frames in parallel would each come later
-            self._begin(stream)
-            aspect, is_back = pixel_aspect(stream), self._timeline.counters.stored > 0
-            for decoded in self._decode(container, stream):
-                self.reconnects += is_back
-                is_back = False
-                self._keep(decoded, aspect)
-                if self._halt.is_set():
-                    return
-                yield decoded
+    def _watch_connection(self) -> None:
+        """Let a thread read from a new connection; VideoError when it is lost, or hangs."""
+        connection = _Connection()
+        reader = threading.Thread(
+            target=self._follow, args=(connection,), name=f"read {self.device}", daemon=True
+        )
+        reader.start()
+        while reader.is_alive() and not self._halt.is_set():
+            reader.join(POLL_SECONDS)
+            if reader.is_alive() and connection.is_silent(self._longest_silence_seconds()):
+                with self._keeping:
+                    connection.is_over = True  # it may wake up, but its frames come too late
+                raise VideoError(f"{self.device}: it hangs; is it still sending?")
+        if self._halt.is_set():
+            reader.join(LEAVE_SECONDS)
+        if connection.error is not None:
+            raise connection.error
+
+    def _longest_silence_seconds(self) -> float:
+        """FFmpeg's own limits come first, where it keeps them: devices of this machine block."""
+        if not self._timeline.counters.decoded:
+            return 2 * devices.OPEN_SECONDS + devices.SILENT_SECONDS
+        return max(2 * devices.SILENT_SECONDS, _SILENT_FRAMES / (self.fps or _FASTEST_FPS))
+
+    def _follow(self, connection: "_Connection") -> None:
+        """Put the frames of one connection into the backlog, until it is lost."""
+        try:
+            with closing(connect(self.device)) as container:
+                stream = video_stream(container, str(self.device))
+                stream.thread_type = "SLICE"  # whole frames in parallel would each come later
+                with self._keeping:
+                    if not connection.is_over:
+                        self._begin(stream)
+                aspect, is_back = pixel_aspect(stream), self._timeline.counters.stored > 0
+                for decoded in self._decode(container, stream, connection):
+                    with self._keeping:
+                        if connection.is_over or self._halt.is_set():
+                            return
+                        self.reconnects += is_back
+                        is_back = False
+                        self._pause = FIRST_PAUSE_SECONDS
+                        self._keep(decoded, aspect)
+        except BaseException as error:  # it belongs to the thread that watches
+            connection.error = error
 
     def _begin(self, stream: VideoStream) -> None:
         """Make ready for a connection; the first one tells the rate."""
@@ -175,23 +225,26 @@ class Camera:
             wanted = self.settings.fps
             self.fps = min(rate, wanted or rate) if known else wanted
             interval_ns = round(1e9 / rate) if known else None
-            self._timeline = Timeline(interval_ns=interval_ns, fps=wanted)
+            self._timeline = Timeline(interval_ns=interval_ns, fps=wanted, pace=Pace(learns=True))
 
-    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-        """Frames until the connection is lost; packets that do not decode are passed over."""
-        bad = 0
+    def _decode(
+        self, container: InputContainer, stream: VideoStream, connection: "_Connection"
+    ) -> Iterator[VideoFrame]:
+        """Sound frames until the connection is lost; the others are counted and passed over."""
+        decoder = Decoder(stream, self._timeline)
         try:
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except FFmpegError:  # such as all before the first key frame
-                    self._timeline.corrupt_packet()
-                    bad += 1
-                    if bad == MAX_BAD_PACKETS:
-                        raise
-                    continue
-                bad = 0 if frames else bad
-                yield from frames
+            packets = with_following(shown_packets(container, stream), stream)
+            for number, (packet, following) in enumerate(packets):
+                connection.heard_at = time.monotonic()
+                if connection.is_over:
+                    return
+                yield from decoder.decode(number, packet, following)
+                if decoder.errors_in_a_row >= MAX_BAD_PACKETS:
+                    raise VideoError(
+                        f"{self.device}: {MAX_BAD_PACKETS} packets in a row did not decode; "
+                        "is it sending video?"
+                    )
+            yield from decoder.end()
         except FFmpegError as error:
             raise VideoError(f"{self.device}: {reason(error)}; is it still sending?") from error
         raise VideoError(f"{self.device}: its stream has ended; is it still sending?")
@@ -199,7 +252,7 @@ class Camera:
     def _keep(self, decoded: VideoFrame, pixel_aspect: Fraction) -> None:
         captured_ns, now_ns = time.time_ns(), time.monotonic_ns()
         source_ns = self._clock.since_began(time_ns(decoded), now_ns)
-        placed = self._timeline.place(source_ns, corrupt=decoded.is_corrupt)
+        placed = self._timeline.place(source_ns)
         frame = None
         if placed is not None:
             frame = Frame(

@@ -1,24 +1,28 @@
-"""Opening, seeking and decoding a file with PyAV, with every failure as one clear line."""
+"""Opening, seeking and reading a file with PyAV, with every failure as one clear line."""
 
 import logging
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ingest.errors import VideoError
-from ingest.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
-MAX_BAD_PACKETS = 300
-"""So many packets in a row that do not decode mean that the rest is lost."""
+_SAMPLED_PACKETS = 250
+_HEADERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+_DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")
 
 
 def open_container(path: str) -> InputContainer:
@@ -62,37 +66,62 @@ def time_ns(frame: VideoFrame) -> int | None:
 def packet_times_ns(container: InputContainer, stream: VideoStream) -> list[int | None]:
     """Presentation times of all packets that are shown, without decoding, in file order."""
     return [
-        _to_ns(packet.pts, packet.time_base)
-        for packet in container.demux(stream)
-        if packet.size and not packet.is_discard
+        packet_ns(packet) for packet in shown_packets(container, stream) if not packet.is_discard
     ]
 
 
-def decode(
-    container: InputContainer, stream: VideoStream, path: str, timeline: Timeline
-) -> Iterator[VideoFrame]:
-    """Decode all frames; packets that do not decode are told to `timeline` and passed over."""
-    bad = 0
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-            frames = [] if packet is None else packet.decode()
-        except FFmpegError as error:
-            timeline.corrupt_packet()
-            bad += 1
-            if bad >= MAX_BAD_PACKETS:
-                raise VideoError(
-                    f"{path}: {bad} packets in a row did not decode ({error.strerror}) after "
-                    f"{timeline.counters.decoded} frames; the rest is lost: repair or re-encode it"
-                ) from error
-            packets = container.demux(stream)  # an error ends the iterator, not the file
-            continue
-        if packet is None:
-            return
-        if frames:
-            bad = 0
-        yield from frames
+def shown_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """Packets of a stream in file order; empty ones show nothing, and would end a decoder.
+
+    Raises FFmpegError where the file cannot be read on; asking anew may go on behind it.
+    """
+    for packet in container.demux(stream):
+        if packet.size:
+            yield packet
+
+
+def packet_ns(packet: Packet) -> int | None:
+    """Presentation time of a packet in nanoseconds, None where the file does not say."""
+    return _to_ns(packet.pts, packet.time_base)
+
+
+def steps_ns(container: InputContainer, stream: VideoStream) -> list[int]:
+    """Times between shown frames: at the place where a file is, and where it can be seen at once
+    where others lie, also at one and two thirds of it. They tell whether its rate is steady.
+    """
+    steps = _steps_here(container, stream)
+    if len(stream.index_entries) > _SAMPLED_PACKETS and container.duration:
+        for third in (1, 2):
+            with suppress(FFmpegError):
+                container.seek((container.start_time or 0) + third * container.duration // 3)
+                steps += _steps_here(container, stream)
+    return steps
+
+
+def promised_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    """How long the header says that a video is, by the shortest of what it says.
+
+    None where there is none, as in MPEG-TS: its length is guessed from what is there.
+    """
+    if container.format.name not in _HEADERS:
+        return None
+    said = [container.duration / av.time_base] if container.duration else []
+    if stream.duration and stream.time_base:
+        said.append(float(stream.duration * stream.time_base))
+    if tag := _DURATION_TAG.fullmatch(stream.metadata.get("DURATION", "")):  # of one track
+        hours, minutes, seconds = tag.groups()
+        said.append(3600 * int(hours) + 60 * int(minutes) + float(seconds))
+    return min(said, default=None)
+
+
+def _steps_here(container: InputContainer, stream: VideoStream) -> list[int]:
+    times: list[int] = []
+    with suppress(FFmpegError):
+        for packet in islice(shown_packets(container, stream), _SAMPLED_PACKETS):
+            time = packet_ns(packet)
+            if time is not None and not packet.is_discard:
+                times.append(time)
+    return [after - before for before, after in pairwise(sorted(times))]
 
 
 def _to_ns(pts: int | None, time_base: Fraction | None) -> int | None:

@@ -11,13 +11,13 @@ class Counters:
     stored: int = 0
     """Frames handed on, and so kept."""
     dropped: int = 0
-    """Frames the decoder marked as corrupt, or a live source had no room for."""
+    """Frames that refer to damaged or missing ones, or that a live source had no room for."""
     duplicate: int = 0
     """Frames that bear the time of the frame before them."""
     resampled: int = 0
     """Frames left out because fewer frames per second were asked for."""
     corrupt_packets: int = 0
-    """Packets that did not decode; not frames, so beside the sum."""
+    """Packets that are damaged; not frames, so beside the sum."""
     gaps: int = 0
     """Stored frames that do not continue the one before them, the first included."""
 

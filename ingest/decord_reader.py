@@ -37,7 +37,7 @@ class DecordReader:
         self._fps = fps
         self._timeline = Timeline(interval_ns=None)
         probed = probe(path, Scaler(size=size, fit=fit), fps=fps)
-        self._interval_ns = probed.interval_ns
+        self._interval_ns, self._pace = probed.interval_ns, probed.pace
         if probed.plan.quarter_turns == 2:
             raise VideoError(
                 f"{path}: recorded upside down, which decord turns into frames of four channels; "
@@ -63,7 +63,10 @@ class DecordReader:
     def frames(self, *, from_pts_ns: int | None = None) -> Iterator[Frame]:
         """Yield frames in time order, from the first one at or after `from_pts_ns`."""
         self._timeline = Timeline(
-            interval_ns=self._interval_ns, fps=self._fps, from_pts_ns=from_pts_ns
+            interval_ns=self._interval_ns,
+            fps=self._fps,
+            from_pts_ns=from_pts_ns,
+            pace=self._pace,
         )
         return self._frames(self._timeline, from_pts_ns)
 

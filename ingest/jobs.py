@@ -11,10 +11,12 @@ from ingest.errors import IngestError, StoreError, VideoError
 from ingest.open import open_source, open_store
 from ingest.recorder import Progress, Recorded, record
 from ingest.sources import SourceSpec, expand, fingerprint, name_recordings
-from ingest.store import RecordSettings, Source, Store, StoreFormat
+from ingest.store import CommitRecord, RecordSettings, Source, Store, StoreFormat
+from ingest.video import VideoInfo
 
 _FAILURES = (IngestError, OSError, ValueError)
 """What one source can fail with; anything else is a mistake of this program."""
+_ENOUGH = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,8 @@ class IngestOutcome:
     name: str | None = None
     recorded: Recorded | None = None
     error: IngestError | None = None
+    warning: str | None = None
+    """What is odd about a source that was recorded: one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +143,31 @@ def _run(
                 progress=progress,
                 stop=stop,
             )
+            warning = shortfall(reader.info, recorded.commit)
     except _FAILURES as error:
         return IngestOutcome(source=str(job.spec), name=job.name, error=_told(job.spec, error))
-    return IngestOutcome(source=str(job.spec), name=job.name, recorded=recorded)
+    return IngestOutcome(source=str(job.spec), name=job.name, recorded=recorded, warning=warning)
+
+
+def shortfall(info: VideoInfo, commit: CommitRecord) -> str | None:
+    """One line where a complete recording is shorter than the header of its source promises.
+
+    By over a second and a twentieth, and also by a twentieth of the frames where the header counts
+    them: some counts are too high, and an edit list leaves frames out but tells the right length.
+    """
+    promised, counted = info.promised_seconds, commit.counters
+    if not commit.complete or promised is None or commit.last_pts_ns is None:
+        return None
+    interval = 1 / info.fps if info.fps else 0.0
+    came = max(commit.duration_seconds, commit.last_pts_ns / 1e9) + interval
+    frames = counted.decoded + counted.corrupt_packets
+    enough_frames = info.promised_frames and frames >= _ENOUGH * info.promised_frames
+    if promised - came <= 1 or came >= _ENOUGH * promised or enough_frames:
+        return None
+    return (
+        f"{info.name}: ends after {came:.1f} s, and its header promises {promised:.1f} s; if it "
+        "was cut off, copy it again whole and use --overwrite"
+    )
 
 
 def _told(source: str | SourceSpec, error: Exception) -> IngestError:

@@ -1,7 +1,7 @@
 """Video files through PyAV: any container and codec that FFmpeg knows, damaged ones included.
 
 demux ─▶ decode (all cores) ─▶ timeline: keep? ─▶ scale and convert to RGB in one pass ─▶ place
-           └─ a packet that does not decode is counted and leaves a gap
+           └─ what is damaged, and refers to it, is counted and leaves a gap
 """
 
 from collections.abc import Generator, Iterator
@@ -15,12 +15,14 @@ import av
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ingest.container import decode, open_container, seek, time_ns, video_stream
+from ingest.container import open_container, promised_seconds, steps_ns, time_ns, video_stream
 from ingest.counters import Counters
 from ingest.errors import VideoError
+from ingest.file_pass import decode_file, decode_on_one_thread
 from ingest.fitting import Fit, FitPlan
 from ingest.frame import Frame
 from ingest.masks import MaskSidecar, sidecar_path
+from ingest.pace import Pace
 from ingest.scaling import Scaler
 from ingest.timeline import Timeline
 from ingest.video import VideoInfo
@@ -38,7 +40,7 @@ class PyAVReader:
         self._timeline = Timeline(interval_ns=None)
         self._pass: Generator[Frame, None, None] | None = None
         probed = probe(path, self._scaler, fps=fps)
-        self._info, self._interval_ns = probed.info, probed.interval_ns
+        self._info, self._interval_ns, self._pace = probed.info, probed.interval_ns, probed.pace
         masks = sidecar_path(Path(path))
         self._masks = MaskSidecar(masks) if masks else None
 
@@ -56,7 +58,10 @@ class PyAVReader:
         """Yield frames in time order, from the first one at or after `from_pts_ns`."""
         self._end_pass()
         self._timeline = Timeline(
-            interval_ns=self._interval_ns, fps=self._fps, from_pts_ns=from_pts_ns
+            interval_ns=self._interval_ns,
+            fps=self._fps,
+            from_pts_ns=from_pts_ns,
+            pace=self._pace,
         )
         self._pass = self._frames(self._timeline, from_pts_ns)
         return self._pass
@@ -86,11 +91,10 @@ class PyAVReader:
     def _frames(self, timeline: Timeline, from_pts_ns: int | None) -> Generator[Frame, None, None]:
         with closing(open_container(self._path)) as container:
             stream = video_stream(container, self._path)
-            stream.thread_type = "AUTO"  # several times as fast as the default
-            if from_pts_ns is not None:
-                seek(container, stream, from_pts_ns)
             aspect = pixel_aspect(stream)
-            for decoded in decode(container, stream, self._path, timeline):
+            for decoded in decode_file(
+                container, stream, self._path, timeline, from_pts_ns=from_pts_ns
+            ):
                 frame = self._keep(decoded, aspect, timeline)
                 if frame is not None:
                     yield frame
@@ -102,7 +106,7 @@ class PyAVReader:
             row = self._masks.row(source_ns)
             if self._masks.gap(row):
                 timeline.break_off()
-        placed = timeline.place(source_ns, corrupt=decoded.is_corrupt)
+        placed = timeline.place(source_ns)
         if placed is None:
             return None
         plan = self._scaler.plan(decoded, aspect)
@@ -129,13 +133,16 @@ class Probed:
     plan: FitPlan
     interval_ns: int | None
     """Usual time between frames in nanoseconds, where the file says."""
+    pace: Pace
+    """Whether frames come at that rate all the time."""
 
 
 def probe(path: str, scaler: Scaler, *, fps: float | None) -> Probed:
     """Decode one frame of a file; VideoError where none decodes."""
     with closing(open_container(path)) as container:
         stream = video_stream(container, path)
-        frame = next(decode(container, stream, path, Timeline(interval_ns=None)), None)
+        frames = decode_on_one_thread(container, stream, path, Timeline(interval_ns=None))
+        frame = next(frames, None)
         if frame is None:
             raise VideoError(f"{path}: no frame in it decodes; copy it again or re-encode it")
         aspect = pixel_aspect(stream)
@@ -153,8 +160,11 @@ def probe(path: str, scaler: Scaler, *, fps: float | None) -> Probed:
             expected_frames=_expected_frames(stream, rate, fps),
             codec=stream.codec_context.name,
             has_masks=sidecar_path(Path(path)) is not None,
+            promised_frames=stream.frames or None,
+            promised_seconds=promised_seconds(container, stream),
         )
-        return Probed(info, plan, round(1e9 / rate) if rate else None)
+        pace = Pace(steps_ns(container, stream))
+        return Probed(info, plan, round(1e9 / rate) if rate else None, pace)
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:

@@ -1,7 +1,10 @@
 """Which decoded frames are kept, at what time, and where the footage breaks.
 
 decoded time  ──▶ strictly growing time in ns ──▶ kept | duplicate | resampled
-                          └─▶ gap: after corrupt packets, dropped frames, jumps of the clock
+                          └─▶ gap: after corrupt packets, dropped frames, holes, jumps of the clock
+
+A step is a jump where it takes over a second and over ten usual intervals, and a hole where the
+source is steady (see `ingest.pace`) and frames are missing within it.
 """
 
 import math
@@ -9,11 +12,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ingest.counters import Counters
+from ingest.pace import Pace
 
 _JUMP_NS = 1_000_000_000
 _JUMP_INTERVALS = 10
-_WATCHED_FRAMES = 32  # a decoder reorders frames, so a hole may show some frames after its error
-_HOLE_INTERVALS = 1.5
 _TICK_TOLERANCE = 0.1  # of a tick: containers round times, and 66 ms is meant as 66.7 ms
 _UNKNOWN_INTERVAL_NS = 40_000_000
 
@@ -35,16 +37,20 @@ class Timeline:
         interval_ns: int | None,
         fps: float | None = None,
         from_pts_ns: int | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        """`interval_ns` is the usual time between frames, those before `from_pts_ns` are run-in."""
+        """`interval_ns` is the usual time between frames, those before `from_pts_ns` are run-in.
+
+        Without a `pace` only jumps leave a gap.
+        """
         self._interval_ns = interval_ns
         self._fps = fps
         self._from_pts_ns = from_pts_ns
+        self._pace = pace or Pace()
         self._source_ns: int | None = None
         self._shift_ns = 0
         self._last_ns: int | None = None
         self._broken = True
-        self._watched = 0
         self._counts: Counter[str] = Counter()
 
     @property
@@ -53,16 +59,24 @@ class Timeline:
         return Counters(**self._counts)
 
     def corrupt_packet(self) -> None:
-        """Note a packet that did not decode: footage is missing here, or soon."""
+        """Note a packet that did not decode: footage is missing here."""
         self._broken = True
-        self._watched = _WATCHED_FRAMES
         self._count(corrupt_packets=1)
+
+    def drop(self, source_ns: int | None) -> None:
+        """Note a frame that is not to be trusted, and so is not decoded, or not kept."""
+        if self._from_pts_ns is None or source_ns is None or source_ns >= self._from_pts_ns:
+            self._count(decoded=1, dropped=1)
+
+    def is_hole(self, step_ns: int) -> bool:
+        """Whether frames are missing between two that are so far apart."""
+        return self._pace.is_hole(step_ns)
 
     def break_off(self) -> None:
         """Note that the next frame does not continue the last one."""
         self._broken = True
 
-    def place(self, source_ns: int | None, *, corrupt: bool = False) -> Placed | None:
+    def place(self, source_ns: int | None) -> Placed | None:
         """Decide on the next decoded frame: where it is kept, or None."""
         if source_ns is None:
             source_ns = self._after_last()
@@ -73,10 +87,6 @@ class Timeline:
         if self._from_pts_ns is not None and now < self._from_pts_ns:
             self._broken = False
             self._counts.clear()
-            return None
-        if corrupt:
-            self._broken = True
-            self._count(decoded=1, dropped=1)
             return None
         if not self._is_due(before, now):
             self._count(decoded=1, resampled=1)
@@ -98,16 +108,16 @@ class Timeline:
             self._broken = True
         self._source_ns = source_ns
         now = source_ns + self._shift_ns
-        if self._last_ns is not None and now - self._last_ns > self._longest_step():
-            self._broken = True
-        self._watched = max(0, self._watched - 1)
+        if self._last_ns is not None:
+            step_ns = now - self._last_ns
+            if step_ns > self._longest_step_ns() or self._pace.is_hole(step_ns):
+                self._broken = True
+            self._pace.observe(step_ns)
         self._last_ns = now
         return now
 
-    def _longest_step(self) -> float:
-        if self._watched and self._interval_ns:
-            return _HOLE_INTERVALS * self._interval_ns
-        return float(max(_JUMP_NS, _JUMP_INTERVALS * (self._interval_ns or 0)))
+    def _longest_step_ns(self) -> int:
+        return max(_JUMP_NS, _JUMP_INTERVALS * (self._interval_ns or 0))
 
     def _is_due(self, before_ns: int | None, now_ns: int) -> bool:
         """Whether a tick of `fps` lies between two decoded frames; needs no earlier history."""

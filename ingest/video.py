@@ -35,6 +35,10 @@ class VideoInfo:
     """How many frames will come out, as far as the header can be believed."""
     codec: str
     has_masks: bool = False
+    promised_frames: int | None = None
+    """How many frames the header says there are, before any are left out."""
+    promised_seconds: float | None = None
+    """How long the header says the footage is."""
 
 
 @runtime_checkable

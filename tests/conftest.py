@@ -6,8 +6,13 @@ from collections.abc import Iterator
 # Two test processes' worth of threads on two cores fight each other; and sums stay in one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import jaxtyping
 import pytest
+
+# how long an example takes is for benchmarks: a machine with other work to do fails no test
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 jaxtyping.install_import_hook(["setcon", "ingest", "online"], "beartype.beartype")
 

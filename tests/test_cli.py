@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import pytest
 
 import cli
@@ -420,3 +421,34 @@ def test_commands_that_need_no_torch_do_not_load_it(command: str, store: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False, env=os.environ)
     assert done.returncode == 0
+
+
+def test_what_ffmpeg_says_is_printed_only_when_it_is_asked_for(video, tmp_path):
+    data = bytearray(video.read_bytes())
+    damaged = tmp_path / "damaged.mp4"
+    start = data.index(b"mdat") + 2000
+    data[start : start + 400] = bytes(400)
+    damaged.write_bytes(data)
+    quiet = setcon("ingest", damaged, tmp_path / "quiet")
+    loud = setcon("-v", "ingest", damaged, tmp_path / "loud")
+    assert quiet.returncode == loud.returncode == 0
+    assert "[h264 @" in loud.stderr
+    assert "[h264 @" not in quiet.stderr
+
+
+def test_a_video_that_was_cut_off_is_ingested_with_a_warning(tmp_path):
+    whole = tmp_path / "whole.mkv"
+    render_scene(BallsConfig(num_frames=200, fps=20, size=32), tmp_path / "scene.mp4")
+    with av.open(str(tmp_path / "scene.mp4")) as source, av.open(str(whole), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    done = setcon("ingest", cut, tmp_path / "store")
+    assert done.returncode == 0
+    assert f"warning: {cut}: ends after " in done.stderr
+    assert "its header promises 10.0 s" in done.stderr
+    assert "cut: recorded" in done.stdout

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -136,3 +137,47 @@ def test_a_source_clock_begins_at_zero_and_jumps_only_with_the_camera():
     assert clock.since_began(4 * SECOND, 18 * SECOND) == 11 * SECOND
     assert clock.since_began(90_000 * SECOND, 19 * SECOND) == 12 * SECOND  # the source was set
     assert clock.since_began(None, 20 * SECOND) == 13 * SECOND
+
+
+def test_a_device_whose_read_hangs_is_connected_to_again(caplog):
+    """FFmpeg's time limits do not reach into a filter that sleeps, nor into a driver."""
+    graph = "testsrc2=size=64x48:rate=25,setpts=PTS+gte(N\\,20)*6/TB,realtime=limit=100"
+    with Camera(parse_device(f"lavfi:{graph}"), SETTINGS) as camera:
+        frames = take(camera, 30)
+        assert camera.reconnects == 1
+    assert "it hangs; is it still sending?; connecting again in 0.05 s" in caplog.messages[0]
+    (again,) = frames.gap.nonzero()[0][1:]
+    assert 18 <= again <= 20
+    assert (frames.pts_ns[1:] > frames.pts_ns[:-1]).all()
+    assert (frames.images[again] == frames.images[0]).all()
+
+
+def test_a_camera_that_stays_away_is_tried_ever_more_seldom(stream, caplog, monkeypatch):
+    monkeypatch.setattr(camera_module, "LONGEST_PAUSE_SECONDS", 0.3)
+    with sending(stream, hold=False) as address:
+        camera = Camera(parse_device(address), SETTINGS)
+        camera.__enter__()
+    try:
+        ends_at = time.monotonic() + BOUND
+        while len(caplog.messages) < 6 and time.monotonic() < ends_at:
+            time.sleep(0.05)
+    finally:
+        camera.__exit__(None, None, None)
+    pauses = [message.rpartition(" again in ")[2] for message in caplog.messages]
+    growing = ["0.05 s", "0.1 s", "0.2 s", "0.3 s", "0.3 s"]
+    assert pauses[-4:] in (growing[:4], growing[1:], ["0.2 s", *["0.3 s"] * 3])
+
+
+def test_what_refers_to_a_lost_packet_is_not_shown_by_a_camera(media, tmp_path):
+    path = media.video(tmp_path / "whole.ts", 100, gop=25, options={"sc_threshold": "0"})
+    with (
+        sending(path.read_bytes(), hold=True) as address,
+        Camera(parse_device(address), SETTINGS) as camera,
+    ):
+        whole = {image.tobytes() for image in take(camera, 95).images}
+    data = path.read_bytes()
+    cut = data[: 60 * 188] + data[62 * 188 :]
+    with sending(cut, hold=True) as address, Camera(parse_device(address), SETTINGS) as camera:
+        frames = take(camera, 70)
+    assert {image.tobytes() for image in frames.images} <= whole
+    assert frames.gap.sum() >= 2

@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 
+import av
 import h5py
 import numpy as np
 import pytest
@@ -274,3 +275,65 @@ def test_a_picture_too_large_to_be_one_costs_its_source_only(videos, tmp_path, m
     sources = [str(tmp_path / "images"), str(videos / "a.mp4")]
     outcomes = ingest_sources(sources, tmp_path / "store", SETTINGS)
     assert [outcome.error is None for outcome in outcomes] == [False, True]
+
+
+def ingest_one(video, store_path):
+    (outcome,) = ingest_sources([str(video)], store_path, SETTINGS)
+    assert outcome.error is None
+    assert outcome.recorded is not None
+    return outcome
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_a_file_that_is_cut_says_so_and_keeps_its_frames(container, media, tmp_path):
+    whole = media.video(tmp_path / f"whole.{container}", 200)
+    if container == "mp4":  # its index comes first, as for the web
+        with (
+            av.open(str(whole)) as source,
+            av.open(str(tmp_path / "web.mp4"), "w", options={"movflags": "faststart"}) as web,
+        ):
+            stream = web.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    web.mux(packet)
+        whole = tmp_path / "web.mp4"
+    assert ingest_one(whole, tmp_path / "store").warning is None
+    cut = tmp_path / f"cut.{container}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    outcome = ingest_one(cut, tmp_path / "store")
+    assert outcome.warning is not None
+    assert "its header promises 8.0 s" in outcome.warning
+    assert outcome.warning.startswith(f"{cut}: ends after ")
+    assert 0 < outcome.recorded.commit.length < 200
+    assert outcome.recorded.commit.complete
+
+
+def box(data: bytes, kind: bytes) -> int:
+    """Where the content of a box of an mp4 begins."""
+    return data.index(kind) + 4
+
+
+def test_a_count_of_frames_that_is_too_high_is_no_cut(media, tmp_path):
+    """The only entry of stts counts frames; those that are not in stsz are not there."""
+    path = media.video(tmp_path / "video.mp4", 100, options={"bf": "0"})
+    data = bytearray(path.read_bytes())
+    count = box(data, b"stts") + 8
+    assert int.from_bytes(data[count : count + 4]) == 100
+    data[count : count + 4] = (150).to_bytes(4)
+    path.write_bytes(data)
+    outcome = ingest_one(path, tmp_path / "store")
+    assert outcome.recorded.commit.length == 100
+    assert outcome.warning is None
+
+
+def test_an_edit_list_that_shows_a_part_is_no_cut(media, tmp_path):
+    path = media.video(tmp_path / "video.mp4", 100, options={"bf": "0"}, gop=25)
+    data = bytearray(path.read_bytes())
+    entry = box(data, b"elst") + 8
+    assert data[box(data, b"elst")] == 0
+    data[entry : entry + 4] = (1000).to_bytes(4)  # in milliseconds
+    path.write_bytes(data)
+    outcome = ingest_one(path, tmp_path / "store")
+    assert outcome.recorded.commit.length == 25
+    assert outcome.warning is None

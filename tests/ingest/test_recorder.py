@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.container import MAX_BAD_PACKETS
+from ingest.decoder import MAX_BAD_PACKETS
 from ingest.errors import RecordingExistsError, StorageFullError, VideoError
 from ingest.frame import Frames
 from ingest.open import open_source, open_store

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.pace import Pace
 from ingest.timeline import Timeline
 
 MS = 1_000_000
@@ -48,20 +49,20 @@ def test_missing_times_follow_at_the_usual_interval():
     ]
 
 
-def test_a_corrupt_frame_is_dropped_and_leaves_a_gap():
-    timeline = Timeline(interval_ns=40 * MS)
-    placed = [timeline.place(40 * MS * index, corrupt=index == 2) for index in range(5)]
-    assert placed[2] is None
-    assert [frame.gap for frame in placed if frame] == [True, False, True, False]
-    assert timeline.counters.dropped == 1
+def test_a_frame_that_is_not_trusted_is_counted_as_dropped():
+    timeline = Timeline(interval_ns=40 * MS, from_pts_ns=40 * MS)
+    timeline.drop(0)  # of the run-in
+    timeline.drop(40 * MS)
+    timeline.drop(None)
+    assert timeline.counters.dropped == timeline.counters.decoded == 2
 
 
-def test_the_hole_that_a_corrupt_packet_left_is_found_behind_reordered_frames():
+def test_a_corrupt_packet_is_counted_and_leaves_a_gap():
     timeline = Timeline(interval_ns=40 * MS)
     timeline.place(0)
-    timeline.corrupt_packet()  # the decoder still has a frame of before the error to give
-    placed = [timeline.place(t * MS) for t in (40, 120, 160)]
-    assert [frame.gap for frame in placed] == [True, True, False]
+    timeline.corrupt_packet()
+    placed = [timeline.place(t * MS) for t in (80, 120)]
+    assert [frame.gap for frame in placed if frame] == [True, False]
     assert timeline.counters.corrupt_packets == 1
 
 
@@ -93,10 +94,18 @@ def test_resampling_keeps_the_rate_asked_for_despite_rounded_times(source_fps, f
     times=st.lists(st.integers(0, 10**12), min_size=1, max_size=60),
     fps=st.none() | st.floats(0.5, 100),
     corrupt=st.sets(st.integers(0, 59)),
+    learns=st.booleans(),
 )
-def test_whatever_the_clock_does_times_grow_and_every_frame_is_counted_once(times, fps, corrupt):
-    timeline = Timeline(interval_ns=40 * MS, fps=fps)
-    placed = [timeline.place(t, corrupt=index in corrupt) for index, t in enumerate(times)]
+def test_whatever_the_clock_does_times_grow_and_every_frame_is_counted_once(
+    times, fps, corrupt, learns
+):
+    timeline = Timeline(interval_ns=40 * MS, fps=fps, pace=Pace(learns=learns))
+    placed = []
+    for index, time in enumerate(times):
+        if index in corrupt:
+            timeline.drop(time)
+        else:
+            placed.append(timeline.place(time))
     kept = [frame.pts_ns for frame in placed if frame]
     assert all(a < b for a, b in pairwise(kept))
     counted = timeline.counters

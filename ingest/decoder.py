@@ -1,0 +1,158 @@
+"""Decoding that hands on no frame which a damaged one has touched.
+
+closed ── key frame ──▶ open ── damage ──▶ closed
+  └─ what is decoded meanwhile is dropped and counted: it refers to what is missing or wrong
+
+Damage is a packet that does not decode, that its container marks as corrupt, or that lies beside a
+hole. A codec hides some of it: `err_detect=explode` makes it tell rather than paint over it, and
+where each packet must show one frame, one that shows none is damaged. What decodes into another
+picture without breaking a rule of its codec cannot be told from a good one.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ingest.account import Account
+from ingest.container import packet_ns, time_ns
+from ingest.gate import Gate
+from ingest.timeline import Timeline
+
+MAX_BAD_PACKETS = 300
+"""So many packets in a row without a frame, up to the end, mean that the rest is lost."""
+
+
+class Decoder:
+    """A decoder without frame threads: it tells at once of the very packet that does not decode."""
+
+    def __init__(
+        self, stream: VideoStream, timeline: Timeline, *, settled: Sequence[int] = ()
+    ) -> None:
+        """`settled` has a 1 for each packet whose frame has been handed on or dropped before."""
+        self.bad_packets = 0
+        """How many since the last sound frame did not decode, or were not trusted."""
+        self.errors_in_a_row = 0
+        """How many of those did not decode."""
+        self._stream = stream
+        self._context = prepare(stream)
+        self._timeline = timeline
+        self._settled = settled
+        self._gate = Gate(stream, timeline)
+        self._account = Account(self._context, frame_threads=False)
+        self._has_lost = False
+        self._untold: deque[tuple[int, bool]] = deque()
+
+    def decode(
+        self, number: int, packet: Packet, following: Packet | None = None
+    ) -> Iterator[VideoFrame]:
+        """Sound frames that come with the next packet; its `number` is higher than all before.
+
+        `following` is the packet behind it, where that is known already.
+        """
+        was_open = self._gate.is_open
+        verdict = self._gate.judge(packet, following)
+        is_trusted = verdict == "sound"
+        if verdict == "damaged":
+            self._lose(number)
+        elif not is_trusted:
+            self._has_lost = True
+            self._drop(number, packet_ns(packet))
+            if was_open and not self._gate.is_open:
+                self._lose(number, is_damaged=False)
+        self.bad_packets += not is_trusted
+        self._account.send(number, packet, is_trusted=is_trusted)
+        try:
+            frames = self._context.decode(packet)
+        except FFmpegError:
+            self.errors_in_a_row += 1
+            self._shows_nothing(number, is_trusted)
+            return
+        yield from self._sound(frames)
+        if self._account.is_short():
+            self._shows_nothing(number, is_trusted)
+
+    def end(self) -> Iterator[VideoFrame]:
+        """Sound frames that were held back."""
+        try:
+            yield from self._sound(drain(self._stream))
+        except FFmpegError:
+            self._has_lost = True
+        self._tell_before(sys.maxsize)
+
+    def skip(self, number: int) -> None:
+        """Note that nothing could be read where the next packet should be."""
+        self.bad_packets += 1
+        self._gate.close()
+        self._lose(number)
+
+    def _sound(self, frames: list[VideoFrame]) -> Iterator[VideoFrame]:
+        for frame in frames:
+            number, is_trusted = self._account.take(frame)
+            if not is_trusted or (number < 0 and self._has_lost):
+                continue
+            if frame.is_corrupt:
+                self._drop(number, time_ns(frame))
+                self._distrust_from(number)
+            elif not self._is_settled(number):
+                self.bad_packets = self.errors_in_a_row = 0
+                self._tell_before(number)
+                yield frame
+
+    def _shows_nothing(self, number: int, is_trusted: bool) -> None:
+        self._account.forget(number)
+        if is_trusted:
+            self.bad_packets += 1
+            self._gate.close()
+            self._lose(number)
+
+    def _distrust_from(self, number: int) -> None:
+        """Keep back the frames that were decoded after a corrupt one."""
+        self._gate.close()
+        for later in self._account.distrust_behind(number):
+            self._drop(later, None)
+        self._lose(number, is_damaged=False)
+
+    def _lose(self, number: int, *, is_damaged: bool = True) -> None:
+        """Footage breaks off at a packet, which counts once the frames of before have come out."""
+        self._has_lost = True
+        if not self._is_settled(number):
+            self._untold.append((number, is_damaged))
+
+    def _tell_before(self, number: int) -> None:
+        while self._untold and self._untold[0][0] < number:
+            lost_at, is_damaged = self._untold.popleft()
+            for never_came in self._account.lapse(lost_at):
+                self._drop(never_came, None)
+            if is_damaged:
+                self._timeline.corrupt_packet()
+            else:
+                self._timeline.break_off()
+
+    def _drop(self, number: int, source_ns: int | None) -> None:
+        if not self._is_settled(number):
+            self._timeline.drop(source_ns)
+
+    def _is_settled(self, number: int) -> bool:
+        return 0 <= number < len(self._settled) and bool(self._settled[number])
+
+
+def prepare(stream: VideoStream) -> VideoCodecContext:
+    """Let the decoder of a stream tell damage rather than paint over it."""
+    context = stream.codec_context
+    context.options = {"err_detect": "explode"}
+    return context
+
+
+def drain(stream: VideoStream) -> list[VideoFrame]:
+    """Frames that the decoder of a stream has held back, in the time base of the stream."""
+    context = stream.codec_context
+    frames = context.decode(None) if context.is_open else []
+    for frame in frames:
+        frame.time_base = stream.time_base
+    return frames
