@@ -11,7 +11,9 @@ import jaxtyping
 import pytest
 
 # how long an example takes is for benchmarks: a machine with other work to do fails no test
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("untimed")
 
 jaxtyping.install_import_hook(["setcon", "ingest", "online"], "beartype.beartype")
