@@ -7,7 +7,8 @@ and over until it is long enough. Files are in the page cache, processes take tu
 
 speed     seconds of whole processes, medians: `setcon ingest --fit stretch` against `ffmpeg -vf
           scale=128:128,format=rgb24 -f null` with the same kernel, decord and a loop that calls
-          `frame.reformat` for each frame of PyAV. Those three keep nothing
+          `frame.reformat` for each frame of PyAV. Those three keep nothing. Starting Python and
+          importing takes `setcon ingest` most of a second, so files are minutes long
 memory    what the process of an ingest takes at most over the bare import, and how it grows per
           hour of footage
 resume    an hour's ingest is killed at nine tenths: seconds from the same command to its first new
@@ -17,7 +18,6 @@ resume    an hour's ingest is killed at nine tenths: seconds from the same comma
 import argparse
 import json
 import os
-import resource
 import shutil
 import signal
 import statistics
@@ -91,14 +91,16 @@ def encode(video: Path, size: str, seconds: float, out: Path) -> Path:
 def speed(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Median seconds of each way, for each size."""
     found: dict[str, dict[str, float]] = {}
-    for size in SIZES:
-        seconds = 60.0 if size == "1080p" else 200.0
+    for size, minutes in zip(SIZES, options.minutes, strict=True):
+        seconds = 60 * minutes
+        _progress(f"{size}: encoding")
         file = encode(video, size, seconds, folder / f"{size}.mp4")
         store = folder / "store"
         scale = "scale=128:128:flags=bilinear,format=rgb24"
         ways = {
             "ffmpeg": ["ffmpeg", "-v", "error", "-i", str(file), "-vf", scale, "-f", "null", "-"],
             "setcon ingest": [*INGEST, str(file), str(store)],
+            "the same, --reader decord": [*INGEST, "--reader", "decord", str(file), str(store)],
             "decord": [sys.executable, "-c", DECORD, str(file)],
             "PyAV, a frame at a time": [sys.executable, "-c", LOOP, str(file)],
         }
@@ -156,6 +158,7 @@ def memory(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
 
 def resume(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """A kill at nine tenths of an hour."""
+    _progress("resume: encoding an hour")
     file = encode(video, "640x480", 3600, folder / "hour.mp4")
     store, total = folder / "hour", 3600 * FPS
     command = [*INGEST, str(file), str(store)]
@@ -167,7 +170,9 @@ def resume(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
             raise SystemExit("the ingest ended before it was killed")
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    _, _, used = os.wait4(process.pid, 0)
+    process.returncode = -signal.SIGKILL
+    cpu_before = used.ru_utime + used.ru_stime
     killed_after = time.monotonic() - whole
     before = _committed(store) or 0
     started = time.monotonic()
@@ -177,16 +182,18 @@ def resume(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
             raise SystemExit(f"setcon ingest ended with {process.returncode}")
         time.sleep(0.01)
     first = time.monotonic() - started
-    code = process.wait()
-    rest = time.monotonic() - started
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    rest, cpu = time.monotonic() - started, used.ru_utime + used.ru_stime
     commit = open_store(store).commit("hour")
     print(
-        f"\rkilled at frame {before} of {total:g} after {killed_after:.1f} s; the same command "
-        f"committed new frames after {first:.1f} s and ended with {code} after {rest:.1f} s, with "
+        f"\rkilled at frame {before} of {total:g} after {killed_after:.1f} s and "
+        f"{cpu_before:.1f} s of CPU; the same command committed new frames after {first:.1f} s and "
+        f"ended with {process.returncode} after {rest:.1f} s and {cpu:.1f} s of CPU, with "
         f"{commit.length} frames, complete: {commit.complete}"
     )
-    return {"first_commit": first, "rest": rest, "killed_after": killed_after, "cpu": used.ru_utime}
+    share = cpu / (cpu + cpu_before)
+    return {"first_commit": first, "rest": rest, "killed_after": killed_after, "cpu_share": share}
 
 
 def _committed(store: Path) -> int | None:
@@ -229,6 +236,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("video", type=Path)
     parser.add_argument("what", nargs="*", choices=["speed", "memory", "resume"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--minutes", type=float, nargs=2, default=[3.0, 10.0], help="of each size, for speed"
+    )
     parser.add_argument("--hours", type=float, default=3.0, help="of footage, for memory")
     parser.add_argument("--folder", type=Path, help="where footage and stores lie, for a while")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")

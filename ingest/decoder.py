@@ -36,7 +36,7 @@ class Decoder:
     ) -> None:
         """`settled` has a 1 for each packet whose frame has been handed on or dropped before."""
         self.bad_packets = 0
-        """How many since the last sound frame did not decode, or were not trusted."""
+        """How many since that of the last sound frame did not decode, or were not trusted."""
         self.errors_in_a_row = 0
         """How many of those did not decode."""
         self._stream = stream
@@ -45,6 +45,7 @@ class Decoder:
         self._settled = settled
         self._gate = Gate(stream, timeline)
         self._account = Account(self._context, frame_threads=False)
+        self._bad_since = 0
         self._has_lost = False
         self._untold: deque[tuple[int, bool]] = deque()
 
@@ -65,7 +66,8 @@ class Decoder:
             self._drop(number, packet_ns(packet))
             if was_open and not self._gate.is_open:
                 self._lose(number, is_damaged=False)
-        self.bad_packets += not is_trusted
+        if not is_trusted:
+            self._count_bad(number)
         self._account.send(number, packet, is_trusted=is_trusted)
         try:
             frames = self._context.decode(packet)
@@ -87,7 +89,7 @@ class Decoder:
 
     def skip(self, number: int) -> None:
         """Note that nothing could be read where the next packet should be."""
-        self.bad_packets += 1
+        self._count_bad(number)
         self._gate.close()
         self._lose(number)
 
@@ -100,16 +102,22 @@ class Decoder:
                 self._drop(number, time_ns(frame))
                 self._distrust_from(number)
             elif not self._is_settled(number):
-                self.bad_packets = self.errors_in_a_row = 0
+                if number > self._bad_since:  # those of before may be held back until the end
+                    self.bad_packets = self.errors_in_a_row = 0
                 self._tell_before(number)
                 yield frame
 
     def _shows_nothing(self, number: int, is_trusted: bool) -> None:
         self._account.forget(number)
         if is_trusted:
-            self.bad_packets += 1
+            self._count_bad(number)
             self._gate.close()
             self._lose(number)
+
+    def _count_bad(self, number: int) -> None:
+        if not self.bad_packets:
+            self._bad_since = number
+        self.bad_packets += 1
 
     def _distrust_from(self, number: int) -> None:
         """Keep back the frames that were decoded after a corrupt one."""

@@ -9,15 +9,16 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from ingest.container import open_container, packet_times_ns, video_stream
 from ingest.counters import Counters
+from ingest.decord_process import DecordProcess
 from ingest.errors import VideoError
 from ingest.fitting import Fit, FitPlan
 from ingest.frame import Frame
@@ -45,9 +46,9 @@ class DecordReader:
             )
         self._plan = probed.plan.turned()  # decord turns a frame upright by itself, then scales
         self._times_ns = _times_ns(path)
-        self._decoder = _open(path, self._plan, len(self._times_ns))
         masks = sidecar_path(Path(path))
         self._masks = MaskSidecar(masks) if masks else None
+        self._decoder: DecordProcess | None = _open(path, self._plan, len(self._times_ns))
         self._info = replace(probed.info, reader="decord")
 
     @property
@@ -72,6 +73,8 @@ class DecordReader:
 
     def close(self) -> None:
         """Release the file."""
+        if self._decoder is not None:
+            self._decoder.close()
         self._decoder = None
         if self._masks is not None:
             self._masks.close()
@@ -110,13 +113,7 @@ class DecordReader:
     def _decode(self, index: int) -> UInt8[np.ndarray, "sh sw 3"]:
         if self._decoder is None:
             raise VideoError(f"{self._info.name}: the reader is closed; open it again")
-        try:
-            return self._decoder[index].asnumpy()
-        except Exception as error:  # decord has one class of errors, and it is made at run time
-            raise VideoError(
-                f"{self._info.name}: decord cannot decode frame {index} ({_first_line(error)}); "
-                "use --reader pyav"
-            ) from error
+        return self._decoder.frame(index)
 
 
 def _times_ns(path: str) -> list[int]:
@@ -127,26 +124,15 @@ def _times_ns(path: str) -> list[int]:
     return sorted(time for time in times if time is not None)
 
 
-def _open(path: str, plan: FitPlan, frames: int) -> Any:
-    try:
-        import decord
-    except ImportError as error:
+def _open(path: str, plan: FitPlan, frames: int) -> DecordProcess:
+    if find_spec("decord") is None:
         raise VideoError(
             "decord is not installed; it has wheels for x86-64 Linux only: use --reader pyav"
-        ) from error
-    decord.logging.set_level(decord.logging.QUIET)
-    try:
-        decoder = decord.VideoReader(path, width=plan.scaled_width, height=plan.scaled_height)
-    except Exception as error:
-        raise VideoError(
-            f"{path}: decord cannot open it ({_first_line(error)}); use --reader pyav"
-        ) from error
-    if len(decoder) != frames:  # asking for one that is not there would hang
+        )
+    decoder = DecordProcess(path, width=plan.scaled_width, height=plan.scaled_height)
+    if len(decoder) != frames:
+        decoder.close()
         raise VideoError(
             f"{path}: decord counts {len(decoder)} frames, the file has {frames}; use --reader pyav"
         )
     return decoder
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -72,6 +72,13 @@ def take(camera: Camera, count: int) -> Frames:
     raise AssertionError(f"no {count} frames in {BOUND} s")
 
 
+def wait_for(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + BOUND
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("hold", [True, False])
 def test_a_camera_that_falls_silent_or_hangs_up_is_connected_to_again(stream, hold, caplog):
     with sending(stream, hold=hold) as address, Camera(parse_device(address), SETTINGS) as camera:
@@ -88,6 +95,37 @@ def test_a_camera_that_falls_silent_or_hangs_up_is_connected_to_again(stream, ho
     assert (frames.images[second] == frames.images[0]).all()
     assert (frames.pts_ns[1:] > frames.pts_ns[:-1]).all()
     assert frames.pts_ns[second] - frames.pts_ns[second - 1] >= 40_000_000
+
+
+def test_datagrams_are_received_and_a_silent_sender_is_waited_for(stream, caplog):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    packets = [stream[at : at + 7 * 188] for at in range(0, len(stream), 7 * 188)]
+    speak, ended = threading.Event(), threading.Event()
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            while not ended.is_set():
+                for packet in packets if speak.wait(0.05) else []:
+                    out.sendto(packet, ("127.0.0.1", port))
+                    ended.wait(0.002)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        speak.set()
+        with Camera(parse_device(f"udp://127.0.0.1:{port}"), SETTINGS) as camera:
+            take(camera, 20)
+            speak.clear()
+            wait_for(lambda: caplog.messages)
+            speak.set()
+            wait_for(lambda: camera.reconnects == 1)
+            wait_for(lambda: take(camera, 1).gap[0])
+    finally:
+        ended.set()
+        thread.join(BOUND)
+    assert "it sends nothing" in caplog.messages[0]
 
 
 def test_what_comes_before_a_key_frame_is_counted_and_nothing_is_printed(stream, capfd):

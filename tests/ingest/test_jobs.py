@@ -29,21 +29,22 @@ def videos(media, tmp_path_factory):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_failed_source_is_reported_and_the_rest_is_stored(videos, tmp_path, workers):
+def test_a_failed_source_is_reported_and_the_rest_is_stored(videos, media, tmp_path, workers):
     (tmp_path / "text.mp4").write_text("dear diary")
-    sources = [str(videos), str(tmp_path / "text.mp4"), str(tmp_path / "missing.mp4")]
+    broken = media.video(tmp_path / "broken.mp4", 420, fps=60)
+    media.overwrite_packets(broken, range(20, 420))
+    sources = [str(broken), str(videos), str(tmp_path / "text.mp4"), str(tmp_path / "missing.mp4")]
     outcomes = ingest_sources(sources, tmp_path / "store", SETTINGS, workers=workers)
     good = {o.name: o.recorded for o in outcomes if o.recorded}
     bad = {o.source: o.error for o in outcomes if o.error}
-    assert {name: recorded.commit.length for name, recorded in good.items()} == {
-        "a": 30,
-        "b": 40,
-        "c": 20,
-    }
-    assert list(bad) == [str(tmp_path / "text.mp4"), str(tmp_path / "missing.mp4")]
+    lengths = {name: recorded.commit.length for name, recorded in good.items()}
+    assert lengths == {"a": 30, "b": 40, "c": 20}
+    assert list(bad) == [str(broken), str(tmp_path / "text.mp4"), str(tmp_path / "missing.mp4")]
     assert all(isinstance(error, VideoError) for error in bad.values())
+    assert "400 packets in a row" in str(bad[str(broken)])
     store = open_store(tmp_path / "store")
-    assert store.recordings() == ["a", "b", "c"]
+    assert store.recordings() == ["a", "b", "broken", "c"]
+    assert not store.commit("broken").complete
     assert all(store.commit(name).complete for name in "abc")
 
 

@@ -40,9 +40,10 @@ def test_frames_around_the_damage_are_the_undamaged_ones(media, tmp_path):
             np.testing.assert_array_equal(frame.image, whole[frame.pts_ns])
 
 
-def test_a_file_whose_rest_is_damaged_ends_with_an_error(media, tmp_path):
+@pytest.mark.parametrize("options", [{"bf": "0", "g": "1"}, {"bf": "0"}, {"bf": "3"}])
+def test_a_file_whose_rest_is_damaged_ends_with_an_error(options, media, tmp_path):
     count = MAX_BAD_PACKETS + 50
-    path = media.video(tmp_path / "dead.mp4", count, gop=1, options={"bf": "0"})
+    path = media.video(tmp_path / "dead.mp4", count, options=options)
     media.overwrite_packets(path, range(20, count))
     with (
         PyAVReader(str(path), size=32) as reader,

@@ -223,3 +223,35 @@ def test_both_readers_give_the_same_frames(fit, clip):
     )
     assert difference.mean() < 1.0
     assert np.percentile(difference, 99) <= 16
+
+
+@pytest.mark.skipif(not HAS_DECORD, reason="decord has no wheel")
+@pytest.mark.parametrize(
+    ("container", "codec", "fps", "options"),
+    [
+        ("mp4", "libx264", 30, {"bf": "3", "refs": "4"}),
+        ("mkv", "libx264", Fraction(24000, 1001), {}),
+        ("mp4", "libx264", 30, {"x264-params": "open-gop=1:keyint=10:bframes=2"}),
+        ("mp4", "libx265", 50, {"x265-params": "log-level=none"}),
+        ("mkv", "libvpx-vp9", 25, {"deadline": "realtime", "cpu-used": "8"}),
+        ("avi", "mpeg4", 15, {}),
+        ("mov", "mjpeg", 30, {}),
+    ],
+)
+def test_both_readers_give_the_same_frames_of_other_files(
+    container, codec, fps, options, media, tmp_path
+):
+    path = media.video(
+        tmp_path / f"video.{container}", 40, codec=codec, fps=fps, gop=10, options=options
+    )
+    pyav, decord = (all_frames(path, name, size=None) for name in ("pyav", "decord"))
+    assert [f.pts_ns for f in pyav] == [f.pts_ns for f in decord]
+    assert [f.gap for f in pyav] == [f.gap for f in decord]
+    assert len(pyav) == 40
+    for ours, theirs in zip(pyav, decord, strict=True):  # chroma is enlarged by other filters
+        assert np.abs(ours.image.astype(int) - theirs.image).mean() < 1.5
+
+
+def test_auto_is_pyav(clip):
+    with open_video(clip, reader="auto") as video:
+        assert video.info.reader == "pyav"
