@@ -574,8 +574,8 @@ def evaluate(
 ) -> None:
     """Probe RUN's newest checkpoint on the held-out part of STORE."""
     from online.figures import panel_figure
-    from online.run import evaluate_run
     from online.scores import save_evaluation
+    from online.trained_run import evaluate_run
 
     with _line() as show:
         findings = evaluate_run(
@@ -592,6 +592,78 @@ def evaluate(
         click.echo(msgspec.json.format(msgspec.json.encode(findings.evaluation), indent=2))
     else:
         click.echo(_evaluation_text(findings.evaluation))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("video", type=click.Path(path_type=Path), metavar="OUT.mp4")
+@recordings_option
+@click.option(
+    "--part",
+    type=click.Choice(["held_out", "all"]),
+    default="held_out",
+    show_default=True,
+    help="Footage that was never learned from, or all of it.",
+)
+@click.option("--seconds", type=_Finite(0, min_open=True), help="How much.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.mp4.")
+def render(
+    run: Path,
+    store: Path,
+    video: Path,
+    recordings: str,
+    part: Any,
+    seconds: float | None,
+    overwrite: bool,
+) -> None:
+    """Draw what RUN's newest checkpoint sees in STORE, as a video.
+
+    Beside each frame: its segments, one colour for each slot, and what the probe draws from the
+    slots.
+    """
+    from online.render import render_run
+
+    with _line() as show:
+        rendered = render_run(
+            run,
+            store,
+            video,
+            recordings=recordings,
+            part=part,
+            seconds=seconds,
+            overwrite=overwrite,
+            progress=lambda what, share: show(what, f"{share:.0%}"),
+        )
+    click.echo(f"{rendered.path}: {_counted(rendered.frames, 'frame')}, step {rendered.step}")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("embeddings", type=click.Path(path_type=Path), metavar="OUT.h5")
+@recordings_option
+@click.option("--overwrite", is_flag=True, help="Replace OUT.h5.")
+def embed(run: Path, store: Path, embeddings: Path, recordings: str, overwrite: bool) -> None:
+    """Write the slots of every frame of STORE to an HDF5 file.
+
+    For each recording it has a group with slots (n, k, d), alphas (n, k, h, w) in 255ths, pts_ns,
+    gap, and held_out: the frames that RUN never learned from.
+    """
+    from online.embed import embed_run
+
+    with _line() as show:
+        embedded = embed_run(
+            run,
+            store,
+            embeddings,
+            recordings=recordings,
+            overwrite=overwrite,
+            progress=lambda what, share: show(what, f"{share:.0%}"),
+        )
+    frames = _counted(embedded.frames, "frame")
+    recorded = _counted(embedded.recordings, "recording")
+    click.echo(f"{embedded.path}: {frames} of {recorded}, step {embedded.step}")
 
 
 @main.command()

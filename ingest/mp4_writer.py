@@ -26,7 +26,7 @@ from ingest import masks
 from ingest.frame import Frames
 
 # 4:4:4, because halved chroma would smear the colour of small objects over their outlines
-_PIXEL_FORMAT = "yuv444p"
+_EXACT_FORMAT, _PLAYABLE_FORMAT = "yuv444p", "yuv420p"
 # without cpu-independent, about every fourth encode of one scene came out as other bytes (av 18.1)
 _X264_OPTIONS = {
     "preset": "veryfast",
@@ -54,12 +54,14 @@ def write_mp4(
     fps: int | Fraction,
     ticks_per_second: int,
     has_masks: bool,
-    attributes: Mapping[str, str],
+    attributes: Mapping[str, str] | None = None,
+    playable: bool = False,
 ) -> Iterator[Callable[[Frames], None]]:
     """A function that adds frames; the files replace older ones of their names when all is written.
 
     `fps` is the usual rate; what counts are the times of the frames, in ticks. A sidecar takes
-    `length` frames and bears the `attributes`; without masks, one that is there is removed. Raises
+    `length` frames and bears the `attributes`; without masks, one that is there is removed.
+    `playable` halves the chroma, as every player wants it, and the size must then be even. Raises
     OSError where the folder cannot be written to; then, and where the caller fails, the files that
     were there before stay.
     """
@@ -72,8 +74,9 @@ def write_mp4(
                 width=width,
                 fps=fps,
                 ticks_per_second=ticks_per_second,
+                pixel_format=_PLAYABLE_FORMAT if playable else _EXACT_FORMAT,
             ) as video,
-            _SidecarWriter(sidecar_partial, (length, height, width), attributes)
+            _SidecarWriter(sidecar_partial, (length, height, width), attributes or {})
             if has_masks
             else nullcontext() as labels,
         ):
@@ -130,13 +133,14 @@ class _VideoWriter:
         width: int,
         fps: int | Fraction,
         ticks_per_second: int,
+        pixel_format: str,
     ) -> None:
         # the start of a video is kept in units of the movie, which are milliseconds if left alone
         muxer = {"movie_timescale": str(ticks_per_second)}
         self._container = av.open(str(path.absolute()), "w", format="mp4", options=muxer)
         self._stream = self._container.add_stream("libx264", rate=fps, options=dict(_X264_OPTIONS))
         self._stream.height, self._stream.width = height, width
-        self._stream.pix_fmt = _PIXEL_FORMAT
+        self._stream.pix_fmt = self._pixel_format = pixel_format
         context = self._stream.codec_context
         context.time_base = Fraction(1, ticks_per_second)
         if height * width <= _SMALL:
@@ -161,7 +165,7 @@ class _VideoWriter:
         ):
             frame = self._reformatter.reformat(
                 av.VideoFrame.from_ndarray(image, format="rgb24"),
-                format=_PIXEL_FORMAT,
+                format=self._pixel_format,
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
                 threads=1,

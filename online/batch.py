@@ -1,4 +1,4 @@
-"""Clips as tensors: the only place where frames leave numpy.
+"""Clips as tensors: the only place where frames leave numpy, and come back.
 
     clips         a: 7 frames            b: 5 frames (the end of a run)
     frames        a0 a1 a2 a3 a4 a5 a6   b0 b1 b2 b3 b4 b4 b4      "b t h w 3"
@@ -61,6 +61,12 @@ def to_images(images: UInt8[np.ndarray, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"
     """Bytes as floats in [0, 1], channels first in channels_last memory; one copy."""
     # torch has no read-only tensors and warns; such arrays are views of somebody's buffer
     return _as_floats(torch.from_numpy(images if images.flags.writeable else images.copy()))
+
+
+def to_bytes(images: Float[Tensor, "*n 3 h w"]) -> UInt8[np.ndarray, "*n h w 3"]:
+    """Floats as bytes, rounded, what lies outside of [0, 1] cut off; channels last."""
+    scaled = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return scaled.movedim(-3, -1).cpu().numpy()
 
 
 def _as_floats(frames: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:

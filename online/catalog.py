@@ -33,6 +33,8 @@ Answer = TypeVar("Answer")
 MINUTE_NS = 60_000_000_000
 BLOCK_MINUTES = 5
 """Of so many minutes of a camera's recording, the last one is held out."""
+DEFAULT_HOLDOUT = 0.2
+"""Share of each recording that is never trained on, where nothing else is said."""
 OPEN_READERS = 16
 CACHE_BYTES = 256 << 20
 """Decoded chunks that all open readers keep together: what a shuffle mixes, so that a chunk which
@@ -125,7 +127,9 @@ class StoreCatalog:
     Not for use by several threads at once.
     """
 
-    def __init__(self, store: Store, *, holdout: float = 0.2, recordings: str = "*") -> None:
+    def __init__(
+        self, store: Store, *, holdout: float = DEFAULT_HOLDOUT, recordings: str = "*"
+    ) -> None:
         if not 0 <= holdout < 1:
             raise ValueError(f"holdout is {holdout}, it must lie in 0..1, 1 not included")
         self.store = store

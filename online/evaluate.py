@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from online.batch import to_images
+from online.batch import to_bytes, to_images
 from online.catalog import FrameSource
 from online.clip import ClipConfig
 from online.footage import Footage, gather
@@ -30,7 +31,7 @@ from online.scores import (
 )
 from setcon import metrics
 from setcon.model import SetCon
-from setcon.probe import DecoderProbe, ProbeConfig, Reconstruction, fit_probe
+from setcon.probe import DecoderProbe, FittedProbe, ProbeConfig, Reconstruction, fit_probe
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of the whole that is done, 0..1."""
@@ -119,6 +120,18 @@ class Evaluator:
         self.device = device
         self._untrained_reading: tuple[tuple[object, ...], _Reading] | None = None
 
+    def fit(self, model: SetCon, *, progress: Progress | None = None) -> DecoderProbe:
+        """The probe that `evaluate` would score: fitted on the training part.
+
+        Raises:
+            FootageError: too little footage to train a probe on.
+        """
+        report = progress or (lambda what, share: None)
+        report("fetching footage", 0.0)
+        train = gather(self.source, "train", clips=self.config.train_clips, config=self.clip)
+        with _evaluating(model):
+            return self._fit(model, train, lambda share: report("probing", share)).probe
+
     def evaluate(self, model: SetCon, *, step: int, progress: Progress | None = None) -> Findings:
         """Fit and score the probe on ``model`` as it stands; its weights are not touched.
 
@@ -171,18 +184,10 @@ class Evaluator:
         held_out: Footage,
         progress: Callable[[float], None],
     ) -> _Reading:
-        was_training = model.training
-        model.eval()
-        seen = self._encode(model, train)
-        fitted = fit_probe(
-            torch.cat([seen.current, seen.predicted]),
-            torch.from_numpy(np.concatenate([self._targets(train)] * 2)),
-            self.probe_config,
-            progress=lambda done, total: progress(0.8 * done / total),
-        )
-        encoded = self._encode(model, held_out)
-        summaries = model.summarise(encoded.current)
-        model.train(was_training)
+        with _evaluating(model):
+            fitted = self._fit(model, train, lambda share: progress(0.8 * share))
+            encoded = self._encode(model, held_out)
+            summaries = model.summarise(encoded.current)
         progress(0.9)
         truth = self._target_masks(held_out)
         size = (held_out.images.shape[2], held_out.images.shape[3])
@@ -204,6 +209,16 @@ class Evaluator:
         )
         progress(1.0)
         return _Reading(scores, fitted.probe, encoded)
+
+    @torch.no_grad()
+    def _fit(self, model: SetCon, train: Footage, progress: Callable[[float], None]) -> FittedProbe:
+        seen = self._encode(model, train)
+        return fit_probe(
+            torch.cat([seen.current, seen.predicted]),
+            torch.from_numpy(np.concatenate([self._targets(train)] * 2)),
+            self.probe_config,
+            progress=lambda done, total: progress(done / total),
+        )
 
     def _encode(self, model: SetCon, footage: Footage) -> _Encoded:
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -270,10 +285,10 @@ class Evaluator:
             names=[self._name(footage, int(row)) for row in rows],
             frames=targets[rows],
             truth=None if masks is None else masks[rows].numpy().astype(np.uint8),
-            reconstruction=_to_bytes(drawn.image),
-            predicted=_to_bytes(predicted.image),
-            untrained=_to_bytes(other.image),
-            slots=_to_bytes(drawn.slot_images),
+            reconstruction=to_bytes(drawn.image),
+            predicted=to_bytes(predicted.image),
+            untrained=to_bytes(other.image),
+            slots=to_bytes(drawn.slot_images),
             alphas=drawn.alphas.squeeze(2).float().cpu().numpy(),
             attention=attention.unflatten(-1, grid).float().cpu().numpy(),
         )
@@ -282,6 +297,16 @@ class Evaluator:
         clip, frame = divmod(row, self.clip.clip_length)
         seconds = footage.pts_ns[clip, self.clip.overlap + frame] / 1e9
         return f"{footage.specs[clip].recording} {seconds:.1f} s"
+
+
+@contextmanager
+def _evaluating(model: SetCon) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _decoded(
@@ -321,8 +346,3 @@ def _with_share(scores: EncoderScores, mean_frame_mse: float) -> EncoderScores:
         return replace(part, mse_share=part.mse / mean_frame_mse if mean_frame_mse else None)
 
     return replace(scores, current=shared(scores.current), predicted=shared(scores.predicted))
-
-
-def _to_bytes(images: Float[Tensor, "*n 3 h w"]) -> UInt8[np.ndarray, "*n h w 3"]:
-    scaled = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return scaled.movedim(-3, -1).cpu().numpy()

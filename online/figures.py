@@ -74,7 +74,7 @@ def draw_panels(panels: Panels, *, most: int) -> Image.Image:
     slots_left = MARGIN + 3 * (large.width + GAP) + label_width
     num_slots = panels.alphas.shape[1]
     block = LINE + 8 + 2 * (LINE + large.height) + GAP
-    sheet = _Sheet(
+    sheet = Sheet(
         slots_left + num_slots * (small.width + GAP) - GAP + MARGIN,
         MARGIN + len(frames) * (block + 2 * MARGIN) - 2 * MARGIN + MARGIN,
     )
@@ -98,7 +98,7 @@ def draw_hero(panels: Panels, *, most: int) -> Image.Image:
     slots_left = MARGIN + names_width + 3 * (size.width + GAP) + GAP
     num_slots = panels.alphas.shape[1]
     top = MARGIN + (LINE + 6 if shared else 0)
-    sheet = _Sheet(
+    sheet = Sheet(
         slots_left + num_slots * (size.width + GAP) - GAP + MARGIN,
         top + LINE + 4 + len(frames) * (size.height + GAP) - GAP + MARGIN,
     )
@@ -144,7 +144,7 @@ def split_names(names: list[str]) -> tuple[str, list[str]]:
     return (" ".join(words[0][:shared]), rest) if all(rest) else ("", names)
 
 
-def _draw_large(sheet: _Sheet, tiles: FrameTiles, size: Size, *, top: int) -> None:
+def _draw_large(sheet: Sheet, tiles: FrameTiles, size: Size, *, top: int) -> None:
     upper = [("frame", tiles.frame), ("segments", tiles.segments)]
     if tiles.truth is None:
         upper.append(("attention segments", tiles.attended))
@@ -164,7 +164,7 @@ def _draw_large(sheet: _Sheet, tiles: FrameTiles, size: Size, *, top: int) -> No
 
 
 def _draw_slots(
-    sheet: _Sheet, tiles: FrameTiles, size: Size, large: Size, *, left: int, top: int
+    sheet: Sheet, tiles: FrameTiles, size: Size, large: Size, *, left: int, top: int
 ) -> None:
     # three small rows end where two large ones with their captions do
     step = (2 * large.height + LINE + GAP - size.height) // 2
@@ -177,7 +177,7 @@ def _draw_slots(
         sheet.slot_heading(left + k * (size.width + GAP), top, k, slot.colour, size.width)
 
 
-class _Sheet:
+class Sheet:
     """A dark sheet that takes pictures and lines of text."""
 
     def __init__(self, width: int, height: int) -> None:

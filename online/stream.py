@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from online import wire
-from online.catalog import StoreCatalog
+from online.catalog import DEFAULT_HOLDOUT, StoreCatalog
 from online.errors import ServerError
 from online.plan import Plan, clip_config, extents_now, make_plan
 from online.wire import Cursor
@@ -32,7 +32,7 @@ class ServeConfig:
     """Send what is added to the store, for ever; otherwise epochs of what is there."""
     recordings: str = "*"
     """Glob of the recordings that are offered."""
-    holdout: float = 0.2
+    holdout: float = DEFAULT_HOLDOUT
     """Share of each recording that is never sent for training."""
 
 

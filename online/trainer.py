@@ -247,6 +247,11 @@ def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
         ) from error
 
 
+def default_device() -> torch.device:
+    """A CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def arranged(model: SetCon, config: TrainingConfig, device: torch.device) -> SetCon:
     """``model`` on ``device``, its weights in the memory layout of training."""
     return model.to(device=device, memory_format=_layout(config))  # type: ignore[call-overload]

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from ingest.frame import Frames
+from ingest.jobs import ingest_sources
+from ingest.scene_balls import BallsConfig
+from ingest.scene_video import render_scene
 from ingest.store import RecordSettings, Source, Store
 from ingest.video import Counters
 from ingest.zarr_store import create_zarr_store
@@ -44,6 +47,18 @@ def stamped_frames(
         captured_ns=pts_ns + 1 if live else None,
         masks=images[..., 0] if masks else None,
     )
+
+
+@pytest.fixture(scope="session")
+def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with 240 frames of three balls at 16x16, with masks."""
+    folder = tmp_path_factory.mktemp("balls")
+    render_scene(BallsConfig(num_frames=240, fps=15, size=32), folder / "balls.mp4")
+    (outcome,) = ingest_sources(
+        [str(folder / "balls.mp4")], folder / "store", RecordSettings(size=16)
+    )
+    assert outcome.error is None
+    return folder / "store"
 
 
 @pytest.fixture

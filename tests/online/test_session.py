@@ -31,10 +31,11 @@ from online.errors import (
     RunError,
     TrainingError,
 )
-from online.run import evaluate_run, train_connected, train_on_store
+from online.run import train_connected, train_on_store
 from online.session import Outcome
 from online.status import Status
 from online.stream import ServeConfig
+from online.trained_run import evaluate_run
 
 # but for the run of `uninterrupted`, which begins before this does
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
@@ -56,18 +57,6 @@ SMALL = (
     "probe.steps=3",
 )
 RUINOUS = ("optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
-
-
-@pytest.fixture(scope="module")
-def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with 240 frames of three balls at 16x16, with masks."""
-    folder = tmp_path_factory.mktemp("balls")
-    render_scene(BallsConfig(num_frames=240, fps=15, size=32), folder / "balls.mp4")
-    (outcome,) = ingest_sources(
-        [str(folder / "balls.mp4")], folder / "store", RecordSettings(size=16)
-    )
-    assert outcome.error is None
-    return folder / "store"
 
 
 def config(*settings: str) -> RunConfig:

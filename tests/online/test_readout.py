@@ -1,0 +1,134 @@
+"""Slots and pictures of a run, as `setcon embed` and `setcon render` write them."""
+
+from pathlib import Path
+
+import av
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from ingest.errors import StoreError
+from ingest.open import open_store
+from online.clip import Interval
+from online.config import load_preset
+from online.embed import embed_run
+from online.errors import FootageError, RunError
+from online.readout import Readout
+from online.render import render_run
+from online.run import train_on_store
+from online.trained_run import evaluate_run, opened_run
+
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
+SETTINGS = (
+    "training.steps=4",
+    "training.batch_clips=2",
+    "training.precision=float32",
+    "replay.samples_per_insert=1",
+    "stream.clip_length=8",
+    "evaluation.train_clips=4",
+    "evaluation.held_out_clips=2",
+    "evaluation.panel_frames=1",
+    "probe.steps=3",
+)
+
+
+@pytest.fixture(scope="module")
+def run(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run")
+    train_on_store(balls, path, load_preset("demo", SETTINGS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def embedded(run, balls, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("embedded") / "out.h5"
+    done = embed_run(run, balls, path)
+    assert (done.recordings, done.frames, done.step) == (1, 240, 4)
+    return path
+
+
+def test_slots_are_those_of_the_model_for_every_frame(run, balls, embedded):
+    with open_store(balls).reader("balls") as reader:
+        frames = reader.read(0, 240)
+    with h5py.File(embedded) as file:
+        assert file.attrs["step"] == 4
+        group = file["balls"]
+        np.testing.assert_array_equal(group["pts_ns"], frames.pts_ns)
+        np.testing.assert_array_equal(group["gap"], frames.gap)
+        assert np.flatnonzero(group["held_out"]).tolist() == list(range(192, 240))
+        slots, alphas = group["slots"][:], group["alphas"][:]
+    with opened_run(run, balls) as opened, torch.no_grad():
+        images = torch.from_numpy(frames.images).permute(0, 3, 1, 2) / 255
+        expected = opened.trained.model.encode(images).slots
+    np.testing.assert_allclose(slots, expected, atol=1e-5)
+    assert alphas.shape == (240, 4, 16, 16)
+    np.testing.assert_allclose(alphas.astype(int).sum(axis=1), 255, atol=2)
+
+
+def test_the_probe_is_the_one_that_eval_scores(run, balls):
+    panels = evaluate_run(run, balls).panels
+    with opened_run(run, balls) as opened:
+        probe = opened.evaluator.fit(opened.trained.model)
+        images = np.stack(
+            [f.images[0] for f in (opened.catalog.fetch("balls", i, 1) for i in range(192, 240))]
+        )
+        number = 192 + int((images == panels.frames[0]).all(axis=(1, 2, 3)).argmax())
+        readout = Readout(
+            opened.trained.model, probe, opened.catalog, device=opened.evaluator.device
+        )
+        (read,) = readout.read("balls", Interval(number, number + 1))
+    np.testing.assert_allclose(read.alphas[0], panels.alphas[0], atol=1e-4)
+    assert np.abs(read.reconstruction[0].astype(int) - panels.reconstruction[0]).max() <= 1
+
+
+def test_a_file_in_the_way_stays_unless_asked(run, balls, embedded, tmp_path):
+    before = embedded.read_bytes()
+    with pytest.raises(RunError, match="exists; name another file, or use --overwrite"):
+        embed_run(run, balls, embedded)
+    assert embedded.read_bytes() == before
+    (tmp_path / "out.h5").write_text("of yesterday")
+    embed_run(run, balls, tmp_path / "out.h5", overwrite=True)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == ["balls"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
+def test_what_cannot_be_written_leaves_nothing(run, balls, tmp_path):
+    with pytest.raises(StoreError, match="cannot write"):
+        embed_run(run, balls, tmp_path / "nowhere" / "out.h5")
+    with pytest.raises(RunError, match=r"written as \.mp4, not \.avi"):
+        render_run(run, balls, tmp_path / "out.avi")
+    with pytest.raises(RunError, match="no recording matches 'other'"):
+        render_run(run, balls, tmp_path / "out.mp4", recordings="other")
+    assert list(tmp_path.iterdir()) == []
+
+
+def frames_of(path: Path) -> tuple[list[np.ndarray], list[float]]:
+    with av.open(str(path)) as container:
+        decoded = list(container.decode(video=0))
+    return [frame.to_ndarray(format="rgb24") for frame in decoded], [f.time for f in decoded]
+
+
+def test_the_video_shows_the_held_out_frames_at_their_pace(run, balls, tmp_path):
+    done = render_run(run, balls, tmp_path / "out.mp4")
+    assert (done.frames, done.step) == (48, 4)
+    images, times = frames_of(tmp_path / "out.mp4")
+    np.testing.assert_allclose(times, np.arange(48) / 15, atol=1e-3)
+    with open_store(balls).reader("balls") as reader:
+        truth = reader.read(192, 240).images
+    for image, frame in zip(images, truth, strict=True):
+        shown = image[50 : 50 + 256 : 16, 28 : 28 + 256 : 16]
+        assert np.abs(shown.astype(int) - frame).mean() < 12
+
+
+def test_as_much_is_drawn_as_was_asked_for(run, balls, tmp_path):
+    assert render_run(run, balls, tmp_path / "a.mp4", seconds=1.0).frames == 15
+    assert render_run(run, balls, tmp_path / "b.mp4", part="all", seconds=4.0).frames == 60
+
+
+def test_without_held_out_footage_there_is_one_line(balls, tmp_path):
+    train_on_store(balls, tmp_path / "run", load_preset("demo", SETTINGS), holdout=0.0)
+    with pytest.raises(FootageError, match="no footage is held out; use --part all"):
+        render_run(tmp_path / "run", balls, tmp_path / "out.mp4")
