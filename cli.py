@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from online.server import ServerCounters
     from online.session import Outcome
     from online.status import Status
+    from online.transfer import Continual
 
 PLAIN_SECONDS = 5.0
 """Where there is no terminal to redraw a line on, one is printed this often."""
@@ -567,12 +568,43 @@ def train(
 )
 @json_option
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Directory for scores.json and panels.png."
+    "--out", type=click.Path(path_type=Path), help="Directory for the scores and their picture."
+)
+@click.option(
+    "--continual",
+    is_flag=True,
+    help="Instead: what RUN knew of each recording after each segment of its stream.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="With --continual: another run, such as one that learned in random order.",
 )
 def evaluate(
-    run: Path, store: Path, recordings: str, holdout: float | None, as_json: bool, out: Path | None
+    run: Path,
+    store: Path,
+    recordings: str,
+    holdout: float | None,
+    as_json: bool,
+    out: Path | None,
+    continual: bool,
+    against: Path | None,
 ) -> None:
-    """Probe RUN's newest checkpoint on the held-out part of STORE."""
+    """Probe RUN's newest checkpoint on the held-out part of STORE.
+
+    With --continual, a run that was trained with `--set training.keep_segments=true` is probed as
+    it was at the end of each recording of its stream, on every one of them.
+    """
+    if against is not None and not continual:
+        raise click.UsageError("--against RUN is for --continual")
+    if continual:
+        if recordings != "*":
+            raise click.UsageError(
+                "--continual takes all recordings of RUN; leave --recordings out"
+            )
+        _evaluate_continual(run, store, against, holdout, as_json=as_json, out=out)
+        return
     from online.figures import panel_figure
     from online.scores import save_evaluation
     from online.trained_run import evaluate_run
@@ -763,6 +795,40 @@ def presets(name: str | None) -> None:
     else:
         head = [f"# {line}".rstrip() for line in preset_comment(name)]
         click.echo("\n".join([*head, "", explained(load_preset(name))]), nl=False)
+
+
+def _evaluate_continual(
+    run: Path,
+    store: Path,
+    against: Path | None,
+    holdout: float | None,
+    *,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    from online.continual import evaluate_continual
+    from online.heat_map import heat_map_figure
+    from online.report import write_report
+    from online.transfer import to_json
+
+    with _line() as show:
+        continual = evaluate_continual(
+            run,
+            store,
+            against=against,
+            holdout=holdout,
+            progress=lambda what, share: show(what, f"{share:.0%}"),
+        )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "continual.json").write_bytes(to_json(continual))
+        (out / "continual.png").write_bytes(heat_map_figure(continual))
+    report = write_report(run)
+    if as_json:
+        click.echo(to_json(continual).decode())
+    else:
+        click.echo(_continual_text(continual))
+        click.echo(f"report: {report}")
 
 
 def _server_keys(keys: Path | None, allow: Path | None) -> ServerKeys | None:
@@ -1096,6 +1162,32 @@ def _evaluation_text(evaluation: Evaluation) -> str:
     head = f"held-out footage: {evaluation.frames_held_out} frames, step {evaluation.step}"
     lines = [f"{row[0]:<16}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
     return "\n".join([head, *(line.rstrip() for line in lines)])
+
+
+def _continual_text(continual: Continual) -> str:
+    names = [f"after {name}" for name in continual.segments]
+    rows = list(zip(["untrained", *names], [continual.untrained, *continual.scores], strict=True))
+    if continual.reference is not None:
+        rows.append(("the other run", continual.reference))
+    wide = max(len(name) for name, _ in rows)
+    columns = [max(9, len(name) + 2) for name in continual.recordings]
+    head = "".join(f"{n:>{w}}" for n, w in zip(continual.recordings, columns, strict=True))
+    lines = [f"{continual.measure} on held-out frames", f"{'':{wide}}{head}"]
+    for name, scores in rows:
+        lines.append(
+            f"{name:{wide}}" + "".join(f"{s:{w}.3f}" for s, w in zip(scores, columns, strict=True))
+        )
+    for what, value in (
+        ("average at the end", continual.final),
+        ("forgotten since the best", continual.forgetting),
+        ("backward transfer", continual.backward_transfer),
+        ("forward transfer", continual.forward_transfer),
+        ("lowest on the way", continual.lowest),
+        ("of the other run's gain", continual.reached),
+    ):
+        if value is not None:
+            lines.append(f"{what:26}{value:7.3f}")
+    return "\n".join(lines)
 
 
 def _score_row(name: str, part: Any) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from online.errors import RunError
 from online.figures import draw_hero, draw_panels
+from online.heat_map import draw_heat_map
 from online.report_curves import curve_cards
 from online.report_page import (
     command_block,
@@ -28,6 +29,7 @@ from online.report_page import (
 from online.report_table import score_table, share
 from online.run_log import EventEntry, RunLog, StepEntry, read_run
 from online.scores import Evaluation, Panels
+from online.transfer import Continual
 from online.verdict import recent_top1, verdict
 
 HERO_BYTES = 500_000
@@ -70,6 +72,7 @@ def report_html(run: RunLog) -> str:
             _scores(run),
             _curves(run),
             _panels(run.panels),
+            _continual(run.continual),
             _events(run.events),
             folded("Settings", run.settings) if run.settings else "",
             _commands(run),
@@ -190,6 +193,32 @@ def _panels(panels: Panels | None) -> str:
             "of the slot which covers it best; a slot with more than half of all pixels is slate."
         ),
         crisp=_is_small(panels),
+        limit_bytes=PANEL_BYTES,
+    )
+
+
+def _continual(continual: Continual | None) -> str:
+    if continual is None:
+        return ""
+    told = [f"{continual.final:.3f} on average at the end"]
+    for what, value in (
+        ("forgotten", continual.forgetting),
+        ("backward transfer", continual.backward_transfer),
+        ("forward transfer", continual.forward_transfer),
+        ("lowest on the way", continual.lowest),
+    ):
+        if value is not None:
+            told.append(f"{what} {value:.3f}")
+    if continual.reached is not None:
+        told.append(f"{continual.reached:.0%} of what the other run gained over the untrained one")
+    return heading("What was kept", f"{'; '.join(told)}.") + picture(
+        draw_heat_map(continual),
+        label="Scores on each recording after each segment of the stream",
+        caption=(
+            "A row for each segment, in the order of the stream; a new probe for each cell, fitted "
+            "on the training part of that column's recording. Framed: learned from by then."
+        ),
+        crisp=False,
         limit_bytes=PANEL_BYTES,
     )
 

@@ -1,7 +1,7 @@
 """A run's directory: its names, its lock, and the metrics log that a resume cuts back.
 
 RUN/config.toml  metrics.jsonl  ledger.jsonl  report.html  lock
-    checkpoints/step-00001500/   probes/step-00001500/   tensorboard/
+    checkpoints/step-00001500/   probes/step-00001500/   segments/   tensorboard/
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from online.run_log import log_lines
 
 # May change between two starts of one run: how long, how often, on what; never what is learned.
 _CHANGEABLE = (
-    "optimizer.",
+    *("optimizer.learning_rate", "optimizer.warmup_steps"),
+    *("optimizer.weight_decay", "optimizer.clip_norm"),
     "stream.credit_bytes",
     "stream.max_epochs",
     "stream.max_delay_seconds",
@@ -58,6 +59,8 @@ class RunDirectory:
         self.curves = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.probes = path / "probes"
+        self.segments = path / "segments"
+        self.continual_path = path / "continual.json"
         self._lock: int | None = None
 
     def __enter__(self) -> RunDirectory:
@@ -110,6 +113,8 @@ class RunDirectory:
         self.metrics_path.unlink(missing_ok=True)  # first: it counts only beside a checkpoint
         shutil.rmtree(self.checkpoint(0), ignore_errors=True)
         shutil.rmtree(self.probes, ignore_errors=True)
+        shutil.rmtree(self.segments, ignore_errors=True)
+        self.continual_path.unlink(missing_ok=True)
         shutil.rmtree(self.curves, ignore_errors=True)
 
     def claim(self, config: RunConfig) -> None:

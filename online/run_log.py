@@ -17,6 +17,7 @@ import msgspec
 
 from online.errors import RunError
 from online.scores import Evaluation, Panels, load_evaluation, load_panels
+from online.transfer import Continual, find_continual
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -118,6 +119,8 @@ class RunLog:
     evaluations: list[Evaluation]
     panels: Panels | None
     """Of the latest evaluation."""
+    continual: Continual | None = None
+    """What it kept of each segment, where that was asked."""
     unreadable: list[str] = field(default_factory=list)
     """What was left out, a sentence each."""
 
@@ -164,6 +167,7 @@ def read_run(path: Path) -> RunLog:
         source=sources[-1] if sources else None,
         evaluations=evaluations,
         panels=panels,
+        continual=find_continual(path / "continual.json"),
         unreadable=unreadable,
     )
 

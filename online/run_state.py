@@ -18,6 +18,7 @@ from online.errors import RunError, TrainingError
 from online.feed import Feed
 from online.ledger import Ledger
 from online.replay import Replay
+from online.segments import Segments
 from online.trainer import Trainer, untrained_model
 
 
@@ -31,8 +32,10 @@ class RunState:
         *,
         device: torch.device,
         ledger: Ledger | None = None,
+        segments: Segments | None = None,
     ) -> None:
         self.config = config
+        self.segments = segments
         self.feed = Feed(
             clients,
             config.stream.request(seed=config.training.seed),
@@ -79,6 +82,9 @@ class RunState:
                 "held_out": self._held_out,
                 "feed": self.feed.state(),
                 "replay": self.replay.state(),
+                "segment": [self.segments.index, self.segments.recording]
+                if self.segments
+                else None,
             },
             replay={name: torch.from_numpy(a) for name, a in self.replay.arrays().items()},
             rng=rng_state(),
@@ -99,6 +105,8 @@ class RunState:
         self.alarms.restore(run["alarms"])
         self._frame_size = run["frame_size"]
         self._held_out = run["held_out"]
+        if self.segments and run.get("segment"):
+            self.segments.index, self.segments.recording = run["segment"]
         self.feed.restore(run["feed"])
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
         self.replay.restore(run["replay"], arrays, self.feed.fetch_clip)
@@ -120,6 +128,18 @@ class RunState:
                     f"{summary.name}: {share:.1%} is held out now, but this run has trained on all "
                     f"but {before:.1%} of it; use --holdout {before:.4g}"
                 )
+
+    def enter(self, clip: Clip) -> None:
+        """Learn from ``clip`` next; where it begins another segment, the last one ends here."""
+        self.check_size(clip)
+        if self.segments:
+            model = self.trainer.model.state_dict()
+            self.segments.enter(clip.spec.recording, model, self.step)
+
+    def end_segment(self) -> None:
+        """Keep the weights of where the run ends."""
+        if self.segments:
+            self.segments.end(self.trainer.model.state_dict(), self.step)
 
     def check_size(self, clip: Clip) -> None:
         """Refuse a clip of another frame size than the first, or of one that nothing can fill.

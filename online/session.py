@@ -47,6 +47,7 @@ from online.report import write_report
 from online.run_directory import RunDirectory
 from online.run_state import RunState
 from online.scores import Evaluation
+from online.segments import Segments
 from online.status import Observer, Watcher
 from online.stop import StopRequested, StopSignals
 
@@ -100,7 +101,8 @@ class Session:
         self.origin = origin or Origin()
         self.check_servers = check_servers or (lambda: None)
         self.ledger = Ledger(directory.ledger_path) if config.stream.ledger else None
-        self.state = RunState(config, clients, device=device, ledger=self.ledger)
+        segments = Segments(directory.segments) if config.training.keep_segments else None
+        self.state = RunState(config, clients, device=device, ledger=self.ledger, segments=segments)
         self.trainer, self.clock = self.state.trainer, self.state.clock
         self.feed, self.replay = self.state.feed, self.state.replay
         self.source = JoinedSource(clients, recordings=config.stream.recordings)
@@ -220,6 +222,7 @@ class Session:
     def _ended(self, reason: Reason) -> Outcome:
         if reason == "stopped":
             return self._stopped()
+        self.state.end_segment()
         try:
             evaluation = self.probes.last()
         except StopRequested:
@@ -253,7 +256,7 @@ class Session:
                 clip = self._next_clip()
             if clip is None:
                 return False
-            self.state.check_size(clip)
+            self.state.enter(clip)
             if self.feed.first_time(clip) and (score := self.prequential.score(clip, self.replay)):
                 self.journal.prequential(score)
             self.replay.insert(clip)

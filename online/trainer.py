@@ -26,14 +26,21 @@ from online.errors import ConfigError, Diverged, TrainingError
 from setcon.loss import LossConfig
 from setcon.model import SetCon, SetConConfig, SetConOutput, match
 
+_PAST = "past_gradient"
 MAX_THREADS = 1024
 """More are taken for a slip of the hand: starting them can end the process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam with a warm-up and then a constant rate: a stream has no end to anneal towards."""
+    """A warm-up and then a constant rate: a stream has no end to anneal towards."""
 
+    kind: Literal["adam", "rmsprop"] = "adam"
+    """Adam, or RMSProp without momentum, as Carreira et al. 2024 (arXiv 2312.00598) propose for
+    streams."""
+    orthogonal: float = 0.0
+    """Take from each gradient its part along those of the past (Han et al. 2025, arXiv 2504.01961):
+    the decay of their running mean, such as 0.9; 0 leaves gradients alone."""
     learning_rate: float = 2e-3
     """Rate after the warm-up."""
     warmup_steps: int = 50
@@ -46,6 +53,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}, it must be above 0")
+        if not 0 <= self.orthogonal < 1:
+            raise ValueError(
+                f"orthogonal is {self.orthogonal}, it must lie in 0..1, 1 not included"
+            )
         if min(self.warmup_steps, self.weight_decay, self.clip_norm) < 0:
             raise ValueError("warmup_steps, weight_decay and clip_norm cannot be below 0")
 
@@ -75,6 +86,9 @@ class TrainingConfig:
     """Wall time between checkpoints."""
     keep_checkpoints: int = 3
     """How many of the newest stay, beside the untrained one."""
+    keep_segments: bool = False
+    """Keep the weights of the end of each recording of the stream for ever, for `setcon eval
+    --continual`."""
     prequential_candidates: int = 32
     """States, of clips seen before, that each prediction on new footage is compared with."""
     prequential_gap_seconds: float = 2.0
@@ -140,12 +154,7 @@ class Trainer:
         self.device = device
         self.bfloat16 = uses_bfloat16(training.precision, device)
         self.step_count = 0
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=optimizer.learning_rate,
-            weight_decay=optimizer.weight_decay,
-            fused=True,  # one call for all parameters: small models have many small ones
-        )
+        self.optimizer = _optimizer(self.model, optimizer)
 
     def step(self, batch: Batch) -> StepResult:
         """Learn from one batch.
@@ -173,7 +182,10 @@ class Trainer:
         loss = float(result.loss.detach())
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise Diverged(f"step {self.step_count + 1}: loss {loss}, gradient norm {grad_norm}")
-        self.optimizer.step()
+        if self.config.orthogonal:
+            self._orthogonal_step()
+        else:
+            self.optimizer.step()
         self.step_count += 1
         return StepResult(
             loss=loss,
@@ -213,6 +225,29 @@ class Trainer:
             attention=encoded.attention.unflatten(0, frames.shape[:2]),
         )
 
+    def _orthogonal_step(self) -> None:
+        """Each parameter steps along what is new in its gradient g: g - c (g·c) / (c·c).
+
+        c is the running mean of past gradients; it joins the optimizer's state, and so checkpoints.
+        """
+        state, decay = self.optimizer.state, self.config.orthogonal
+        raw: list[tuple[Tensor, Tensor]] = []
+        for parameter in self.model.parameters():
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad.clone()
+            raw.append((parameter, gradient))
+            past = state[parameter].get(_PAST) if parameter in state else None
+            if past is not None and (square := past.square().sum()) > 0:
+                parameter.grad -= past * ((gradient * past).sum() / square)
+        self.optimizer.step()
+        for (
+            parameter,
+            gradient,
+        ) in raw:  # not before: a state of its own is how it knows a first step
+            past = state[parameter].setdefault(_PAST, torch.zeros_like(gradient))
+            past.lerp_(gradient, 1 - decay)
+
     def _set_learning_rate(self) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
@@ -222,6 +257,14 @@ class Trainer:
         """Rate of the next step."""
         warm = min(1.0, (self.step_count + 1) / max(1, self.config.warmup_steps))
         return self.config.learning_rate * warm
+
+
+def _optimizer(model: SetCon, config: OptimizerConfig) -> torch.optim.Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.kind == "rmsprop":
+        return torch.optim.RMSprop(model.parameters(), lr=rate, weight_decay=decay)
+    # fused, one call for all parameters: small models have many small ones
+    return torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay, fused=True)
 
 
 def _clip_means(states: Float[Tensor, "s e"], batch: Batch) -> Float[np.ndarray, "b e"]:

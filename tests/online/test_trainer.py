@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def trainer(
-    *, seed: int = 0, frame_stride: int = 1, loss: LossConfig | None = None, **optimizer: float
+    *, seed: int = 0, frame_stride: int = 1, loss: LossConfig | None = None, **optimizer: object
 ) -> Trainer:
     torch.manual_seed(seed)
     return Trainer(
@@ -152,3 +152,43 @@ def test_a_model_that_does_not_fit_into_memory_is_one_clear_line(
     config = SetConConfig(slot_attention=SlotAttentionConfig(num_slots=num_slots))
     with pytest.raises(ConfigError, match=rf"^model: {count} parameters do not fit [^\n]*$"):
         untrained_model(config, seed=0)
+
+
+def test_an_orthogonal_step_goes_along_what_is_new_in_the_gradient() -> None:
+    learner = trainer(orthogonal=0.9)
+    learner.step(batch(seed=1))
+    states = learner.optimizer.state
+    before = {p: states[p]["past_gradient"].clone() for p in learner.model.parameters()}
+    for parameter, past in before.items():
+        assert parameter.grad is not None
+        torch.testing.assert_close(past, 0.1 * parameter.grad)  # the first has no past
+    learner.step(batch(seed=2))
+    for parameter, past in before.items():
+        assert parameter.grad is not None
+        scale = parameter.grad.norm() * past.norm() + 1e-12
+        assert abs(float((parameter.grad * past).sum() / scale)) < 1e-4
+        raw = (states[parameter]["past_gradient"] - 0.9 * past) / 0.1
+        taken = raw - parameter.grad
+        if past.norm() > 0:
+            along = past * (raw * past).sum() / past.square().sum()
+            torch.testing.assert_close(taken, along, atol=1e-4, rtol=1e-2)
+
+
+@pytest.mark.parametrize("optimizer", [{"kind": "rmsprop"}, {"orthogonal": 0.9}])
+def test_other_ways_of_stepping_learn_and_go_on_from_a_checkpoint(optimizer) -> None:
+    whole, part = trainer(**optimizer), trainer(**optimizer)
+    losses = [whole.step(batch(seed=seed)).loss for seed in range(6)]
+    for seed in range(3):
+        part.step(batch(seed=seed))
+    resumed = trainer(seed=5, **optimizer)
+    resumed.model.load_state_dict(part.model.state_dict())
+    resumed.load_optimizer(part.optimizer.state_dict())
+    resumed.step_count = 3
+    assert [resumed.step(batch(seed=seed)).loss for seed in range(3, 6)] == losses[3:]
+    for parameter in whole.model.parameters():
+        assert "exp_avg" in whole.optimizer.state[parameter] or optimizer == {"kind": "rmsprop"}
+
+
+def test_an_orthogonality_outside_of_its_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"orthogonal is 1\.0, it must lie in"):
+        OptimizerConfig(orthogonal=1.0)

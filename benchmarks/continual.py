@@ -1,0 +1,226 @@
+"""What a single pass over a stream keeps: ways of replay and of stepping, against i.i.d. training.
+
+    python benchmarks/continual.py [--stream switch] [--seeds 0 1 2] [--ways …] [--jobs 2]
+                                   [--folder DIR] [--json FILE]
+
+A stream is a store of segments, learned from in order, once, with `setcon train`; then `setcon eval
+--continual` probes the weights of the end of each segment on each of them. Every way makes as many
+updates from as many samples; "iid" sees the same footage shuffled, with all of it to replay, and is
+what `reached` compares with. Buffers are shares of the bytes of the footage learned from.
+
+switch    bouncing balls, then textured sprites, then a grid world
+real      clips given with --videos, one after another
+
+A run that is there is not made again, so an interrupted benchmark goes on where it was.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ingest.jobs import ingest_sources
+from ingest.open import open_store
+from ingest.scene_balls import BallsConfig
+from ingest.scene_gridworld import GridworldConfig
+from ingest.scene_sprites import SpritesConfig
+from ingest.scene_video import render_scene
+from ingest.store import RecordSettings
+
+SIZE = 32
+HOLDOUT = 0.2
+CLI = [sys.executable, "-m", "cli"]
+CLIP_LENGTH = 10
+ONE_CLIP = (CLIP_LENGTH + 2) * SIZE * SIZE * 3
+BATCH = 12
+IID = "iid"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a run keeps the past, and steps."""
+
+    fifo: float = 0.0
+    """Share of the footage in the short-term buffer; -1 is one batch of the newest clips."""
+    long_term: float = 0.0
+    kind: str = "reservoir"
+    settings: tuple[str, ...] = ()
+
+
+def _ways(share: float) -> dict[str, Way]:
+    name = f"{share:.0%}"
+    return {
+        f"FIFO {name}": Way(fifo=share),
+        f"reservoir {name}": Way(fifo=-1, long_term=share),
+        f"MinRed {name}": Way(fifo=-1, long_term=share, kind="minred"),
+        f"FIFO + MinRed {name}": Way(fifo=share / 2, long_term=share / 2, kind="minred"),
+    }
+
+
+ORTHOGONAL = ("optimizer.orthogonal=0.9",)
+RMSPROP = ("optimizer.kind=rmsprop", "optimizer.learning_rate=5e-4")
+WAYS = {
+    IID: Way(long_term=1.0, settings=("stream.order=shuffled",)),
+    "no replay": Way(fifo=-1),
+    **_ways(0.08),
+    **_ways(0.02),
+    "no replay, orthogonal": Way(fifo=-1, settings=ORTHOGONAL),
+    "no replay, RMSProp": Way(fifo=-1, settings=RMSPROP),
+    "reservoir 8%, orthogonal": Way(fifo=-1, long_term=0.08, settings=ORTHOGONAL),
+}
+
+
+def make_stream(name: str, folder: Path, seed: int, options: argparse.Namespace) -> Path:
+    """A store whose recordings sort in the order of the stream."""
+    store = folder / f"{name}-{seed}"
+    if (store / "done").exists():
+        return store
+    frames = options.frames
+    if name == "switch":
+        scenes = {
+            "0-balls": BallsConfig(num_frames=frames, size=64, radius=0.14, speed=0.1, seed=seed),
+            "1-sprites": SpritesConfig(num_frames=frames, size=64, speed=0.05, seed=seed),
+            "2-grid": GridworldConfig(num_frames=frames, seed=seed),
+        }
+        sources = [str(folder / f"{scene}-{seed}" / f"{scene}.mp4") for scene in scenes]
+        for source, config in zip(sources, scenes.values(), strict=True):
+            Path(source).parent.mkdir(parents=True, exist_ok=True)
+            render_scene(config, Path(source))
+    else:
+        sources = [str(video) for video in options.videos]
+    for outcome in ingest_sources(sources, store, RecordSettings(size=SIZE)):
+        if outcome.error is not None:
+            raise SystemExit(str(outcome.error))
+    (store / "done").touch()
+    return store
+
+
+def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> list[str]:
+    """What `setcon train` is told."""
+    opened = open_store(store)
+    frames = sum(opened.commit(name).length for name in opened.recordings()) * (1 - HOLDOUT)
+    footage = frames / CLIP_LENGTH * ONE_CLIP
+
+    def share(of: float) -> int:
+        return BATCH * ONE_CLIP if of < 0 else round(of * footage)
+
+    return [
+        *("training.keep_segments=true", "stream.max_epochs=1", f"training.seed={seed}"),
+        *(f"training.batch_clips={BATCH}", f"stream.clip_length={CLIP_LENGTH}"),
+        *("evaluation.every_steps=1000000000", "evaluation.train_clips=150"),
+        f"replay.samples_per_insert={options.samples_per_insert}",
+        f"replay.fifo_bytes={share(way.fifo)}",
+        f"replay.long_term_bytes={share(way.long_term)}",
+        f"replay.long_term={way.kind}",
+        *way.settings,
+        *options.set,
+    ]
+
+
+def learn(name: str, store: Path, run: Path, seed: int, options: argparse.Namespace) -> None:
+    """One run, and what it has kept."""
+    if not (run / "report.html").exists():
+        told = [w for s in settings(WAYS[name], store, seed, options) for w in ("--set", s)]
+        limit = ["--steps", "100000000", "--holdout", str(HOLDOUT)]
+        _call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limit, *told])
+
+
+def evaluate(name: str, store: Path, run: Path) -> dict[str, Any]:
+    """The matrix of a run against that of i.i.d. training, which must be there."""
+    if not (run / "continual.json").exists():
+        against = ["--against", str(run.parent / IID)]
+        _call([*CLI, "eval", str(run), str(store), "--continual", *against])
+    return {"way": name, **json.loads((run / "continual.json").read_text())}
+
+
+def _call(command: list[str]) -> None:
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=one_thread, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:6])}: {done.stdout}{done.stderr}")
+
+
+def main() -> None:
+    options = _options()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    found: list[dict[str, Any]] = []
+    ways = [IID, *(way for way in options.ways if way != IID)]
+    for seed in options.seeds:
+        store = make_stream(options.stream, options.folder, seed, options)
+        runs = {way: options.folder / f"runs-{options.stream}-{seed}" / _slug(way) for way in ways}
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for number, _ in enumerate(
+                pool.map(lambda w: learn(w, store, runs[w], seed, options), ways)  # noqa: B023
+            ):
+                _progress(f"seed {seed}: {number + 1} of {len(ways)} have learned")
+            for number, result in enumerate(
+                pool.map(lambda w: evaluate(w, store, runs[w]), ways)  # noqa: B023
+            ):
+                found.append({"seed": seed, **result})
+                _progress(f"seed {seed}: {number + 1} of {len(ways)} probed")
+        _table(found, ways)
+        if options.json is not None:
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+COLUMNS = {
+    "final": "at the end",
+    "reached": "of i.i.d. gain",
+    "forgetting": "forgotten",
+    "backward_transfer": "backward",
+    "forward_transfer": "forward",
+    "lowest": "lowest",
+}
+
+
+def _table(found: list[dict[str, Any]], ways: list[str]) -> None:
+    """Means over seeds, with their standard errors."""
+    print(f"\r{'':28}" + "".join(f"{title:>18}" for title in COLUMNS.values()))
+    for way in ways:
+        rows = [row for row in found if row["way"] == way]
+        cells = [_mean([row[column] for row in rows]) for column in COLUMNS]
+        print(f"{way:28}" + "".join(f"{cell:>18}" for cell in cells))
+    sys.stdout.flush()
+
+
+def _mean(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    mean = statistics.mean(known)
+    if len(known) == 1:
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {statistics.stdev(known) / len(known) ** 0.5:.3f}"
+
+
+def _slug(way: str) -> str:
+    return way.replace(" ", "-").replace(",", "").replace("%", "").replace("+", "and")
+
+
+def _progress(text: str) -> None:
+    print(f"\r{text:60}", end="", file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="What a single pass over a stream keeps.")
+    parser.add_argument("--stream", choices=["switch", "real"], default="switch")
+    parser.add_argument("--videos", type=Path, nargs="*", default=[], help="for --stream real")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--frames", type=int, default=3000, help="of each segment")
+    parser.add_argument("--samples-per-insert", type=float, default=25.0)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=Path("continual-runs"))
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The matrix R of a continual learner: what it knows of each recording, after each segment.
+
+              probed on   balls   sprites   grid
+    untrained             u_0     u_1       u_2
+    after balls           R_00    R_01      R_02
+    after sprites         R_10    R_11      R_12
+    after grid            R_20    R_21      R_22
+
+R is FG-ARI of the probe's alphas, or where a recording has no masks the share of the mean frame's
+error that the probe explains. Names of what is read off it are those of Lopez-Paz & Ranzato 2017
+(transfer), Chaudhry et al. 2018 (forgetting) and De Lange et al. 2023 (the lowest on the way).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from jaxtyping import Float
+
+
+class Continual(msgspec.Struct, frozen=True, kw_only=True):
+    """R and what it is read beside."""
+
+    recordings: list[str]
+    """Columns, in the order in which the stream came to them."""
+    segments: list[str]
+    """Rows: the recording that was learned from up to there."""
+    steps: list[int]
+    """Optimizer steps at the end of each row."""
+    measure: str
+    """``FG-ARI``, or ``explained``: one minus the probe's error as a share of the mean frame's."""
+    scores: list[list[float]]
+    """R: a row for each segment, a column for each recording; higher is better."""
+    untrained: list[float]
+    """Of the encoder before the first step."""
+    reference: list[float] | None = None
+    """Of another run's last weights, such as one that learned from all in random order."""
+
+    @property
+    def final(self) -> float:
+        """Mean over recordings at the end: the average of the last row."""
+        return float(np.mean(self.scores[-1]))
+
+    @property
+    def forgetting(self) -> float | None:
+        """What was lost of the best there was: mean over recordings but the last one learned."""
+        best, last = self._matrix[:-1].max(axis=0, initial=-np.inf), self._matrix[-1]
+        return _mean([best[j] - last[j] for j, _ in self._learned_before_last])
+
+    @property
+    def backward_transfer(self) -> float | None:
+        """What later segments did to a recording since it was learned."""
+        return _mean(
+            [self._matrix[-1, j] - self._matrix[i, j] for j, i in self._learned_before_last]
+        )
+
+    @property
+    def forward_transfer(self) -> float | None:
+        """What earlier segments gave to a recording before it was learned, over the untrained."""
+        ahead = [(j, i) for j, i in self._first_learned if i > 0]
+        return _mean([self._matrix[i - 1, j] - self.untrained[j] for j, i in ahead])
+
+    @property
+    def lowest(self) -> float:
+        """Mean over recordings of the lowest score since each was learned."""
+        return float(np.mean([self._matrix[i:, j].min() for j, i in self._first_learned]))
+
+    @property
+    def reached(self) -> float | None:
+        """Share of the reference's gain over the untrained encoder that the end keeps."""
+        if self.reference is None:
+            return None
+        gain = float(np.mean(self.reference)) - float(np.mean(self.untrained))
+        return (self.final - float(np.mean(self.untrained))) / gain if gain > 0 else None
+
+    @property
+    def _matrix(self) -> Float[np.ndarray, "i j"]:
+        return np.array(self.scores)
+
+    @property
+    def _first_learned(self) -> list[tuple[int, int]]:
+        """Column and row of each recording's first segment."""
+        return [(j, self.segments.index(name)) for j, name in enumerate(self.recordings)]
+
+    @property
+    def _learned_before_last(self) -> list[tuple[int, int]]:
+        return [(j, i) for j, i in self._first_learned if i < len(self.segments) - 1]
+
+
+def to_json(result: Continual) -> bytes:
+    """R and the numbers that are read off it."""
+    read_off = ("final", "forgetting", "backward_transfer", "forward_transfer", "lowest", "reached")
+    found = msgspec.to_builtins(result) | {name: getattr(result, name) for name in read_off}
+    return msgspec.json.format(msgspec.json.encode(found), indent=2)
+
+
+def find_continual(path: Path) -> Continual | None:
+    """What was written of ``to_json``, or None where there is nothing that can be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Continual)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,132 @@
+"""A stream of two recordings, learned from in order, and probed segment by segment."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import cli
+from ingest.jobs import ingest_sources
+from ingest.scene_balls import BallsConfig
+from ingest.scene_video import render_scene
+from ingest.store import RecordSettings
+from online.checkpoint import latest_checkpoint, load_checkpoint
+from online.config import RunConfig, load_preset
+from online.continual import evaluate_continual
+from online.errors import CheckpointError, RunError
+from online.run import train_on_store
+from online.segments import find_segments, load_segment
+from online.status import Status
+
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
+SETTINGS = (
+    "training.keep_segments=true",
+    "training.batch_clips=2",
+    "training.precision=float32",
+    "stream.max_epochs=1",
+    "stream.clip_length=8",
+    "replay.samples_per_insert=1",
+    "evaluation.every_steps=1000000",
+    "evaluation.train_clips=4",
+    "evaluation.held_out_clips=2",
+    "evaluation.panel_frames=1",
+    "probe.steps=3",
+)
+
+
+def config(*more: str) -> RunConfig:
+    return load_preset("demo", [*SETTINGS, *more])
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stream")
+    for seed, name in enumerate(("a", "b")):
+        scene = BallsConfig(num_frames=80, fps=15, size=16, seed=seed)
+        render_scene(scene, folder / f"{name}.mp4")
+    ingest_sources([str(folder)], folder / "store", RecordSettings(size=16))
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def run(stream: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run")
+    outcome = train_on_store(stream, path, config())
+    assert outcome.reason == "stream ended"
+    return path
+
+
+def test_weights_are_kept_where_the_stream_passes_on_and_at_its_end(run):
+    first, last = find_segments(run / "segments")
+    assert (first.recording, last.recording) == ("a", "b")
+    assert 0 < first.step < last.step
+    newest = load_checkpoint(latest_checkpoint(run / "checkpoints"))
+    assert last.step == newest.step
+    kept = load_segment(last)
+    assert kept.keys() == newest.model.keys()
+    assert all(torch.equal(kept[name], newest.model[name]) for name in kept)
+    assert any(not torch.equal(load_segment(first)[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize("at", [2, 4, 5])
+def test_a_run_that_was_stopped_keeps_the_same_weights(at, run, stream, tmp_path):
+    def stop(status: Status) -> None:
+        if status.step == at and status.activity == "learning":
+            signal.raise_signal(signal.SIGTERM)
+
+    assert train_on_store(stream, tmp_path, config(), observe=stop).reason == "stopped"
+    assert train_on_store(stream, tmp_path, config()).reason == "stream ended"
+    ours, theirs = (find_segments(path / "segments") for path in (tmp_path, run))
+    assert [(s.recording, s.step) for s in ours] == [(s.recording, s.step) for s in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        kept = load_segment(other)
+        assert all(torch.equal(tensor, kept[name]) for name, tensor in load_segment(mine).items())
+
+
+def test_the_matrix_has_a_row_for_each_segment_and_the_last_is_what_eval_finds(run, stream):
+    found = evaluate_continual(run, stream, against=run)
+    assert (found.recordings, found.segments) == (["a", "b"], ["a", "b"])
+    assert found.measure == "FG-ARI"
+    assert [len(row) for row in found.scores] == [2, 2]
+    assert found.reference == found.scores[-1]
+    assert found.scores[0] != found.scores[1]
+    for column, name in enumerate(found.recordings):
+        told = CliRunner().invoke(
+            cli.main, ["eval", str(run), str(stream), "--recordings", name, "--json"]
+        )
+        scores = json.loads(told.stdout)
+        assert scores["trained"]["current"]["alphas"]["fg_ari"] == found.scores[-1][column]
+        assert scores["untrained"]["current"]["alphas"]["fg_ari"] == found.untrained[column]
+
+
+def test_the_command_shows_it_draws_it_and_puts_it_into_the_report(run, stream, tmp_path):
+    told = CliRunner().invoke(
+        cli.main,
+        ["eval", str(run), str(stream), "--continual", "--out", str(tmp_path)],
+        catch_exceptions=False,
+    )
+    assert told.exit_code == 0
+    assert "after a" in told.stdout
+    assert "forgotten since the best" in told.stdout
+    assert (tmp_path / "continual.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "continual.json").read_text())["final"] is not None
+    assert "What was kept" in (run / "report.html").read_text()
+
+
+def test_what_was_not_kept_is_one_line(run, stream, tmp_path):
+    path = tmp_path / "run"
+    train_on_store(stream, path, config("training.keep_segments=false", "training.steps=2"))
+    with pytest.raises(RunError, match=r"kept no segments; train with .*keep_segments=true"):
+        evaluate_continual(path, stream)
+    shutil.copytree(run, tmp_path / "damaged")
+    (tmp_path / "damaged" / "segments" / "000.safetensors").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match=r"000\.safetensors: weights of a segment that"):
+        evaluate_continual(tmp_path / "damaged", stream)
+    for arguments in (["--against", str(run)], ["--continual", "--recordings", "a"]):
+        told = CliRunner().invoke(cli.main, ["eval", str(run), str(stream), *arguments])
+        assert told.exit_code == 2
