@@ -50,13 +50,21 @@ def running(command: list[str], **options: Any) -> Iterator[Any]:
 
 def mpegts(video: Path, folder: Path, stack: ExitStack) -> tuple[str, list[str]]:
     """A device that sends ``video``, and options for it."""
-    minute = folder / "minute.ts"
+    minute = folder / "minute.mp4"  # looped MPEG-TS leaves a hole where it begins again
     kernel = ["-vf", f"scale=1920:1080,fps={FPS},format=yuv420p", "-t", "60"]
     h264 = ["-c:v", "libx264", "-preset", "veryfast", "-g", str(FPS), "-an"]
     loop = ["ffmpeg", "-v", "error", "-y", "-stream_loop", "-1"]
     subprocess.run([*loop, "-i", str(video), *kernel, *h264, str(minute)], check=True)
     port = _free_port()
-    sent = ["-c", "copy", "-f", "mpegts", f"tcp://127.0.0.1:{port}?listen=1"]
+    sent = [
+        "-c",
+        "copy",
+        "-bsf:v",
+        "h264_mp4toannexb",
+        "-f",
+        "mpegts",
+        f"tcp://127.0.0.1:{port}?listen=1",
+    ]
     real_time = ["ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(minute), *sent]
     stack.enter_context(running(real_time))
     time.sleep(1.0)

@@ -1,14 +1,18 @@
 """Which packet a decoded frame is of, and whose frames have not come."""
 
 from collections import deque
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 _HELD_BACK = {"av1": 0, "mpeg1video": 1, "mpeg2video": 1}
 """Frames that one thread keeps back, of the codecs that show one frame for each packet."""
+_WITHOUT_PTS = {"avi"}
+"""These store frames in the order of decoding and say nothing of when each is shown; FFmpeg makes
+up presentation times that lead and lag by the reordering."""
 _MOST_DUE = 256
 _DEEPEST_REORDER = 16
 
@@ -28,12 +32,17 @@ class Account:
     a thread of the decoder then waits for the one that waits for it to end.)
     """
 
-    def __init__(self, context: VideoCodecContext, *, frame_threads: bool) -> None:
+    def __init__(self, stream: VideoStream, *, frame_threads: bool) -> None:
+        context = stream.codec_context
         self._held_back = _HELD_BACK.get(context.codec.canonical_name)
         self._is_delayed = frame_threads and not self._held_back
         self._due: dict[int | None, deque[int]] = {}
         self._times: dict[int, int | None] = {}  # of packets, in the order sent
         self._untrusted: set[int] = set()
+        self.is_timeless = stream.container.format.name in _WITHOUT_PTS
+        """Whether a frame's time is known by the order alone in which frames are shown."""
+        self._slots: list[int] = []
+        self._begun_at = 0
         self.is_in_order = True
         """False once a frame has come before an earlier one, of a codec that does not reorder."""
 
@@ -41,6 +50,8 @@ class Account:
         """Note a packet, if it is one to be shown."""
         if packet.is_discard:
             return
+        if self.is_timeless and packet.dts is not None:
+            heappush(self._slots, packet.dts)
         self._due.setdefault(packet.pts, deque()).append(number)
         self._times[number] = packet.pts
         if not is_trusted:
@@ -49,15 +60,17 @@ class Account:
             self.forget(next(iter(self._times)))
 
     def take(self, frame: VideoFrame) -> Taken:
-        """Tell the packet of a frame that has come."""
+        """Tell the packet of a frame that has come, and its time where its container has none."""
         due = self._due.get(frame.pts) or self._due.get(None)
         if not due:
             return Taken(-1, True)
         number = due[0]
+        if self._slots and number >= self._begun_at:
+            frame.pts = heappop(self._slots)  # frames come in the order in which they are shown
         taken = Taken(number, number not in self._untrusted)
         if self._held_back == 0:
             self.is_in_order &= next(iter(self._times)) == number
-        self.forget(number)
+        self._remove(number)
         return taken
 
     def is_short(self) -> bool:
@@ -70,6 +83,15 @@ class Account:
 
     def forget(self, number: int) -> None:
         """Expect no frame of a packet any more."""
+        self._remove(number)
+
+    def begin_at(self, number: int, packet: Packet) -> None:
+        """Begin anew with a packet of which all that follows is independent."""
+        self._begun_at = number
+        while self._slots and packet.dts is not None and self._slots[0] < packet.dts:
+            heappop(self._slots)
+
+    def _remove(self, number: int) -> None:
         if number not in self._times:
             return
         pts = self._times.pop(number)

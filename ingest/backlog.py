@@ -59,9 +59,14 @@ class Backlog:
                     self._drop_oldest()
                 self._changed.notify()
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Take no more frames; those that wait can still be taken, unless there is an error."""
+    def end(self, error: BaseException | None = None, *, counters: Counters | None = None) -> None:
+        """Take no more frames; those that wait can still be taken, unless there is an error.
+
+        `counters` include what came of the source behind the newest frame.
+        """
         with self._changed:
+            if counters is not None and not self._ended:
+                self._counted = counters
             self._ended, self._error = True, self._error or error
             self._changed.notify()
 

@@ -1,7 +1,7 @@
 """A camera that is never kept waiting: a thread of its own reads it, and connects again when lost.
 
 connect ─▶ demux ─▶ decode ─▶ timeline ─▶ scale ─▶ backlog ─▶ take()
-   ▲                                        └─ wall clock at arrival: captured_ns
+   ▲                                        └─ wall clock as the decoder gives it: captured_ns
    └── 0.5 s, 1 s, ... 30 s ── lost: an error, the end, silence; the next frame is a gap
 
 One thread reads and another watches it: a driver may never return, and then its thread is left to
@@ -43,21 +43,29 @@ LONGEST_PAUSE_SECONDS = 30.0
 POLL_SECONDS = 0.1
 LEAVE_SECONDS = 1.0
 """How long a read that hangs is waited for: some drivers never return from it."""
+NO_FRAME_SECONDS = 60.0
+"""How long packets may come without a frame among them; between key frames lie seconds."""
+MOST_HANGING = 2
+"""Threads that may hang in a driver before it is no longer asked."""
 _RESYNC_NS = 60_000_000_000
 _SILENT_FRAMES = 5
 _FASTEST_FPS = 240.0  # a stream without a rate shows its time base, such as 90000
 
 
 class SourceClock:
-    """A camera's own times, laid on ours where it connects and wherever they differ by a minute."""
+    """A camera's own times, laid on ours where it connects and wherever they differ by a minute.
+
+    Times that step back are laid anew as well, so what comes out goes on.
+    """
 
     def __init__(self) -> None:
         self._began_ns: int | None = None
         self._offset_ns: int | None = None
+        self._source_ns: int | None = None
 
     def connected(self) -> None:
         """Lay the next time anew: the camera may have begun again, and time has passed."""
-        self._offset_ns = None
+        self._offset_ns = self._source_ns = None
 
     def since_began(self, source_ns: int | None, now_ns: int) -> int:
         """Time since the first frame, for one that arrives now; arrivals jitter, sources do not."""
@@ -66,7 +74,13 @@ class SourceClock:
         elapsed_ns = now_ns - self._began_ns
         if source_ns is None:
             return elapsed_ns
-        if self._offset_ns is None or abs(source_ns + self._offset_ns - elapsed_ns) > _RESYNC_NS:
+        steps_back = self._source_ns is not None and source_ns < self._source_ns
+        self._source_ns = source_ns
+        if (
+            self._offset_ns is None
+            or steps_back
+            or abs(source_ns + self._offset_ns - elapsed_ns) > _RESYNC_NS
+        ):
             self._offset_ns = elapsed_ns - source_ns
         return source_ns + self._offset_ns
 
@@ -76,6 +90,7 @@ class _Connection:
 
     def __init__(self) -> None:
         self.heard_at = time.monotonic()
+        self.shown_at = self.heard_at
         self.is_over = False
         self.error: BaseException | None = None
 
@@ -113,6 +128,7 @@ class Camera:
         self._clock = SourceClock()
         self._timeline = Timeline(interval_ns=None)
         self._pause = FIRST_PAUSE_SECONDS
+        self._hanging: list[threading.Thread] = []
         self._keeping = threading.Lock()
         self._halt = threading.Event()
         self._thread = threading.Thread(
@@ -128,7 +144,8 @@ class Camera:
     def stop(self) -> None:
         """Read no further; the frames that wait can still be taken."""
         self._halt.set()
-        self._backlog.end()
+        with self._keeping:
+            self._backlog.end(counters=self._timeline.counters)
 
     def __enter__(self) -> "Camera":
         """Connect, and wait for the first frame; VideoError where none comes."""
@@ -172,6 +189,9 @@ class Camera:
 
     def _watch_connection(self) -> None:
         """Let a thread read from a new connection; VideoError when it is lost, or hangs."""
+        self._hanging = [thread for thread in self._hanging if thread.is_alive()]
+        if len(self._hanging) >= MOST_HANGING:
+            raise VideoError(f"{self.device}: its driver still hangs; is it still there?")
         connection = _Connection()
         reader = threading.Thread(
             target=self._follow, args=(connection,), name=f"read {self.device}", daemon=True
@@ -182,6 +202,7 @@ class Camera:
             if reader.is_alive() and connection.is_silent(self._longest_silence_seconds()):
                 with self._keeping:
                     connection.is_over = True  # it may wake up, but its frames come too late
+                self._hanging.append(reader)
                 raise VideoError(f"{self.device}: it hangs; is it still sending?")
         if self._halt.is_set():
             reader.join(LEAVE_SECONDS)
@@ -211,6 +232,7 @@ class Camera:
                         self.reconnects += is_back
                         is_back = False
                         self._pause = FIRST_PAUSE_SECONDS
+                        connection.shown_at = time.monotonic()
                         self._keep(decoded, aspect)
         except BaseException as error:  # it belongs to the thread that watches
             connection.error = error
@@ -232,22 +254,24 @@ class Camera:
     ) -> Iterator[VideoFrame]:
         """Sound frames until the connection is lost; the others are counted and passed over."""
         decoder = Decoder(stream, self._timeline)
+        lost = "its stream has ended"
         try:
             packets = with_following(shown_packets(container, stream), stream)
             for number, (packet, following) in enumerate(packets):
                 connection.heard_at = time.monotonic()
-                if connection.is_over:
+                if connection.is_over or self._halt.is_set():
                     return
                 yield from decoder.decode(number, packet, following)
                 if decoder.errors_in_a_row >= MAX_BAD_PACKETS:
-                    raise VideoError(
-                        f"{self.device}: {MAX_BAD_PACKETS} packets in a row did not decode; "
-                        "is it sending video?"
-                    )
-            yield from decoder.end()
+                    lost = f"{MAX_BAD_PACKETS} packets in a row did not decode"
+                    break
+                if connection.heard_at - connection.shown_at > NO_FRAME_SECONDS:
+                    lost = f"it has sent packets for {NO_FRAME_SECONDS:g} s, and no key frame"
+                    break
         except FFmpegError as error:
-            raise VideoError(f"{self.device}: {reason(error)}; is it still sending?") from error
-        raise VideoError(f"{self.device}: its stream has ended; is it still sending?")
+            lost = reason(error)
+        yield from decoder.end()  # what it holds back, and the count of what was damaged
+        raise VideoError(f"{self.device}: {lost}; is it still sending?")
 
     def _keep(self, decoded: VideoFrame, pixel_aspect: Fraction) -> None:
         captured_ns, now_ns = time.time_ns(), time.monotonic_ns()

@@ -12,11 +12,12 @@ picture without breaking a rule of its codec cannot be told from a good one.
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from ingest.account import Account
@@ -24,29 +25,34 @@ from ingest.container import packet_ns, time_ns
 from ingest.gate import Gate
 from ingest.timeline import Timeline
 
+_NOT_INTRA = (PictureType.P, PictureType.B)
 MAX_BAD_PACKETS = 300
-"""So many packets in a row without a frame, up to the end, mean that the rest is lost."""
+"""So many packets in a row that do not decode, up to the end, mean that the rest is lost."""
 
 
 class Decoder:
     """A decoder without frame threads: it tells at once of the very packet that does not decode."""
 
     def __init__(
-        self, stream: VideoStream, timeline: Timeline, *, settled: Sequence[int] = ()
+        self,
+        stream: VideoStream,
+        timeline: Timeline,
+        *,
+        settled: Sequence[int] = (),
+        is_strict: bool = True,
     ) -> None:
         """`settled` has a 1 for each packet whose frame has been handed on or dropped before."""
-        self.bad_packets = 0
-        """How many since that of the last sound frame did not decode, or were not trusted."""
         self.errors_in_a_row = 0
-        """How many of those did not decode."""
+        """How many of the latest packets did not decode, one after the other."""
         self._stream = stream
-        self._context = prepare(stream)
+        self._context = prepare(stream, is_strict=is_strict)
         self._timeline = timeline
         self._settled = settled
-        self._gate = Gate(stream, timeline)
-        self._account = Account(self._context, frame_threads=False)
-        self._bad_since = 0
+        self._gate = Gate(stream, timeline.pace)
+        self._account = Account(stream, frame_threads=False)
         self._has_lost = False
+        self._opened_at = -1
+        self._refreshes_slowly = False
         self._untold: deque[tuple[int, bool]] = deque()
 
     def decode(
@@ -59,15 +65,19 @@ class Decoder:
         was_open = self._gate.is_open
         verdict = self._gate.judge(packet, following)
         is_trusted = verdict == "sound"
+        if not was_open and self._gate.is_open:
+            if self._refreshes_slowly and self._has_lost:
+                yield from self._forget_all()
+            self._account.begin_at(number, packet)
+            self._opened_at = number
         if verdict == "damaged":
             self._lose(number)
         elif not is_trusted:
             self._has_lost = True
-            self._drop(number, packet_ns(packet))
+            if not packet.is_discard:
+                self._drop(number, packet_ns(packet))
             if was_open and not self._gate.is_open:
                 self._lose(number, is_damaged=False)
-        if not is_trusted:
-            self._count_bad(number)
         self._account.send(number, packet, is_trusted=is_trusted)
         try:
             frames = self._context.decode(packet)
@@ -75,6 +85,8 @@ class Decoder:
             self.errors_in_a_row += 1
             self._shows_nothing(number, is_trusted)
             return
+        if frames:
+            self.errors_in_a_row = 0
         yield from self._sound(frames)
         if self._account.is_short():
             self._shows_nothing(number, is_trusted)
@@ -89,35 +101,41 @@ class Decoder:
 
     def skip(self, number: int) -> None:
         """Note that nothing could be read where the next packet should be."""
-        self._count_bad(number)
+        self.errors_in_a_row += 1
         self._gate.close()
         self._lose(number)
+
+    def _forget_all(self) -> Iterator[VideoFrame]:
+        """Hand on what is held back, and decode on as from the start.
+
+        A decoder that remembers nothing shows no frame before all of the picture has been renewed.
+        """
+        with suppress(FFmpegError):
+            yield from self._sound(drain(self._stream))
+        self._context.flush_buffers()
 
     def _sound(self, frames: list[VideoFrame]) -> Iterator[VideoFrame]:
         for frame in frames:
             number, is_trusted = self._account.take(frame)
             if not is_trusted or (number < 0 and self._has_lost):
                 continue
-            if frame.is_corrupt:
+            only_begins = number == self._opened_at and frame.pict_type in _NOT_INTRA
+            if only_begins and not self._refreshes_slowly and self._has_lost:
+                self._refreshes_slowly = True
+                self._drop(number, time_ns(frame))
+                self._distrust_from(number)
+            elif frame.is_corrupt:
                 self._drop(number, time_ns(frame))
                 self._distrust_from(number)
             elif not self._is_settled(number):
-                if number > self._bad_since:  # those of before may be held back until the end
-                    self.bad_packets = self.errors_in_a_row = 0
                 self._tell_before(number)
                 yield frame
 
     def _shows_nothing(self, number: int, is_trusted: bool) -> None:
         self._account.forget(number)
         if is_trusted:
-            self._count_bad(number)
             self._gate.close()
             self._lose(number)
-
-    def _count_bad(self, number: int) -> None:
-        if not self.bad_packets:
-            self._bad_since = number
-        self.bad_packets += 1
 
     def _distrust_from(self, number: int) -> None:
         """Keep back the frames that were decoded after a corrupt one."""
@@ -129,6 +147,9 @@ class Decoder:
     def _lose(self, number: int, *, is_damaged: bool = True) -> None:
         """Footage breaks off at a packet, which counts once the frames of before have come out."""
         self._has_lost = True
+        if self._account.is_timeless:
+            for due in self._account.distrust_behind(-1):
+                self._drop(due, None)
         if not self._is_settled(number):
             self._untold.append((number, is_damaged))
 
@@ -150,10 +171,11 @@ class Decoder:
         return 0 <= number < len(self._settled) and bool(self._settled[number])
 
 
-def prepare(stream: VideoStream) -> VideoCodecContext:
-    """Let the decoder of a stream tell damage rather than paint over it."""
+def prepare(stream: VideoStream, *, is_strict: bool = True) -> VideoCodecContext:
+    """Let the decoder of a stream, if it `is_strict`, tell damage rather than paint over it."""
     context = stream.codec_context
-    context.options = {"err_detect": "explode"}
+    if is_strict:
+        context.options = {"err_detect": "explode"}
     return context
 
 

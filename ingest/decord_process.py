@@ -5,15 +5,18 @@
 
 decord holds the lock of Python while it decodes, and some files make it wait for frames that never
 come: no thread could then end it. The process leaves when its stdin ends, and so also when its
-parent is killed.
+parent is killed; where it hangs, a watchdog that needs no such lock ends it soon after.
 """
 
+import faulthandler
 import os
 import select
 import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +29,9 @@ OPEN_SECONDS = 300.0
 """How long decord may take to index a file, which it reads through."""
 FRAME_SECONDS = 60.0
 """How long it may take for a frame; from a distant key frame it decodes hundreds."""
+
+LEAVE_SECONDS = 5.0
+"""How long a killed process is waited for, and how long it outlives a parent while it hangs."""
 
 _NUMBER = struct.Struct("<q")
 _GOOD, _BAD = b"\0", b"\1"
@@ -81,7 +87,8 @@ class DecordProcess:
     def close(self) -> None:
         """End the process. May be called more than once."""
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):  # a disk that hangs keeps it
+            self._process.wait(LEAVE_SECONDS)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             try:
@@ -123,18 +130,30 @@ def _serve(path: str, width: int, height: int) -> None:
         import decord
 
         decord.logging.set_level(decord.logging.QUIET)
-        decoder = decord.VideoReader(path, width=width, height=height)
+        with _watched(OPEN_SECONDS):
+            decoder = decord.VideoReader(path, width=width, height=height)
     except Exception as error:  # decord has one class of errors, and it is made at run time
         return _answer(answers, _BAD, _first_line(error))
     answers.write(_GOOD + _NUMBER.pack(len(decoder)))
     answers.flush()
     while request := sys.stdin.buffer.read(_NUMBER.size):
         try:
-            image = decoder[_NUMBER.unpack(request)[0]].asnumpy()
+            with _watched(FRAME_SECONDS):
+                image = decoder[_NUMBER.unpack(request)[0]].asnumpy()
         except Exception as error:
             _answer(answers, _BAD, _first_line(error))
         else:
             _answer(answers, _GOOD, image.tobytes())
+
+
+@contextmanager
+def _watched(seconds: float) -> Iterator[None]:
+    """End this process where what is done takes longer than the parent waits, if that is there."""
+    faulthandler.dump_traceback_later(seconds + LEAVE_SECONDS, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _answer(answers: BinaryIO, status: bytes, data: bytes) -> None:

@@ -71,6 +71,7 @@ def decode_file(
     timeline: Timeline,
     *,
     from_pts_ns: int | None = None,
+    is_strict: bool = True,
 ) -> Iterator[VideoFrame]:
     """Decode a file just opened, from the key frame before a time; what is wrong is told to
     `timeline` and left out. Raises VideoError where nothing decodes any more.
@@ -79,13 +80,13 @@ def decode_file(
     if from_pts_ns is not None:
         seek(container, stream, from_pts_ns)
     handed = Handed()
-    if (yield from _on_all_cores(container, stream, timeline, handed)):
+    if (yield from _on_all_cores(container, stream, timeline, handed, is_strict=is_strict)):
         return
     with closing(open_container(path)) as again:
         stream = video_stream(again, path)
         if from_pts_ns is not None:
             seek(again, stream, from_pts_ns)
-        yield from decode_on_one_thread(again, stream, path, timeline, handed)
+        yield from decode_on_one_thread(again, stream, path, timeline, handed, is_strict=is_strict)
 
 
 def decode_on_one_thread(
@@ -94,11 +95,13 @@ def decode_on_one_thread(
     path: str,
     timeline: Timeline,
     handed: Handed | None = None,
+    *,
+    is_strict: bool = True,
 ) -> Iterator[VideoFrame]:
     """Decode a file where it is, except for what another pass has `handed` on before."""
     handed = handed or Handed()
     stream.codec_context.thread_count = 1
-    decoder = Decoder(stream, timeline, settled=handed.settled)
+    decoder = Decoder(stream, timeline, settled=handed.settled, is_strict=is_strict)
     number, unread = 0, 0
     while unread < MAX_BAD_PACKETS:
         try:
@@ -111,19 +114,24 @@ def decode_on_one_thread(
             decoder.skip(number)
             unread += 1
     yield from decoder.end()
-    if decoder.bad_packets >= MAX_BAD_PACKETS:
+    if decoder.errors_in_a_row >= MAX_BAD_PACKETS:
         raise VideoError(
-            f"{path}: the last {decoder.bad_packets} packets in a row did not decode, after "
+            f"{path}: the last {decoder.errors_in_a_row} packets in a row did not decode, after "
             f"{timeline.counters.stored} frames; the rest is lost: repair or re-encode it"
         )
 
 
 def _on_all_cores(
-    container: InputContainer, stream: VideoStream, timeline: Timeline, handed: Handed
+    container: InputContainer,
+    stream: VideoStream,
+    timeline: Timeline,
+    handed: Handed,
+    *,
+    is_strict: bool,
 ) -> Generator[VideoFrame, None, bool]:
     """Decode until anything is wrong; whether nothing was."""
-    context = prepare(stream)
-    gate, account = Gate(stream, timeline), Account(context, frame_threads=True)
+    context = prepare(stream, is_strict=is_strict)
+    gate, account = Gate(stream, timeline.pace), Account(stream, frame_threads=True)
     try:
         packets = with_following(shown_packets(container, stream), stream)
         for packet, following in chain(packets, [(None, None)]):

@@ -8,7 +8,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from ingest.timeline import Timeline
+from ingest.pace import Pace, Steps
 
 _INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "avi"}
 """These list their packets, or write an empty one for a frame left out: none is lost unseen."""
@@ -24,14 +24,16 @@ Verdict = Literal["sound", "untrusted", "damaged"]
 class Gate:
     """Open from a key frame to the next damage."""
 
-    def __init__(self, stream: VideoStream, timeline: Timeline) -> None:
+    def __init__(self, stream: VideoStream, pace: Pace) -> None:
         codec = stream.codec_context.codec
-        self._timeline = timeline
         self._all_keys = codec.intra_only or codec.name == "wrapped_avframe"  # lavfi marks none
         self._is_indexed = stream.container.format.name in _INDEXED
         self._has_times = stream.container.format.name == "mpegts"
+        self._pace = pace
+        self._decoding, self._showing = Steps(pace), Steps(pace)
         self._sync_pts: int | None = None
         self._before: Packet | None = None
+        self._hole_behind: bool | None = None
         self.is_open = False
         """Whether there has been a key frame, and no damage since."""
 
@@ -41,11 +43,15 @@ class Gate:
 
     def judge(self, packet: Packet, following: Packet | None) -> Verdict:
         """Look at the next packet, and at the one behind it where that is known already."""
-        before, self._before = self._before, packet
-        if packet.is_corrupt or (following is not None and self._is_hole(packet, following)):
+        hole_before = self._hole_behind
+        if hole_before is None:  # it was not known yet what comes behind the one before
+            hole_before = self._before is not None and self._is_hole(self._before, packet)
+        self._before = packet
+        self._hole_behind = None if following is None else self._is_hole(packet, following)
+        if packet.is_corrupt or self._hole_behind:
             self.close()
             return "damaged"
-        if before is not None and self._is_hole(before, packet):
+        if hole_before:
             self.close()
         is_remnant = self._has_times and not self.is_open and packet.pts is None
         if (packet.is_keyframe or self._all_keys) and not is_remnant:
@@ -58,17 +64,20 @@ class Gate:
         return packet.pts is not None and self._sync_pts is not None and packet.pts < self._sync_pts
 
     def _is_hole(self, packet: Packet, following: Packet) -> bool:
-        """Whether packets are missing between two."""
-        if self._is_indexed or not following.time_base:
+        """Whether packets have been lost between two, to which later ones may refer."""
+        if self._is_indexed or self._all_keys or not following.time_base:
             return False
-        return self._is_step(packet.dts, following.dts, following.time_base) or self._is_step(
-            packet.pts, following.pts, following.time_base / _MOST_REORDERED
-        )
+        times = following.time_base
+        in_order = self._is_step(self._decoding, packet.dts, following.dts, times)
+        shown = self._is_step(self._showing, packet.pts, following.pts, times / _MOST_REORDERED)
+        return self._pace.tells_loss and (in_order or shown)
 
-    def _is_step(self, before: int | None, after: int | None, time_base: Fraction) -> bool:
+    def _is_step(
+        self, steps: Steps, before: int | None, after: int | None, time_base: Fraction
+    ) -> bool:
         if before is None or after is None:
             return False
-        return self._timeline.is_hole(round((after - before) * time_base * 1_000_000_000))
+        return steps.is_hole(round((after - before) * time_base * 1_000_000_000))
 
 
 def with_following(

@@ -4,8 +4,9 @@ demux ─▶ decode (all cores) ─▶ timeline: keep? ─▶ scale and convert 
            └─ what is damaged, and refers to it, is counted and leaves a gap
 """
 
+import logging
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,8 @@ from ingest.scaling import Scaler
 from ingest.timeline import Timeline
 from ingest.video import VideoInfo
 
+log = logging.getLogger(__name__)
+
 
 class PyAVReader:
     """A VideoReader of one file; opening it decodes one frame, so it is known to be video."""
@@ -41,6 +44,7 @@ class PyAVReader:
         self._pass: Generator[Frame, None, None] | None = None
         probed = probe(path, self._scaler, fps=fps)
         self._info, self._interval_ns, self._pace = probed.info, probed.interval_ns, probed.pace
+        self._is_strict = probed.is_strict
         masks = sidecar_path(Path(path))
         self._masks = MaskSidecar(masks) if masks else None
 
@@ -93,7 +97,12 @@ class PyAVReader:
             stream = video_stream(container, self._path)
             aspect = pixel_aspect(stream)
             for decoded in decode_file(
-                container, stream, self._path, timeline, from_pts_ns=from_pts_ns
+                container,
+                stream,
+                self._path,
+                timeline,
+                from_pts_ns=from_pts_ns,
+                is_strict=self._is_strict,
             ):
                 frame = self._keep(decoded, aspect, timeline)
                 if frame is not None:
@@ -135,13 +144,32 @@ class Probed:
     """Usual time between frames in nanoseconds, where the file says."""
     pace: Pace
     """Whether frames come at that rate all the time."""
+    is_strict: bool = True
+    """False of a file in which nothing decodes where every breach of its codec's rules counts."""
 
 
 def probe(path: str, scaler: Scaler, *, fps: float | None) -> Probed:
     """Decode one frame of a file; VideoError where none decodes."""
+    try:
+        return _probe(path, scaler, fps=fps, is_strict=True)
+    except VideoError as error:
+        with suppress(VideoError):
+            probed = _probe(path, scaler, fps=fps, is_strict=False)
+            log.warning(
+                "%s: breaks the rules of its codec throughout; what decodes is kept, and damage in "
+                "it may go unseen",
+                path,
+            )
+            return probed
+        raise error
+
+
+def _probe(path: str, scaler: Scaler, *, fps: float | None, is_strict: bool) -> Probed:
     with closing(open_container(path)) as container:
         stream = video_stream(container, path)
-        frames = decode_on_one_thread(container, stream, path, Timeline(interval_ns=None))
+        frames = decode_on_one_thread(
+            container, stream, path, Timeline(interval_ns=None), is_strict=is_strict
+        )
         frame = next(frames, None)
         if frame is None:
             raise VideoError(f"{path}: no frame in it decodes; copy it again or re-encode it")
@@ -164,7 +192,7 @@ def probe(path: str, scaler: Scaler, *, fps: float | None) -> Probed:
             promised_seconds=promised_seconds(container, stream),
         )
         pace = Pace(steps_ns(container, stream))
-        return Probed(info, plan, round(1e9 / rate) if rate else None, pace)
+        return Probed(info, plan, round(1e9 / rate) if rate else None, pace, is_strict)
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:

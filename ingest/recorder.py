@@ -113,9 +113,16 @@ def record(
                 name=name, status="already complete", commit=before, frames_this_run=0, seconds=0.0
             )
         begun = time.monotonic()
-        start = _begin(reader, store, writer)
+        stop = stop or threading.Event()
+        try:
+            start = _begin(reader, store, writer, stop)
+        except _Stopped:
+            seconds = time.monotonic() - begun
+            return Recorded(
+                name=name, status="stopped", commit=before, frames_this_run=0, seconds=seconds
+            )
         announce = _announcer(reader, writer, progress, begun)
-        finished = _pump(start, reader, writer, announce, stop or threading.Event())
+        finished = _pump(start, reader, writer, announce, stop)
         return Recorded(
             name=name,
             status="stopped" if not finished else "resumed" if before.length else "recorded",
@@ -135,7 +142,13 @@ class _Start:
     restarted: bool = False
 
 
-def _begin(reader: VideoReader, store: Store, writer: RecordingWriter) -> _Start:
+class _Stopped(Exception):  # noqa: N818 - no error
+    """Told to stop while looking for the place to go on from."""
+
+
+def _begin(
+    reader: VideoReader, store: Store, writer: RecordingWriter, stop: threading.Event
+) -> _Start:
     """Stand behind the last committed frame, having seen that its chunk comes out the same."""
     length = writer.commit.length
     if not length:
@@ -150,13 +163,20 @@ def _begin(reader: VideoReader, store: Store, writer: RecordingWriter) -> _Start
         "%s: seeking gives other frames than were stored; decoding from the start", writer.name
     )
     frames = reader.frames()
-    skipped = sum(1 for _ in islice(frames, length - len(last)))
+    skipped = sum(1 for _ in _until(stop, islice(frames, length - len(last))))
     if skipped < length - len(last) or not _comes_out_the_same(frames, last):
         raise RecordingExistsError(
             f"{store.path}: recording {writer.name!r}: {reader.info.name} no longer decodes to the "
             f"{length} frames that are stored; use --overwrite to record it anew"
         )
     return _Start(frames, Counters(), restarted=True)
+
+
+def _until(stop: threading.Event, frames: Iterator[Frame]) -> Iterator[Frame]:
+    for frame in frames:
+        if stop.is_set():
+            raise _Stopped
+        yield frame
 
 
 def _comes_out_the_same(frames: Iterator[Frame], stored: Frames) -> bool:

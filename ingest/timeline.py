@@ -12,12 +12,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ingest.counters import Counters
-from ingest.pace import Pace
+from ingest.pace import Pace, Steps
 
 _JUMP_NS = 1_000_000_000
 _JUMP_INTERVALS = 10
 _TICK_TOLERANCE = 0.1  # of a tick: containers round times, and 66 ms is meant as 66.7 ms
 _UNKNOWN_INTERVAL_NS = 40_000_000
+_LEAST_STEP_NS = 1_000  # where a time that was missing came out too late
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,11 @@ class Timeline:
         self._interval_ns = interval_ns
         self._fps = fps
         self._from_pts_ns = from_pts_ns
-        self._pace = pace or Pace()
+        self.pace = pace or Pace()
+        """Whether frames come at a steady rate."""
+        self._steps = Steps(self.pace)
         self._source_ns: int | None = None
+        self._known_ns: int | None = None
         self._shift_ns = 0
         self._last_ns: int | None = None
         self._broken = True
@@ -68,19 +72,13 @@ class Timeline:
         if self._from_pts_ns is None or source_ns is None or source_ns >= self._from_pts_ns:
             self._count(decoded=1, dropped=1)
 
-    def is_hole(self, step_ns: int) -> bool:
-        """Whether frames are missing between two that are so far apart."""
-        return self._pace.is_hole(step_ns)
-
     def break_off(self) -> None:
         """Note that the next frame does not continue the last one."""
         self._broken = True
 
     def place(self, source_ns: int | None) -> Placed | None:
         """Decide on the next decoded frame: where it is kept, or None."""
-        if source_ns is None:
-            source_ns = self._after_last()
-        if source_ns == self._source_ns:
+        if source_ns is not None and source_ns == self._known_ns:
             self._count(decoded=1, duplicate=1)
             return None
         before, now = self._last_ns, self._advance(source_ns)
@@ -101,18 +99,25 @@ class Timeline:
             return 0
         return self._source_ns + (self._interval_ns or _UNKNOWN_INTERVAL_NS)
 
-    def _advance(self, source_ns: int) -> int:
-        """Move the clock on; where the source's own goes backwards, carry on behind the last."""
-        if self._source_ns is not None and source_ns < self._source_ns:
-            self._shift_ns += self._after_last() - source_ns
-            self._broken = True
-        self._source_ns = source_ns
-        now = source_ns + self._shift_ns
-        if self._last_ns is not None:
-            step_ns = now - self._last_ns
-            if step_ns > self._longest_step_ns() or self._pace.is_hole(step_ns):
+    def _advance(self, source_ns: int | None) -> int:
+        """Move the clock on; where the source's own goes backwards, carry on behind the last.
+
+        Frames without a time are placed where they should be, which says nothing about the others.
+        """
+        if source_ns is None:
+            self._source_ns = self._after_last()
+        else:
+            if self._known_ns is not None and source_ns < self._known_ns:
+                self._shift_ns += self._after_last() - source_ns
                 self._broken = True
-            self._pace.observe(step_ns)
+            self._source_ns = self._known_ns = source_ns
+        now = self._source_ns + self._shift_ns
+        if self._last_ns is not None:
+            now = max(now, self._last_ns + _LEAST_STEP_NS)
+            step_ns = now - self._last_ns
+            if self._steps.is_hole(step_ns) or step_ns > self._longest_step_ns():
+                self._broken = True
+            self.pace.observe(step_ns)
         self._last_ns = now
         return now
 

@@ -219,3 +219,65 @@ def test_what_refers_to_a_lost_packet_is_not_shown_by_a_camera(media, tmp_path):
         frames = take(camera, 70)
     assert {image.tobytes() for image in frames.images} <= whole
     assert frames.gap.sum() >= 2
+
+
+def test_a_camera_that_sends_half_as_many_frames_is_seen_on(media, tmp_path):
+    times = [40 * index for index in range(120)] + [4800 + 80 * index for index in range(120)]
+    options = {"bf": "0", "sc_threshold": "0"}
+    path = media.video(tmp_path / "night.ts", 240, pts_ms=times, gop=10, options=options)
+    data = path.read_bytes()
+    with sending(data, hold=True) as address, Camera(parse_device(address), SETTINGS) as camera:
+        frames = take(camera, 205)
+    assert frames.gap[:100].sum() == 1
+    assert frames.gap[-80:].sum() == 0
+
+
+def test_a_camera_without_key_frames_is_one_line(media, tmp_path, monkeypatch):
+    monkeypatch.setattr(camera_module, "NO_FRAME_SECONDS", 0.2)
+    options = {"bf": "0", "sc_threshold": "0"}
+    path = media.video(tmp_path / "long.ts", 400, gop=400, options=options)
+    data = path.read_bytes()
+    keyless = data[len(data) // 8 // 188 * 188 :]
+
+    def trickle() -> None:
+        with suppress(OSError):
+            peer, _ = listener.accept()
+            with peer:
+                for at in range(0, len(keyless), 188):
+                    peer.sendall(keyless[at : at + 188])
+                    time.sleep(0.005)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        camera = Camera(parse_device(f"tcp://127.0.0.1:{listener.getsockname()[1]}"), SETTINGS)
+        with pytest.raises(VideoError, match=r"packets for 0\.2 s, and no key frame"), camera:
+            pass
+        thread.join(BOUND)
+
+
+def test_damage_before_a_camera_is_lost_is_counted(stream):
+    """In the last quarter of what is sent all slices are damaged: nothing sound follows."""
+    data = bytearray(stream)
+    for at in range(len(stream) * 3 // 4 // 188 * 188, len(stream), 188):
+        for place in range(at + 60, at + 188, 9):
+            data[place] = data[place] or 0x55  # no new start codes
+            data[place] ^= 0x2A
+    with sending(data, hold=False) as address, Camera(parse_device(address), SETTINGS) as camera:
+        take(camera, 30)
+        wait_for(lambda: camera.reconnects > 0)
+        camera.stop()
+        left = camera.take(10_000)
+    counted = left.counters
+    assert counted.corrupt_packets > 0
+    assert counted.decoded == counted.stored + counted.dropped
+
+
+def test_a_clock_that_steps_back_goes_on():
+    clock = SourceClock()
+    assert clock.since_began(100 * SECOND, 0) == 0
+    assert clock.since_began(101 * SECOND, 1 * SECOND) == 1 * SECOND
+    assert clock.since_began(71 * SECOND, 2 * SECOND) == 2 * SECOND
+    assert clock.since_began(72 * SECOND, 3 * SECOND) == 3 * SECOND
+    clock.connected()
+    assert clock.since_began(5 * SECOND, 9 * SECOND) == 9 * SECOND

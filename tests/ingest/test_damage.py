@@ -28,6 +28,8 @@ KINDS = {  # file name: encoder, frames from key frame to key frame, options
     "mpeg4.mp4": ("mpeg4", 12, {"bf": "2"}),
     "mpeg2.mp4": ("mpeg2video", 12, {"bf": "2"}),
     "mjpeg.avi": ("mjpeg", 1, {}),
+    "intra-refresh.mp4": ("libx264", 30, {"x264-params": "intra-refresh=1:bframes=0"}),
+    "h264.avi": ("libx264", 12, {"bf": "3"}),
 }
 
 
@@ -75,8 +77,8 @@ def use_threads(monkeypatch):
     """Decode as on a machine with that many cores."""
 
     def use(threads: int) -> None:
-        def prepare_with_threads(stream):
-            context = prepare(stream)
+        def prepare_with_threads(stream, *, is_strict):
+            context = prepare(stream, is_strict=is_strict)
             context.thread_count = threads
             return context
 
@@ -216,3 +218,52 @@ def test_a_stream_that_begins_between_key_frames_begins_with_the_first(media, tm
     assert_undamaged(seen, whole)
     assert seen.frames[0].pts_ns in {frame.pts_ns for frame in whole.frames[::25]}
     assert seen.counters.gaps == 1
+
+
+@pytest.mark.parametrize("container", ["mkv", "ts", "mp4"])
+def test_a_rate_that_halves_costs_a_moment_and_not_the_rest(container, media, tmp_path):
+    """As of a camera at nightfall: 300 frames at 25 a second, then 400 at half of that."""
+    times = [40 * index for index in range(300)] + [12_000 + 80 * index for index in range(400)]
+    path = media.video(tmp_path / f"video.{container}", len(times), pts_ms=times, gop=12)
+    counted = read(path).counters
+    assert counted.stored >= 700 - 2 * 12
+    assert counted.gaps <= 8
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+def test_what_a_recorder_leaves_out_now_and_then_is_no_damage(container, media, tmp_path):
+    kept = np.random.default_rng(1).random(400) > 0.03
+    times = (40 * np.flatnonzero(kept)).tolist()
+    seen = read(media.video(tmp_path / f"video.{container}", len(times), pts_ms=times, gop=250))
+    assert seen.counters.stored == len(times)
+    assert seen.counters.gaps == 1 + sum(b - a > 40 for a, b in pairwise(times))
+
+
+def test_one_damaged_packet_with_a_long_way_to_the_next_key_frame_fails_no_file(media, tmp_path):
+    path = media.video(
+        tmp_path / "video.mp4", 420, gop=600, options={"bf": "0", "sc_threshold": "0"}
+    )
+    seen = read(media.overwrite_packets(path, range(60, 61)))
+    assert seen.counters.corrupt_packets == 1
+    assert (seen.counters.stored, seen.counters.dropped) == (60, 359)
+
+
+def test_a_file_that_breaks_the_rules_throughout_is_read_all_the_same(media, tmp_path, caplog):
+    """H.264 whose every message (SEI) is shorter than it says: only a strict decoder minds."""
+    source = media.video(tmp_path / "source.mp4", 30, gop=1, options={"bf": "0"})
+    whole, path = read(source), tmp_path / "video.mp4"
+    sei = bytes([0, 0, 0, 5, 6, 1, 200, 0, 0x80])  # 200 bytes are announced, one is there
+    with av.open(str(source)) as container, av.open(str(path), "w") as out:
+        stream = container.streams.video[0]
+        copied = out.add_stream_from_template(stream)
+        for packet in container.demux(stream):
+            if packet.size:
+                muxed = av.Packet(sei + bytes(packet))
+                muxed.pts, muxed.dts, muxed.time_base = packet.pts, packet.dts, packet.time_base
+                muxed.is_keyframe, muxed.stream = True, copied
+                out.mux(muxed)
+    seen = read(path)
+    assert seen.counters.stored == 30
+    for ours, theirs in zip(seen.frames, whole.frames, strict=True):
+        np.testing.assert_array_equal(ours.image, theirs.image)
+    assert "breaks the rules of its codec throughout" in caplog.text

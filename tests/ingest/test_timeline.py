@@ -127,3 +127,17 @@ def test_a_pass_from_a_kept_frame_keeps_the_same_frames(start, fps):
     run_in = max(0, times.index(begin) - 5)
     kept_again = [frame.pts_ns for t in times[run_in:] if (frame := again.place(t))]
     assert kept_again == [t for t in kept if t >= begin]
+
+
+def test_a_missing_time_of_a_variable_rate_moves_no_other():
+    timeline = Timeline(interval_ns=33 * MS)
+    placed = [timeline.place(None if t is None else t * MS) for t in (0, None, 30, 50, 90)]
+    assert [frame.pts_ns // MS for frame in placed] == [0, 33, 33, 50, 90]
+    assert placed[2].pts_ns > placed[1].pts_ns
+    assert [frame.gap for frame in placed] == [True, False, False, False, False]
+    assert timeline.counters.stored == 5
+
+
+def test_a_time_at_which_one_was_missing_is_no_duplicate():
+    timeline = Timeline(interval_ns=33 * MS)
+    assert all(timeline.place(t) for t in (0, None, 33 * MS))
