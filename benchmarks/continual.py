@@ -111,7 +111,7 @@ def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> l
         return BATCH * ONE_CLIP if of < 0 else round(of * footage)
 
     return [
-        *("training.keep_segments=true", "stream.max_epochs=1", f"training.seed={seed}"),
+        *("stream.max_epochs=1", f"training.seed={seed}"),
         *(f"training.batch_clips={BATCH}", f"stream.clip_length={CLIP_LENGTH}"),
         *("evaluation.every_steps=1000000000", "evaluation.train_clips=150"),
         f"replay.samples_per_insert={options.samples_per_insert}",
@@ -119,6 +119,7 @@ def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> l
         f"replay.long_term_bytes={share(way.long_term)}",
         f"replay.long_term={way.kind}",
         *way.settings,
+        *(() if way is WAYS[IID] else ("training.keep_segments=true", "stream.order=stream")),
         *options.set,
     ]
 
@@ -150,15 +151,16 @@ def main() -> None:
     options = _options()
     options.folder.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
-    ways = [IID, *(way for way in options.ways if way != IID)]
+    ways = [way for way in options.ways if way != IID]
     for seed in options.seeds:
         store = make_stream(options.stream, options.folder, seed, options)
-        runs = {way: options.folder / f"runs-{options.stream}-{seed}" / _slug(way) for way in ways}
+        folder = options.folder / f"runs-{options.stream}-{seed}"
+        runs = {way: folder / _slug(way) for way in [IID, *ways]}
         with ThreadPoolExecutor(options.jobs) as pool:
             for number, _ in enumerate(
-                pool.map(lambda w: learn(w, store, runs[w], seed, options), ways)  # noqa: B023
+                pool.map(lambda w: learn(w, store, runs[w], seed, options), runs)  # noqa: B023
             ):
-                _progress(f"seed {seed}: {number + 1} of {len(ways)} have learned")
+                _progress(f"seed {seed}: {number + 1} of {len(runs)} have learned")
             for number, result in enumerate(
                 pool.map(lambda w: evaluate(w, store, runs[w]), ways)  # noqa: B023
             ):
@@ -212,7 +214,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--stream", choices=["switch", "real"], default="switch")
     parser.add_argument("--videos", type=Path, nargs="*", default=[], help="for --stream real")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument(
+        "--ways", nargs="+", choices=list(WAYS)[1:], default=list(WAYS)[1:], metavar="WAY"
+    )
     parser.add_argument("--frames", type=int, default=3000, help="of each segment")
     parser.add_argument("--samples-per-insert", type=float, default=25.0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")

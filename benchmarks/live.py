@@ -5,7 +5,7 @@
 SOURCE is a video, which `ffmpeg` sends as MPEG-TS over loopback TCP in real time, 1080p30 H.264, or
 `x11grab`, the screen of an Xvfb in which `xeyes` and `xclock` run. `setcon capture` records it, and
 a process beside reads the store as any reader would. A frame whose predecessor is further away than
-one and a half intervals, and that bears no mark of a gap, was lost unsaid.
+1.6 intervals, and that bears no mark of a gap, was lost unsaid.
 
 --train  serve the recording too, and have `setcon train --connect` learn from it meanwhile
 """
@@ -114,7 +114,7 @@ def lost_unsaid(store: Path) -> int:
     """Frames that follow after too long without a mark of a gap."""
     opened = open_store(store)
     with opened.reader(opened.recordings()[0]) as reader:
-        late = np.diff(reader.pts_ns()) > 1.5e9 / FPS
+        late = np.diff(reader.pts_ns()) > 1.6e9 / FPS
         return int(np.sum(late & ~reader.gap()[1:]))
 
 

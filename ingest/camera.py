@@ -62,6 +62,8 @@ class SourceClock:
         self._began_ns: int | None = None
         self._offset_ns: int | None = None
         self._source_ns: int | None = None
+        self.has_jumped = False
+        """Whether the latest time was laid anew, so that it does not continue the one before."""
 
     def connected(self) -> None:
         """Lay the next time anew: the camera may have begun again, and time has passed."""
@@ -72,6 +74,7 @@ class SourceClock:
         if self._began_ns is None:
             self._began_ns = now_ns
         elapsed_ns = now_ns - self._began_ns
+        self.has_jumped = False
         if source_ns is None:
             return elapsed_ns
         steps_back = self._source_ns is not None and source_ns < self._source_ns
@@ -81,6 +84,7 @@ class SourceClock:
             or steps_back
             or abs(source_ns + self._offset_ns - elapsed_ns) > _RESYNC_NS
         ):
+            self.has_jumped = True
             self._offset_ns = elapsed_ns - source_ns
         return source_ns + self._offset_ns
 
@@ -276,6 +280,8 @@ class Camera:
     def _keep(self, decoded: VideoFrame, pixel_aspect: Fraction) -> None:
         captured_ns, now_ns = time.time_ns(), time.monotonic_ns()
         source_ns = self._clock.since_began(time_ns(decoded), now_ns)
+        if self._clock.has_jumped:
+            self._timeline.break_off()
         placed = self._timeline.place(source_ns)
         frame = None
         if placed is not None:

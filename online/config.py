@@ -51,6 +51,10 @@ class RunConfig:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    def __post_init__(self) -> None:
+        if self.training.keep_segments and self.stream.order == "shuffled":
+            raise ValueError("training.keep_segments needs stream.order=stream: there are no ends")
+
 
 def preset_names() -> list[str]:
     """Names that ``load_preset`` takes, sorted."""

@@ -277,7 +277,9 @@ def test_a_clock_that_steps_back_goes_on():
     clock = SourceClock()
     assert clock.since_began(100 * SECOND, 0) == 0
     assert clock.since_began(101 * SECOND, 1 * SECOND) == 1 * SECOND
+    assert not clock.has_jumped
     assert clock.since_began(71 * SECOND, 2 * SECOND) == 2 * SECOND
+    assert clock.has_jumped
     assert clock.since_began(72 * SECOND, 3 * SECOND) == 3 * SECOND
     clock.connected()
     assert clock.since_began(5 * SECOND, 9 * SECOND) == 9 * SECOND
