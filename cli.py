@@ -289,6 +289,11 @@ def capture(
                     seconds=seconds,
                     progress=observe,
                     should_stop=should_stop,
+                    waiting=lambda: click.echo(
+                        "waiting until trainers have learned from the rest and probed; Ctrl-C "
+                        "leaves",
+                        err=True,
+                    ),
                 )
     click.echo(
         f"{captured.name}: captured, {_footage_text(captured.commit)}, "

@@ -74,7 +74,7 @@ def clear_write_errors(where: str) -> Iterator[None]:
     """Turn an operating system's refusal to write into one clear StoreError."""
     try:
         yield
-    except StoreError:
+    except (StoreError, TimeoutError, ConnectionError):  # a peer that is silent writes no file
         raise
     except OSError as error:
         if error.errno in _FULL:

@@ -24,13 +24,15 @@ import zmq
 
 from online import wire
 from online.dealer import Dealer
-from online.errors import ServerError, WireError
+from online.errors import MessageDamaged, ServerError, WireError
 from online.security import TrainerKeys
 from online.wire import Cursor
 
 MAX_PATIENCE_SECONDS = 30.0
 BYE_MILLISECONDS = 200
 """How long leaving may take to tell the server so."""
+MAX_DAMAGED = 3
+"""Damaged messages in a row after which it is no accident."""
 MAX_MESSAGES = 64
 """That ZeroMQ keeps before they are received."""
 
@@ -49,7 +51,7 @@ class ClientCounters:
     holes: int = 0
     """Messages that did not follow their predecessor."""
     damaged: int = 0
-    """Clips whose size or checksum was wrong."""
+    """Messages of which a size or checksum was wrong."""
     waiting_bytes: int = 0
     """Bytes of clips that have arrived and were not returned yet."""
     waited_seconds: float = 0.0
@@ -108,6 +110,7 @@ class Connection:
         self._sequence = 0
         self._granted = self._arrived_bytes = 0
         self._heard_at = self._spoke_at = 0.0
+        self._damaged_in_a_row = 0
         self._patience = wire.SILENCE_SECONDS
         self._connect()
         self._hello()
@@ -125,7 +128,10 @@ class Connection:
         arrival = None
         if self._socket in ready:
             self._heard_at, self._patience = now, wire.SILENCE_SECONDS
-            arrival = self._take(self._socket.recv_multipart(copy=False))
+            try:
+                arrival = self._take(self._socket.recv_multipart(copy=False))
+            except MessageDamaged as error:
+                self.damaged(error)
         else:
             self._dealer.check()
             self._bear_silence(now, stopped=now - asked_at > 2 * longest)
@@ -143,6 +149,18 @@ class Connection:
         """Begin a new session at the cursor."""
         self._counters.reconnects += 1
         self._hello()
+
+    def damaged(self, error: WireError) -> None:
+        """Ask again for what arrived damaged; raises ``error`` where that has not helped."""
+        self._counters.damaged += 1
+        self._damaged_in_a_row += 1
+        if self._damaged_in_a_row == MAX_DAMAGED:
+            raise error
+        self.reopen()
+
+    def arrived_whole(self) -> None:
+        """Note that a clip was undamaged."""
+        self._damaged_in_a_row = 0
 
     def close(self) -> None:
         """Leave the server."""

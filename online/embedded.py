@@ -14,6 +14,8 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +28,8 @@ from online.errors import OnlineError, ServerError
 from online.security import ServerKeys
 from online.server import serve
 from online.stream import ServeConfig
+
+FINISH_POLL_SECONDS, TELL_SECONDS = 0.2, 1.0
 
 
 class EmbeddedServer:
@@ -88,6 +92,22 @@ class EmbeddedServer:
         if process.has_ended:
             raise ServerError(self._last_words(process, process.lines()))
 
+    def finish(self, *, within_seconds: float, waiting: Callable[[], None]) -> bool:
+        """Let trainers take what there is, and learn and probe to their end; whether all have left.
+
+        Streams that follow the store end behind what there is now. ``waiting`` is called once if
+        trainers do not leave at once.
+        """
+        process = self._started()
+        process.tell("finish")
+        began_at, has_told = time.monotonic(), False
+        while not process.has_ended and (passed := time.monotonic() - began_at) < within_seconds:
+            if passed > TELL_SECONDS and not has_told:
+                has_told = True
+                waiting()
+            process.lines(FINISH_POLL_SECONDS)
+        return process.has_ended
+
     def _start(self, address: str) -> None:
         config = msgspec.json.encode(self._config).decode()
         arguments = [str(self._store), address, config, str(self._folder)]
@@ -131,8 +151,8 @@ def main(store: str, address: str, config: str, folder: str = "", *keys: str) ->
     paths of ServerKeys, or nothing.
     """
     logging.basicConfig(level=logging.WARNING)
-    stop = threading.Event()
-    hear_parent(lambda line: None, at_end=stop.set)
+    stop, finish = threading.Event(), threading.Event()
+    hear_parent(lambda line: finish.set(), at_end=stop.set)  # there is but one thing to say
     try:
         serve(
             open_store(Path(store)),
@@ -141,6 +161,7 @@ def main(store: str, address: str, config: str, folder: str = "", *keys: str) ->
             keys=ServerKeys(*map(Path, keys)) if keys else None,
             ready=lambda endpoint: print(f"ready {endpoint}", flush=True),
             stop=stop,
+            finish=finish,
         )
     except (OnlineError, IngestError) as error:
         print(f"error {error}", flush=True)

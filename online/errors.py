@@ -45,6 +45,10 @@ class WireError(OnlineError):
     """A message that does not say what it must."""
 
 
+class MessageDamaged(WireError):  # noqa: N818 - reads as what it is
+    """A message was changed on its way: asking again helps."""
+
+
 class ServerError(OnlineError):
     """A server refused, failed or could not be started; the message is the server's own."""
 

@@ -18,6 +18,9 @@ from online.stream import ServeConfig
 
 log = logging.getLogger(__name__)
 
+FINISH_SECONDS, STOPPED_SECONDS = 300.0, 60.0
+"""How long trainers may take to learn from the rest and to probe, also after a signal."""
+
 
 def capture_and_serve(
     camera: Camera,
@@ -30,11 +33,15 @@ def capture_and_serve(
     seconds: float | None = None,
     progress: Callable[[Captured], None],
     should_stop: Callable[[], bool],
+    waiting: Callable[[], None] = lambda: None,
 ) -> Captured:
     """Do what ``capture`` does, and serve all of the store at ``address`` meanwhile.
 
     ``ready`` is called with the address that trainers connect to; ``keys`` are as in ``serve``. If
     the server dies, a warning says so and the camera is recorded on.
+
+    When the camera has ended, trainers take what there is left, make their last probe and leave;
+    ``waiting`` is called if that takes a while.
 
     Raises:
         ServerError: the address is refused or in use, or the server did not start.
@@ -54,7 +61,7 @@ def capture_and_serve(
                     is_up = False
                     log.warning("%s; the camera is recorded on, but no longer served", error)
 
-        return capture(
+        captured = capture(
             camera,
             store,
             name=name,
@@ -62,3 +69,7 @@ def capture_and_serve(
             progress=watch,
             should_stop=should_stop,
         )
+        if is_up:
+            limit = STOPPED_SECONDS if should_stop() else FINISH_SECONDS
+            server.finish(within_seconds=limit, waiting=waiting)
+        return captured

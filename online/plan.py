@@ -64,6 +64,7 @@ def make_plan(
     config = clip_config(want)
     there = set(catalog.store.recordings())
     clips: list[ClipSpec] = []
+    ours: set[ClipSpec] = set()
     for name, extent in sorted(cursor.extents.items()):
         length = catalog.commit(name).length if name in there else 0
         if length < extent.length:
@@ -71,7 +72,11 @@ def make_plan(
                 f"{catalog.store.path}: {name} has {length} frames and the trainer has seen "
                 f"{extent.length}; the store was replaced, start a new run"
             )
-        clips += _beyond(catalog, name, config, cursor.base.get(name), extent)
+        before, added = _beyond(catalog, name, config, cursor.base.get(name), extent)
+        clips += added
+        # by its place in its recording: trainers begin rounds at different times
+        first = before + crc32c(name.encode("utf-8", "surrogateescape"))
+        ours.update(c for i, c in enumerate(added, first) if i % want.shards == want.shard)
     if order == "shuffled":
         clips = shuffle(clips, key=f"{want.seed}/{cursor.epoch}/{cursor.round}")
     made_of = [catalog.commit(name).identity for name in sorted(cursor.extents)]
@@ -82,7 +87,7 @@ def make_plan(
         base={name: extent for name, extent in cursor.base.items() if name in cursor.extents},
         fingerprint=_fingerprint(made_of, clips),
     )
-    return Plan(start, clips[want.shard :: want.shards], len(clips))
+    return Plan(start, [clip for clip in clips if clip in ours], len(clips))
 
 
 def clip_config(want: Hello) -> ClipConfig:
@@ -105,14 +110,16 @@ def shuffle(clips: Sequence[ClipSpec], *, key: str) -> list[ClipSpec]:
 
 def _beyond(
     catalog: StoreCatalog, name: str, config: ClipConfig, base: Extent | None, extent: Extent
-) -> list[ClipSpec]:
+) -> tuple[int, list[ClipSpec]]:
+    """How many clips lie in ``base``, and those that ``extent`` adds."""
     if base is not None and base == extent:
-        return []
+        return 0, []
     clips = catalog.clips(name, config, length=extent.length, closed=extent.closed)
     if base is None:
-        return clips
+        return 0, clips
     # what an open extent gave is the beginning of what a longer one gives
-    return clips[len(catalog.clips(name, config, length=base.length, closed=base.closed)) :]
+    before = len(catalog.clips(name, config, length=base.length, closed=base.closed))
+    return before, clips[before:]
 
 
 def _fingerprint(made_of: Sequence[str], clips: Sequence[ClipSpec]) -> int:

@@ -25,8 +25,6 @@ from online.errors import ServerSilent, WireError
 from online.security import TrainerKeys
 from online.wire import Cursor
 
-MAX_DAMAGED = 3
-"""Damaged clips in a row after which it is no accident."""
 LEAVE_SECONDS = 5.0
 """Longest wait for the thread to leave; it looks up twice a second."""
 
@@ -68,7 +66,6 @@ class Receiver:
         self._taken_bytes = self._to_grant = 0
         self._ended = False
         self._error: BaseException | None = None
-        self._damaged_in_a_row = 0
         self._closing = False
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
@@ -173,14 +170,10 @@ class Receiver:
     def _take_in(self, connection: Connection, message: wire.ClipHeader, arrival: Arrival) -> None:
         try:
             delivery = self._unpack(message, arrival)
-        except WireError:
-            self._counters.damaged += 1
-            self._damaged_in_a_row += 1
-            if self._damaged_in_a_row == MAX_DAMAGED:
-                raise
-            connection.reopen()
+        except WireError as error:
+            connection.damaged(error)
             return
-        self._damaged_in_a_row = 0
+        connection.arrived_whole()
         self._cursor = delivery.cursor
         with self._changed:
             self._waiting.append(delivery)

@@ -13,11 +13,13 @@ from ingest.frame import Frames
 from online import wire
 from online.catalog import RecordingSummary
 from online.dealer import Dealer
-from online.errors import ServerError, ServerSilent, WireError
+from online.errors import MessageDamaged, ServerError, ServerSilent, WireError
 from online.security import TrainerKeys
 
 MAX_LENGTH = 1 << 16
 """Frames asked for at once; the server may send fewer, and is asked again."""
+MAX_DAMAGED = 3
+"""Damaged answers in a row after which it is no accident."""
 MAX_MESSAGES = 4
 """That ZeroMQ keeps before they are received; one is expected."""
 LOOK_UP_SECONDS = 0.5
@@ -81,8 +83,9 @@ class RemoteStore:
     def _fetch_some(self, recording: str, start: int, length: int, masks: bool) -> Frames:
         if start < 0 or length < 1:
             raise ServerError(f"{recording}: frames {start}..{start + length} do not exist")
-        reply, buffers = self._ask(
-            lambda request: wire.Fetch(
+
+        def ask(request: int) -> wire.Fetch:
+            return wire.Fetch(
                 request=request,
                 recording=recording,
                 start=start,
@@ -90,13 +93,24 @@ class RemoteStore:
                 masks=masks,
                 checksum=self._checksum,
             )
-        )
-        if not isinstance(reply, wire.Fetched):
-            raise WireError(f"{self._address}: answered a Fetch with {type(reply).__name__}")
-        frames = wire.unpack_frames(reply.frames, buffers)
+
+        frames = self._undamaged(ask)
         if len(frames) > length:
             raise WireError(f"{self._address}: sent {len(frames)} frames, {length} were asked for")
         return frames
+
+    def _undamaged(self, ask: Callable[[int], wire.Fetch]) -> Frames:
+        tried = 0
+        while True:
+            reply, buffers = self._ask(ask)
+            if not isinstance(reply, wire.Fetched):
+                raise WireError(f"{self._address}: answered a Fetch with {type(reply).__name__}")
+            try:
+                return wire.unpack_frames(reply.frames, buffers)
+            except MessageDamaged:
+                tried += 1
+                if tried == MAX_DAMAGED:
+                    raise
 
     def _ask(self, make: Callable[[int], wire.ToServer]) -> tuple[wire.ToTrainer, list[memoryview]]:
         """Send a request and wait for its reply, asking again with growing patience."""
@@ -124,7 +138,10 @@ class RemoteStore:
                 dealer.check()
                 continue
             header, *buffers = dealer.socket.recv_multipart(copy=False)
-            reply = wire.decode_reply(header.buffer)
+            try:
+                reply = wire.decode_reply(header.buffer)
+            except MessageDamaged:
+                return None  # it is asked for again
             if isinstance(reply, wire.Refused) and reply.request in (request, None):
                 raise ServerError(reply.message)
             if isinstance(reply, wire.Listed | wire.Fetched) and reply.request == request:

@@ -26,7 +26,7 @@ from ingest.store import Store
 from online import wire
 from online.address import bound
 from online.catalog import StoreCatalog
-from online.errors import ServerError, WireError
+from online.errors import MessageDamaged, ServerError, WireError
 from online.outbox import Outbox
 from online.security import ServerKeys
 from online.stream import ServeConfig, Stream
@@ -91,6 +91,7 @@ class Server:
         self._sessions: dict[bytes, _Session] = {}
         self._totals = ServerCounters()
         self._all_read = True
+        self._is_finishing = False
 
     @property
     def counters(self) -> ServerCounters:
@@ -98,6 +99,15 @@ class Server:
         streams = [session.stream for session in self._sessions.values()]
         credit = sum(stream.credit - stream.sent_bytes for stream in streams)
         return replace(self._totals, connected=len(streams), credit_bytes=credit)
+
+    def finish(self) -> None:
+        """Nothing will be added to the store any more: end the streams that follow it."""
+        self._is_finishing = True
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether it was told to finish, and every trainer has left."""
+        return self._is_finishing and not self._sessions
 
     def step(self, wait_seconds: float) -> float:
         """Read what has come, send each trainer at most one message.
@@ -120,6 +130,10 @@ class Server:
                     raise WireError(f"a request has one part, got {len(parts)}")
                 if self._answer(identity, wire.decode_request(parts[0])):
                     return False  # others wait for their clips
+            except MessageDamaged:
+                self._totals.rejected += 1
+                if session := self._sessions.pop(identity, None):  # it will say again what it wants
+                    self._send(identity, wire.Lost(session.stream.want.session))
             except WireError as error:
                 self._totals.rejected += 1
                 log.warning("rejected a message: %s", error)
@@ -208,6 +222,7 @@ class Server:
             del self._sessions[identity]
             self._totals.silent += 1
             return POLL_SECONDS
+        session.stream.is_finishing = self._is_finishing
         try:
             parts = session.stream.next_message(now)
         except (ServerError, IngestError, IndexError) as error:
@@ -275,6 +290,7 @@ def serve(
     keys: ServerKeys | None = None,
     ready: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
+    finish: threading.Event | None = None,
     report: Callable[[ServerCounters], None] | None = None,
 ) -> ServerCounters:
     """Serve ``store`` at ``address`` until SIGINT, SIGTERM or ``stop``; blocks.
@@ -286,6 +302,8 @@ def serve(
         keys: of the server, and which trainers' it lets in; without, all who reach it.
         ready: called with the address that trainers connect to, once they can.
         stop: set by another thread to end it.
+        finish: set by another thread when nothing more will be added to the store: streams that
+            follow it then end behind what there is, and it returns once every trainer has left.
         report: called about once a second with the counters.
 
     Raises:
@@ -310,7 +328,7 @@ def serve(
         ):
             if ready is not None:
                 ready(endpoint)
-            return _run(Server(catalog, socket, config), stop, report)
+            return _run(Server(catalog, socket, config), stop, finish, report)
     finally:
         socket.close()
         context.term()
@@ -318,10 +336,15 @@ def serve(
 
 
 def _run(
-    server: Server, stop: threading.Event, report: Callable[[ServerCounters], None] | None
+    server: Server,
+    stop: threading.Event,
+    finish: threading.Event | None,
+    report: Callable[[ServerCounters], None] | None,
 ) -> ServerCounters:
     wait, reported_at, reported_bytes = 0.0, time.monotonic(), 0
-    while not stop.is_set():
+    while not stop.is_set() and not server.has_finished:
+        if finish is not None and finish.is_set():
+            server.finish()
         wait = server.step(wait)
         passed = time.monotonic() - reported_at
         if report is not None and passed >= REPORT_SECONDS:

@@ -35,7 +35,7 @@ from online.clip import Clip
 from online.clock import Spent
 from online.config import RunConfig
 from online.connection import ClientCounters
-from online.errors import Diverged, ServerError, ServerSilent, TrainingError
+from online.errors import Diverged, ServerError, ServerSilent, TrainingError, WireError
 from online.evaluate import Evaluator
 from online.feed import FeedCounters
 from online.footage import JoinedSource, check_sizes
@@ -191,7 +191,7 @@ class Session:
     def _learn_and_save(self) -> Reason:
         try:
             reason = self._learn()
-        except ServerError:  # what was learned before the server went away is kept
+        except (ServerError, WireError):  # what was learned before it went wrong is kept
             self._save()
             raise
         self._save()

@@ -29,7 +29,8 @@ class ServeConfig:
     order: wire.Order = "stream"
     """Order for trainers that ask for none."""
     follow: bool = False
-    """Send what is added to the store, for ever; otherwise epochs of what is there."""
+    """Send what is added to the store, until the server is told to finish; else epochs of what
+    is there."""
     recordings: str = "*"
     """Glob of the recordings that are offered."""
     holdout: float = DEFAULT_HOLDOUT
@@ -50,6 +51,8 @@ class Stream:
             raise ServerError(f"shard {want.shard} of {want.shards} does not exist")
         self.want = msgspec.structs.replace(want, cursor=None)  # which may be large
         self.credit = want.credit
+        self.is_finishing = False
+        """Whether a stream that follows the store is to end behind what there is."""
         self.sent_bytes = 0
         self._catalog = catalog
         self._follow = config.follow
@@ -126,6 +129,9 @@ class Stream:
                 )
                 if plan.total:
                     self._begin(plan)
+                    return
+            if self.is_finishing:
+                self._set(wire.End(self.want.session, self._sequence))
 
     def _read_clip(self) -> None:
         spec = self._plan_now.clips[self._index]

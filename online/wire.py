@@ -1,6 +1,6 @@
 """Messages between server and trainer: a typed header, then raw buffers that are never copied.
 
-    part 0   b"SC" + protocol version + msgpack of one of the structs below
+    part 0   b"SC" + protocol version + CRC-32C of what follows + msgpack of a struct below
     part 1   images, uint8 (n, h, w, 3)      only with ClipHeader and Fetched
     part 2   masks, uint8 (n, h, w)          only with Fetched, where asked for and known
 
@@ -22,9 +22,9 @@ from msgspec import Meta, Struct
 
 from ingest.frame import Frames
 from online.catalog import RecordingSummary
-from online.errors import WireError
+from online.errors import MessageDamaged, WireError
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_HEADER_BYTES = 16 << 20
 """Largest header: a list of some ten thousand recordings."""
 MAX_REPLY_BYTES = 32 << 20
@@ -212,16 +212,21 @@ _from_server = msgspec.msgpack.Decoder(ToTrainer)
 
 def encode(message: ToServer | ToTrainer) -> bytes:
     """The header part of a message."""
-    return _MAGIC + _encoder.encode(message)
+    return seal(_encoder.encode(message))
+
+
+def seal(body: bytes) -> bytes:
+    """What stands before a header, and the header."""
+    return _MAGIC + crc32c(body).to_bytes(4, "little") + body
 
 
 def decode_request(part: bytes | memoryview) -> ToServer:
-    """What a trainer says; WireError if it is not that."""
+    """What a trainer says; WireError if it is not that, MessageDamaged if bits were changed."""
     return _decode(part, _from_trainer)
 
 
 def decode_reply(part: bytes | memoryview) -> ToTrainer:
-    """What a server says; WireError if it is not that."""
+    """What a server says; WireError if it is not that, MessageDamaged if bits were changed."""
     return _decode(part, _from_server)
 
 
@@ -245,14 +250,14 @@ def unpack_frames(header: FramesHeader, buffers: Sequence[memoryview]) -> Frames
     """Frames over the received memory, without copying unless it is shared with other messages.
 
     Raises:
-        WireError: sizes or checksums are not what the header says.
+        WireError: sizes are not what the header says; MessageDamaged if checksums are not.
     """
     n, h, w, _ = header.shape
     sizes = [n * h * w * 3, n * h * w] if header.masks else [n * h * w * 3]
     if (found := [len(buffer) for buffer in buffers]) != sizes:
         raise WireError(f"frames {header.shape} need buffers of {sizes} bytes, got {found}")
     if header.checksums and (sums := tuple(map(crc32c, buffers))) != header.checksums:
-        raise WireError(f"checksums of the frames are {sums}, sent were {header.checksums}")
+        raise MessageDamaged(f"checksums of the frames are {sums}, sent were {header.checksums}")
     gap = np.frombuffer(header.gap, np.uint8)
     if len(gap) != n or gap.max() > 1:
         raise WireError(f"{n} frames need {n} gap marks of 0 or 1, got {header.gap[:16]!r}")
@@ -304,8 +309,11 @@ def _decode(part: bytes | memoryview, decoder: msgspec.msgpack.Decoder[Any]) -> 
             f"the other side speaks protocol {magic[2] if len(magic) > 2 else 'none'}, this one "
             f"{PROTOCOL}; run the same version of setcon on both"
         )
+    body = bytes(part[7:])
+    if crc32c(body) != int.from_bytes(part[3:7], "little"):
+        raise MessageDamaged("a message was damaged on its way")
     try:
-        return decoder.decode(part[3:])
+        return decoder.decode(body)
     except (msgspec.DecodeError, ValueError) as error:
         raise WireError(f"a message does not hold what it must: {error}") from error
 

@@ -62,3 +62,8 @@ def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path):
     lock.release()
     assert names(tmp_path) == []
     FileLock(tmp_path / "lock", what="the thing").release()
+
+
+def test_a_peer_that_does_not_answer_is_no_trouble_with_a_disk():
+    with pytest.raises(TimeoutError, match="no answer"), clear_write_errors("run"):
+        raise TimeoutError("no answer")

@@ -121,6 +121,7 @@ def served(store: Store, tmp_path: Path) -> Callable[..., object]:
         *,
         of: Store | None = None,
         keys: ServerKeys | None = None,
+        finish: threading.Event | None = None,
         **config: object,
     ) -> Iterator[str]:
         stop, bound = threading.Event(), threading.Event()
@@ -140,6 +141,7 @@ def served(store: Store, tmp_path: Path) -> Callable[..., object]:
                     keys=keys,
                     ready=ready,
                     stop=stop,
+                    finish=finish,
                 )
             except BaseException as error:
                 failed.append(error)

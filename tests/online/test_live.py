@@ -5,19 +5,25 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 
 import numpy as np
 import pytest
 
 from ingest.camera import Camera
 from ingest.capture import Captured
+from ingest.counters import Counters
 from ingest.devices import parse_device
-from ingest.store import RecordSettings
+from ingest.frame import Frames
+from ingest.store import RecordSettings, Source
 from online.client import Client, StreamRequest
 from online.clip import ClipConfig
+from online.config import load_preset
 from online.embedded import EmbeddedServer
 from online.errors import ServerError
 from online.live import capture_and_serve
+from online.run import train_connected
+from online.status import Status
 
 BOUND = 30.0
 PICTURE = "lavfi:testsrc2=size=64x48:rate=50,realtime"
@@ -120,3 +126,74 @@ def test_an_address_in_use_is_refused_before_anything_is_recorded(store):
                 should_stop=lambda: False,
             )
     assert store.recordings() == []
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_a_model_learns_from_a_camera_to_its_end_and_is_probed(store, address, tmp_path):
+    """The camera ends, then the stream, then the run, and the server stays until it has probed."""
+    settings = (
+        *("training.batch_clips=2", "training.precision=float32", "stream.clip_length=8"),
+        *("replay.samples_per_insert=1", "evaluation.train_clips=4", "evaluation.held_out_clips=2"),
+        *("probe.steps=3", "evaluation.panel_frames=1"),
+    )
+    record_another_that_is_complete(store)  # a camera holds out its fifth minute, and has none
+    enough = threading.Event()
+
+    def observe(status: Status) -> None:
+        if status.step >= 12:
+            enough.set()
+
+    camera = Thread(target=record_until, args=(enough, store, address))
+    camera.start()
+    try:
+        wait_for(lambda: "a" in store.recordings())
+        outcome = train_connected(
+            [address], tmp_path / "run", load_preset("demo", settings), observe=observe
+        )
+    finally:
+        enough.set()
+        camera.join(BOUND)
+    assert not camera.is_alive()
+    assert outcome.reason == "stream ended"
+    assert outcome.step >= 12
+    assert outcome.evaluation is not None
+    assert outcome.report is not None
+    assert store.commit("a").complete
+
+
+def record_until(enough: threading.Event, store, address: str) -> None:
+    settings = RecordSettings(size=16, reader="camera")
+    with Camera(parse_device(PICTURE), settings) as camera:
+        capture_and_serve(
+            camera,
+            store,
+            address,
+            ready=lambda address: None,
+            name="a",
+            progress=lambda captured: None,
+            should_stop=enough.is_set,
+        )
+
+
+def wait_for(holds) -> None:
+    deadline = time.monotonic() + BOUND
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def record_another_that_is_complete(store) -> None:
+    frames = Frames(
+        images=np.random.default_rng(0).integers(0, 256, (100, 16, 16, 3), np.uint8),
+        pts_ns=np.arange(100) * 20_000_000,
+        gap=np.arange(100) == 0,
+    )
+    with store.writer(
+        "b",
+        source=Source(path="b", digest="b"),
+        settings=RecordSettings(size=16),
+        height=16,
+        width=16,
+        has_masks=False,
+    ) as writer:
+        writer.finish(frames, Counters(decoded=100, stored=100, gaps=1))

@@ -126,7 +126,7 @@ def test_credit_below_two_clips_is_refused_with_what_it_takes(record, served):
     [
         (replace(WANT, recordings="none*"), "no recording matches 'none\\*'; there are: a"),
         (replace(WANT, clip=ClipConfig(frame_stride=90)), "no triplet to train on: one spans 181"),
-        (replace(WANT, shard=30, shards=40), "shard 30 of 40 gets none of"),
+        (replace(WANT, shard=500, shards=1000), "shard 500 of 1000 gets none of"),
         (replace(WANT, shard=2, shards=2), "shard 2 of 2 does not exist"),
     ],
 )
@@ -216,12 +216,46 @@ def test_a_followed_store_is_continued_with_after_both_sides_were_restarted(stor
     assert sorted(triplets(got)) == planned(store)
 
 
+def test_shards_of_a_growing_store_share_it_whenever_they_look(store, record, served):
+    """Two trainers, one of which begins its rounds at other times than the other."""
+    record("a", 100, complete=False)
+    shared = replace(WANT, max_epochs=0, shards=2)
+    with served(follow=True) as address, Client(address) as quick, Client(address) as slow:
+        quick.open(shared)
+        got = until_silent(quick)
+        for length in (180, 260, 420):
+            record("a", length, complete=False)
+            got += until_silent(quick)
+        slow.open(replace(shared, shard=1))
+        got += until_silent(slow)
+        record("a", 500)
+        record("b", 90)
+        for client in (slow, quick):
+            got += until_silent(client)
+    assert sorted(triplets(got)) == planned(store)
+
+
+def test_a_followed_stream_ends_when_nothing_more_will_come(store, record, served):
+    record("a", 200, complete=False)
+    finish = threading.Event()
+    with served(follow=True, finish=finish) as address, Client(address) as client:
+        client.open(replace(WANT, max_epochs=0))
+        got = [client.next_clip(BOUND)]
+        record("a", 250)
+        finish.set()
+        got += list(client.clips(BOUND))
+        assert sorted(triplets(got)) == planned(store)
+        assert (
+            len(client.fetch("a", 0, 3)) == 3
+        )  # it stays until the trainer has probed, and leaves
+
+
 @pytest.mark.parametrize(
     "parts",
     [
         [b""],
         [b"GET / HTTP/1.1"],
-        [wire.encode(HELLO)[:3] + b"\x93\xff"],
+        [wire.seal(b"\x93\xff")],
         [wire.encode(HELLO), b"and more"],
         [bytes([*wire.encode(HELLO)[:2], 9]) + wire.encode(HELLO)[3:]],
     ],
@@ -234,6 +268,20 @@ def test_messages_that_are_none_are_answered_and_change_nothing(store, record, s
         assert message.message
         client.open(WANT)
         assert triplets(client.clips(BOUND)) == planned(store)
+
+
+def test_a_request_that_was_damaged_on_its_way_begins_the_session_anew(store, record, served):
+    record("a", 60)
+    with served() as address, Peer(address) as peer:
+        peer.say(wire.encode(HELLO))
+        peer.hear(wire.Epoch)
+        damaged = bytearray(wire.encode(wire.Credit(HELLO.session, 1 << 20)))
+        damaged[-1] ^= 1
+        peer.say(bytes(damaged))
+        lost, _ = peer.hear(wire.Lost)
+        assert lost.session == HELLO.session
+        peer.say(bytes(damaged))  # of no session: whoever it was will ask again
+        peer.hear_no(wire.Refused)
 
 
 def test_a_message_larger_than_any_request_costs_its_sender_the_connection(store, record, served):

@@ -11,7 +11,7 @@ from ingest.frame import Frames
 from online import wire
 from online.catalog import RecordingSummary
 from online.clip import Interval
-from online.errors import WireError
+from online.errors import MessageDamaged, WireError
 
 HELLO = wire.Hello(session="0123456789", credit=1000, clip_length=4, frame_stride=2, hop=1)
 
@@ -114,7 +114,7 @@ def test_headers_of_other_types_and_sizes_are_refused(field):
     header = {"shape": [2, 3, 4, 3], "pts_ns": b"", "gap": b""}
     message = {"type": "fetched", "request": 1, "frames": header | field}
     with pytest.raises(WireError, match="does not hold what it must"):
-        wire.decode_reply(wire.encode(HELLO)[:3] + msgspec.msgpack.encode(message))
+        wire.decode_reply(wire.seal(msgspec.msgpack.encode(message)))
 
 
 @pytest.mark.parametrize(
@@ -132,13 +132,13 @@ def test_headers_of_other_types_and_sizes_are_refused(field):
 def test_requests_outside_the_limits_are_refused(field):
     message = {"type": "hello", **msgspec.to_builtins(HELLO), **field}
     with pytest.raises(WireError, match="does not hold what it must"):
-        wire.decode_request(wire.encode(HELLO)[:3] + msgspec.msgpack.encode(message))
+        wire.decode_request(wire.seal(msgspec.msgpack.encode(message)))
 
 
 def test_another_protocol_version_is_named():
     part = bytearray(wire.encode(HELLO))
     part[2] = 9
-    with pytest.raises(WireError, match="speaks protocol 9, this one 1"):
+    with pytest.raises(WireError, match="speaks protocol 9, this one 2"):
         wire.decode_request(bytes(part))
 
 
@@ -166,3 +166,14 @@ def test_lists_of_recordings_and_cursors_arrive_as_they_were_sent():
     hello = msgspec.structs.replace(HELLO, cursor=cursor)
     assert wire.decode_request(wire.encode(hello)) == hello
     assert msgspec.json.decode(msgspec.json.encode(cursor), type=wire.Cursor) == cursor
+
+
+@pytest.mark.parametrize("message", [HELLO, wire.Credit(HELLO.session, 3), wire.List(1)])
+def test_a_header_of_which_any_bit_was_changed_is_damaged_or_refused(message):
+    part = wire.encode(message)
+    for place in range(8 * len(part)):
+        changed = bytearray(part)
+        changed[place // 8] ^= 1 << place % 8
+        with pytest.raises(WireError) as caught:
+            wire.decode_request(bytes(changed))
+        assert isinstance(caught.value, MessageDamaged) == (place // 8 >= 3)

@@ -200,3 +200,16 @@ def test_slot_usage_entropy_runs_from_one_slot_to_all_alike():
     assert slot_usage_entropy(one) == pytest.approx(0)
     assert slot_usage_entropy(half) == pytest.approx(0.5)
     assert slot_usage_entropy(torch.ones(2, 1, 9)) == 1
+
+
+def test_slots_that_swap_objects_between_frames_cost_the_video_level_only():
+    truth = torch.zeros(1, 2, 6, 6, dtype=torch.long)
+    truth[:, :, :2, :2], truth[:, :, 3:5, 3:5] = 1, 2
+    steady, swapped = truth.clone(), truth.clone()
+    swapped[:, 1] = torch.tensor([0, 2, 1])[truth[:, 1]]
+    for labels in (steady, swapped):
+        assert fg_ari(truth[0], labels[0]).tolist() == [1, 1]
+        assert ari(truth[0], labels[0]).tolist() == [1, 1]
+    assert fg_ari(truth, steady).item() == 1
+    assert fg_ari(truth, swapped).item() < 0.1
+    assert ari(truth, swapped).item() < ari(truth, steady).item()

@@ -1,0 +1,157 @@
+"""How much footage a model needs: learn from the first seconds, score the last forty.
+
+    python benchmarks/online_curve.py [--seeds 0 1 2] [--steps 1500] [--jobs 2] [--folder DIR]
+                                      [--json FILE] [--plot FILE.png]
+
+The protocol of Pirk et al. 2019: a recording of 200 s at 15 frames a second (three bouncing balls,
+32x32), of which the first 5, 10, 20, 40, 80, 120 or 160 s are learned from, and the last 40 s
+scored. Every run makes as many steps, so one that has little footage sees it the more often; the
+weights are those of the last step. The probe, which no encoder learns from, is fitted on the first
+160 s each time. `top-1`: how often the right next frame is found among all of 60 held-out clips.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ingest.jobs import ingest_sources
+from ingest.scene_balls import BallsConfig
+from ingest.scene_video import render_scene
+from ingest.store import RecordSettings
+from online.batch import to_images
+from online.footage import gather
+from online.trained_run import opened_run
+
+FPS, SECONDS, HOLDOUT = 15, 200, 0.2
+LEARNED = (5, 10, 20, 40, 80, 120, 160)
+CLI = [sys.executable, "-m", "cli"]
+MEASURES = ("FG-ARI", "mBO", "MSE share", "top-1")
+
+
+def make_store(folder: Path, seed: int, seconds: int) -> Path:
+    """The first seconds of a seed's recording."""
+    store, video = folder / f"first-{seconds}-{seed}", folder / f"first-{seconds}-{seed}.mp4"
+    if not video.exists():
+        frames = seconds * FPS
+        render_scene(
+            BallsConfig(num_frames=frames, fps=FPS, size=64, radius=0.14, speed=0.1, seed=seed),
+            video,
+        )
+    (outcome,) = ingest_sources([str(video)], store, RecordSettings(size=32))
+    if outcome.error is not None:
+        raise SystemExit(str(outcome.error))
+    return store
+
+
+def learn(seed: int, seconds: int, options: argparse.Namespace) -> dict[str, float]:
+    """Train on the first seconds, and score the last forty of the whole."""
+    whole = make_store(options.folder, seed, SECONDS)
+    run = options.folder / f"run-{seconds}-{seed}-{options.steps}"
+    scores = run / "curve.json"
+    if scores.exists():
+        return json.loads(scores.read_text())
+    told = [f"training.seed={seed}", "evaluation.every_steps=1000000000"]
+    more = [word for setting in told for word in ("--set", setting)]
+    store = make_store(options.folder, seed, seconds)
+    limits = ["--holdout", "0", "--steps", str(options.steps)]
+    _call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *more])
+    answer = _call([*CLI, "eval", str(run), str(whole), "--holdout", str(HOLDOUT), "--json"])
+    current = json.loads(answer)["trained"]["current"]
+    found = {
+        "FG-ARI": current["alphas"]["fg_ari"],
+        "mBO": current["alphas"]["mbo"],
+        "MSE share": current["mse_share"],
+        "top-1": top1(run, whole),
+    }
+    scores.write_text(json.dumps(found))
+    return found
+
+
+@torch.no_grad()
+def top1(run: Path, store: Path) -> float:
+    """Of predictions in the held-out footage, among all its states and predictions."""
+    with opened_run(run, store, holdout=HOLDOUT) as opened:
+        evaluator, config = opened.evaluator, opened.trained.config
+        footage = gather(opened.catalog, "held_out", clips=60, config=evaluator.clip)
+        output = opened.trained.model(to_images(footage.images))
+        return float(opened.trained.model.loss(output, config.loss).top1)
+
+
+def _call(command: list[str]) -> str:
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=one_thread, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:6])}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def main() -> None:
+    options = _options()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    tasks = [(seed, seconds) for seed in options.seeds for seconds in options.seconds]
+    found: dict[int, list[dict[str, float]]] = {}
+    with ThreadPoolExecutor(options.jobs) as pool:
+        results = pool.map(lambda task: learn(*task, options), tasks)
+        for number, ((_, seconds), scores) in enumerate(zip(tasks, results, strict=True)):
+            found.setdefault(seconds, []).append(scores)
+            print(f"\r{number + 1} of {len(tasks)}{'':20}", end="", file=sys.stderr, flush=True)
+    print(f"\r{'seconds':10}" + "".join(f"{name:>28}" for name in MEASURES))
+    for seconds, each in found.items():
+        cells = [_each([scores[name] for scores in each]) for name in MEASURES]
+        print(f"{seconds:<10}" + "".join(f"{cell:>28}" for cell in cells))
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    if options.plot is not None:
+        plot(found, options.plot)
+
+
+def plot(found: dict[int, list[dict[str, float]]], path: Path) -> None:
+    """One panel for each measure: the mean, and a band from the least to the greatest seed."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(13, 3.2), constrained_layout=True)
+    seconds = sorted(found)
+    for axis, name in zip(axes, MEASURES, strict=True):
+        values: Any = [[scores[name] for scores in found[s]] for s in seconds]
+        axis.fill_between(seconds, [min(v) for v in values], [max(v) for v in values], alpha=0.25)
+        axis.plot(seconds, [statistics.mean(v) for v in values], marker="o")
+        axis.set_xscale("log")
+        axis.set_xticks(seconds, [str(s) for s in seconds])
+        axis.minorticks_off()
+        axis.set_title(name)
+        axis.set_xlabel("seconds learned from")
+        axis.set_ylim(0, 1)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def _each(values: list[float]) -> str:
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({' '.join(f'{v:.3f}' for v in values)})"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="How much footage a model needs.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seconds", type=int, nargs="+", default=list(LEARNED))
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=Path("curve-runs"))
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--plot", type=Path, help="also draw them")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""The table of the paper on one small machine: SetCon beside what it must beat, under one probe.
+
+    python benchmarks/paper.py [--scenes balls gridworld] [--seeds 0 1 2] [--minutes 10]
+                               [--jobs 2] [--folder DIR] [--json FILE]
+
+Each way of training an encoder gets as many minutes of one thread, of learning, not of probing:
+
+SetCon          `setcon train` as it is
+slot-wise       the same with loss.unit=slot: each slot index contrasted by itself
+reconstruction  encoder, transition and decoder trained together to draw the frames from s_t and p_t
+untrained       the encoder before the first step
+
+Beside them stand, for masks alone, the four quarters of the image and k-means of colours. MSE is in
+[-1, 1] units, as in the paper, and as a share of the mean frame's; both on held-out frames.
+
+balls      1,000 sequences of 12 frames, 32x32, three balls of radius 0.14, at 0.1 sides a frame
+gridworld  2,000 sequences of 8 frames, 5x5, three objects of one pixel
+
+A run that is there is not made again, so an interrupted benchmark goes on where it was.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from ingest.jobs import ingest_sources
+from ingest.open import open_store
+from ingest.scene_balls import BallsConfig
+from ingest.scene_config import SceneConfig
+from ingest.scene_gridworld import GridworldConfig
+from ingest.scene_video import render_scene
+from ingest.store import RecordSettings
+from online.batch import to_images
+from online.catalog import StoreCatalog
+from online.clip import ClipConfig
+from online.config import load_preset
+from online.evaluate import Evaluator
+from online.footage import gather
+from online.scores import EncoderScores, Evaluation
+from online.trainer import arranged, untrained_model
+from setcon import metrics
+from setcon.probe import DecoderProbe
+
+CLI = [sys.executable, "-m", "cli"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A recording, and how it is learned from."""
+
+    config: Callable[[int], SceneConfig]
+    size: int
+    holdout: float
+    settings: tuple[str, ...]
+
+
+SCENES = {
+    "balls": Scene(
+        config=lambda seed: BallsConfig(
+            num_frames=12_000, size=64, radius=0.14, speed=0.1, episode_frames=12, seed=seed
+        ),
+        size=32,
+        holdout=0.128,
+        settings=("stream.clip_length=10", "replay.long_term_bytes=100000000"),
+    ),
+    "gridworld": Scene(
+        config=lambda seed: GridworldConfig(num_frames=16_000, seed=seed),
+        size=5,
+        holdout=0.128,
+        settings=(
+            *("stream.clip_length=6", "model.encoder.patch=1", "training.batch_clips=48"),
+            "replay.long_term_bytes=100000000",
+        ),
+    ),
+}
+CONTRASTIVE = {"SetCon": (), "slot-wise": ("loss.unit=slot",)}
+RECONSTRUCTION = "reconstruction"
+
+
+def settings(scene: str, seed: int, more: tuple[str, ...] = ()) -> list[str]:
+    """Laid over the preset `demo`."""
+    return [
+        *(f"training.seed={seed}", "training.threads=1", "training.steps=100000000"),
+        *("evaluation.every_steps=1000000000", "evaluation.train_clips=400"),
+        *("evaluation.held_out_clips=128", "replay.samples_per_insert=50"),
+        *("probe.steps=4000", "probe.learning_rate=4e-3"),
+        *SCENES[scene].settings,
+        *more,
+    ]
+
+
+def make_store(scene: str, folder: Path, seed: int) -> Path:
+    """The recording of a seed, ingested."""
+    store, video = folder / f"{scene}-{seed}", folder / f"{scene}-{seed}.mp4"
+    if not video.exists():
+        render_scene(SCENES[scene].config(seed), video)
+    (outcome,) = ingest_sources([str(video)], store, RecordSettings(size=SCENES[scene].size))
+    if outcome.error is not None:
+        raise SystemExit(str(outcome.error))
+    return store
+
+
+def contrast(way: str, scene: str, seed: int, store: Path, options: argparse.Namespace) -> Path:
+    """Train with `setcon train`; where the scores are."""
+    run = options.folder / f"{scene}-{seed}-{way}"
+    if not (run / "report.html").exists():
+        told = [w for s in settings(scene, seed, CONTRASTIVE[way]) for w in ("--set", s)]
+        limits = ["--minutes", str(options.minutes), "--holdout", str(SCENES[scene].holdout)]
+        _call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *told])
+    return max((run / "probes").iterdir()) / "scores.json"
+
+
+def reconstruct(scene: str, seed: int, store: Path, options: argparse.Namespace) -> Path:
+    """Train by reconstruction in a process of its own; where the scores are."""
+    scores = options.folder / f"{scene}-{seed}-{RECONSTRUCTION}.json"
+    if not scores.exists():
+        inner = ["--inner", str(store), str(scores), "--seeds", str(seed), "--scenes", scene]
+        _call([sys.executable, __file__, *inner, "--minutes", str(options.minutes)])
+    return scores
+
+
+def learn_to_draw(store: Path, out: Path, scene: str, seed: int, minutes: float) -> None:
+    """The baseline with a decoder in training, on clips in random order."""
+    torch.set_num_threads(1)
+    config = load_preset("demo", settings(scene, seed))
+    device = torch.device("cpu")
+    model = arranged(untrained_model(config.model, seed=seed), config.training, device)
+    untrained = arranged(untrained_model(config.model, seed=seed), config.training, device)
+    slots = config.model.slot_attention
+    torch.manual_seed(seed)
+    with closing(StoreCatalog(open_store(store), holdout=SCENES[scene].holdout)) as catalog:
+        clip = ClipConfig(clip_length=config.stream.clip_length)
+        images = gather(catalog, "train", clips=100_000, config=clip).images
+        size = (images.shape[2], images.shape[3])
+        decoder = DecoderProbe(config.probe.decoder, slot_size=slots.slot_size, image_size=size)
+        parameters = [*model.parameters(), *decoder.parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=config.optimizer.learning_rate, fused=True)
+        ends_at, steps = time.monotonic() + 60 * minutes, 0
+        while time.monotonic() < ends_at:
+            for group in optimizer.param_groups:
+                group["lr"] = config.optimizer.learning_rate * min(1.0, (steps + 1) / 50)
+            rows = torch.randint(len(images), (config.training.batch_clips,)).numpy()
+            frames = to_images(images[rows])
+            output = model(frames)
+            loss = _error(decoder, output.slots, frames)
+            loss = loss + _error(decoder, output.predicted, frames[:, 2:])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps += 1
+        evaluator = Evaluator(
+            catalog, untrained, config.evaluation, config.probe, frame_stride=1, device=device
+        )
+        found = evaluator.evaluate(model, step=steps).evaluation
+    out.write_bytes(msgspec.json.encode(found))
+
+
+def _error(decoder: DecoderProbe, slots: Tensor, frames: Tensor) -> Tensor:
+    drawn = decoder(slots.flatten(0, 1)).image
+    return (drawn - frames.flatten(0, 1)).square().mean()
+
+
+def by_masks_alone(scene: str, store: Path) -> dict[str, float]:
+    """FG-ARI of the image's quarters, and of k-means of colours."""
+    config = load_preset("demo", settings(scene, 0)).evaluation
+    clip = ClipConfig(clip_length=config.clip_length)
+    with closing(StoreCatalog(open_store(store), holdout=SCENES[scene].holdout)) as catalog:
+        seen = gather(catalog, "train", clips=64, config=clip).images
+        held_out = gather(catalog, "held_out", clips=config.held_out_clips, config=clip)
+    assert held_out.masks is not None
+    images = held_out.images[:, clip.overlap :].reshape(-1, *held_out.images.shape[2:])
+    truth = held_out.masks[:, clip.overlap :].reshape(-1, *held_out.masks.shape[2:])
+    height, width = truth.shape[1:]
+    lower, right = np.arange(height) * 2 // height, np.arange(width) * 2 // width
+    quarters = np.broadcast_to(2 * lower[:, None] + right, truth.shape)
+    found = {"image quarters": quarters, "k-means of colours": _k_means(seen, images, count=4)}
+    return {name: _fg_ari(truth, labels) for name, labels in found.items()}
+
+
+def _fg_ari(truth: np.ndarray, labels: np.ndarray) -> float:
+    masks = torch.from_numpy(truth).long()
+    shown = metrics.visible_objects(masks) >= 2
+    return float(metrics.fg_ari(masks[shown], torch.from_numpy(labels.copy())[shown]).mean())
+
+
+def _k_means(seen: np.ndarray, images: np.ndarray, *, count: int) -> np.ndarray:
+    pixels = seen.reshape(-1, 3).astype(np.float64)
+    centres = pixels[:1]
+    for _ in range(count - 1):  # the one that is farthest from all there are
+        distance = ((pixels[:, None] - centres) ** 2).sum(axis=2).min(axis=1)
+        centres = np.concatenate([centres, pixels[distance.argmax()][None]])
+    for _ in range(20):
+        nearest = ((pixels[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+        means = [pixels[nearest == k].mean(axis=0) for k in range(count) if (nearest == k).any()]
+        centres = np.array(means)
+    flat = images.reshape(-1, 3).astype(np.float64)
+    return ((flat[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1).reshape(images.shape[:-1])
+
+
+def main() -> None:
+    options = _options()
+    if options.inner:
+        store, out = options.inner
+        learn_to_draw(store, out, options.scenes[0], options.seeds[0], options.minutes)
+        return
+    options.folder.mkdir(parents=True, exist_ok=True)
+    tasks: list[tuple[str, str, int, Path]] = []
+    masks_alone: dict[str, list[dict[str, float]]] = {}
+    for scene in options.scenes:
+        for seed in options.seeds:
+            store = make_store(scene, options.folder, seed)
+            masks_alone.setdefault(scene, []).append(by_masks_alone(scene, store))
+            tasks += [(way, scene, seed, store) for way in [*CONTRASTIVE, RECONSTRUCTION]]
+
+    def train(task: tuple[str, str, int, Path]) -> Path:
+        way, scene, seed, store = task
+        if way == RECONSTRUCTION:
+            return reconstruct(scene, seed, store, options)
+        return contrast(way, scene, seed, store, options)
+
+    found: dict[tuple[str, str], list[Evaluation]] = {}
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for number, (task, scores) in enumerate(zip(tasks, pool.map(train, tasks), strict=True)):
+            way, scene, _, _ = task
+            evaluation = msgspec.json.decode(scores.read_bytes(), type=Evaluation)
+            found.setdefault((scene, way), []).append(evaluation)
+            _progress(f"{number + 1} of {len(tasks)} have learned")
+    for scene in options.scenes:
+        _table(scene, found, masks_alone[scene])
+    if options.json is not None:
+        told = {f"{scene}, {way}": each for (scene, way), each in found.items()}
+        options.json.write_bytes(msgspec.json.encode({"masks alone": masks_alone, **told}))
+
+
+def _table(
+    scene: str,
+    found: dict[tuple[str, str], list[Evaluation]],
+    masks_alone: list[dict[str, float]],
+) -> None:
+    titles = ("s_t MSE", "of mean", "FG-ARI", "p_t MSE", "of mean", "FG-ARI", "steps")
+    print(f"\r{scene:20}" + "".join(f"{title:>26}" for title in titles))
+    for way in [*CONTRASTIVE, RECONSTRUCTION]:
+        evaluations = found[scene, way]
+        _row(way, [e.trained for e in evaluations], [e.step for e in evaluations])
+    _row("untrained", [e.untrained for e in found[scene, "SetCon"]], None)
+    for name in masks_alone[0]:
+        cell = _each([seed[name] for seed in masks_alone], ".3f")
+        print(f"{name:20}{'':52}{cell:>26}")
+    mean = _each([4 * e.mean_frame_mse for e in found[scene, "SetCon"]], ".4f")
+    print(f"{'mean frame':20}{mean:>26}", flush=True)
+
+
+def _row(name: str, scores: list[EncoderScores], steps: list[int] | None) -> None:
+    cells = []
+    for part in ([s.current for s in scores], [s.predicted for s in scores]):
+        cells.append(_each([4 * p.mse for p in part], ".4f"))
+        cells.append(_each([p.mse_share or 0.0 for p in part], ".3f"))
+        cells.append(_each([p.alphas.fg_ari for p in part if p.alphas], ".3f"))
+    if steps is not None:
+        cells.append(_each([float(step) for step in steps], ".0f"))
+    print(f"{name:20}" + "".join(f"{cell:>26}" for cell in cells))
+
+
+def _each(values: list[float], form: str) -> str:
+    """The mean, and all of it is made of."""
+    if len(values) == 1:
+        return format(values[0], form)
+    return f"{statistics.mean(values):{form}} ({' '.join(format(v, form) for v in values)})"
+
+
+def _call(command: list[str]) -> None:
+    one_thread: dict[str, Any] = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=one_thread, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:6])}: {done.stdout}{done.stderr}")
+
+
+def _progress(text: str) -> None:
+    print(f"\r{text:60}", end="", file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The table of the paper.")
+    parser.add_argument("--scenes", nargs="+", choices=list(SCENES), default=list(SCENES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=10.0, help="of learning, for each run")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=Path("paper-runs"))
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--inner", type=Path, nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

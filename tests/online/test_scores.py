@@ -1,0 +1,61 @@
+"""A model that has collapsed is told of, whatever else it scores."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+import torch
+
+from ingest.open import open_store
+from online.catalog import StoreCatalog
+from online.evaluate import EvaluationConfig, Evaluator
+from online.scores import Evaluation, collapse_alarm
+from online.trainer import untrained_model
+from setcon.model import SetCon, SetConConfig
+from setcon.probe import ProbeConfig
+
+CONFIG = EvaluationConfig(train_clips=4, held_out_clips=2, panel_frames=1)
+
+
+@pytest.fixture
+def evaluate(balls) -> Iterator[Callable[[SetCon], Evaluation]]:
+    with closing(StoreCatalog(open_store(balls))) as catalog:
+
+        def run(model: SetCon) -> Evaluation:
+            untrained = untrained_model(SetConConfig(), seed=0)
+            probe, device = ProbeConfig(steps=2), torch.device("cpu")
+            evaluator = Evaluator(catalog, untrained, CONFIG, probe, frame_stride=1, device=device)
+            return evaluator.evaluate(model, step=1).evaluation
+
+        yield run
+
+
+def test_a_sound_model_raises_no_alarm(evaluate):
+    assert collapse_alarm(evaluate(untrained_model(SetConConfig(), seed=1))) is None
+
+
+@torch.no_grad()
+def test_a_model_to_which_all_frames_look_alike_raises_one(evaluate):
+    model = untrained_model(SetConConfig(), seed=1)
+    for parameter in model.encoder.parameters():
+        parameter.zero_()
+    evaluation = evaluate(model)
+    assert evaluation.trained.effective_rank < 1.5
+    assert "effective rank" in collapse_alarm(evaluation)
+
+
+@torch.no_grad()
+def test_a_model_of_which_one_slot_takes_everything_raises_one(evaluate):
+    model = untrained_model(SetConConfig(), seed=1)
+    attention = model.slot_attention
+    asks_for_it = torch.zeros(attention.starts.shape[1])
+    asks_for_it[0] = 1
+    attention.starts.copy_(-asks_for_it.expand_as(attention.starts))
+    attention.starts[0] = asks_for_it
+    attention.to_queries.weight.copy_(torch.eye(len(asks_for_it)))
+    attention.to_queries.bias.zero_()
+    attention.to_keys.weight.zero_()
+    attention.to_keys.bias.copy_(10 * asks_for_it)
+    evaluation = evaluate(model)
+    assert evaluation.trained.slot_entropy < 0.2
+    assert "slot entropy" in collapse_alarm(evaluation)
