@@ -680,12 +680,20 @@ def render(
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("embeddings", type=click.Path(path_type=Path), metavar="OUT.h5")
 @recordings_option
+@click.option(
+    "--alphas/--no-alphas",
+    default=True,
+    show_default=True,
+    help="Also where each slot is: most of the file, and what a probe is fitted for.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT.h5.")
-def embed(run: Path, store: Path, embeddings: Path, recordings: str, overwrite: bool) -> None:
+def embed(
+    run: Path, store: Path, embeddings: Path, recordings: str, alphas: bool, overwrite: bool
+) -> None:
     """Write the slots of every frame of STORE to an HDF5 file.
 
     For each recording it has a group with slots (n, k, d), alphas (n, k, h, w) in 255ths, pts_ns,
-    gap, and held_out: the frames that RUN never learned from.
+    gap, and held_out: the frames that a run on STORE does not learn from.
     """
     from online.embed import embed_run
 
@@ -695,6 +703,7 @@ def embed(run: Path, store: Path, embeddings: Path, recordings: str, overwrite: 
             store,
             embeddings,
             recordings=recordings,
+            alphas=alphas,
             overwrite=overwrite,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )

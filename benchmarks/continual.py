@@ -6,7 +6,8 @@
 A stream is a store of segments, learned from in order, once, with `setcon train`; then `setcon eval
 --continual` probes the weights of the end of each segment on each of them. Every way makes as many
 updates from as many samples; "iid" sees the same footage shuffled, with all of it to replay, and is
-what `reached` compares with. Buffers are shares of the bytes of the footage learned from.
+what `reached` compares with. Buffers are shares of the bytes of the footage learned from; where
+there is none for the recent past, one batch of the newest clips takes its part of that share.
 
 switch    bouncing balls, then textured sprites, then a grid world
 real      clips given with --videos, one after another
@@ -55,11 +56,13 @@ class Way:
 
 def _ways(share: float) -> dict[str, Way]:
     name = f"{share:.0%}"
+    half = Way(fifo=share / 2, long_term=share / 2, kind="minred")
     return {
         f"FIFO {name}": Way(fifo=share),
         f"reservoir {name}": Way(fifo=-1, long_term=share),
         f"MinRed {name}": Way(fifo=-1, long_term=share, kind="minred"),
-        f"FIFO + MinRed {name}": Way(fifo=share / 2, long_term=share / 2, kind="minred"),
+        # of less than two batches, halves would hold less than one
+        **({f"FIFO + MinRed {name}": half} if share > 0.04 else {}),
     }
 
 
@@ -78,7 +81,7 @@ WAYS = {
 
 def make_stream(name: str, folder: Path, seed: int, options: argparse.Namespace) -> Path:
     """A store whose recordings sort in the order of the stream."""
-    store = folder / f"{name}-{seed}"
+    store = folder / f"{name}-{options.frames}-{seed}"
     if (store / "done").exists():
         return store
     frames = options.frames
@@ -107,16 +110,19 @@ def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> l
     frames = sum(opened.commit(name).length for name in opened.recordings()) * (1 - HOLDOUT)
     footage = frames / CLIP_LENGTH * ONE_CLIP
 
-    def share(of: float) -> int:
-        return BATCH * ONE_CLIP if of < 0 else round(of * footage)
+    newest = BATCH * ONE_CLIP
 
+    def share(of: float) -> int:
+        return newest if of < 0 else round(of * footage)
+
+    long_term = max(0, share(way.long_term) - newest * (way.fifo < 0 < way.long_term))
     return [
         *("stream.max_epochs=1", f"training.seed={seed}"),
         *(f"training.batch_clips={BATCH}", f"stream.clip_length={CLIP_LENGTH}"),
         *("evaluation.every_steps=1000000000", "evaluation.train_clips=150"),
         f"replay.samples_per_insert={options.samples_per_insert}",
         f"replay.fifo_bytes={share(way.fifo)}",
-        f"replay.long_term_bytes={share(way.long_term)}",
+        f"replay.long_term_bytes={long_term}",
         f"replay.long_term={way.kind}",
         *way.settings,
         *(() if way is WAYS[IID] else ("training.keep_segments=true", "stream.order=stream")),
@@ -154,7 +160,8 @@ def main() -> None:
     ways = [way for way in options.ways if way != IID]
     for seed in options.seeds:
         store = make_stream(options.stream, options.folder, seed, options)
-        folder = options.folder / f"runs-{options.stream}-{seed}"
+        made_with = f"{options.frames}-{options.samples_per_insert:g}-{'-'.join(options.set)}"
+        folder = options.folder / f"runs-{options.stream}-{made_with}-{seed}"
         runs = {way: folder / _slug(way) for way in [IID, *ways]}
         with ThreadPoolExecutor(options.jobs) as pool:
             for number, _ in enumerate(

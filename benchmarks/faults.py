@@ -115,8 +115,10 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "trainer: after an insertion": (Feed, "inserted", False),
     "trainer: before a sync of a checkpoint": (os, "fsync", True),
     "trainer: after a sync of a checkpoint": (os, "fsync", False),
-    "trainer: before a rename of a checkpoint": (Path, "replace", True),
-    "trainer: after a rename of a checkpoint": (Path, "replace", False),
+    "trainer: before a rename in a checkpoint": (Path, "replace", True),
+    "trainer: after a rename in a checkpoint": (Path, "replace", False),
+    "trainer: before a checkpoint gets its name": (Path, "rename", True),
+    "trainer: after a checkpoint has its name": (Path, "rename", False),
     "server: before a send": (Server, "_send_parts", True),
     "server: after a send": (Server, "_send_parts", False),
 }
@@ -218,8 +220,10 @@ class Stage:
             "server: SIGSTOP": stop_for("server"),
             "trainer: full disk": lambda: _signal(self.trainer, signal.SIGUSR1),
             "wire: reset": self.relay.reset,
-            "wire: cut within a message": self.relay.cut,
-            "wire: flipped bit": lambda: self.relay.flip(self.rng.random()),
+            "wire: cut within a message to the trainer": self.relay.cut,
+            "wire: cut within a message to the server": lambda: self.relay.cut("server"),
+            "wire: flipped bit to the trainer": lambda: self.relay.flip(self.rng.random()),
+            "wire: flipped bit to the server": lambda: self.relay.flip(self.rng.random(), "server"),
             "wire: delay": lambda: self.relay.delay(self.rng.choice([0.2, 2.0, 4.0])),
         }
         for point in POINTS:

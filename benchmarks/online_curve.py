@@ -99,7 +99,7 @@ def main() -> None:
     tasks = [(seed, seconds) for seed in options.seeds for seconds in options.seconds]
     found: dict[int, list[dict[str, float]]] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
-        results = pool.map(lambda task: learn(*task, options), tasks)
+        results = pool.map(lambda task: learn(task[0], task[1], options), tasks)
         for number, ((_, seconds), scores) in enumerate(zip(tasks, results, strict=True)):
             found.setdefault(seconds, []).append(scores)
             print(f"\r{number + 1} of {len(tasks)}{'':20}", end="", file=sys.stderr, flush=True)

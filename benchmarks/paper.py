@@ -40,9 +40,9 @@ from torch import Tensor
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.scene_balls import BallsConfig
-from ingest.scene_config import SceneConfig
 from ingest.scene_gridworld import GridworldConfig
 from ingest.scene_video import render_scene
+from ingest.scenes import Scene as AnyScene
 from ingest.store import RecordSettings
 from online.batch import to_images
 from online.catalog import StoreCatalog
@@ -62,7 +62,7 @@ CLI = [sys.executable, "-m", "cli"]
 class Scene:
     """A recording, and how it is learned from."""
 
-    config: Callable[[int], SceneConfig]
+    config: Callable[[int], AnyScene]
     size: int
     holdout: float
     settings: tuple[str, ...]

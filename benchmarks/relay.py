@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Literal
 
 CHUNK = 1 << 16
+Towards = Literal["trainer", "server"]
 
 
 class Relay:
@@ -19,7 +21,7 @@ class Relay:
         self.server_port = _free_port()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
-        self._meddle: Callable[[bytes], bytes] | None = None
+        self._meddle: dict[Towards, Callable[[bytes], bytes]] = {}
         self._hold_until = 0.0
         self._closing = False
 
@@ -45,18 +47,18 @@ class Relay:
             for end in pair:
                 _reset(end)
 
-    def cut(self) -> None:
-        """Pass half of the next bytes on, and reset."""
-        self._meddle = self._cut_now
+    def cut(self, towards: Towards = "trainer") -> None:
+        """Pass half of the next bytes that go ``towards`` one side on, and reset."""
+        self._meddle[towards] = self._cut_now
 
-    def flip(self, where: float) -> None:
-        """Flip a bit of the next bytes, at this share of their length."""
+    def flip(self, where: float, towards: Towards = "trainer") -> None:
+        """Flip a bit of the next bytes that go ``towards`` one side, at this share of them."""
 
         def flipped(data: bytes) -> bytes:
             at = int(where * len(data))
             return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
 
-        self._meddle = flipped
+        self._meddle[towards] = flipped
 
     def delay(self, seconds: float) -> None:
         """Pass nothing on for so long."""
@@ -81,9 +83,13 @@ class Relay:
             pair = (front, back)
             with self._lock:
                 self._pairs.add(pair)
-            for source, sink, meddle in ((front, back, False), (back, front, True)):
+            ways: tuple[tuple[socket.socket, socket.socket, Towards], ...] = (
+                (front, back, "server"),
+                (back, front, "trainer"),
+            )
+            for source, sink, towards in ways:
                 threading.Thread(
-                    target=self._pump, args=(source, sink, pair, meddle), daemon=True
+                    target=self._pump, args=(source, sink, pair, towards), daemon=True
                 ).start()
 
     def _pump(
@@ -91,14 +97,13 @@ class Relay:
         source: socket.socket,
         sink: socket.socket,
         pair: tuple[socket.socket, socket.socket],
-        meddle: bool,
+        towards: Towards,
     ) -> None:
         try:
             while data := source.recv(CHUNK):
                 while (left := self._hold_until - time.monotonic()) > 0:
                     time.sleep(min(left, 0.05))
-                if meddle and self._meddle is not None:
-                    change, self._meddle = self._meddle, None
+                if change := self._meddle.pop(towards, None):
                     data = change(data)
                 sink.sendall(data)
         except OSError:

@@ -32,6 +32,11 @@ from online.errors import CheckpointDamaged, CheckpointError
 from online.wire import crc32c
 
 VERSION = 2
+READABLE_FROM = 2
+"""The oldest program that can read what this one writes: a version that only adds to what there
+was leaves it, and others then pass over what they do not know."""
+OLDEST = 2
+"""The oldest version that this program reads."""
 PREFIX = "step-"
 MODEL_FILE = "model.safetensors"
 _TENSORS = (MODEL_FILE, "optimizer.safetensors", "replay.safetensors")
@@ -167,10 +172,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         state = json.loads((path / "state.json").read_text())
-        if state["version"] != VERSION:
+        version = state["version"]
+        if version < OLDEST or state.get("readable_from", version) > VERSION:
             raise CheckpointError(
-                f"{path}: is a checkpoint of version {state['version']}, this program reads "
-                f"{VERSION}; use the setcon that wrote it"
+                f"{path}: is a checkpoint of version {version}, this program reads "
+                f"{OLDEST} to {VERSION}; use the setcon that wrote it"
             )
         checksums = state.pop("crc32c")
         files = {name: (path / name).read_bytes() for name in _TENSORS}
@@ -274,6 +280,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         write_durably(folder / name, data)
     state = {
         "version": VERSION,
+        "readable_from": READABLE_FROM,
         "step": checkpoint.step,
         "optimizer": described,
         "rng": checkpoint.rng,

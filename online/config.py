@@ -52,8 +52,8 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        if self.training.keep_segments and self.stream.order == "shuffled":
-            raise ValueError("training.keep_segments needs stream.order=stream: there are no ends")
+        if self.training.keep_segments and self.stream.order != "stream":
+            raise ValueError("training.keep_segments needs stream.order=stream, to have ends")
 
 
 def preset_names() -> list[str]:

@@ -10,14 +10,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from ingest.durable import clear_write_errors
+from ingest.durable import clear_write_errors, sync_folder
 from online.catalog import RecordingSummary
 from online.clip import Interval
 from online.config import dump_config
@@ -42,12 +44,13 @@ def embed_run(
     path: Path,
     *,
     recordings: str = "*",
+    alphas: bool = True,
     overwrite: bool = False,
     progress: Callable[[str, float], None] | None = None,
 ) -> Embedded:
     """Write what a run's newest checkpoint makes of all frames of a store.
 
-    The probe that alphas come from is fitted on the training part of the store, as by `setcon
+    The probe that ``alphas`` come from is fitted on the training part of the store, as by `setcon
     eval`. The file appears when it is whole.
 
     Raises:
@@ -57,26 +60,38 @@ def embed_run(
     report = progress or (lambda what, share: None)
     if path.exists() and not overwrite:
         raise RunError(f"{path}: exists; name another file, or use --overwrite")
-    partial = path.with_name(f"{path.name}.partial")
-    with opened_run(run, store, recordings=recordings) as opened, clear_write_errors(str(path)):
+    with opened_run(run, store, recordings=recordings) as opened, _written(path) as file:
         trained = opened.trained
         summaries = opened.catalog.recordings()
-        probe = opened.evaluator.fit(trained.model, progress=report)
+        probe = opened.evaluator.fit(trained.model, progress=report) if alphas else None
         readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
+        file.attrs.update(
+            run=str(run),
+            step=trained.checkpoint.step,
+            settings=dump_config(trained.config),
+            store=str(store),
+        )
+        for summary in summaries:
+            _embed(file, readout, summary, report)
+    return Embedded(path, len(summaries), sum(s.length for s in summaries), trained.checkpoint.step)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[h5py.File]:
+    """A file that gets its name when it is whole and on disk."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with clear_write_errors(str(path)):
         try:
             with h5py.File(partial, "w") as file:
-                file.attrs.update(
-                    run=str(run),
-                    step=trained.checkpoint.step,
-                    settings=dump_config(trained.config),
-                    store=str(store),
-                )
-                for summary in summaries:
-                    _embed(file, readout, summary, report)
+                yield file
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
             partial.replace(path)
+            sync_folder(path.parent)
+        except RuntimeError as error:  # how HDF5 says that it cannot write what it has buffered
+            raise OSError(str(error)) from error
         finally:
             partial.unlink(missing_ok=True)
-    return Embedded(path, len(summaries), sum(s.length for s in summaries), trained.checkpoint.step)
 
 
 def _embed(
@@ -90,8 +105,11 @@ def _embed(
     for interval in summary.held_out:
         held_out[interval.start : interval.stop] = True
     group["held_out"] = held_out
+    pts_ns, gap = np.zeros(summary.length, np.int64), np.zeros(summary.length, np.bool_)
     columns: dict[str, h5py.Dataset] = {}
     for read in readout.read(summary.name, Interval(0, summary.length)):
+        here = slice(read.start, read.start + len(read.frames))
+        pts_ns[here], gap[here] = read.frames.pts_ns, read.frames.gap
         for name, values in _columns(read).items():
             if name not in columns:
                 columns[name] = group.create_dataset(
@@ -102,14 +120,13 @@ def _embed(
                     compression="gzip" if name == "alphas" else None,
                     compression_opts=1 if name == "alphas" else None,
                 )
-            columns[name][read.start : read.start + len(values)] = values
-        report(f"embedding {summary.name}", (read.start + len(read.frames)) / summary.length)
+            columns[name][here] = values
+        report(f"embedding {summary.name}", here.stop / summary.length)
+    group["pts_ns"], group["gap"] = pts_ns, gap
 
 
 def _columns(read: Read) -> dict[str, np.ndarray]:
-    return {
-        "slots": read.slots.astype(np.float32),
-        "alphas": (read.alphas * 255).round().astype(np.uint8),
-        "pts_ns": read.frames.pts_ns,
-        "gap": read.frames.gap,
-    }
+    columns: dict[str, np.ndarray] = {"slots": read.slots.astype(np.float32)}
+    if read.alphas is not None:
+        columns["alphas"] = (read.alphas * 255).round().astype(np.uint8)
+    return columns

@@ -19,7 +19,7 @@ from online.clip import Interval
 from setcon.model import SetCon
 from setcon.probe import DecoderProbe
 
-FRAMES_AT_ONCE = 32
+FRAMES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,16 +29,21 @@ class Read:
     start: int
     frames: Frames
     slots: Float[np.ndarray, "n k d"]
-    reconstruction: UInt8[np.ndarray, "n h w 3"]
-    alphas: Float[np.ndarray, "n k h w"]
-    """Shares of each pixel; over k they sum to one."""
+    reconstruction: UInt8[np.ndarray, "n h w 3"] | None
+    alphas: Float[np.ndarray, "n k h w"] | None
+    """Shares of each pixel; over k they sum to one. None without a probe, as the reconstruction."""
 
 
 class Readout:
     """Reads any frames of one source."""
 
     def __init__(
-        self, model: SetCon, probe: DecoderProbe, source: FrameSource, *, device: torch.device
+        self,
+        model: SetCon,
+        probe: DecoderProbe | None,
+        source: FrameSource,
+        *,
+        device: torch.device,
     ) -> None:
         self.source = source
         self._model = model.eval()
@@ -59,11 +64,11 @@ class Readout:
     @torch.no_grad()
     def _read(self, start: int, frames: Frames) -> Read:
         slots = self._model.encode(to_images(frames.images).to(self._device)).slots
-        drawn = self._probe(slots)
+        drawn = self._probe(slots) if self._probe is not None else None
         return Read(
             start=start,
             frames=frames,
             slots=slots.float().cpu().numpy(),
-            reconstruction=to_bytes(drawn.image),
-            alphas=drawn.alphas.squeeze(2).float().cpu().numpy(),
+            reconstruction=to_bytes(drawn.image) if drawn else None,
+            alphas=drawn.alphas.squeeze(2).float().cpu().numpy() if drawn else None,
         )

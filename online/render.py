@@ -31,13 +31,14 @@ Part = Literal["held_out", "all"]
 SHINE = 0.55
 """How much of the colour of its slot a frame takes on."""
 LONGEST_STEP_NS = 500_000_000
-"""What is missing between two frames is not waited for."""
+"""What is missing at a gap is not waited for."""
 SURVEYED = 8
 """Pieces of footage by which slots get their colours."""
 TILE = 256
 """Side of a picture at least: small frames are enlarged by a whole factor."""
 _HEADINGS = ("frame", "segments over it", "segments", "reconstruction")
 _TICKS_PER_SECOND = 90_000
+_SHORTEST_STEP_NS = 4 * 1_000_000_000 // _TICKS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _survey(readout: Readout, places: Sequence[tuple[str, Interval]]) -> UInt8[n
     for name, interval in (places[index] for index in picked.tolist()):
         middle = (interval.start + interval.stop) // 2
         some = Interval(middle, min(middle + FRAMES_AT_ONCE, interval.stop))
-        alphas += [read.alphas for read in readout.read(name, some)]
+        alphas += [read.alphas for read in readout.read(name, some) if read.alphas is not None]
     labels = np.concatenate([each.argmax(axis=1) for each in alphas])
     return slot_colours(labels, alphas[0].shape[1])
 
@@ -143,7 +144,8 @@ def _timed(
         for read in readout.read(name, interval):
             source_ns = read.frames.pts_ns
             before = source_ns[:1] - 33_333_333 if not last_ns else np.array([last_ns])
-            steps = np.diff(np.concatenate([before, source_ns])).clip(1, LONGEST_STEP_NS)
+            steps = np.diff(np.concatenate([before, source_ns])).clip(_SHORTEST_STEP_NS)
+            steps = np.where(read.frames.gap, steps.clip(max=LONGEST_STEP_NS), steps)
             if at_ns < 0:
                 at_ns, steps[0] = 0, 0
             times_ns = at_ns + np.cumsum(steps)
@@ -170,6 +172,8 @@ class _Strip:
         self, read: Read, row: int, name: str, colours: UInt8[np.ndarray, "k 3"]
     ) -> UInt8[np.ndarray, "h w 3"]:
         """What was read from one frame of a block."""
+        assert read.alphas is not None
+        assert read.reconstruction is not None
         frame = read.frames.images[row]
         segments = colours[read.alphas[row].argmax(axis=0)]
         mixed = ((1 - SHINE) * frame + SHINE * segments).round().astype(np.uint8)

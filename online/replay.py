@@ -88,6 +88,10 @@ class Replay:
         """All clips held, each once."""
         return list(self._held().values())
 
+    def waiting(self) -> set[str]:
+        """Recordings of the clips that were inserted and not drawn yet."""
+        return {clip.spec.recording for clip in self._fresh}
+
     def inserts_due(self) -> int:
         """How many clips must be inserted before the next batch, and may be."""
         warm = max(self.config.min_clips, self.batch_clips)

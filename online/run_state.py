@@ -82,9 +82,7 @@ class RunState:
                 "held_out": self._held_out,
                 "feed": self.feed.state(),
                 "replay": self.replay.state(),
-                "segment": [self.segments.index, self.segments.recording]
-                if self.segments
-                else None,
+                "segments": self.segments.state() if self.segments else None,
             },
             replay={name: torch.from_numpy(a) for name, a in self.replay.arrays().items()},
             rng=rng_state(),
@@ -105,8 +103,8 @@ class RunState:
         self.alarms.restore(run["alarms"])
         self._frame_size = run["frame_size"]
         self._held_out = run["held_out"]
-        if self.segments and run.get("segment"):
-            self.segments.index, self.segments.recording = run["segment"]
+        if self.segments and run.get("segments"):
+            self.segments.restore(**run["segments"], step=checkpoint.step)
         self.feed.restore(run["feed"])
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
         self.replay.restore(run["replay"], arrays, self.feed.fetch_clip)
@@ -130,16 +128,23 @@ class RunState:
                 )
 
     def enter(self, clip: Clip) -> None:
-        """Learn from ``clip`` next; where it begins another segment, the last one ends here."""
+        """Note that ``clip`` is inserted; its size must be that of the others.
+
+        Raises:
+            OnlineError: as ``check_size``.
+        """
         self.check_size(clip)
         if self.segments:
-            model = self.trainer.model.state_dict()
-            self.segments.enter(clip.spec.recording, model, self.step)
+            self.segments.enter(clip.spec.recording)
 
-    def end_segment(self) -> None:
-        """Keep the weights of where the run ends."""
-        if self.segments:
-            self.segments.end(self.trainer.model.state_dict(), self.step)
+    def keep_segments(self, *, at_end: bool = False) -> None:
+        """Keep the weights of segments that have ended with this step, or with the run."""
+        if not self.segments:
+            return
+        model = self.trainer.model.state_dict()
+        self.segments.stepped(self.replay.waiting(), model, self.step)
+        if at_end:
+            self.segments.end(model, self.step)
 
     def check_size(self, clip: Clip) -> None:
         """Refuse a clip of another frame size than the first, or of one that nothing can fill.

@@ -1,15 +1,17 @@
 """The weights of a run at the end of each segment of its stream.
 
     stream     balls ──────▶│ sprites ─────▶│ gridworld ─▶│ end
-    segments/          000.safetensors  001.safetensors  002.safetensors
+    segments/          000000.safetensors  000001.safetensors  000002.safetensors
 
-A segment is a recording. A run that is resumed comes to the same ends again, with the same weights.
+A segment is a recording. It ends with the step that takes the last of its new clips: those of the
+next one may have been inserted before. A run that is resumed comes to the same ends again, with the
+same weights.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from ingest.durable import write_durably
 from online.errors import CheckpointError
+from online.wire import crc32c
 
 SUFFIX = ".safetensors"
 
@@ -34,30 +37,54 @@ class Segment:
 
 
 class Segments:
-    """Notes when the stream passes from one recording to the next."""
+    """Follows the stream from one recording to the next."""
 
-    def __init__(self, folder: Path, *, index: int = 0, recording: str | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.index = index
-        """Of the segment that is being learned from."""
-        self.recording = recording
-        """That segment; None before the first clip."""
+        self._ended = 0
+        self._open: list[str] = []
 
-    def enter(self, recording: str, model: Mapping[str, Tensor], step: int) -> None:
-        """Learn from ``recording`` next; ``model`` is as it is now, after ``step`` steps."""
-        if self.recording not in (None, recording):
-            self.end(model, step)
-            self.index += 1
-        self.recording = recording
+    def enter(self, recording: str) -> None:
+        """Note that a clip of ``recording`` is inserted."""
+        if not self._open or self._open[-1] != recording:
+            self._open.append(recording)
+
+    def stepped(self, waiting: Collection[str], model: Mapping[str, Tensor], step: int) -> None:
+        """Keep ``model`` for each segment that has ended.
+
+        ``waiting`` are the recordings of the clips that were inserted and not learned from yet.
+        """
+        while len(self._open) > 1 and self._open[0] not in waiting:
+            self._keep(model, step)
+            self._open.pop(0)
+            self._ended += 1
 
     def end(self, model: Mapping[str, Tensor], step: int) -> None:
-        """Keep the weights at the end of what was learned from last, if it was anything."""
-        if self.recording is None:
-            return
+        """Keep ``model`` as the end of what is being learned from."""
+        if self._open:
+            self._keep(model, step)
+
+    def state(self) -> dict[str, object]:
+        """JSON-able: where in the stream a run is."""
+        return {"ended": self._ended, "open": list(self._open)}
+
+    def restore(self, ended: int, open: list[str], step: int) -> None:
+        """Go on from ``state``; what was kept of later steps is removed, and will come again."""
+        self._ended, self._open = ended, open
+        for segment in find_segments(self._folder):
+            if segment.step > step:
+                segment.path.unlink()
+
+    def _keep(self, model: Mapping[str, Tensor], step: int) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.items()}
-        about = {"recording": json.dumps(self.recording), "step": str(step)}
-        write_durably(self._folder / f"{self.index:03d}{SUFFIX}", save(tensors, metadata=about))
+        about = {
+            "recording": json.dumps(self._open[0]),
+            "step": str(step),
+            "crc32c": str(_checksum(tensors)),
+        }
+        path = self._folder / f"{self._ended:06d}{SUFFIX}"
+        write_durably(path, save(tensors, metadata=about))
 
 
 def find_segments(folder: Path) -> list[Segment]:
@@ -77,9 +104,16 @@ def load_segment(segment: Segment) -> dict[str, Tensor]:
     """
     try:
         with safe_open(segment.path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if _checksum(tensors) != int(file.metadata()["crc32c"]):
+                raise ValueError("its checksum does not hold")
+        return tensors
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise _unreadable(segment.path, error) from error
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    return crc32c(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors)))
 
 
 def _segment(path: Path) -> Segment:

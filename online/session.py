@@ -35,7 +35,7 @@ from online.clip import Clip
 from online.clock import Spent
 from online.config import RunConfig
 from online.connection import ClientCounters
-from online.errors import Diverged, ServerError, ServerSilent, TrainingError, WireError
+from online.errors import ConfigError, Diverged, ServerError, ServerSilent, TrainingError, WireError
 from online.evaluate import Evaluator
 from online.feed import FeedCounters
 from online.footage import JoinedSource, check_sizes
@@ -101,6 +101,8 @@ class Session:
         self.origin = origin or Origin()
         self.check_servers = check_servers or (lambda: None)
         self.ledger = Ledger(directory.ledger_path) if config.stream.ledger else None
+        if config.training.keep_segments and len(clients) > 1:
+            raise ConfigError("training.keep_segments is for one server: several come by turns")
         segments = Segments(directory.segments) if config.training.keep_segments else None
         self.state = RunState(config, clients, device=device, ledger=self.ledger, segments=segments)
         self.trainer, self.clock = self.state.trainer, self.state.clock
@@ -222,7 +224,8 @@ class Session:
     def _ended(self, reason: Reason) -> Outcome:
         if reason == "stopped":
             return self._stopped()
-        self.state.end_segment()
+        with self.clock.standing_still("checkpoint"):
+            self.state.keep_segments(at_end=True)
         try:
             evaluation = self.probes.last()
         except StopRequested:
@@ -306,6 +309,8 @@ class Session:
         result = self.trainer.step(batch)
         self.replay.update(self._batch, result.features)
         self.clock.step(result.triplets)
+        with self.clock.standing_still("checkpoint"):
+            self.state.keep_segments()
         for message in self.state.alarms.update(result):
             self.journal.event(message)
         if self.state.step % self.config.training.log_every_steps == 0:

@@ -6,9 +6,9 @@
     after sprites         R_10    R_11      R_12
     after grid            R_20    R_21      R_22
 
-R is FG-ARI of the probe's alphas, or where a recording has no masks the share of the mean frame's
-error that the probe explains. Names of what is read off it are those of Lopez-Paz & Ranzato 2017
-(transfer), Chaudhry et al. 2018 (forgetting) and De Lange et al. 2023 (the lowest on the way).
+R is FG-ARI of the probe's alphas, or unless all recordings have masks, the share of the mean
+frame's error that the probe explains. Names of what is read off it are those of Lopez-Paz & Ranzato
+2017 (transfer), Chaudhry et al. 2018 (forgetting) and De Lange et al. 2023 (the lowest on the way).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def forgetting(self) -> float | None:
-        """What was lost of the best there was: mean over recordings but the last one learned."""
+        """What was lost of the best: mean over recordings but those first learned last."""
         best, last = self._matrix[:-1].max(axis=0, initial=-np.inf), self._matrix[-1]
         return _mean([best[j] - last[j] for j, _ in self._learned_before_last])
 
@@ -65,8 +65,14 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lowest(self) -> float:
-        """Mean over recordings of the lowest score since each was learned."""
-        return float(np.mean([self._matrix[i:, j].min() for j, i in self._first_learned]))
+        """Mean over recordings of the lowest score behind each one's own segment (WC-ACC).
+
+        Of the one learned last, its score. Only ends of segments are looked at: what was gone and
+        came back within one is not seen.
+        """
+        last = len(self.segments) - 1
+        lowest = [self._matrix[min(i + 1, last) :, j].min() for j, i in self._first_learned]
+        return float(np.mean(lowest))
 
     @property
     def reached(self) -> float | None:

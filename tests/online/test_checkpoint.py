@@ -1,6 +1,7 @@
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from online import checkpoint as checkpoint_module
 from online.checkpoint import (
     Checkpoint,
     folder_name,
@@ -191,10 +193,30 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, damaged: str) -> None:
 def test_a_checkpoint_of_another_version_says_so(tmp_path: Path, version: int) -> None:
     path = save_checkpoint(tmp_path, trained()[2], keep=1)
     state = json.loads((path / "state.json").read_text())
+    del state["readable_from"]
     (path / "state.json").write_text(json.dumps(state | {"version": version}))
     with pytest.raises(
-        CheckpointError, match=rf"version {version}, this program reads \d+; use the setcon"
+        CheckpointError, match=rf"version {version}, this program reads \d+ to \d+; use the setcon"
     ):
+        load_checkpoint(path)
+
+
+def test_what_a_later_version_has_added_is_passed_over(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint_module, "VERSION", 3)
+    monkeypatch.setattr(checkpoint_module, "READABLE_FROM", 2)
+    later = trained()[2]
+    path = save_checkpoint(tmp_path, replace(later, run=later.run | {"added": [1, 2]}), keep=1)
+    monkeypatch.undo()
+    assert json.loads((path / "state.json").read_text())["version"] == 3
+    assert load_checkpoint(path).step == later.step
+
+
+def test_a_checkpoint_that_only_later_versions_read_says_so(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint_module, "VERSION", 4)
+    monkeypatch.setattr(checkpoint_module, "READABLE_FROM", 3)
+    path = save_checkpoint(tmp_path, trained()[2], keep=1)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"version 4, this program reads 2 to 2; use the"):
         load_checkpoint(path)
 
 

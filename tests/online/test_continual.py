@@ -17,7 +17,7 @@ from ingest.store import RecordSettings
 from online.checkpoint import latest_checkpoint, load_checkpoint
 from online.config import RunConfig, load_preset
 from online.continual import evaluate_continual
-from online.errors import CheckpointError, RunError
+from online.errors import CheckpointError, ConfigError, RunError
 from online.run import train_on_store
 from online.segments import find_segments, load_segment
 from online.status import Status
@@ -29,6 +29,7 @@ SETTINGS = (
     "training.batch_clips=2",
     "training.precision=float32",
     "stream.max_epochs=1",
+    "stream.order=stream",
     "stream.clip_length=8",
     "replay.samples_per_insert=1",
     "evaluation.every_steps=1000000",
@@ -124,9 +125,46 @@ def test_what_was_not_kept_is_one_line(run, stream, tmp_path):
     with pytest.raises(RunError, match=r"kept no segments; train with .*keep_segments=true"):
         evaluate_continual(path, stream)
     shutil.copytree(run, tmp_path / "damaged")
-    (tmp_path / "damaged" / "segments" / "000.safetensors").write_bytes(b"no weights")
-    with pytest.raises(CheckpointError, match=r"000\.safetensors: weights of a segment that"):
+    (tmp_path / "damaged" / "segments" / "000000.safetensors").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match=r"000000\.safetensors: weights of a segment that"):
         evaluate_continual(tmp_path / "damaged", stream)
     for arguments in (["--against", str(run)], ["--continual", "--recordings", "a"]):
         told = CliRunner().invoke(cli.main, ["eval", str(run), str(stream), *arguments])
         assert told.exit_code == 2
+
+
+def test_a_changed_bit_in_kept_weights_is_noticed(run, stream, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "segments" / "000001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="its checksum does not hold"):
+        evaluate_continual(tmp_path / "run", stream)
+
+
+def test_a_run_that_was_stopped_is_probed_as_it_stands(stream, tmp_path):
+    def stop(status: Status) -> None:
+        if status.step == 6 and status.activity == "learning":
+            signal.raise_signal(signal.SIGTERM)
+
+    train_on_store(stream, tmp_path, config(), observe=stop)
+    found = evaluate_continual(tmp_path, stream)
+    assert (found.segments, found.steps[-1]) == (["a", "b"], 6)
+
+
+def test_recordings_shorter_than_a_batch_end_when_they_were_learned_from(tmp_path):
+    for seed, name in enumerate(("a", "b", "c")):
+        render_scene(BallsConfig(num_frames=30, size=16, seed=seed), tmp_path / f"{name}.mp4")
+    ingest_sources([str(tmp_path)], tmp_path / "store", RecordSettings(size=16))
+    settings = config("training.batch_clips=5", "stream.clip_length=4", "replay.min_clips=9")
+    train_on_store(tmp_path / "store", tmp_path / "run", settings, holdout=0.0)
+    ends = [(s.recording, s.step) for s in find_segments(tmp_path / "run" / "segments")]
+    assert [name for name, _ in ends] == ["a", "b", "c"]
+    assert ends[0][1] > 0
+
+
+@pytest.mark.parametrize("order", ["stream.order=shuffled", None])
+def test_only_a_stream_in_order_has_segments(order):
+    with pytest.raises(ConfigError, match=r"needs stream\.order=stream"):
+        load_preset("demo", ["training.keep_segments=true", *([order] if order else [])])

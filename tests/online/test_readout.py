@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from ingest.counters import Counters
 from ingest.errors import StoreError
+from ingest.frame import Frames
 from ingest.open import open_store
+from ingest.store import RecordSettings, Source
 from online.clip import Interval
 from online.config import load_preset
 from online.embed import embed_run
 from online.errors import FootageError, RunError
+from online.evaluate import Evaluator
 from online.readout import Readout
 from online.render import render_run
 from online.run import train_on_store
@@ -93,6 +97,36 @@ def test_a_file_in_the_way_stays_unless_asked(run, balls, embedded, tmp_path):
     with h5py.File(tmp_path / "out.h5") as file:
         assert list(file) == ["balls"]
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
+def test_without_alphas_there_are_slots_and_no_probe(run, balls, embedded, tmp_path, monkeypatch):
+    monkeypatch.setattr(Evaluator, "fit", None)
+    embed_run(run, balls, tmp_path / "out.h5", alphas=False)
+    with h5py.File(tmp_path / "out.h5") as file, h5py.File(embedded) as whole:
+        assert sorted(file["balls"]) == ["gap", "held_out", "pts_ns", "slots"]
+        np.testing.assert_array_equal(file["balls/slots"], whole["balls/slots"])
+
+
+def test_a_gap_is_not_waited_for_and_slow_footage_is(run, tmp_path):
+    times = [0, 1000, 2000, 3000, 90_000, 90_001, 91_000, 92_000]  # milliseconds
+    store = open_store(tmp_path / "store", create_format="zarr")
+    frames = Frames(
+        images=np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8),
+        pts_ns=np.array([*range(-32_000, 0, 1000), *times]) * 1_000_000 + 32_000_000_000,
+        gap=np.isin(np.arange(40), [0, 36]),
+    )
+    with store.writer(
+        "slow",
+        source=Source(path="slow", digest="slow"),
+        settings=RecordSettings(size=16),
+        height=16,
+        width=16,
+        has_masks=False,
+    ) as writer:
+        writer.finish(frames, Counters(decoded=40, stored=40, gaps=2))
+    assert render_run(run, tmp_path / "store", tmp_path / "out.mp4").frames == 8
+    _, times_seen = frames_of(tmp_path / "out.mp4")
+    np.testing.assert_allclose(times_seen, [0, 1, 2, 3, 3.5, 3.501, 4.5, 5.5], atol=1e-3)
 
 
 def test_what_cannot_be_written_leaves_nothing(run, balls, tmp_path):

@@ -22,7 +22,7 @@ def test_worked_example():
     assert WORKED.forgetting == pytest.approx(((0.8 - 0.6) + (0.9 - 0.7)) / 2)
     assert WORKED.backward_transfer == pytest.approx(((0.6 - 0.8) + (0.7 - 0.9)) / 2)
     assert WORKED.forward_transfer == pytest.approx(((0.3 - 0.2) + (0.2 - 0.3)) / 2)
-    assert WORKED.lowest == pytest.approx((0.5 + 0.7 + 0.95) / 3)
+    assert WORKED.lowest == pytest.approx((0.5 + 0.7 + 0.95) / 3)  # of c its own
     assert WORKED.reached == pytest.approx((0.75 - 0.2) / (0.9 - 0.2))
 
 
@@ -38,6 +38,7 @@ def test_forgetting_is_of_the_best_there_was_and_transfer_of_what_was_just_learn
     assert better_later.forgetting == pytest.approx(-0.2)  # it grew: nothing was forgotten
     assert better_later.backward_transfer == pytest.approx(0.2)
     assert better_later.reached is None
+    assert better_later.lowest == pytest.approx((0.6 + 0.5) / 2)
 
 
 def test_one_segment_can_forget_nothing():
