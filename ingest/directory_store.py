@@ -51,6 +51,10 @@ class DirectoryStore:
         """Files that a killed writer left half written."""
         return self._layout.leftovers(name)
 
+    def is_being_written(self, name: str) -> bool:
+        """Whether a living process is adding to a recording."""
+        return self._layout.is_being_written(name)
+
     def reader(self, name: str, *, cache: ChunkCache | None = None) -> ChunkReader:
         """Open a recording for reading, with a cache that others use too or one of its own."""
         cache = ChunkCache(_READER_CACHE_BYTES) if cache is None else cache

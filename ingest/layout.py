@@ -130,10 +130,14 @@ class StoreLayout:
         with clear_write_errors(where):
             return FileLock(self._lock_path(name), what=where)
 
+    def is_being_written(self, name: str) -> bool:
+        """Whether a living process holds the lock of a recording."""
+        return is_locked(self._lock_path(name))
+
     def leftovers(self, name: str) -> list[Path]:
         """Files that a killed writer left half written; a writer at work has such files too."""
         found = sorted(self.folder(name).rglob(f"*{PARTIAL}"))
-        if is_locked(self._lock_path(name)):
+        if self.is_being_written(name):
             return []
         return [path for path in found if path.exists()]
 

@@ -261,6 +261,10 @@ class Store(Protocol):
         """Files that a killed writer left half written; nothing in them counts."""
         ...
 
+    def is_being_written(self, name: str) -> bool:
+        """Whether a living process is adding to a recording."""
+        ...
+
     def reader(self, name: str, *, cache: ChunkCache | None = None) -> RecordingReader:
         """Open a recording for reading.
 

@@ -261,6 +261,8 @@ class Feed:
         captured_ns, extent = clip.last_captured_ns, cursor.extents.get(clip.spec.recording)
         if captured_ns is None or extent is None or extent.closed or not self._max_delay_ns:
             return False
+        if clip.spec.recording in cursor.abandoned:
+            return False  # there is nothing newer to catch up with
         return self._now_ns() - captured_ns > self._max_delay_ns
 
     def _skip(self) -> None:

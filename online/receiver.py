@@ -164,6 +164,8 @@ class Receiver:
             was, new = self._cursor, message.cursor
             if was is None or (was.epoch, was.round) != (new.epoch, new.round):
                 self._cursor = new
+            else:
+                self._cursor = msgspec.structs.replace(was, abandoned=new.abandoned)
         else:
             self._take_in(connection, message, arrival)
 

@@ -69,6 +69,8 @@ class Cursor(Struct, frozen=True, kw_only=True):
     """What earlier rounds covered."""
     extents: dict[Name, Extent] = {}
     """What was committed when this round began."""
+    abandoned: tuple[Name, ...] = ()
+    """Recordings without an end to which nobody adds any more, such as of a killed capture."""
     fingerprint: Checksum = 0
     """CRC-32C of the round's recordings and clips, to notice that either has changed."""
 

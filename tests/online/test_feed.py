@@ -1,11 +1,13 @@
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
 
+from ingest.store import RecordSettings, Source
 from ingest.zarr_store import create_zarr_store
 from online.client import Client
 from online.errors import ConfigError, LedgerError, OnlineError, ServerError
@@ -260,14 +262,37 @@ def test_a_ledger_that_was_cut_behind_its_checkpoint_is_an_error(two, tmp_path):
     ledger.close()
 
 
+@contextmanager
+def being_written(store, name: str) -> Iterator[None]:
+    """A writer that goes on where a recording stands, and adds nothing."""
+    frames = {"height": 8, "width": 8, "has_masks": False, "live": True, "max_chunk_length": 16}
+    source, settings = Source(path=name, digest=name), RecordSettings(size=8)
+    with store.writer(name, source=source, settings=settings, **frames):
+        yield
+
+
+def test_of_a_camera_that_nobody_records_any_more_nothing_is_skipped(record, served):
+    """Its capture was killed: there is nothing newer to catch up with."""
+    record("camera", 320, live=True, complete=False)
+    live = StreamConfig(clip_length=4, frame_stride=2)
+    with (
+        served(follow=True, holdout=0.0) as address,
+        feeding([address], live, max_delay_seconds=2.0, now_ns=lambda: 10**18) as feed,
+    ):
+        for _ in range(3):
+            feed.inserted(feed.next(BOUND))
+    assert (feed.counters.inserted, feed.counters.skipped) == (3, 0)
+
+
 def test_a_trainer_that_is_too_slow_for_a_camera_skips_and_counts_what_is_too_old(
-    record, served, tmp_path
+    store, record, served, tmp_path
 ):
     record("camera", 320, live=True, complete=False)  # frame i was captured at i / 30 s
     ledger = Ledger(tmp_path / "ledger.jsonl")
     live = StreamConfig(clip_length=4, frame_stride=2)
     now_seconds = 100 / 30
     with (
+        being_written(store, "camera"),
         served(follow=True, holdout=0.0) as address,
         feeding(
             [address],
