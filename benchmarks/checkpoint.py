@@ -2,12 +2,15 @@
 
     python benchmarks/checkpoint.py save [--rounds 9] [--folder DIR]
     python benchmarks/checkpoint.py resume [--kills 5] [--folder DIR]
+    python benchmarks/checkpoint.py same [--kills 6] [--steps 1000] [--folder DIR]
 
 ``save`` writes checkpoints of the small model of the demo and of the large one of three-object (no
 step is trained: Adam's moments are filled), each after the disk has come to rest, and says how much
 of it is waiting for the disk. ``resume`` trains with the real command on a small store, kills it
 with SIGKILL, starts it again at once, and takes the time from the kill until the first step after
-it is in the log. DIR decides which disk is measured.
+it is in the log. ``same`` kills a run of so many steps, by turns while it learns and in the middle
+of a probe, and compares all that it has logged with a run that was left alone. DIR decides which
+disk is measured.
 """
 
 import argparse
@@ -22,6 +25,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,17 +43,20 @@ FAST = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What safety costs a run.")
-    parser.add_argument("what", choices=["save", "resume"])
+    parser.add_argument("what", choices=["save", "resume", "same"])
     parser.add_argument("--rounds", type=int, default=9, help="checkpoints of each model")
     parser.add_argument("--kills", type=int, default=5, help="times the run is killed")
+    parser.add_argument("--steps", type=int, default=1000, help="of each run, for same")
     parser.add_argument("--folder", type=Path, default=Path(), help="where to write")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         if options.what == "save":
             for preset in ("demo", "three-object"):
                 measure_saving(preset, Path(folder) / preset, options.rounds)
-        else:
+        elif options.what == "resume":
             measure_resuming(Path(folder), options.kills)
+        else:
+            compare_killed(Path(folder), options.kills, options.steps)
 
 
 def measure_saving(preset: str, folder: Path, rounds: int) -> None:
@@ -134,6 +141,69 @@ def measure_resuming(folder: Path, kills: int) -> None:
     trainer.send_signal(signal.SIGKILL)
     trainer.wait()
     print(f"median {statistics.median(seconds):.2f} s, most {max(seconds):.2f} s")
+
+
+def compare_killed(folder: Path, kills: int, steps: int) -> None:
+    """Print whether a run that was killed has logged what one that was left alone has."""
+    store = folder / "store"
+    _setcon("scene", "balls", folder / "balls.mp4", "--frames", 1200)
+    _setcon("ingest", folder / "balls.mp4", store, "--size", 16)
+    settings = [
+        *("training.log_every_steps=1", "training.checkpoint_every_seconds=1"),
+        *("training.batch_clips=4", "evaluation.every_steps=100", "probe.steps=300"),
+        *("replay.samples_per_insert=4", "replay.long_term=minred"),
+    ]
+    more = [word for setting in settings for word in ("--set", setting)]
+    train = _command("train", store, "--steps", steps, *more, "--run")
+    alone, killed = folder / "alone", folder / "killed"
+    began = time.perf_counter()
+    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*train, str(alone)], check=True, **quiet)
+    taken = time.perf_counter() - began
+    in_probes = 0
+    for kill in range(kills):
+        goal = (kill + 1) * steps // (kills + 1)
+        trainer = subprocess.Popen([*train, str(killed)], **quiet)
+        while trainer.poll() is None and not _is_time(killed, goal, in_probe=kill % 2 == 1):
+            time.sleep(0.01)
+        if trainer.poll() is not None:
+            raise SystemExit(f"the trainer ended with code {trainer.returncode}")
+        trainer.send_signal(signal.SIGKILL)
+        trainer.wait()
+        in_probes += kill % 2
+        print(f"killed behind step {_logged(killed)[-1]['step']}", flush=True)
+    subprocess.run([*train, str(killed)], check=True, **quiet)
+    ours, theirs = _learned(killed), _learned(alone)
+    same = sum(a == b for a, b in zip(ours, theirs, strict=True))
+    print(
+        f"{kills} kills, {in_probes} of them within a probe: {same} of {len(theirs)} lines of "
+        f"losses, scores of new clips and probes are the same; alone it took {taken:.0f} s"
+    )
+
+
+def _is_time(run: Path, goal: int, *, in_probe: bool) -> bool:
+    logged = _logged(run)
+    if not logged or logged[-1]["step"] < goal:
+        return False
+    last = logged[-1]
+    return not in_probe or (last["kind"] == "step" and last["step"] % 100 == 0)
+
+
+def _logged(run: Path) -> list[dict[str, Any]]:
+    log = run / "metrics.jsonl"
+    lines = log.read_bytes().splitlines() if log.exists() else []
+    return [json.loads(line) for line in lines if _kind(line) in ("step", "prequential", "probe")]
+
+
+def _learned(run: Path) -> list[dict[str, Any]]:
+    """All that is logged, but for what depends on the clock; and what the probes found."""
+    kept = ("kind", "step", "loss", "top1", "grad_norm", "top1_untrained", "top1_copy")
+    lines = [{key: line[key] for key in kept if key in line} for line in _logged(run)]
+    for scores in sorted((run / "probes").glob("*/scores.json")):
+        found = json.loads(scores.read_text())
+        del found["seconds"]
+        lines.append(found)
+    return lines
 
 
 def _await_step(run: Path, *, start: int, trainer: subprocess.Popen[bytes]) -> None:

@@ -59,7 +59,9 @@ def bound(socket: zmq.Socket, address: str, *, keyed: bool = False) -> Iterator[
     # a second bind of one ipc path succeeds and steals it silently, so a lock file decides
     with _locked(path.with_name(path.name + ".lock"), address):
         try:
-            yield _bind(socket, address)
+            endpoint = _bind(socket, address)
+            path.chmod(0o600)
+            yield endpoint
         finally:
             path.unlink(missing_ok=True)
 

@@ -312,6 +312,7 @@ class Session:
         with self.clock.standing_still("checkpoint"):
             self.state.keep_segments()
         for message in self.state.alarms.update(result):
+            log.warning("step %d: %s", self.state.step, message)
             self.journal.event(message)
         if self.state.step % self.config.training.log_every_steps == 0:
             self.journal.step(result, learning_rate)

@@ -109,6 +109,7 @@ def test_a_tcp_port_in_use_is_named(router):
 def test_a_socket_folder_is_made_for_its_owner_alone(router, tmp_path):
     with bound(router, f"ipc://{tmp_path}/new/s"):
         assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+        assert (tmp_path / "new" / "s").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_socket_folder_open_to_others_is_refused(router, tmp_path: Path):
