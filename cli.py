@@ -598,8 +598,9 @@ def evaluate(
 ) -> None:
     """Probe RUN's newest checkpoint on the held-out part of STORE.
 
-    With --continual, a run that was trained with `--set training.keep_segments=true` is probed as
-    it was at the end of each recording of its stream, on every one of them.
+    With --continual, a run that was trained with `--set training.keep_segments=true --set
+    stream.order=stream` is probed as it was at the end of each recording of its stream, on every
+    one of them.
     """
     if against is not None and not continual:
         raise click.UsageError("--against RUN is for --continual")
