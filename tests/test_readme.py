@@ -89,11 +89,20 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
     assert (tmp_path / "setcon-demo/demo.png").exists()
 
 
-def test_every_file_that_it_links_to_is_there() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README.read_text())
-    local = [link for link in links if not link.startswith("http")]
-    assert local
-    assert all((README.parent / link).exists() for link in local)
+@pytest.mark.parametrize("page", [README, *sorted((README.parent / "docs").glob("*.md"))], ids=str)
+def test_every_place_that_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text())
+    local = [link.partition("#") for link in links if not link.startswith("http")]
+    for path, _, place in local:
+        target = page.parent / path if path else page
+        assert target.exists()
+        assert not place or place in headings(target)
+
+
+def headings(page: Path) -> set[str]:
+    """The places of a page, as a browser names them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_the_help_in_the_readme_is_what_the_commands_print() -> None:
