@@ -13,7 +13,6 @@ a process beside reads the store as any reader would. A frame whose predecessor 
 import argparse
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +31,8 @@ from ingest.store import CommitRecord
 
 FPS = 30
 DISPLAY = ":97"
+FINISH_SECONDS = 330.0
+"""How long a trainer may take to learn from the rest, and to probe."""
 CLI = [sys.executable, "-m", "cli"]
 
 
@@ -48,24 +49,20 @@ def running(command: list[str], **options: Any) -> Iterator[Any]:
         process.kill()
 
 
-def mpegts(video: Path, folder: Path, stack: ExitStack) -> tuple[str, list[str]]:
-    """A device that sends ``video``, and options for it."""
-    minute = folder / "minute.mp4"  # looped MPEG-TS leaves a hole where it begins again
+def mpegts(video: Path, folder: Path, seconds: float, stack: ExitStack) -> tuple[str, list[str]]:
+    """A device that sends ``video``, over and over, and options for it."""
+    minute, whole = folder / "minute.mp4", folder / "whole.mp4"
     kernel = ["-vf", f"scale=1920:1080,fps={FPS},format=yuv420p", "-t", "60"]
     h264 = ["-c:v", "libx264", "-preset", "veryfast", "-g", str(FPS), "-an"]
     loop = ["ffmpeg", "-v", "error", "-y", "-stream_loop", "-1"]
+    _progress("encoding a minute")
     subprocess.run([*loop, "-i", str(video), *kernel, *h264, str(minute)], check=True)
+    # a file whose times go on: MPEG-TS that is looped leaves a hole where it begins again
+    length = ["-t", str(seconds + 30)]
+    subprocess.run([*loop, "-i", str(minute), "-c", "copy", *length, str(whole)], check=True)
     port = _free_port()
-    sent = [
-        "-c",
-        "copy",
-        "-bsf:v",
-        "h264_mp4toannexb",
-        "-f",
-        "mpegts",
-        f"tcp://127.0.0.1:{port}?listen=1",
-    ]
-    real_time = ["ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(minute), *sent]
+    sent = ["-c", "copy", "-f", "mpegts", f"tcp://127.0.0.1:{port}?listen=1"]
+    real_time = ["ffmpeg", "-v", "error", "-re", "-i", str(whole), *sent]
     stack.enter_context(running(real_time))
     time.sleep(1.0)
     return f"tcp://127.0.0.1:{port}", []
@@ -104,7 +101,7 @@ def watch(
                 now = time.time()
                 delays += [now - int(ns) / 1e9 for ns in captured_ns]
                 _progress(f"{length} frames, the newest {delays[-1]:.2f} s old")
-            if ended and reader.commit.complete:
+            if reader.commit.complete:
                 return delays, reader.commit
             _expect(process, deadline, ended=ended)
             time.sleep(0.01)
@@ -122,8 +119,10 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="setcon-live-") as name, ExitStack() as stack:
         folder, store = Path(name), Path(name) / "store"
-        is_screen = options.source == "x11grab"
-        device, more = x11grab(stack) if is_screen else mpegts(Path(options.source), folder, stack)
+        if options.source == "x11grab":
+            device, more = x11grab(stack)
+        else:
+            device, more = mpegts(Path(options.source), folder, options.seconds, stack)
         address = f"tcp://127.0.0.1:{_free_port()}"
         serve = ["--serve", address] if options.train else []
         command = [*CLI, "capture", device, str(store), "--seconds", str(options.seconds)]
@@ -135,8 +134,7 @@ def main() -> None:
             delays, commit = watch(store, process, options.seconds)
         found = _figures(delays, commit, lost_unsaid(store))
         if trainer is not None:
-            trainer.send_signal(signal.SIGINT)
-            trainer.wait(60)
+            trainer.wait(FINISH_SECONDS)  # the stream ends with the camera, and the run with it
             found |= _learned(folder / "run")
         for key, value in found.items():
             print(f"{key:40} {value}")
