@@ -96,6 +96,8 @@ def _call(command: list[str]) -> str:
 def main() -> None:
     options = _options()
     options.folder.mkdir(parents=True, exist_ok=True)
+    for seed in options.seeds:
+        make_store(options.folder, seed, SECONDS)  # which all its runs are scored on
     tasks = [(seed, seconds) for seed in options.seeds for seconds in options.seconds]
     found: dict[int, list[dict[str, float]]] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
