@@ -129,7 +129,7 @@ def plot(found: dict[int, list[dict[str, float]]], path: Path) -> None:
         axis.fill_between(seconds, [min(v) for v in values], [max(v) for v in values], alpha=0.25)
         axis.plot(seconds, [statistics.mean(v) for v in values], marker="o")
         axis.set_xscale("log")
-        axis.set_xticks(seconds, [str(s) for s in seconds])
+        axis.set_xticks(seconds, [str(s) for s in seconds], fontsize=7)
         axis.minorticks_off()
         axis.set_title(name)
         axis.set_xlabel("seconds learned from")

@@ -13,6 +13,8 @@ _HELD_BACK = {"av1": 0, "mpeg1video": 1, "mpeg2video": 1}
 _WITHOUT_PTS = {"avi"}
 """These store frames in the order of decoding and say nothing of when each is shown; FFmpeg makes
 up presentation times that lead and lag by the reordering."""
+_UNTOLD_ORDER = {"h264", "hevc"}
+"""Codecs of which FFmpeg does not know the order of display without decoding; of MPEG-4 it does."""
 _MOST_DUE = 256
 _DEEPEST_REORDER = 16
 
@@ -39,7 +41,9 @@ class Account:
         self._due: dict[int | None, deque[int]] = {}
         self._times: dict[int, int | None] = {}  # of packets, in the order sent
         self._untrusted: set[int] = set()
-        self.is_timeless = stream.container.format.name in _WITHOUT_PTS
+        self.is_timeless = (
+            stream.container.format.name in _WITHOUT_PTS and context.name in _UNTOLD_ORDER
+        )
         """Whether a frame's time is known by the order alone in which frames are shown."""
         self._slots: list[int] = []
         self._begun_at = 0
@@ -84,6 +88,13 @@ class Account:
     def forget(self, number: int) -> None:
         """Expect no frame of a packet any more."""
         self._remove(number)
+
+    def leads(self, key: int) -> bool:
+        """Whether a frame that comes now is shown before a key frame that is still to come.
+
+        Where times tell nothing, the order does.
+        """
+        return self.is_timeless and key in self._times
 
     def begin_at(self, number: int, packet: Packet) -> None:
         """Begin anew with a packet of which all that follows is independent."""

@@ -95,6 +95,7 @@ class _Connection:
     def __init__(self) -> None:
         self.heard_at = time.monotonic()
         self.shown_at = self.heard_at
+        self.has_heard = False
         self.is_over = False
         self.error: BaseException | None = None
 
@@ -203,7 +204,7 @@ class Camera:
         reader.start()
         while reader.is_alive() and not self._halt.is_set():
             reader.join(POLL_SECONDS)
-            if reader.is_alive() and connection.is_silent(self._longest_silence_seconds()):
+            if reader.is_alive() and connection.is_silent(self._patience(connection)):
                 with self._keeping:
                     connection.is_over = True  # it may wake up, but its frames come too late
                 self._hanging.append(reader)
@@ -213,9 +214,9 @@ class Camera:
         if connection.error is not None:
             raise connection.error
 
-    def _longest_silence_seconds(self) -> float:
-        """FFmpeg's own limits come first, where it keeps them: devices of this machine block."""
-        if not self._timeline.counters.decoded:
+    def _patience(self, connection: "_Connection") -> float:
+        """Seconds. FFmpeg's own limits come first, where it keeps them: local devices block."""
+        if not connection.has_heard:
             return 2 * devices.OPEN_SECONDS + devices.SILENT_SECONDS
         return max(2 * devices.SILENT_SECONDS, _SILENT_FRAMES / (self.fps or _FASTEST_FPS))
 
@@ -262,7 +263,7 @@ class Camera:
         try:
             packets = with_following(shown_packets(container, stream), stream)
             for number, (packet, following) in enumerate(packets):
-                connection.heard_at = time.monotonic()
+                connection.heard_at, connection.has_heard = time.monotonic(), True
                 if connection.is_over or self._halt.is_set():
                     return
                 yield from decoder.decode(number, packet, following)

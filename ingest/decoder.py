@@ -119,6 +119,9 @@ class Decoder:
             number, is_trusted = self._account.take(frame)
             if not is_trusted or (number < 0 and self._has_lost):
                 continue
+            if self._has_lost and number > self._opened_at and self._account.leads(self._opened_at):
+                self._drop(number, time_ns(frame))
+                continue
             only_begins = number == self._opened_at and frame.pict_type in _NOT_INTRA
             if only_begins and not self._refreshes_slowly and self._has_lost:
                 self._refreshes_slowly = True

@@ -180,7 +180,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             )
         checksums = state.pop("crc32c")
         files = {name: (path / name).read_bytes() for name in _TENSORS}
-        if checksums != _checksums(state, files):
+        if any(checksums.get(name) != of for name, of in _checksums(state, files).items()):
             raise ValueError("a checksum does not hold")
         model, moments, replay = (load(files[name]) for name in _TENSORS)
         return Checkpoint(

@@ -110,7 +110,9 @@ class Connection:
         self._sequence = 0
         self._granted = self._arrived_bytes = 0
         self._heard_at = self._spoke_at = 0.0
-        self._damaged_in_a_row = 0
+        self._damaged_in_a_row = self._garbled_in_a_row = 0
+        self.is_complete = False
+        """Set once all has come: there is nothing to open another session for."""
         self._patience = wire.SILENCE_SECONDS
         self._connect()
         self._hello()
@@ -130,8 +132,13 @@ class Connection:
             self._heard_at, self._patience = now, wire.SILENCE_SECONDS
             try:
                 arrival = self._take(self._socket.recv_multipart(copy=False))
-            except MessageDamaged as error:
-                self.damaged(error)
+                self._garbled_in_a_row = 0
+            except MessageDamaged:
+                self._counters.damaged += 1
+                self._garbled_in_a_row += 1
+                if self._garbled_in_a_row == MAX_DAMAGED:
+                    raise
+                self.reopen()
         else:
             self._dealer.check()
             self._bear_silence(now, stopped=now - asked_at > 2 * longest)
@@ -146,12 +153,14 @@ class Connection:
             self._send(wire.Credit(self._session, self._granted))
 
     def reopen(self) -> None:
-        """Begin a new session at the cursor."""
+        """Begin a new session at the cursor, unless all has come."""
+        if self.is_complete:
+            return
         self._counters.reconnects += 1
         self._hello()
 
     def damaged(self, error: WireError) -> None:
-        """Ask again for what arrived damaged; raises ``error`` where that has not helped."""
+        """Ask again for a clip that arrived damaged; raises ``error`` where that has not helped."""
         self._counters.damaged += 1
         self._damaged_in_a_row += 1
         if self._damaged_in_a_row == MAX_DAMAGED:
@@ -170,7 +179,7 @@ class Connection:
     def _bear_silence(self, now: float, *, stopped: bool) -> None:
         if stopped:
             self._heard_at = now  # this process was stopped, and heard nobody
-        elif now - self._heard_at > self._patience:
+        elif now - self._heard_at > self._patience and not self.is_complete:
             self._give_up(now)
 
     def _give_up(self, now: float) -> None:

@@ -92,16 +92,16 @@ class EmbeddedServer:
         if process.has_ended:
             raise ServerError(self._last_words(process, process.lines()))
 
-    def finish(self, *, within_seconds: float, waiting: Callable[[], None]) -> bool:
+    def finish(self, *, within_seconds: Callable[[], float], waiting: Callable[[], None]) -> bool:
         """Let trainers take what there is, and learn and probe to their end; whether all have left.
 
         Streams that follow the store end behind what there is now. ``waiting`` is called once if
-        trainers do not leave at once.
+        trainers do not leave at once; ``within_seconds`` is asked again and again.
         """
         process = self._started()
         process.tell("finish")
         began_at, has_told = time.monotonic(), False
-        while not process.has_ended and (passed := time.monotonic() - began_at) < within_seconds:
+        while not process.has_ended and (passed := time.monotonic() - began_at) < within_seconds():
             if passed > TELL_SECONDS and not has_told:
                 has_told = True
                 waiting()

@@ -70,6 +70,12 @@ def capture_and_serve(
             should_stop=should_stop,
         )
         if is_up:
-            limit = STOPPED_SECONDS if should_stop() else FINISH_SECONDS
+            was_stopped = should_stop()
+
+            def limit() -> float:
+                if was_stopped:
+                    return STOPPED_SECONDS
+                return 0.0 if should_stop() else FINISH_SECONDS
+
             server.finish(within_seconds=limit, waiting=waiting)
         return captured

@@ -9,6 +9,7 @@ that was restarted makes it again from the cursor alone.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,11 +76,13 @@ def make_plan(
         before, added = _beyond(catalog, name, config, cursor.base.get(name), extent)
         clips += added
         # by its place in its recording: trainers begin rounds at different times
-        first = before + crc32c(name.encode("utf-8", "surrogateescape"))
+        first = before + _scattered(name)
         ours.update(c for i, c in enumerate(added, first) if i % want.shards == want.shard)
     if order == "shuffled":
         clips = shuffle(clips, key=f"{want.seed}/{cursor.epoch}/{cursor.round}")
     made_of = [catalog.commit(name).identity for name in sorted(cursor.extents)]
+    if want.shards > 1:
+        made_of.append(f"shard {want.shard} of {want.shards}, by place in the recording")
     start = msgspec.structs.replace(
         cursor,
         index=0,
@@ -125,6 +128,12 @@ def _beyond(
     # what an open extent gave is the beginning of what a longer one gives
     before = len(catalog.clips(name, config, length=base.length, closed=base.closed))
     return before, clips[before:]
+
+
+def _scattered(name: str) -> int:
+    """A number by which names that differ in a letter fall into any shard."""
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
 
 
 def _fingerprint(made_of: Sequence[str], clips: Sequence[ClipSpec]) -> int:

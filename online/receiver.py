@@ -157,6 +157,7 @@ class Receiver:
     def _sort(self, connection: Connection, arrival: Arrival) -> None:
         message = arrival.message
         if isinstance(message, wire.End):
+            connection.is_complete = True
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()

@@ -11,6 +11,7 @@ does everything, and it never waits for a trainer.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -92,6 +93,7 @@ class Server:
         self._totals = ServerCounters()
         self._all_read = True
         self._is_finishing = False
+        self._lost_at = -math.inf
 
     @property
     def counters(self) -> ServerCounters:
@@ -106,8 +108,12 @@ class Server:
 
     @property
     def has_finished(self) -> bool:
-        """Whether it was told to finish, and every trainer has left."""
-        return self._is_finishing and not self._sessions
+        """Whether it was told to finish, and every trainer has left.
+
+        One that was lost without a word may be about to come back.
+        """
+        is_awaited = time.monotonic() - self._lost_at < 2 * wire.SILENCE_SECONDS
+        return self._is_finishing and not self._sessions and not is_awaited
 
     def step(self, wait_seconds: float) -> float:
         """Read what has come, send each trainer at most one message.
@@ -133,6 +139,7 @@ class Server:
             except MessageDamaged:
                 self._totals.rejected += 1
                 if session := self._sessions.pop(identity, None):  # it will say again what it wants
+                    self._lost_at = time.monotonic()
                     self._send(identity, wire.Lost(session.stream.want.session))
             except WireError as error:
                 self._totals.rejected += 1
@@ -219,6 +226,7 @@ class Server:
         session = self._sessions[identity]
         if self._all_read and now - session.heard_at > wire.SILENCE_SECONDS:
             # it hangs, or is gone; should it wake up, it is told that its session is lost
+            self._lost_at = now
             del self._sessions[identity]
             self._totals.silent += 1
             return POLL_SECONDS
@@ -268,7 +276,9 @@ class Server:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self._totals.lost += self._sessions.pop(identity, None) is not None
+            if self._sessions.pop(identity, None) is not None:
+                self._totals.lost += 1
+                self._lost_at = time.monotonic()
             return False
         return True
 

@@ -305,6 +305,8 @@ def limited_socket(
 def _decode(part: bytes | memoryview, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
     magic = bytes(part[:3])
     if magic[:2] != _MAGIC[:2]:
+        if len(part) > 7 and crc32c(bytes(part[7:])) == int.from_bytes(part[3:7], "little"):
+            raise MessageDamaged("the beginning of a message was damaged on its way")
         raise WireError(f"not a message of this program: it begins with {magic!r}")
     if magic != _MAGIC:
         raise WireError(

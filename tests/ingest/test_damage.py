@@ -30,6 +30,10 @@ KINDS = {  # file name: encoder, frames from key frame to key frame, options
     "mjpeg.avi": ("mjpeg", 1, {}),
     "intra-refresh.mp4": ("libx264", 30, {"x264-params": "intra-refresh=1:bframes=0"}),
     "h264.avi": ("libx264", 12, {"bf": "3"}),
+    "open-gop.avi": (
+        *("libx264", 12),
+        {"x264-params": "open-gop=1:bframes=3:b-adapt=0:scenecut=0"},
+    ),
 }
 
 
