@@ -82,7 +82,7 @@ def make_plan(
         clips = shuffle(clips, key=f"{want.seed}/{cursor.epoch}/{cursor.round}")
     made_of = [catalog.commit(name).identity for name in sorted(cursor.extents)]
     if want.shards > 1:
-        made_of.append(f"shard {want.shard} of {want.shards}, by place in the recording")
+        made_of.append(f"{want.shards} shards, by place in the recording")
     start = msgspec.structs.replace(
         cursor,
         index=0,

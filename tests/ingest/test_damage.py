@@ -128,7 +128,9 @@ def test_no_frame_that_refers_to_a_damaged_one_comes_out(
     counted = seen[0].counters
     assert counted.stored + counted.dropped + counted.corrupt_packets == FRAMES
     assert counted.corrupt_packets
-    assert counted.stored >= FRAMES - len(numbers) - KINDS[name][1]
+    # in AVI only the order tells which frames lead a key frame, and some close the gate again
+    most = KINDS[name][1] * (2 if name.endswith(".avi") else 1)
+    assert counted.stored >= FRAMES - len(numbers) - most
 
 
 def test_damage_in_a_picture_is_found_and_not_painted_over(originals, tmp_path):

@@ -105,7 +105,7 @@ def test_two_trainers_with_a_shard_each_get_disjoint_halves(two):
             half = dataclasses.replace(CONFIG, shard=shard, shards=2)
             with feeding(addresses[:1], half) as feed:
                 halves.append(drain(feed))
-    assert abs(len(halves[0]) - len(halves[1])) <= 2
+    assert abs(len(halves[0]) - len(halves[1])) <= 4  # one for each end of a recording
     assert sorted(halves[0] + halves[1]) == sorted(whole)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from dataclasses import replace
 
 import msgspec
@@ -18,7 +19,8 @@ from online.catalog import StoreCatalog
 from online.client import Client, StreamRequest
 from online.clip import ClipConfig
 from online.errors import AddressInUse, ServerError, ServerSilent
-from online.server import ServerCounters, serve
+from online.server import Server, ServerCounters, serve, server_socket
+from online.stream import ServeConfig
 
 CLIP = ClipConfig(clip_length=4, frame_stride=2)
 WANT = StreamRequest(clip=CLIP, max_epochs=1)
@@ -248,6 +250,39 @@ def test_a_followed_stream_ends_when_nothing_more_will_come(store, record, serve
         assert (
             len(client.fetch("a", 0, 3)) == 3
         )  # it stays until the trainer has probed, and leaves
+
+
+def test_clips_that_have_come_are_kept_when_the_server_leaves_behind_the_end(store, record, served):
+    record("a", 200)
+    finish = threading.Event()
+    with Client(f"ipc://{store.path.parent}/own/s") as client:
+        with served(client.address, follow=True, finish=finish):
+            client.open(replace(WANT, max_epochs=0))
+            got = [client.next_clip(BOUND)]
+            finish.set()
+            deadline = time.monotonic() + BOUND
+            while not client._receiver._ended:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        time.sleep(wire.SILENCE_SECONDS + 1.0)  # the server is gone, and the trainer slow
+        got += list(client.clips(BOUND))
+    assert sorted(triplets(got)) == planned(store)
+
+
+def test_a_finishing_server_waits_for_a_trainer_that_it_has_lost(store, record):
+    record("a", 200)
+    context = zmq.Context()
+    with contextlib.closing(StoreCatalog(store)) as catalog:
+        socket = server_socket(context)
+        server = Server(catalog, socket, ServeConfig(follow=True))
+        try:
+            server.finish()
+            assert server.has_finished  # nobody has come
+            server._lost_at = time.monotonic()
+            assert not server.has_finished
+        finally:
+            socket.close()
+            context.term()
 
 
 @pytest.mark.parametrize(
