@@ -1180,10 +1180,7 @@ def _evaluation_text(evaluation: Evaluation) -> str:
 
 
 def _continual_text(continual: Continual) -> str:
-    names = [f"after {name}" for name in continual.segments]
-    rows = list(zip(["untrained", *names], [continual.untrained, *continual.scores], strict=True))
-    if continual.reference is not None:
-        rows.append(("the other run", continual.reference))
+    rows = continual.rows
     wide = max(len(name) for name, _ in rows)
     columns = [max(9, len(name) + 2) for name in continual.recordings]
     head = "".join(f"{n:>{w}}" for n, w in zip(continual.recordings, columns, strict=True))

@@ -17,14 +17,14 @@ A run that is there is not made again, so an interrupted benchmark goes on where
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from one_thread import CLI, call
 
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
@@ -36,7 +36,6 @@ from ingest.store import RecordSettings
 
 SIZE = 32
 HOLDOUT = 0.2
-CLI = [sys.executable, "-m", "cli"]
 CLIP_LENGTH = 10
 ONE_CLIP = (CLIP_LENGTH + 2) * SIZE * SIZE * 3
 BATCH = 12
@@ -135,22 +134,15 @@ def learn(name: str, store: Path, run: Path, seed: int, options: argparse.Namesp
     if not (run / "report.html").exists():
         told = [w for s in settings(WAYS[name], store, seed, options) for w in ("--set", s)]
         limit = ["--steps", "100000000", "--holdout", str(HOLDOUT)]
-        _call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limit, *told])
+        call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limit, *told])
 
 
 def evaluate(name: str, store: Path, run: Path) -> dict[str, Any]:
     """The matrix of a run against that of i.i.d. training, which must be there."""
     if not (run / "continual.json").exists():
         against = ["--against", str(run.parent / IID)]
-        _call([*CLI, "eval", str(run), str(store), "--continual", *against])
+        call([*CLI, "eval", str(run), str(store), "--continual", *against])
     return {"way": name, **json.loads((run / "continual.json").read_text())}
-
-
-def _call(command: list[str]) -> None:
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=one_thread, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command[:6])}: {done.stdout}{done.stderr}")
 
 
 def main() -> None:

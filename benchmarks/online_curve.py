@@ -12,15 +12,14 @@ weights are those of the last step. The probe, which no encoder learns from, is 
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from one_thread import CLI, call
 
 from ingest.jobs import ingest_sources
 from ingest.scene_balls import BallsConfig
@@ -32,7 +31,6 @@ from online.trained_run import opened_run
 
 FPS, SECONDS, HOLDOUT = 15, 200, 0.2
 LEARNED = (5, 10, 20, 40, 80, 120, 160)
-CLI = [sys.executable, "-m", "cli"]
 MEASURES = ("FG-ARI", "mBO", "MSE share", "top-1")
 
 
@@ -62,8 +60,8 @@ def learn(seed: int, seconds: int, options: argparse.Namespace) -> dict[str, flo
     more = [word for setting in told for word in ("--set", setting)]
     store = make_store(options.folder, seed, seconds)
     limits = ["--holdout", "0", "--steps", str(options.steps)]
-    _call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *more])
-    answer = _call([*CLI, "eval", str(run), str(whole), "--holdout", str(HOLDOUT), "--json"])
+    call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *more])
+    answer = call([*CLI, "eval", str(run), str(whole), "--holdout", str(HOLDOUT), "--json"])
     current = json.loads(answer)["trained"]["current"]
     found = {
         "FG-ARI": current["alphas"]["fg_ari"],
@@ -83,14 +81,6 @@ def top1(run: Path, store: Path) -> float:
         footage = gather(opened.catalog, "held_out", clips=60, config=evaluator.clip)
         output = opened.trained.model(to_images(footage.images))
         return float(opened.trained.model.loss(output, config.loss).top1)
-
-
-def _call(command: list[str]) -> str:
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=one_thread, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command[:6])}: {done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def main() -> None:

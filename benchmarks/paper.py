@@ -20,9 +20,7 @@ A run that is there is not made again, so an interrupted benchmark goes on where
 """
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,11 +28,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import torch
+from one_thread import CLI, call
 from torch import Tensor
 
 from ingest.jobs import ingest_sources
@@ -54,8 +52,6 @@ from online.scores import EncoderScores, Evaluation
 from online.trainer import arranged, untrained_model
 from setcon import metrics
 from setcon.probe import DecoderProbe
-
-CLI = [sys.executable, "-m", "cli"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def contrast(way: str, scene: str, seed: int, store: Path, options: argparse.Nam
     if not (run / "report.html").exists():
         told = [w for s in settings(scene, seed, CONTRASTIVE[way]) for w in ("--set", s)]
         limits = ["--minutes", str(options.minutes), "--holdout", str(SCENES[scene].holdout)]
-        _call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *told])
+        call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *told])
     return max((run / "probes").iterdir()) / "scores.json"
 
 
@@ -129,7 +125,7 @@ def reconstruct(scene: str, seed: int, store: Path, options: argparse.Namespace)
     scores = options.folder / f"{scene}-{seed}-{RECONSTRUCTION}.json"
     if not scores.exists():
         inner = ["--inner", str(store), str(scores), "--seeds", str(seed), "--scenes", scene]
-        _call([sys.executable, __file__, *inner, "--minutes", str(options.minutes)])
+        call([sys.executable, __file__, *inner, "--minutes", str(options.minutes)])
     return scores
 
 
@@ -280,13 +276,6 @@ def _each(values: list[float], form: str) -> str:
     if len(values) == 1:
         return format(values[0], form)
     return f"{statistics.mean(values):{form}} ({' '.join(format(v, form) for v in values)})"
-
-
-def _call(command: list[str]) -> None:
-    one_thread: dict[str, Any] = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=one_thread, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command[:6])}: {done.stdout}{done.stderr}")
 
 
 def _progress(text: str) -> None:

@@ -74,7 +74,7 @@ class Account:
         taken = Taken(number, number not in self._untrusted)
         if self._held_back == 0:
             self.is_in_order &= next(iter(self._times)) == number
-        self._remove(number)
+        self.forget(number)
         return taken
 
     def is_short(self) -> bool:
@@ -84,10 +84,6 @@ class Account:
         while len(self._times) > self._held_back and self._untrusted:
             self.forget(min(self._untrusted))  # it may have shown nothing, and nobody minds
         return len(self._times) > self._held_back
-
-    def forget(self, number: int) -> None:
-        """Expect no frame of a packet any more."""
-        self._remove(number)
 
     def leads(self, key: int) -> bool:
         """Whether a frame that comes now is shown before a key frame that is still to come.
@@ -102,7 +98,8 @@ class Account:
         while self._slots and packet.dts is not None and self._slots[0] < packet.dts:
             heappop(self._slots)
 
-    def _remove(self, number: int) -> None:
+    def forget(self, number: int) -> None:
+        """Expect no frame of a packet any more."""
         if number not in self._times:
             return
         pts = self._times.pop(number)

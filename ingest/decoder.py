@@ -122,17 +122,19 @@ class Decoder:
             if self._has_lost and number > self._opened_at and self._account.leads(self._opened_at):
                 self._drop(number, time_ns(frame))
                 continue
-            only_begins = number == self._opened_at and frame.pict_type in _NOT_INTRA
-            if only_begins and not self._refreshes_slowly and self._has_lost:
-                self._refreshes_slowly = True
-                self._drop(number, time_ns(frame))
-                self._distrust_from(number)
-            elif frame.is_corrupt:
+            only_begins = self._only_begins_to_refresh(number, frame)
+            self._refreshes_slowly |= only_begins
+            if only_begins or frame.is_corrupt:
                 self._drop(number, time_ns(frame))
                 self._distrust_from(number)
             elif not self._is_settled(number):
                 self._tell_before(number)
                 yield frame
+
+    def _only_begins_to_refresh(self, number: int, frame: VideoFrame) -> bool:
+        """Whether a key frame behind damage renews a part of the picture only, as was not known."""
+        is_first = self._has_lost and number == self._opened_at
+        return is_first and not self._refreshes_slowly and frame.pict_type in _NOT_INTRA
 
     def _shows_nothing(self, number: int, is_trusted: bool) -> None:
         self._account.forget(number)

@@ -17,13 +17,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
 
 from ingest.errors import VideoError
+from ingest.python_module import module_command, module_environment
 
 OPEN_SECONDS = 300.0
 """How long decord may take to index a file, which it reads through."""
@@ -42,14 +42,12 @@ class DecordProcess:
 
     def __init__(self, path: str, *, width: int, height: int) -> None:
         self._path, self._shape = path, (height, width, 3)
-        packages = str(Path(__file__).resolve().parents[1])
-        there = os.environ.get("PYTHONPATH")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, path, str(width), str(height)],
+            module_command(__spec__.name, path, str(width), str(height)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # FFmpeg's chatter, which decord cannot be kept from
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [packages, there]))},
+            env=module_environment(),
             start_new_session=True,  # Ctrl-C is for the parent
         )
         assert self._process.stdout is not None

@@ -23,7 +23,7 @@ from ingest.durable import clear_write_errors
 from ingest.errors import ExportError
 from ingest.frame import Frames
 from ingest.masks import SUFFIX
-from ingest.mp4_writer import ticks, write_mp4
+from ingest.mp4_writer import target_fault, ticks, write_mp4
 from ingest.store import RecordingReader, Store
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ def export_recording(
     StoreError where one is damaged or nothing can be written; then no file is made or changed.
     """
     sidecar = path.with_suffix(SUFFIX)
-    _check_target(path, sidecar, overwrite=overwrite)
+    if fault := target_fault(path, what="a recording", overwrite=overwrite):
+        raise ExportError(fault)
     with store.reader(name, cache=ChunkCache(0)) as reader, clear_write_errors(str(path)):
         where = f"{store.path}: recording {name!r}"
         commit, pts_ns = reader.commit, reader.pts_ns()
@@ -93,15 +94,6 @@ def export_recording(
         frames=length,
         duration_seconds=float(pts_ns[-1] - pts_ns[0]) / 1e9,
     )
-
-
-def _check_target(path: Path, sidecar: Path, *, overwrite: bool) -> None:
-    if path.suffix != ".mp4":
-        found = path.suffix or "no ending"
-        raise ExportError(f"{path}: a recording is written as .mp4, not {found}; end it in .mp4")
-    for file in (path, sidecar):
-        if file.exists() and not overwrite:
-            raise ExportError(f"{file}: exists; name another file, or use --overwrite")
 
 
 def _excerpt(

@@ -38,6 +38,17 @@ _BT709 = 1  # of the matrix, the primaries and the transfer curve alike, in ISO/
 _SMALL = 256 * 256
 
 
+def target_fault(path: Path, *, what: str, overwrite: bool) -> str | None:
+    """Why `what` cannot be written to `path`, in one line; None where it can."""
+    if path.suffix != ".mp4":
+        found = path.suffix or "no ending"
+        return f"{path}: {what} is written as .mp4, not {found}; end it in .mp4"
+    for file in (path, path.with_suffix(masks.SUFFIX)):
+        if file.exists() and not overwrite:
+            return f"{file}: exists; name another file, or use --overwrite"
+    return None
+
+
 def ticks(pts_ns: Int64[np.ndarray, " n"], per_second: int) -> Int64[np.ndarray, " n"]:
     """Times in whole ticks of 1/`per_second` seconds, the nearest ones."""
     seconds, rest = np.divmod(pts_ns, 1_000_000_000)  # their product with a rate would overflow

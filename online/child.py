@@ -12,13 +12,13 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
+
+from ingest.python_module import module_command, module_environment
 
 LEAVE_SECONDS = 5.0
 """How long a child may take to leave before it is killed."""
@@ -28,17 +28,15 @@ class Child(subprocess.Popen[bytes]):
     """``python -m module arguments``, out of reach of the terminal's Ctrl-C."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
-        packages = str(Path(__file__).resolve().parents[1])
-        path = os.environ.get("PYTHONPATH")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child
         self._selector = selectors.DefaultSelector()
         self._begun = b""
         super().__init__(
-            [sys.executable, "-m", module, *arguments],
+            module_command(module, *arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=os.environ | {"PYTHONPATH": f"{packages}{os.pathsep}{path}" if path else packages},
+            env=module_environment(),
             start_new_session=True,  # Ctrl-C is for the parent, which saves and then leaves
         )
         assert self.stdin is not None

@@ -31,8 +31,6 @@ from online.wire import Cursor
 MAX_PATIENCE_SECONDS = 30.0
 BYE_MILLISECONDS = 200
 """How long leaving may take to tell the server so."""
-MAX_DAMAGED = 3
-"""Damaged messages in a row after which it is no accident."""
 MAX_MESSAGES = 64
 """That ZeroMQ keeps before they are received."""
 
@@ -133,12 +131,9 @@ class Connection:
             try:
                 arrival = self._take(self._socket.recv_multipart(copy=False))
                 self._garbled_in_a_row = 0
-            except MessageDamaged:
-                self._counters.damaged += 1
+            except MessageDamaged as error:
                 self._garbled_in_a_row += 1
-                if self._garbled_in_a_row == MAX_DAMAGED:
-                    raise
-                self.reopen()
+                self._ask_again(error, self._garbled_in_a_row)
         else:
             self._dealer.check()
             self._bear_silence(now, stopped=now - asked_at > 2 * longest)
@@ -161,11 +156,8 @@ class Connection:
 
     def damaged(self, error: WireError) -> None:
         """Ask again for a clip that arrived damaged; raises ``error`` where that has not helped."""
-        self._counters.damaged += 1
         self._damaged_in_a_row += 1
-        if self._damaged_in_a_row == MAX_DAMAGED:
-            raise error
-        self.reopen()
+        self._ask_again(error, self._damaged_in_a_row)
 
     def arrived_whole(self) -> None:
         """Note that a clip was undamaged."""
@@ -175,6 +167,12 @@ class Connection:
         """Leave the server."""
         self._send(wire.Bye(self._session))
         self._dealer.close(linger_milliseconds=BYE_MILLISECONDS)
+
+    def _ask_again(self, error: WireError, in_a_row: int) -> None:
+        self._counters.damaged += 1
+        if in_a_row == wire.MAX_DAMAGED:
+            raise error
+        self.reopen()
 
     def _bear_silence(self, now: float, *, stopped: bool) -> None:
         if stopped:

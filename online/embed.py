@@ -2,10 +2,10 @@
 
 /                attributes: run, step, settings (TOML), store
 /RECORDING/      slots    (n, k, d)     float32
-                 alphas   (n, k, h, w)  uint8, shares of 255
+                 alphas   (n, k, h, w)  uint8, shares of 255, if asked for
                  pts_ns   (n)           int64, nanoseconds
                  gap      (n)           bool, where a frame does not continue the one before
-                 held_out (n)           bool, what the run never learned from
+                 held_out (n)           bool, what a run on this store does not learn from
 """
 
 from __future__ import annotations

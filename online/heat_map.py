@@ -21,15 +21,7 @@ def heat_map_figure(continual: Continual) -> bytes:
 
 def draw_heat_map(continual: Continual) -> Image.Image:
     """R, below the untrained encoder; what was learned up to a row is framed."""
-    rows: list[tuple[str, list[float]]] = [
-        ("untrained", continual.untrained),
-        *(
-            (f"after {name}", scores)
-            for name, scores in zip(continual.segments, continual.scores, strict=True)
-        ),
-    ]
-    if continual.reference is not None:
-        rows.append(("the other run", continual.reference))
+    rows = continual.rows
     left, top = MARGIN + NAME_WIDTH, MARGIN + 2 * LINE
     sheet = Sheet(
         left + len(continual.recordings) * (CELL_WIDTH + GAP) - GAP + MARGIN,

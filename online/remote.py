@@ -18,8 +18,6 @@ from online.security import TrainerKeys
 
 MAX_LENGTH = 1 << 16
 """Frames asked for at once; the server may send fewer, and is asked again."""
-MAX_DAMAGED = 3
-"""Damaged answers in a row after which it is no accident."""
 MAX_MESSAGES = 4
 """That ZeroMQ keeps before they are received; one is expected."""
 LOOK_UP_SECONDS = 0.5
@@ -109,7 +107,7 @@ class RemoteStore:
                 return wire.unpack_frames(reply.frames, buffers)
             except MessageDamaged:
                 tried += 1
-                if tried == MAX_DAMAGED:
+                if tried == wire.MAX_DAMAGED:
                     raise
 
     def _ask(self, make: Callable[[int], wire.ToServer]) -> tuple[wire.ToTrainer, list[memoryview]]:

@@ -16,8 +16,7 @@ from jaxtyping import UInt8
 
 from ingest.durable import clear_write_errors
 from ingest.frame import Frames
-from ingest.masks import SUFFIX
-from ingest.mp4_writer import write_mp4
+from ingest.mp4_writer import target_fault, write_mp4
 from online.catalog import RecordingSummary
 from online.clip import Interval
 from online.errors import FootageError, RunError
@@ -73,7 +72,8 @@ def render_run(
         IngestError, OnlineError: otherwise, in one line.
     """
     report = progress or (lambda what, share: None)
-    _check_target(path, overwrite=overwrite)
+    if fault := target_fault(path, what="a video", overwrite=overwrite):
+        raise RunError(fault)
     with opened_run(run, store, recordings=recordings) as opened, clear_write_errors(str(path)):
         trained = opened.trained
         summaries = opened.catalog.recordings()
@@ -105,15 +105,6 @@ def render_run(
     return Rendered(path, written, trained.checkpoint.step)
 
 
-def _check_target(path: Path, *, overwrite: bool) -> None:
-    if path.suffix != ".mp4":
-        found = path.suffix or "no ending"
-        raise RunError(f"{path}: a video is written as .mp4, not {found}; end it in .mp4")
-    for file in (path, path.with_suffix(SUFFIX)):
-        if file.exists() and not overwrite:
-            raise RunError(f"{file}: exists; name another file, or use --overwrite")
-
-
 def _places(summaries: Sequence[RecordingSummary], part: Part) -> Iterator[tuple[str, Interval]]:
     for summary in summaries:
         whole = [Interval(0, summary.length)]
@@ -138,7 +129,7 @@ def _timed(
     readout: Readout, places: Sequence[tuple[str, Interval]], seconds: float | None
 ) -> Iterator[tuple[str, Read, np.ndarray]]:
     """Blocks of frames and their times in the video, up to ``seconds``."""
-    at_ns, last_ns = -1, 0
+    at_ns = -1
     for name, interval in places:
         last_ns = 0
         for read in readout.read(name, interval):

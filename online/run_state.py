@@ -137,6 +137,10 @@ class RunState:
         if self.segments:
             self.segments.enter(clip.spec.recording)
 
+    def segment_has_ended(self) -> bool:
+        """Whether this step has taken the last new clip of a segment."""
+        return self.segments is not None and self.segments.has_ended(self.replay.waiting())
+
     def keep_segments(self, *, at_end: bool = False) -> None:
         """Keep the weights of segments that have ended with this step, or with the run."""
         if not self.segments:

@@ -49,12 +49,15 @@ class Segments:
         if not self._open or self._open[-1] != recording:
             self._open.append(recording)
 
-    def stepped(self, waiting: Collection[str], model: Mapping[str, Tensor], step: int) -> None:
-        """Keep ``model`` for each segment that has ended.
-
-        ``waiting`` are the recordings of the clips that were inserted and not learned from yet.
+    def has_ended(self, waiting: Collection[str]) -> bool:
+        """Whether the oldest segment has: ``waiting`` are the recordings of the clips that were
+        inserted and not learned from yet.
         """
-        while len(self._open) > 1 and self._open[0] not in waiting:
+        return len(self._open) > 1 and self._open[0] not in waiting
+
+    def stepped(self, waiting: Collection[str], model: Mapping[str, Tensor], step: int) -> None:
+        """Keep ``model`` for each segment that has ended."""
+        while self.has_ended(waiting):
             self._keep(model, step)
             self._open.pop(0)
             self._ended += 1

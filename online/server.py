@@ -138,8 +138,7 @@ class Server:
                     return False  # others wait for their clips
             except MessageDamaged:
                 self._totals.rejected += 1
-                if session := self._sessions.pop(identity, None):  # it will say again what it wants
-                    self._lost_at = time.monotonic()
+                if session := self._lose(identity):  # it will say again what it wants
                     self._send(identity, wire.Lost(session.stream.want.session))
             except WireError as error:
                 self._totals.rejected += 1
@@ -226,8 +225,7 @@ class Server:
         session = self._sessions[identity]
         if self._all_read and now - session.heard_at > wire.SILENCE_SECONDS:
             # it hangs, or is gone; should it wake up, it is told that its session is lost
-            self._lost_at = now
-            del self._sessions[identity]
+            self._lose(identity)
             self._totals.silent += 1
             return POLL_SECONDS
         session.stream.is_finishing = self._is_finishing
@@ -249,6 +247,13 @@ class Server:
             self._totals.clips += 1
             self._totals.clip_bytes += cost
         return 0.0
+
+    def _lose(self, identity: bytes) -> _Session | None:
+        """Forget the session of a trainer that has not left, and may be about to come back."""
+        session = self._sessions.pop(identity, None)
+        if session is not None:
+            self._lost_at = time.monotonic()
+        return session
 
     def _refuse(
         self,
@@ -276,9 +281,7 @@ class Server:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            if self._sessions.pop(identity, None) is not None:
-                self._totals.lost += 1
-                self._lost_at = time.monotonic()
+            self._totals.lost += self._lose(identity) is not None
             return False
         return True
 

@@ -309,8 +309,9 @@ class Session:
         result = self.trainer.step(batch)
         self.replay.update(self._batch, result.features)
         self.clock.step(result.triplets)
-        with self.clock.standing_still("checkpoint"):
-            self.state.keep_segments()
+        if self.state.segment_has_ended():
+            with self.clock.standing_still("checkpoint"):
+                self.state.keep_segments()
         for message in self.state.alarms.update(result):
             log.warning("step %d: %s", self.state.step, message)
             self.journal.event(message)

@@ -40,6 +40,13 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
     """Of another run's last weights, such as one that learned from all in random order."""
 
     @property
+    def rows(self) -> list[tuple[str, list[float]]]:
+        """All that is shown below each other: names, and scores on each recording."""
+        named = [f"after {name}" for name in self.segments]
+        rows = [("untrained", self.untrained), *zip(named, self.scores, strict=True)]
+        return rows if self.reference is None else [*rows, ("the other run", self.reference)]
+
+    @property
     def final(self) -> float:
         """Mean over recordings at the end: the average of the last row."""
         return float(np.mean(self.scores[-1]))

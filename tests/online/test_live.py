@@ -12,10 +12,8 @@ import pytest
 
 from ingest.camera import Camera
 from ingest.capture import Captured
-from ingest.counters import Counters
 from ingest.devices import parse_device
-from ingest.frame import Frames
-from ingest.store import RecordSettings, Source
+from ingest.store import RecordSettings
 from online.client import Client, StreamRequest
 from online.clip import ClipConfig
 from online.config import load_preset
@@ -129,14 +127,14 @@ def test_an_address_in_use_is_refused_before_anything_is_recorded(store):
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-def test_a_model_learns_from_a_camera_to_its_end_and_is_probed(store, address, tmp_path):
+def test_a_model_learns_from_a_camera_to_its_end_and_is_probed(store, record, address, tmp_path):
     """The camera ends, then the stream, then the run, and the server stays until it has probed."""
     settings = (
         *("training.batch_clips=2", "training.precision=float32", "stream.clip_length=8"),
         *("replay.samples_per_insert=1", "evaluation.train_clips=4", "evaluation.held_out_clips=2"),
         *("probe.steps=3", "evaluation.panel_frames=1"),
     )
-    record_another_that_is_complete(store)  # a camera holds out its fifth minute, and has none
+    record("b", 100, size=16)  # a camera holds out its fifth minute, and has none
     enough = threading.Event()
 
     def observe(status: Status) -> None:
@@ -180,20 +178,3 @@ def wait_for(holds) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def record_another_that_is_complete(store) -> None:
-    frames = Frames(
-        images=np.random.default_rng(0).integers(0, 256, (100, 16, 16, 3), np.uint8),
-        pts_ns=np.arange(100) * 20_000_000,
-        gap=np.arange(100) == 0,
-    )
-    with store.writer(
-        "b",
-        source=Source(path="b", digest="b"),
-        settings=RecordSettings(size=16),
-        height=16,
-        width=16,
-        has_masks=False,
-    ) as writer:
-        writer.finish(frames, Counters(decoded=100, stored=100, gaps=1))

@@ -1,0 +1,16 @@
+"""Commands on one thread of torch, so that as many of them as there are cores run side by side."""
+
+import os
+import subprocess
+import sys
+
+CLI = [sys.executable, "-m", "cli"]
+
+
+def call(command: list[str]) -> str:
+    """What a command prints; SystemExit with all that it said where it fails."""
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=one_thread, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:6])}: {done.stdout}{done.stderr}")
+    return done.stdout
