@@ -764,7 +764,10 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
 
 
 @main.command()
-@click.argument("scene", type=click.Choice(["balls", "gridworld", "sprites"]))
+@click.argument(
+    "scene",
+    type=click.Choice(["balls", "gridworld", "sprites", "three-object", "seven-object"]),
+)
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option("--frames", type=click.IntRange(1), default=900, show_default=True)
 @click.option("--fps", type=click.IntRange(1), default=30, show_default=True)

@@ -1,21 +1,17 @@
 """Sprites: turning, textured shapes that pass in front of each other over a drifting background.
 
 Unlike the balls, neither a colour nor a patch of texture belongs to one object: every sprite mixes
-two colours in a pattern of its own, and the background is coloured too. A sprite is an outline,
-negative inside, given in its own turning coordinates, where its circumscribed circle has radius 1:
-
-    covered = clip(1/2 - outline(R(-angle) (pixel - centre) / radius) * radius, 0, 1)
-
-The background is a sum of plane waves, sin(k · (pixel - drift t) + phase), so it moves by any
-fraction of a pixel and never repeats at an edge.
+two colours in a pattern of its own, and the background is coloured too. It is a sum of plane waves,
+sin(k · (pixel - drift t) + phase), so it moves by any fraction of a pixel and never repeats at an
+edge.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, pi, sqrt
+from math import pi
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64
 
 from ingest.frame import Frames
 from ingest.scene_config import (
@@ -24,12 +20,11 @@ from ingest.scene_config import (
     episode_starts,
     presentation_times,
     require,
-    saturated_colours,
     triangle_wave,
 )
+from ingest.scene_shapes import OUTLINES, Canvas, Patch, Shape, TexturedShape, directions
 
-Plane = Float32[np.ndarray, "n y x"]
-Shape = Callable[[Plane, Plane], Plane]
+MAX_SPRITES = 5
 
 _NUM_WAVES = 8
 _MARGIN = 2  # pixels by which a sprite's window may reach over the frame's edge
@@ -57,7 +52,11 @@ class SpritesConfig(SceneConfig):
     def __post_init__(self) -> None:
         SceneConfig.__post_init__(self)
         require(self.size >= 16, "size must be at least 16", self.size)
-        require(1 <= self.num_sprites <= 5, "num_sprites must be in 1..5", self.num_sprites)
+        require(
+            1 <= self.num_sprites <= MAX_SPRITES,
+            f"num_sprites must be in 1..{MAX_SPRITES}",
+            self.num_sprites,
+        )
         require(self.min_radius > 0, "min_radius must be positive", self.min_radius)
         require(
             self.min_radius <= self.max_radius < 0.5,
@@ -72,10 +71,13 @@ def sprite_blocks(config: SpritesConfig) -> Iterator[Frames]:
     """Draw the recording block by block. The visible pixels of sprite k carry label k + 1."""
     rng = np.random.default_rng(config.seed)
     background = _Background.drawn(config, rng)
-    shapes = rng.permutation(len(_OUTLINES))[: config.num_sprites]
-    sprites = [_Sprite.drawn(config, rng, _OUTLINES[shape]) for shape in shapes]
+    shapes = rng.permutation(MAX_SPRITES)[: config.num_sprites]
+    sprites = [_Sprite.drawn(config, rng, OUTLINES[shape]) for shape in shapes]
     for indices in block_indices(config, size=config.size):
-        images, masks = _draw(background, sprites, indices, size=config.size)
+        canvas = Canvas(background.colours(indices, size=config.size), margin=_MARGIN)
+        for k, sprite in enumerate(sprites):
+            canvas.paint(sprite.render(indices, size=config.size), k + 1)
+        images, masks = canvas.frames()
         yield Frames(
             images=images,
             pts_ns=presentation_times(config, indices),
@@ -83,29 +85,6 @@ def sprite_blocks(config: SpritesConfig) -> Iterator[Frames]:
             captured_ns=None,
             masks=masks,
         )
-
-
-def _draw(
-    background: "_Background",
-    sprites: list["_Sprite"],
-    indices: Int64[np.ndarray, " n"],
-    *,
-    size: int,
-) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n h w"]]:
-    """Paint the background and then the sprites over it, from the back to the front."""
-    inside = (slice(None), slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
-    side = size + 2 * _MARGIN
-    canvas = np.zeros((len(indices), side, side, 3), dtype=np.float32)
-    labels = np.zeros(canvas.shape[:3], dtype=np.uint8)
-    each_frame = np.arange(len(indices))[:, None, None]
-    canvas[inside] = background.colours(indices, size=size)
-    for k, sprite in enumerate(sprites):
-        patch = sprite.render(indices, size=size)
-        window = (each_frame, patch.rows + _MARGIN, patch.columns + _MARGIN)
-        beneath = canvas[window]
-        canvas[window] = beneath + patch.covered[..., None] * (patch.colours - beneath)
-        labels[window] = np.where(patch.covered >= 0.5, np.uint8(k + 1), labels[window])
-    return np.rint(255 * canvas[inside]).clip(0, 255).astype(np.uint8), labels[inside].copy()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,11 +101,11 @@ class _Background:
     def drawn(cls, config: SpritesConfig, rng: np.random.Generator) -> "_Background":
         tints = rng.normal(size=(_NUM_WAVES, 3))
         return cls(
-            waves=rng.uniform(4, 25, size=(_NUM_WAVES, 1)) * _directions(rng, _NUM_WAVES),
+            waves=rng.uniform(4, 25, size=(_NUM_WAVES, 1)) * directions(rng, _NUM_WAVES),
             phases=rng.uniform(0, 2 * pi, _NUM_WAVES),
             tints=0.25 * tints / np.abs(tints).sum(axis=0),  # swings by a quarter at most
             mean=rng.uniform(0.25, 0.45, size=3),
-            drift=config.background_speed * _directions(rng, 1)[0],
+            drift=config.background_speed * directions(rng, 1)[0],
         )
 
     def colours(
@@ -146,12 +125,9 @@ class _Background:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sprite:
-    """One shape, its pattern and its path; lengths in sides, angles in radians, times in frames."""
+    """One shape and its path; lengths in sides, angles in radians, times in frames."""
 
-    outline: Shape
-    pattern: Shape
-    pattern_scale: float
-    colours: Float[np.ndarray, "2 3"]
+    shape: TexturedShape
     radius: float
     start: Float[np.ndarray, " 2"]
     velocity: Float[np.ndarray, " 2"]
@@ -160,15 +136,11 @@ class _Sprite:
 
     @classmethod
     def drawn(cls, config: SpritesConfig, rng: np.random.Generator, outline: Shape) -> "_Sprite":
-        hue = rng.random()
         return cls(
-            outline=outline,
-            pattern=_PATTERNS[rng.integers(len(_PATTERNS))],
-            pattern_scale=rng.uniform(5, 9),
-            colours=saturated_colours(np.array([hue, hue + rng.uniform(0.2, 0.5)])),
+            shape=TexturedShape.drawn(rng, outline),
             radius=rng.uniform(config.min_radius, config.max_radius),
             start=rng.random(2),
-            velocity=config.speed * _directions(rng, 1)[0],
+            velocity=config.speed * directions(rng, 1)[0],
             angle=rng.uniform(0, 2 * pi),
             spin=config.spin * rng.uniform(0.3, 1) * rng.choice([-1, 1]),
         )
@@ -178,77 +150,10 @@ class _Sprite:
         travelled = self.start + indices[:, None] * self.velocity
         return self.radius + triangle_wave(travelled, 1 - 2 * self.radius)
 
-    def render(self, indices: Int64[np.ndarray, " n"], *, size: int) -> "_Patch":
-        """Draw the sprite in the square window about its centre, frame by frame."""
-        radius, centres = self.radius * size, self.centres(indices) * size
-        reach = ceil(radius) + 1
-        pixels = np.floor(centres).astype(np.int64)[..., None] + np.arange(-reach, reach + 1)
-        away = ((pixels + 0.5 - centres[..., None]) / radius).astype(np.float32)
-        dx, dy = away[:, 0, None, :], away[:, 1, :, None]
-        angles = (self.angle + self.spin * indices)[:, None, None]
-        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-        u, v = cos * dx + sin * dy, cos * dy - sin * dx
-        share = np.clip(0.5 + self.pattern(self.pattern_scale * u, self.pattern_scale * v), 0, 1)
-        first, second = self.colours.astype(np.float32)
-        return _Patch(
-            rows=pixels[:, 1, :, None],
-            columns=pixels[:, 0, None, :],
-            covered=np.clip(0.5 - radius * self.outline(u, v), 0, 1),
-            colours=first + share[..., None] * (second - first),
+    def render(self, indices: Int64[np.ndarray, " n"], *, size: int) -> Patch:
+        """Draw the sprite in frames of `size` pixels a side."""
+        return self.shape.render(
+            self.centres(indices) * size,
+            self.angle + self.spin * indices,
+            np.full(len(indices), self.radius * size),
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Patch:
-    """What a sprite looks like and where, one window per frame."""
-
-    rows: Int64[np.ndarray, "n window 1"]
-    columns: Int64[np.ndarray, "n 1 window"]
-    covered: Float32[np.ndarray, "n window window"]
-    colours: Float32[np.ndarray, "n window window 3"]
-
-
-def _directions(rng: np.random.Generator, count: int) -> Float[np.ndarray, "count 2"]:
-    angles = rng.uniform(0, 2 * pi, count)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-
-def _disc(u: Plane, v: Plane) -> Plane:
-    return np.hypot(u, v) - 1
-
-
-def _square(u: Plane, v: Plane) -> Plane:
-    return np.maximum(np.abs(u), np.abs(v)) - sqrt(0.5)
-
-
-def _triangle(u: Plane, v: Plane) -> Plane:
-    return np.maximum(v, sqrt(0.75) * np.abs(u) - v / 2) - 0.5
-
-
-def _cross(u: Plane, v: Plane) -> Plane:
-    long, short = np.maximum(np.abs(u), np.abs(v)), np.minimum(np.abs(u), np.abs(v))
-    return np.maximum(short - 0.35, long - sqrt(1 - 0.35**2))
-
-
-def _ring(u: Plane, v: Plane) -> Plane:
-    return np.abs(np.hypot(u, v) - 0.7) - 0.3
-
-
-def _stripes(u: Plane, v: Plane) -> Plane:
-    return np.sin(u)
-
-
-def _checks(u: Plane, v: Plane) -> Plane:
-    return 2 * np.sin(u) * np.sin(v)
-
-
-def _rings(u: Plane, v: Plane) -> Plane:
-    return np.sin(np.hypot(u, v))
-
-
-def _ripples(u: Plane, v: Plane) -> Plane:
-    return np.sin(u + np.sin(v))
-
-
-_OUTLINES: tuple[Shape, ...] = (_disc, _square, _triangle, _cross, _ring)
-_PATTERNS: tuple[Shape, ...] = (_stripes, _checks, _rings, _ripples)

@@ -1,4 +1,4 @@
-"""Procedural recordings whose objects are known: Bouncing Balls, GridWorld and sprites, by name."""
+"""Procedural recordings whose objects are known, by name."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -7,11 +7,23 @@ from ingest.frame import Frame, Frames
 from ingest.scene_balls import BallsConfig, ball_blocks
 from ingest.scene_gridworld import GridworldConfig, gridworld_blocks
 from ingest.scene_sprites import SpritesConfig, sprite_blocks
+from ingest.scene_tabletop import (
+    SevenObjectConfig,
+    TabletopConfig,
+    ThreeObjectConfig,
+    tabletop_blocks,
+)
 
-Scene = BallsConfig | GridworldConfig | SpritesConfig
+Scene = BallsConfig | GridworldConfig | SpritesConfig | ThreeObjectConfig | SevenObjectConfig
 
 SCENES: Mapping[str, type[Scene]] = MappingProxyType(
-    {"balls": BallsConfig, "gridworld": GridworldConfig, "sprites": SpritesConfig}
+    {
+        "balls": BallsConfig,
+        "gridworld": GridworldConfig,
+        "sprites": SpritesConfig,
+        "three-object": ThreeObjectConfig,
+        "seven-object": SevenObjectConfig,
+    }
 )
 """The configuration of each scene by its name; every field has a default."""
 
@@ -30,6 +42,8 @@ def scene_blocks(config: Scene) -> Iterator[Frames]:
             return gridworld_blocks(config)
         case SpritesConfig():
             return sprite_blocks(config)
+        case TabletopConfig():
+            return tabletop_blocks(config)
 
 
 def scene_frames(config: Scene) -> Iterator[Frame]:

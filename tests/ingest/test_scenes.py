@@ -23,7 +23,9 @@ from ingest.scenes import (
     BallsConfig,
     GridworldConfig,
     Scene,
+    SevenObjectConfig,
     SpritesConfig,
+    ThreeObjectConfig,
     scene_blocks,
     scene_frames,
     scene_name,
@@ -93,6 +95,7 @@ def test_memory_does_not_grow_with_the_recording() -> None:
         (GridworldConfig(num_frames=20), [0, 8, 16]),
         (GridworldConfig(num_frames=20, episode_frames=None), [0]),
         (SpritesConfig(num_frames=20), [0]),
+        (ThreeObjectConfig(num_frames=20), [0]),
     ],
 )
 def test_a_gap_marks_the_first_frame_and_every_new_episode(
@@ -261,6 +264,39 @@ def test_sprites_and_background_move_on_in_every_frame() -> None:
     assert (changed & ~background).any(axis=(1, 2)).all()
 
 
+def areas(frames: Frames, label: int) -> np.ndarray:
+    return (masks_of(frames) == label).sum(axis=(1, 2), dtype=np.int64)
+
+
+def test_what_lies_on_the_table_does_not_move_and_hides_nothing() -> None:
+    still = drawn(SevenObjectConfig(num_frames=40, hands=0, camera=0.0, size=64))
+    assert (still.images == still.images[0]).all()
+    alone = drawn(SevenObjectConfig(num_frames=1, num_objects=1, camera=0.0, size=64))
+    shown = areas(drawn(SevenObjectConfig(num_frames=1, camera=0.0, size=64)), 1)
+    assert areas(alone, 1) == pytest.approx(shown, rel=0.1)
+
+
+def test_a_moving_camera_moves_what_lies_and_the_table_alike() -> None:
+    panned = drawn(ThreeObjectConfig(num_frames=120, hands=0, size=64))
+    changed = (panned.images[1:] != panned.images[:-1]).any(axis=-1)
+    on_table = masks_of(panned)[1:] == 0
+    assert (changed & on_table).any(axis=(1, 2)).all()
+    assert (changed & ~on_table).any(axis=(1, 2)).all()
+
+
+def test_things_are_carried_over_others_set_down_whole_and_all_of_them_in_time() -> None:
+    frames = drawn(SevenObjectConfig(num_frames=3000, camera=0.0, size=32))
+    rests = [(masks_of(frames)[1:] == masks_of(frames)[:-1]) | (masks_of(frames)[1:] == 0)]
+    for label in range(1, 8):
+        seen = areas(frames, label)
+        assert seen.min() < 0.9 * np.median(seen)  # hidden in part by something carried
+        assert (np.abs(seen - np.median(seen)) < 0.15 * np.median(seen)).mean() > 0.5
+        places = np.argwhere(masks_of(frames) == label)
+        assert np.ptp(places[:, 1]) > 16
+        assert np.ptp(places[:, 2]) > 16
+    assert np.mean(rests) > 0.9
+
+
 @pytest.mark.parametrize("name", EVERY_SCENE)
 def test_a_rendered_video_decodes_to_the_frames_that_were_drawn(name: str, tmp_path: Path) -> None:
     config = SCENES[name](num_frames=150, seed=4)
@@ -426,6 +462,10 @@ def test_a_path_that_cannot_be_written_is_named_in_the_error(tmp_path: Path) -> 
         (SpritesConfig, {"num_sprites": 6}, r"num_sprites must be in 1..5, got 6"),
         (SpritesConfig, {"max_radius": 0.5}, "max_radius must be in min_radius..0.5, got 0.5"),
         (SpritesConfig, {"spin": -0.1}, "spin must not be negative, got -0.1"),
+        (ThreeObjectConfig, {"num_objects": 8}, r"num_objects must be in 1..7, got 8"),
+        (ThreeObjectConfig, {"num_objects": 7}, "cover at most 0.3 of the table, got 0.49"),
+        (SevenObjectConfig, {"hands": -1}, "hands must not be negative, got -1"),
+        (SevenObjectConfig, {"camera": -1.0}, r"camera must be in 0..3, got -1.0"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_with_its_value(
