@@ -1,6 +1,6 @@
 """The table of the paper on one small machine: SetCon beside what it must beat, under one probe.
 
-    python benchmarks/paper.py [--scenes balls gridworld] [--seeds 0 1 2] [--minutes 10]
+    python benchmarks/paper.py [--scenes balls gridworld sprites] [--seeds 0 1 2] [--minutes 10]
                                [--jobs 2] [--folder DIR] [--json FILE]
 
 Each way of training an encoder gets as many minutes of one thread, of learning, not of probing:
@@ -15,6 +15,8 @@ Beside them stand, for masks alone, the four quarters of the image and k-means o
 
 balls      1,000 sequences of 12 frames, 32x32, three balls of radius 0.14, at 0.1 sides a frame
 gridworld  2,000 sequences of 8 frames, 5x5, three objects of one pixel
+sprites    12,000 frames, 32x32, three sprites of the same two colours, each in a pattern of its own,
+           over a drifting texture: what colours cannot take apart
 
 A run that is there is not made again, so an interrupted benchmark goes on where it was.
 """
@@ -39,6 +41,7 @@ from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.scene_balls import BallsConfig
 from ingest.scene_gridworld import GridworldConfig
+from ingest.scene_sprites import SpritesConfig
 from ingest.scene_video import render_scene
 from ingest.scenes import Scene as AnyScene
 from ingest.store import RecordSettings
@@ -81,6 +84,14 @@ SCENES = {
             *("stream.clip_length=6", "model.encoder.patch=1", "training.batch_clips=48"),
             "replay.long_term_bytes=100000000",
         ),
+    ),
+    "sprites": Scene(
+        config=lambda seed: SpritesConfig(
+            num_frames=12_000, num_sprites=3, speed=0.05, same_colours=True, seed=seed
+        ),
+        size=32,
+        holdout=0.128,
+        settings=("stream.clip_length=10", "replay.long_term_bytes=100000000"),
     ),
 }
 CONTRASTIVE = {"SetCon": (), "slot-wise": ("loss.unit=slot",)}

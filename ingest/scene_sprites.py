@@ -7,7 +7,7 @@ edge.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi
 
 import numpy as np
@@ -46,6 +46,9 @@ class SpritesConfig(SceneConfig):
     """Speed of every sprite. Each bounces off the walls as if alone."""
     spin: float = 0.05
     """Fastest turn of a sprite, radians per frame, either way."""
+    same_colours: bool = False
+    """Give all sprites the two colours of the first, so that only shape and pattern tell them
+    apart."""
     background_speed: float = 0.005
     """Speed at which the background drifts."""
 
@@ -73,6 +76,9 @@ def sprite_blocks(config: SpritesConfig) -> Iterator[Frames]:
     background = _Background.drawn(config, rng)
     shapes = rng.permutation(MAX_SPRITES)[: config.num_sprites]
     sprites = [_Sprite.drawn(config, rng, OUTLINES[shape]) for shape in shapes]
+    if config.same_colours:
+        colours = sprites[0].shape.colours
+        sprites = [replace(each, shape=replace(each.shape, colours=colours)) for each in sprites]
     for indices in block_indices(config, size=config.size):
         canvas = Canvas(background.colours(indices, size=config.size), margin=_MARGIN)
         for k, sprite in enumerate(sprites):

@@ -249,6 +249,19 @@ def test_sprites_in_front_hide_those_behind() -> None:
     assert untouched[seen].mean() > 0.9  # the rest are the soft edges of sprites in front
 
 
+def test_sprites_of_the_same_colours_move_as_others_do_and_mix_the_same_two() -> None:
+    other = drawn(SpritesConfig(num_frames=50))
+    same = drawn(SpritesConfig(num_frames=50, same_colours=True))
+    np.testing.assert_array_equal(masks_of(same), masks_of(other))
+
+    def along_one_line(frames: Frames) -> float:
+        pixels = frames.images[masks_of(frames) > 0].astype(np.float64)
+        spread = np.linalg.eigvalsh(np.cov(pixels.T))
+        return spread[-1] / spread.sum()
+
+    assert along_one_line(same) > 0.9 > along_one_line(other)
+
+
 def test_sprites_are_never_cut_off_by_the_frame() -> None:
     for seed in range(5):  # one of them each of the shapes a permutation starts with
         frames = drawn(SpritesConfig(num_frames=400, num_sprites=1, speed=0.03, seed=seed))
