@@ -10,6 +10,8 @@ what `reached` compares with. Buffers are shares of the bytes of the footage lea
 there is none for the recent past, one batch of the newest clips takes its part of that share.
 
 switch    bouncing balls, then textured sprites, then a grid world
+drift     one recording of balls in three parts, in which hues turn by half the circle and the light
+          fades to a half, little by little
 real      clips given with --videos, one after another
 
 A run that is there is not made again, so an interrupted benchmark goes on where it was.
@@ -20,18 +22,25 @@ import json
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import cos, pi, sin, sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from one_thread import CLI, call
 
+from ingest.frame import Frames
 from ingest.jobs import ingest_sources
+from ingest.mp4_writer import write_mp4
 from ingest.open import open_store
 from ingest.scene_balls import BallsConfig
 from ingest.scene_gridworld import GridworldConfig
 from ingest.scene_sprites import SpritesConfig
 from ingest.scene_video import render_scene
+from ingest.scenes import scene_frames
 from ingest.store import RecordSettings
 
 SIZE = 32
@@ -84,7 +93,9 @@ def make_stream(name: str, folder: Path, seed: int, options: argparse.Namespace)
     if (store / "done").exists():
         return store
     frames = options.frames
-    if name == "switch":
+    if name == "drift":
+        sources = render_drift(folder, frames, seed)
+    elif name == "switch":
         scenes = {
             "0-balls": BallsConfig(num_frames=frames, size=64, radius=0.14, speed=0.1, seed=seed),
             "1-sprites": SpritesConfig(num_frames=frames, size=64, speed=0.05, seed=seed),
@@ -101,6 +112,38 @@ def make_stream(name: str, folder: Path, seed: int, options: argparse.Namespace)
             raise SystemExit(str(outcome.error))
     (store / "done").touch()
     return store
+
+
+def render_drift(folder: Path, frames: int, seed: int) -> list[str]:
+    """Three parts of one recording, whose colours and light change with every frame."""
+    config = BallsConfig(num_frames=3 * frames, size=64, radius=0.14, speed=0.1, seed=seed)
+    frame_by_frame = scene_frames(config)
+    sources: list[str] = []
+    for part, name in enumerate(("0-early", "1-middle", "2-late")):
+        path = folder / f"drift-{seed}" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_mp4(
+            path,
+            height=config.size,
+            width=config.size,
+            length=frames,
+            fps=config.fps,
+            ticks_per_second=config.fps,
+            has_masks=True,
+        ) as write:
+            for index, frame in enumerate(islice(frame_by_frame, frames)):
+                share = (part * frames + index) / config.num_frames
+                write(Frames.stack([replace(frame, image=_drifted(frame.image, share))]))
+        sources.append(str(path))
+    return sources
+
+
+def _drifted(image: UInt8[np.ndarray, "h w 3"], share: float) -> UInt8[np.ndarray, "h w 3"]:
+    """Colours turned about the axis of greys, by Rodrigues' formula, and dimmed."""
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / sqrt(3)
+    angle = pi * share
+    turn = np.eye(3) + sin(angle) * across + (1 - cos(angle)) * across @ across
+    return ((1 - 0.5 * share) * image @ turn.T).round().clip(0, 255).astype(np.uint8)
 
 
 def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> list[str]:
@@ -210,7 +253,7 @@ def _progress(text: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What a single pass over a stream keeps.")
-    parser.add_argument("--stream", choices=["switch", "real"], default="switch")
+    parser.add_argument("--stream", choices=["switch", "drift", "real"], default="switch")
     parser.add_argument("--videos", type=Path, nargs="*", default=[], help="for --stream real")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(

@@ -15,7 +15,7 @@ Beside them stand, for masks alone, the four quarters of the image and k-means o
 
 balls      1,000 sequences of 12 frames, 32x32, three balls of radius 0.14, at 0.1 sides a frame
 gridworld  2,000 sequences of 8 frames, 5x5, three objects of one pixel
-sprites    12,000 frames, 32x32, three sprites of the same two colours, each in a pattern of its own,
+sprites    12,000 frames, 32x32, three sprites of the same two colours in patterns of their own
            over a drifting texture: what colours cannot take apart
 
 A run that is there is not made again, so an interrupted benchmark goes on where it was.
