@@ -714,6 +714,31 @@ def embed(
 
 
 @main.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="comparison.html",
+    show_default=True,
+    help="The page to write.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the page.")
+def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
+    """Put several runs on one page: scores, curves and what the slots hold.
+
+    Runs that differ in `training.seed` alone are one: their scores are given as mean and standard
+    error, their curves as a mean in a band.
+    """
+    from online.compare import comparison_text, group_runs
+    from online.compare_page import write_comparison
+
+    groups = group_runs(runs)
+    write_comparison(groups, out, overwrite=overwrite)
+    click.echo(comparison_text(groups))
+    click.echo(f"comparison: {out}")
+
+
+@main.command()
 @click.argument("video", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--out",

@@ -100,8 +100,8 @@ def dump_config(config: RunConfig) -> str:
 def differences(ours: RunConfig, theirs: RunConfig) -> list[str]:
     """Dotted keys at which two configurations differ, with both values."""
     flat_ours, flat_theirs = (
-        _flatten(dataclasses.asdict(ours)),
-        _flatten(dataclasses.asdict(theirs)),
+        flattened(dataclasses.asdict(ours)),
+        flattened(dataclasses.asdict(theirs)),
     )
     return [
         f"{key} {flat_ours.get(key)!r} (was {flat_theirs.get(key)!r})"
@@ -207,11 +207,12 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, each value under its dotted key."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-Tone = Literal["trained", "second", "untrained", "chance"]
+Tone = Literal["trained", "second", "third", "fourth", "untrained", "chance"]
 
 # matplotlib wants numbers; each stands for a variable of the page's style sheet
 _PAINT: dict[str, str] = {
@@ -30,6 +30,8 @@ _PAINT: dict[str, str] = {
     "chance": "#00a004",
     "ink": "#00a005",
     "grid": "#00a006",
+    "third": "#00a007",
+    "fourth": "#00a008",
 }
 _LINE_STYLE: dict[str, str] = {"chance": ":", "untrained": "--"}
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -47,6 +49,8 @@ class Curve:
     steps: Float[np.ndarray, " n"]
     values: Float[np.ndarray, " n"]
     tone: Tone
+    around: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None = None
+    """A band's lower and upper edge, for values that are means of several runs; finite."""
 
 
 def chart_svg(
@@ -88,6 +92,8 @@ def _draw(axes: Axes, curve: Curve, stretches: int, band: bool) -> None:
     if not len(values):
         return
     paint = _PAINT[curve.tone]
+    if curve.around is not None:
+        axes.fill_between(curve.steps, *curve.around, color=paint, alpha=0.16, linewidth=0)
     if len(values) > stretches:
         parts = np.array_split(values, stretches)
         steps = np.array([part.mean() for part in np.array_split(steps, stretches)])

@@ -21,12 +21,14 @@ _STYLE = """
 :root { color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #5c6470; --text: #16191f;
   --line: #dfe3e8; --grid: #e4e7ec;
-  --trained: #1769e0; --second: #d9730d; --untrained: #7d8694; --chance: #9aa2ae;
+  --trained: #1769e0; --second: #d9730d; --third: #8440c9; --fourth: #12805c;
+  --untrained: #7d8694; --chance: #9aa2ae;
   --tint: #eaf2fe; --alarm: #b42318; --alarm-tint: #fef1f0; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #0f1217; --card: #171b22; --ink: #9aa4b2; --text: #e8ebf0;
   --line: #2a303a; --grid: #272d37;
-  --trained: #5ea8ff; --second: #ffa657; --untrained: #8b95a5; --chance: #6f7988;
+  --trained: #5ea8ff; --second: #ffa657; --third: #c497ff; --fourth: #56d3a3;
+  --untrained: #8b95a5; --chance: #6f7988;
   --tint: #16263d; --alarm: #ff8f85; --alarm-tint: #37191a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text);
@@ -74,6 +76,8 @@ thead tr:first-child th[colspan] { text-align: center; border-bottom: 1px solid 
 tbody tr { border-top: 1px solid var(--line); }
 th:first-child, td:last-child, th:last-child { text-align: left; }
 td:last-child { white-space: normal; min-width: 21em; color: var(--ink); font-size: .8125rem; }
+.compared thead th { text-align: right; }
+.compared td:last-child { min-width: 0; color: inherit; font-size: inherit; text-align: right; }
 td.ours { background: var(--tint); font-weight: 650; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 16px; overflow-x: auto; font: .85rem/1.5 ui-monospace, Menlo, monospace; }

@@ -86,6 +86,7 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
     assert (tmp_path / "scores/panels.png").exists()
     assert (tmp_path / "seen.mp4").exists()
     assert (tmp_path / "slots.h5").exists()
+    assert (tmp_path / "comparison.html").exists()
     assert (tmp_path / "setcon-demo/demo.png").exists()
 
 

@@ -1,0 +1,202 @@
+"""Several runs on one page: what seeds have in common, and in what settings differ.
+
+runs ── same settings but for the seed ──▶ groups ──▶ curves: mean, in a band of least to greatest
+                                                  └─▶ scores: mean ± standard error, and each seed's
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from online.config import flattened
+from online.errors import RunError
+from online.run_log import RunLog, read_run
+from online.scores import Evaluation, ReconstructionScores
+from online.verdict import recent_top1
+
+Points = Float[np.ndarray, "_ 2"]
+"""Steps and values, in order of steps."""
+
+SEED = "training.seed"
+MAX_GROUPS = 4
+"""More lines than that are not told apart in a chart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """Runs that differ in their seed alone."""
+
+    name: str
+    """The settings in which the groups differ."""
+    runs: list[RunLog]
+
+    def values(self, measure: Measure) -> list[float]:
+        """One for each run that has it."""
+        found = [measure.of(run) for run in self.runs]
+        return [value for value in found if value is not None and math.isfinite(value)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A number that a run comes to."""
+
+    name: str
+    of: Callable[[RunLog], float | None]
+    decimals: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spread:
+    """Several curves as one, over the steps that all of them have."""
+
+    steps: Float[np.ndarray, " n"]
+    mean: Float[np.ndarray, " n"]
+    low: Float[np.ndarray, " n"]
+    high: Float[np.ndarray, " n"]
+
+
+def group_runs(paths: Sequence[Path]) -> list[Group]:
+    """Read runs and put those together that differ in their seed alone, in the order given.
+
+    Raises:
+        RunError: a run that cannot be read, is named twice or has no settings, or too many groups.
+    """
+    runs: dict[Path, RunLog] = {}
+    for path in paths:
+        if runs.setdefault(path.resolve(), read_run(path)).path is not path:
+            raise RunError(f"{path}: named twice; name each run once")
+    settings = {path: _settings(run) for path, run in runs.items()}
+    together: dict[str, list[Path]] = {}
+    for path, found in settings.items():
+        key = repr(sorted((name, value) for name, value in found.items() if name != SEED))
+        together.setdefault(key, []).append(path)
+    if len(together) > MAX_GROUPS:
+        raise RunError(
+            f"{len(together)} different settings; at most {MAX_GROUPS} are told apart on one page: "
+            "name fewer runs"
+        )
+    firsts = [settings[members[0]] for members in together.values()]
+    return [
+        Group(name=_name(settings[members[0]], firsts), runs=[runs[path] for path in members])
+        for members in together.values()
+    ]
+
+
+def spread(curves: Sequence[Points], *, stretches: int) -> Spread | None:
+    """The curves of several runs as one; None where they have fewer than two steps in common.
+
+    A run of more points than `stretches` is first made the means of so many. What was logged at
+    other steps than in the first run is read off between its neighbours.
+    """
+    if not curves or any(len(points) < 2 for points in curves):
+        return None
+    known = [_shortened(points, stretches) for points in curves]
+    begin = max(points[0, 0] for points in known)
+    end = min(points[-1, 0] for points in known)
+    steps = known[0][:, 0]
+    steps = steps[(steps >= begin) & (steps <= end)]
+    if len(steps) < 2:
+        return None
+    values = np.stack([np.interp(steps, points[:, 0], points[:, 1]) for points in known])
+    return Spread(steps=steps, mean=values.mean(0), low=values.min(0), high=values.max(0))
+
+
+def _shortened(points: Points, stretches: int) -> Points:
+    if len(points) <= stretches:
+        return points
+    return np.stack([part.mean(axis=0) for part in np.array_split(points, stretches)])
+
+
+def mean_text(values: Sequence[float], decimals: int) -> str:
+    """The mean, with its standard error where there are several: ``0.913 ± 0.010``."""
+    if not values:
+        return "-"
+    mean = format(statistics.mean(values), f".{decimals}f")
+    if len(values) == 1:
+        return mean
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean} ± {error:.{decimals}f}"
+
+
+def comparison_text(groups: Sequence[Group]) -> str:
+    """The table of scores for a terminal, a column for each group."""
+    rows = [["", *(f"{group.name} ({len(group.runs)})" for group in groups)]]
+    for measure in measures(groups):
+        cells = [mean_text(group.values(measure), measure.decimals) for group in groups]
+        rows.append([measure.name, *cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def measures(groups: Sequence[Group]) -> list[Measure]:
+    """All that at least one run has a number for."""
+    return [m for m in MEASURES if any(group.values(m) for group in groups)]
+
+
+def _settings(run: RunLog) -> dict[str, Any]:
+    try:
+        return flattened(tomllib.loads(run.settings or ""))
+    except tomllib.TOMLDecodeError as error:
+        raise RunError(f"{run.path}: config.toml cannot be read as TOML ({error})") from error
+
+
+def _name(settings: dict[str, Any], among: Sequence[dict[str, Any]]) -> str:
+    """What sets these settings apart from the others."""
+    keys = sorted({key for other in among for key in other} - {SEED})
+    apart = [key for key in keys if any(other.get(key) != among[0].get(key) for other in among)]
+    return ", ".join(f"{key}={settings.get(key)}" for key in apart) or "all runs"
+
+
+def _scored(
+    of: Callable[[Evaluation], ReconstructionScores],
+    value: Callable[[ReconstructionScores], float | None],
+) -> Callable[[RunLog], float | None]:
+    return lambda run: None if run.evaluation is None else value(of(run.evaluation))
+
+
+def fg_ari(scores: ReconstructionScores) -> float | None:
+    """Of the alphas, where there are masks."""
+    return None if scores.alphas is None else scores.alphas.fg_ari
+
+
+def _mbo(scores: ReconstructionScores) -> float | None:
+    return None if scores.alphas is None else scores.alphas.mbo
+
+
+def mse_share(scores: ReconstructionScores) -> float | None:
+    """Of the mean frame's error."""
+    return scores.mse_share
+
+
+def _top1(run: RunLog) -> float | None:
+    recent = recent_top1(run.prequential)
+    return None if recent is None else recent.top1
+
+
+def _steps(run: RunLog) -> float | None:
+    return None if run.reached is None else float(run.reached.step)
+
+
+MEASURES = (
+    Measure(name="s_t FG-ARI", of=_scored(lambda e: e.trained.current, fg_ari)),
+    Measure(name="s_t mBO", of=_scored(lambda e: e.trained.current, _mbo)),
+    Measure(name="s_t MSE share", of=_scored(lambda e: e.trained.current, mse_share)),
+    Measure(name="p_t FG-ARI", of=_scored(lambda e: e.trained.predicted, fg_ari)),
+    Measure(name="p_t MSE share", of=_scored(lambda e: e.trained.predicted, mse_share)),
+    Measure(name="untrained s_t FG-ARI", of=_scored(lambda e: e.untrained.current, fg_ari)),
+    Measure(name="untrained s_t MSE share", of=_scored(lambda e: e.untrained.current, mse_share)),
+    Measure(name="next frame found", of=_top1),
+    Measure(name="steps", of=_steps, decimals=0),
+)

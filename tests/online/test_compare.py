@@ -1,0 +1,170 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cli
+from online.compare import comparison_text, group_runs, mean_text, spread
+from online.compare_page import comparison_html
+from online.config import dump_config, load_preset
+from online.errors import RunError
+from online.scores import (
+    EncoderScores,
+    Evaluation,
+    MaskScores,
+    Panels,
+    ReconstructionScores,
+    save_evaluation,
+)
+
+MakeRun = Callable[..., Path]
+
+
+def evaluation(step: int, fg_ari: float) -> Evaluation:
+    masks = MaskScores(fg_ari=fg_ari, fg_ari_video=fg_ari, ari=0.5, mbo=0.4)
+    part = ReconstructionScores(mse=0.01, mse_share=0.25, psnr=20.0, alphas=masks)
+    encoder = EncoderScores(
+        current=part,
+        predicted=part,
+        attention=None,
+        probe_train_mse=0.01,
+        slot_entropy=0.9,
+        effective_rank=5.0,
+    )
+    return Evaluation(
+        step=step,
+        trained=encoder,
+        untrained=encoder,
+        mean_frame_mse=0.04,
+        mean_frame_psnr=14.0,
+        frames_train=100,
+        frames_held_out=20,
+        frames_without_two_objects=0,
+        seconds=1.0,
+    )
+
+
+def panels() -> Panels:
+    image = np.zeros((2, 8, 8, 3), dtype=np.uint8)
+    shares = np.full((2, 3, 8, 8), 1 / 3)
+    return Panels(
+        names=["a 0.0 s", "a 1.0 s"],
+        frames=image,
+        truth=None,
+        reconstruction=image,
+        predicted=image,
+        untrained=image,
+        slots=np.zeros((2, 3, 8, 8, 3), dtype=np.uint8),
+        alphas=shares,
+        attention=shares,
+    )
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    def make(name: str, *settings: str, seed: int = 0, fg_ari: float = 0.5) -> Path:
+        path = tmp_path / name
+        path.mkdir()
+        config = load_preset("demo", [f"training.seed={seed}", *settings])
+        (path / "config.toml").write_text(dump_config(config))
+        lines = [
+            {"kind": "step", "step": step, "seconds": 1.0, "loss": 5.0 - seed, "top1": 0.1 * seed}
+            for step in range(10, 210, 10)
+        ]
+        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for step, share in ((100, 0.5), (200, 1.0)):
+            save_evaluation(
+                path / f"probes/step-{step:08}", evaluation(step, share * fg_ari), panels()
+            )
+        return path
+
+    return make
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_group(make_run: MakeRun) -> None:
+    set_runs = [make_run(f"set {s}", seed=s, fg_ari=0.8 + 0.1 * (s == 2)) for s in range(3)]
+    slot_runs = [make_run(f"slot {s}", "loss.unit=slot", seed=s) for s in range(2)]
+    groups = group_runs([set_runs[0], slot_runs[0], *set_runs[1:], slot_runs[1]])
+    assert [group.name for group in groups] == ["loss.unit=set", "loss.unit=slot"]
+    assert [[run.path for run in group.runs] for group in groups] == [set_runs, slot_runs]
+    (row,) = re.findall(r"^s_t FG-ARI(.*)$", comparison_text(groups), re.MULTILINE)
+    # of 0.8, 0.8 and 0.9: standard deviation 0.0577, by the root of three
+    assert re.split(r" {2,}", row.strip()) == ["0.833 ± 0.033", "0.500 ± 0.000"]
+
+
+def test_seeds_of_one_setting_need_no_name(make_run: MakeRun) -> None:
+    (group,) = group_runs([make_run("a", seed=1), make_run("b", seed=2)])
+    assert group.name == "all runs"
+
+
+def test_a_mean_has_an_error_where_there_are_several() -> None:
+    assert mean_text([], 3) == "-"
+    assert mean_text([0.5], 3) == "0.500"
+    assert mean_text([1.0, 3.0], 1) == "2.0 ± 1.0"
+
+
+def test_curves_are_compared_over_the_steps_that_all_have() -> None:
+    first = np.array([[0, 0], [10, 10], [20, 20], [30, 30]], dtype=np.float64)
+    other = np.array([[5, 25], [15, 35], [25, 45]], dtype=np.float64)  # 20 more, everywhere
+    found = spread([first, other], stretches=10)
+    assert found is not None
+    assert found.steps.tolist() == [10, 20]
+    assert found.low.tolist() == [10, 20]
+    assert found.mean.tolist() == [20, 30]
+    assert found.high.tolist() == [30, 40]
+    assert spread([first, other[:1]], stretches=10) is None
+    assert spread([first, other + np.array([100, 0])], stretches=10) is None
+
+
+def test_a_long_curve_is_drawn_as_means_of_stretches() -> None:
+    points = np.stack([np.arange(100.0), np.arange(100.0) % 2], axis=1)
+    found = spread([points, points], stretches=10)
+    assert found is not None
+    assert len(found.steps) == 10
+    assert found.mean.tolist() == [0.5] * 10
+
+
+def test_the_page_shows_each_group_with_its_band_scores_and_picture(make_run: MakeRun) -> None:
+    runs = [make_run(f"r{s}", seed=s, fg_ari=0.6 + 0.1 * s) for s in range(3)]
+    html = comparison_html(group_runs([*runs, make_run("<slot>", "loss.unit=slot")]))
+    assert "0.700 ± 0.058" in html
+    assert "0.600 0.700 0.800" in html
+    assert html.count("data:image/png") == 2
+    assert "&lt;slot&gt;" in html
+    assert "<slot>" not in html
+    charts = re.findall(r'<svg.*?aria-label="([^"]+)".*?</svg>', html, re.DOTALL)
+    assert charts[:2] == ["Held-out FG-ARI", "Probe MSE on held-out frames"]
+    # a group of several runs has a band, a single run has none
+    assert html.count("fill-opacity") == len(charts)
+
+
+def test_what_cannot_be_compared_is_said(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("a")
+    with pytest.raises(RunError, match="no such directory"):
+        group_runs([run, tmp_path / "absent"])
+    with pytest.raises(RunError, match="named twice"):
+        group_runs([run, tmp_path / "." / "a"])
+    widths = [make_run(f"w{w}", f"model.encoder.width={w}") for w in (8, 16, 24, 40, 48)]
+    with pytest.raises(RunError, match="5 different settings; at most 4"):
+        group_runs(widths)
+    (run / "config.toml").write_text("[stream")
+    with pytest.raises(RunError, match=r"config\.toml cannot be read"):
+        group_runs([run])
+
+
+def test_the_command_prints_the_table_and_replaces_nothing_unasked(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    words = ["compare", str(make_run("a", seed=1)), str(make_run("b", seed=2))]
+    words += ["--out", str(tmp_path / "page.html")]
+    done = CliRunner().invoke(cli.main, words)
+    assert done.exit_code == 0, done.output
+    assert "s_t FG-ARI" in done.output
+    again = CliRunner().invoke(cli.main, words)
+    assert again.exit_code == 1
+    assert "exists" in again.output
+    assert CliRunner().invoke(cli.main, [*words, "--overwrite"]).exit_code == 0
