@@ -11,9 +11,9 @@ slot-wise       the same with loss.unit=slot: each slot index contrasted by itse
 reconstruction  encoder, transition and decoder trained together to draw the frames from s_t and p_t
 untrained       the encoder before the first step
 
-Each --also adds a row: SetCon with these settings laid over. Beside them stand, for masks alone, the
-four quarters of the image and k-means of colours. MSE is in [-1, 1] units, as in the paper, and as a
-share of the mean frame's; both on held-out frames.
+Each --also adds a row: SetCon with these settings laid over. Beside them stand, for masks alone,
+the four quarters of the image and k-means of colours. MSE is in [-1, 1] units, as in the paper, and
+as a share of the mean frame's; both on held-out frames.
 
 balls      1,000 sequences of 12 frames, 32x32, three balls of radius 0.14, at 0.1 sides a frame
 gridworld  2,000 sequences of 8 frames, 5x5, three objects of one pixel
