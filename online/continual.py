@@ -19,7 +19,7 @@ from online.checkpoint import load_into, newest_readable
 from online.errors import RunError
 from online.evaluate import Progress
 from online.run_directory import RunDirectory
-from online.scores import EncoderScores, Evaluation
+from online.scores import EncoderScores
 from online.segments import find_segments, load_segment
 from online.trained_run import OpenedRun, opened_run
 from online.transfer import Continual, to_json
@@ -45,14 +45,15 @@ def evaluate_continual(
     rows = _rows(run)
     recordings = list(dict.fromkeys(row.recording for row in rows))
     columns: list[_Column] = []
+    each = len(rows) + 1 + (against is not None)
+    probes = _Probes(report, each * len(recordings))
     for recording in recordings:
         only = glob.escape(recording)
-        part = _Part(report, len(columns), recordings)
         with opened_run(run, store, recordings=only, holdout=holdout) as opened:
-            column = _column(opened, rows, part)
+            column = _column(opened, rows, recording, probes)
             if against is not None:
-                part("by the other run", 1.0)
-                column = replace(column, reference=_reference(against, store, only, opened))
+                reference = _reference(against, store, recording, opened, probes)
+                column = replace(column, reference=reference)
         columns.append(column)
     has_masks = all(column.untrained.current.alphas is not None for column in columns)
     score = _fg_ari if has_masks else _explained
@@ -110,36 +111,41 @@ class _Column:
     reference: EncoderScores | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Progress of one recording among all."""
+@dataclass(slots=True)
+class _Probes:
+    """Progress over all that are to be fitted."""
 
     report: Progress
-    number: int
-    recordings: Sequence[str]
+    total: int
+    begun: int = 0
 
-    def __call__(self, what: str, share: float) -> None:
-        self.report(
-            f"{self.recordings[self.number]} {what}", (self.number + share) / len(self.recordings)
-        )
+    def next(self, what: str) -> Callable[[float], None]:
+        """What the next one calls with the share of itself that is done."""
+        number, self.begun = self.begun, self.begun + 1
+        return lambda share: self.report(what, (number + share) / self.total)
 
 
-def _column(opened: OpenedRun, rows: Sequence[_Row], progress: _Part) -> _Column:
-    model = opened.trained.model
-    found: list[Evaluation] = []
+def _column(opened: OpenedRun, rows: Sequence[_Row], name: str, probes: _Probes) -> _Column:
+    model, evaluator = opened.trained.model, opened.evaluator
+    footage = evaluator.footage()
+    what = probes.next(f"{name} untrained")
+    untrained = evaluator.scores(evaluator.untrained, footage, what)
+    found: list[EncoderScores] = []
     for row in rows:
-        progress(f"after {row.recording}", len(found) / len(rows))
         load_into(model, row.load(), where=row.where)
-        found.append(opened.evaluator.evaluate(model, step=row.step).evaluation)
-    return _Column([each.trained for each in found], found[0].untrained)
+        what = probes.next(f"{name} after {row.recording}")
+        found.append(evaluator.scores(model, footage, what))
+    return _Column(found, untrained)
 
 
-def _reference(against: Path, store: Path, only: str, opened: OpenedRun) -> EncoderScores:
+def _reference(
+    against: Path, store: Path, name: str, opened: OpenedRun, probes: _Probes
+) -> EncoderScores:
     """The other run on the same held-out footage, which it must have held out as well."""
-    share = opened.catalog.holdout
+    only, share = glob.escape(name), opened.catalog.holdout
     with opened_run(against, store, recordings=only, holdout=share) as other:
-        step = other.trained.checkpoint.step
-        return other.evaluator.evaluate(other.trained.model, step=step).evaluation.trained
+        evaluator, what = other.evaluator, probes.next(f"{name} by the other run")
+        return evaluator.scores(other.trained.model, evaluator.footage(), what)
 
 
 def _fg_ari(scores: EncoderScores) -> float:

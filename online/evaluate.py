@@ -82,6 +82,14 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ProbeFootage:
+    """What a probe is fitted on, and what it is scored on."""
+
+    train: Footage
+    held_out: Footage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Encoded:
     """Slots of the last l frames of each clip, one row per frame; n = m l."""
 
@@ -132,6 +140,27 @@ class Evaluator:
         with _evaluating(model):
             return self._fit(model, train, lambda share: report("probing", share)).probe
 
+    def footage(self) -> ProbeFootage:
+        """Clips of both parts, as the source holds them now.
+
+        Raises:
+            FootageError: too little footage to train or score a probe on.
+        """
+        return ProbeFootage(
+            train=gather(self.source, "train", clips=self.config.train_clips, config=self.clip),
+            held_out=gather(
+                self.source, "held_out", clips=self.config.held_out_clips, config=self.clip
+            ),
+        )
+
+    def scores(
+        self, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
+    ) -> EncoderScores:
+        """As ``evaluate``, of one encoder and without pictures."""
+        mean_frame_mse = _mean_frame_mse(footage.train, self._targets(footage.held_out))
+        reading = self._read(model, footage, progress)
+        return _with_share(reading.scores, mean_frame_mse)
+
     def evaluate(self, model: SetCon, *, step: int, progress: Progress | None = None) -> Findings:
         """Fit and score the probe on ``model`` as it stands; its weights are not touched.
 
@@ -141,15 +170,11 @@ class Evaluator:
         report = progress or (lambda what, share: None)
         started = time.monotonic()
         report("fetching footage", 0.0)
-        train = gather(self.source, "train", clips=self.config.train_clips, config=self.clip)
-        held_out = gather(
-            self.source, "held_out", clips=self.config.held_out_clips, config=self.clip
-        )
-        trained = self._read(
-            model, train, held_out, lambda share: report("probing", 0.02 + 0.49 * share)
-        )
+        footage = self.footage()
+        train, held_out = footage.train, footage.held_out
+        trained = self._read(model, footage, lambda share: report("probing", 0.02 + 0.49 * share))
         untrained = self._read_untrained(
-            train, held_out, lambda share: report("probing untrained", 0.51 + 0.49 * share)
+            footage, lambda share: report("probing untrained", 0.51 + 0.49 * share)
         )
         mean_frame_mse = _mean_frame_mse(train, self._targets(held_out))
         evaluation = Evaluation(
@@ -167,25 +192,20 @@ class Evaluator:
         report("probed", 1.0)
         return Findings(evaluation, panels)
 
-    def _read_untrained(
-        self, train: Footage, held_out: Footage, progress: Callable[[float], None]
-    ) -> _Reading:
-        footage = (train.specs, held_out.specs)
-        if self._untrained_reading is None or self._untrained_reading[0] != footage:
-            reading = self._read(self.untrained, train, held_out, progress)
-            self._untrained_reading = (footage, reading)
+    def _read_untrained(self, footage: ProbeFootage, progress: Callable[[float], None]) -> _Reading:
+        specs = (footage.train.specs, footage.held_out.specs)
+        if self._untrained_reading is None or self._untrained_reading[0] != specs:
+            reading = self._read(self.untrained, footage, progress)
+            self._untrained_reading = (specs, reading)
         return self._untrained_reading[1]
 
     @torch.no_grad()
     def _read(
-        self,
-        model: SetCon,
-        train: Footage,
-        held_out: Footage,
-        progress: Callable[[float], None],
+        self, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
     ) -> _Reading:
+        held_out = footage.held_out
         with _evaluating(model):
-            fitted = self._fit(model, train, lambda share: progress(0.8 * share))
+            fitted = self._fit(model, footage.train, lambda share: progress(0.8 * share))
             encoded = self._encode(model, held_out)
             summaries = model.summarise(encoded.current)
         progress(0.9)
