@@ -30,7 +30,7 @@ class ProbeConfig:
     """Slots to images."""
     whiten: bool = True
     """Bring every direction of every slot to unit variance first, but for those that are noise."""
-    steps: int = 700
+    steps: int = 2000
     """Steps of Adam."""
     frames_per_step: int = 32
     """Frames drawn for each step."""
