@@ -117,6 +117,11 @@ class Client:
         """The place behind the clip returned last; None before the server's first word."""
         return self._cursor
 
+    @property
+    def recorded(self) -> frozenset[str]:
+        """Recordings that somebody adds to just now; known within a second of what happens."""
+        return frozenset() if self._receiver is None else self._receiver.recorded
+
     def open(self, request: StreamRequest, *, cursor: Cursor | None = None) -> None:
         """Ask for clips, from ``cursor`` on; returns at once, and may be called again."""
         if self._receiver is not None:

@@ -63,9 +63,9 @@ class ClientCounters:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrival:
-    """A message that was next in sequence, with its raw parts."""
+    """A message of the session, in its place where it has one, with its raw parts."""
 
-    message: wire.Epoch | wire.ClipHeader | wire.End
+    message: wire.Epoch | wire.ClipHeader | wire.End | wire.Alive
     parts: list[zmq.Frame]
 
     @property
@@ -116,7 +116,7 @@ class Connection:
         self._hello()
 
     def receive(self) -> Arrival | None:
-        """The next message in sequence; None if something else happened, or nothing for a while.
+        """The next message of the session; None if something else happened, or nothing for a while.
 
         Raises:
             ServerError: the server refuses, or does not let this trainer in.
@@ -205,6 +205,8 @@ class Connection:
                 return self._within_credit(Arrival(message, parts))
             self._counters.holes += 1
             self.reopen()
+        elif isinstance(message, wire.Alive):
+            return Arrival(message, parts)
         return None
 
     def _within_credit(self, arrival: Arrival) -> Arrival:

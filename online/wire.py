@@ -24,7 +24,7 @@ from ingest.frame import Frames
 from online.catalog import RecordingSummary
 from online.errors import MessageDamaged, WireError
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_HEADER_BYTES = 16 << 20
 """Largest header: a list of some ten thousand recordings."""
 MAX_REPLY_BYTES = 32 << 20
@@ -71,8 +71,6 @@ class Cursor(Struct, frozen=True, kw_only=True):
     """What earlier rounds covered."""
     extents: dict[Name, Extent] = {}
     """What was committed when this round began."""
-    abandoned: tuple[Name, ...] = ()
-    """Recordings without an end to which nobody adds any more, such as of a killed capture."""
     fingerprint: Checksum = 0
     """CRC-32C of the round's recordings and clips, to notice that either has changed."""
 
@@ -121,9 +119,11 @@ class Credit(Struct, frozen=True, tag="credit"):
 
 
 class Alive(Struct, frozen=True, tag="alive"):
-    """Heartbeat, both ways."""
+    """Heartbeat, both ways, once a second."""
 
     session: Session
+    recorded: tuple[Name, ...] = ()
+    """From a server: recordings of the round that somebody adds to just now."""
 
 
 class Bye(Struct, frozen=True, tag="bye"):
@@ -157,6 +157,8 @@ class Epoch(Struct, frozen=True, kw_only=True, tag="epoch"):
     cursor: Cursor
     clips: Count
     """Clips in this shard's plan."""
+    recorded: tuple[Name, ...] = ()
+    """As in Alive."""
 
 
 class ClipHeader(Struct, frozen=True, kw_only=True, tag="clip"):

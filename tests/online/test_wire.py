@@ -138,7 +138,7 @@ def test_requests_outside_the_limits_are_refused(field):
 def test_another_protocol_version_is_named():
     part = bytearray(wire.encode(HELLO))
     part[2] = 9
-    with pytest.raises(WireError, match="speaks protocol 9, this one 2"):
+    with pytest.raises(WireError, match="speaks protocol 9, this one 3"):
         wire.decode_request(bytes(part))
 
 
