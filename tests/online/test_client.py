@@ -261,14 +261,19 @@ def test_a_clip_that_comes_twice_is_taken_once(store, record, served, tmp_path):
     assert triplets(got) == planned(store)[: 4 * 6]
 
 
-def test_a_damaged_clip_is_counted_and_asked_for_again(store, record, served, tmp_path):
+@pytest.mark.parametrize(("part", "place"), [(1, 0), (0, 2)], ids=["pixel", "version"])
+def test_a_damaged_clip_is_counted_and_asked_for_again(
+    store, record, served, tmp_path, part, place
+):
     record("a", 200)
     seen = []
 
     def damage_the_third(parts):
         seen.extend([None] * is_clip(parts))
         if is_clip(parts) and len(seen) == 3:
-            return [[parts[0], bytes([parts[1][0] ^ 1]) + parts[1][1:]]]
+            damaged = bytearray(parts[part])
+            damaged[place] ^= 1
+            return [[*parts[:part], bytes(damaged), *parts[part + 1 :]]]
         return [parts]
 
     with (
@@ -296,6 +301,21 @@ def test_clips_that_are_always_damaged_are_an_error(record, served, tmp_path):
         with pytest.raises(WireError, match="need buffers of"):
             client.next_clip(BOUND)
         assert client.counters.damaged == 3
+
+
+def test_a_version_that_is_always_damaged_is_an_error(record, served, tmp_path):
+    record("a", 200)
+    with (
+        served() as address,
+        meddling(
+            address, tmp_path, lambda parts: [[b"SC\x09" + parts[0][3:], *parts[1:]]]
+        ) as relay,
+        Client(relay) as client,
+    ):
+        client.open(WANT)
+        with pytest.raises(WireError, match="beginning of a message was damaged"):
+            client.next_clip(BOUND)
+        assert client.counters.damaged == wire.MAX_DAMAGED
 
 
 def test_another_program_at_the_address_is_an_error(tmp_path):
