@@ -239,7 +239,7 @@ class Feed:
         self._cursors = msgspec.convert(state["cursors"], list[Cursor | None])
         self._turn = state["turn"]
         # checkpoints of before there were counters had skipped nothing, and kept no ledger
-        self.counters = FeedCounters(**state.get("counters", {}))
+        self.counters = msgspec.convert(state.get("counters", {}), FeedCounters)
         self._ledger_size = state.get("ledger_size", 0)
 
     def _open(self) -> None:
