@@ -28,7 +28,6 @@ from online.errors import MessageDamaged, ServerError, WireError
 from online.security import TrainerKeys
 from online.wire import Cursor
 
-MAX_PATIENCE_SECONDS = 30.0
 BYE_MILLISECONDS = 200
 """How long leaving may take to tell the server so."""
 MAX_MESSAGES = 64
@@ -182,8 +181,7 @@ class Connection:
 
     def _give_up(self, now: float) -> None:
         """Take the server for dead or hung: begin again with a socket of its own."""
-        # a server that plans a large store may be slow: each session waits longer
-        self._patience = min(2 * self._patience, MAX_PATIENCE_SECONDS)
+        self._patience = min(2 * self._patience, wire.MAX_SILENCE_SECONDS)
         self._heard_at = now
         self._dealer.close()  # with it goes whatever was under way, both ways
         self._connect()

@@ -38,6 +38,8 @@ MAX_DAMAGED = 3
 """Messages damaged on their way, in a row, after which it is no accident."""
 SILENCE_SECONDS = 3.0
 """A peer that says nothing for so long is taken for hung or dead."""
+MAX_SILENCE_SECONDS = 30.0
+"""A server is given twice as long each time that it is asked again, up to this: it may be slow."""
 
 _MAGIC = b"SC" + bytes([PROTOCOL])
 

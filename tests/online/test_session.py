@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -441,6 +441,23 @@ def test_two_trainers_learn_from_one_server_and_one_from_two(balls: Path, tmp_pa
     assert checkpoint is not None
     held = json.loads((checkpoint / "state.json").read_text())["run"]["replay"]["fifo"]
     assert {spec[-1] for spec in held} == {0, 1}
+
+
+def test_a_run_may_begin_before_its_server(balls: Path, tmp_path: Path) -> None:
+    server = EmbeddedServer(balls, ServeConfig(), bind=f"ipc://{tmp_path}/late/s")
+    with ExitStack() as stack:
+
+        def start_late(status: Status) -> None:
+            if status.activity == "connecting":
+                threading.Timer(1.0, stack.enter_context, [server]).start()
+
+        outcome = train_connected(
+            [f"ipc://{tmp_path}/late/s"],
+            tmp_path / "run",
+            config("training.steps=2"),
+            observe=start_late,
+        )
+    assert outcome.step == 2
 
 
 def test_a_recording_without_a_triplet_is_one_clear_line(tmp_path: Path) -> None:
