@@ -11,6 +11,7 @@ What still arrives of an older session is discarded and counted.
 
 from __future__ import annotations
 
+import math
 import secrets
 import socket
 import time
@@ -121,8 +122,10 @@ class Connection:
             ServerError: the server refuses, or does not let this trainer in.
             WireError: the server is another program or version, or sends more than was granted.
         """
-        asked_at, longest = time.monotonic(), wire.HEARTBEAT_SECONDS / 2
-        ready = dict(self._poller.poll(round(1000 * longest)))
+        asked_at = time.monotonic()
+        until_silent = max(0.0, self._heard_at + self._patience - asked_at)
+        longest = min(wire.HEARTBEAT_SECONDS / 2, until_silent)
+        ready = dict(self._poller.poll(math.ceil(1000 * longest)))
         now = time.monotonic()
         arrival = None
         if self._socket in ready:
@@ -135,7 +138,7 @@ class Connection:
                 self._ask_again(error, self._garbled_in_a_row)
         else:
             self._dealer.check()
-            self._bear_silence(now, stopped=now - asked_at > 2 * longest)
+            self._bear_silence(now, stopped=now - asked_at > wire.HEARTBEAT_SECONDS)
         if now - self._spoke_at > wire.HEARTBEAT_SECONDS:
             self._send(wire.Alive(self._session))
         return arrival
@@ -174,9 +177,9 @@ class Connection:
         self.reopen()
 
     def _bear_silence(self, now: float, *, stopped: bool) -> None:
-        if stopped:
-            self._heard_at = now  # this process was stopped, and heard nobody
-        elif now - self._heard_at > self._patience and not self.is_complete:
+        if stopped or self.is_complete:
+            self._heard_at = now  # it heard nobody while it was stopped, or need not any more
+        elif now - self._heard_at >= self._patience:
             self._give_up(now)
 
     def _give_up(self, now: float) -> None:

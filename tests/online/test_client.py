@@ -195,18 +195,26 @@ def test_no_triplet_is_lost_or_repeated_when_servers_die_mid_stream(store, recor
     assert triplets(clips) == planned(store)
 
 
+@contextmanager
+def noticed_in_time():
+    """A hung peer is one that was silent for 3 s, having spoken once a second."""
+    assert (wire.SILENCE_SECONDS, wire.HEARTBEAT_SECONDS) == (3.0, 1.0)
+    hung_at = time.monotonic()
+    yield
+    assert time.monotonic() - hung_at < 3 * wire.SILENCE_SECONDS
+
+
 def test_a_hung_server_is_noticed_and_continued_with_once_it_runs_again(store, record, tmp_path):
     record("a", 300)
     address = f"ipc://{tmp_path}/sockets/s"
     with Client(address) as client, server_process(store, address) as process:
         client.open(SMALL)
         clips = [client.next_clip(BOUND) for _ in range(5)]
-        os.kill(process.pid, signal.SIGSTOP)
-        waking = threading.Timer(wire.SILENCE_SECONDS + 1.5, os.kill, (process.pid, signal.SIGCONT))
-        waking.start()
+        with noticed_in_time():
+            os.kill(process.pid, signal.SIGSTOP)
+            until(lambda: client.counters.reconnects == 1)
+        os.kill(process.pid, signal.SIGCONT)
         clips += client.clips(BOUND)
-        waking.join(BOUND)
-        assert client.counters.reconnects >= 1
     assert triplets(clips) == planned(store)
 
 
@@ -477,8 +485,9 @@ def test_a_hung_trainer_is_noticed_and_loses_nothing_when_it_wakes(store, record
         assert trainer.stdout is not None
         try:
             starts = [trainer.stdout.readline() for _ in range(1)]
-            os.kill(trainer.pid, signal.SIGSTOP)
-            until(lambda: seen and seen[-1].silent == 1)
+            with noticed_in_time():
+                os.kill(trainer.pid, signal.SIGSTOP)
+                until(lambda: seen and seen[-1].silent == 1)
             assert seen[-1].connected == 0
             os.kill(trainer.pid, signal.SIGCONT)
             while starts[-1] != "end\n":
