@@ -113,6 +113,7 @@ def test_a_run_leaves_all_that_a_person_looks_for(uninterrupted: tuple[Path, Out
 def test_samples_per_insert_are_kept(uninterrupted: tuple[Path, Outcome]) -> None:
     last = lines(uninterrupted[0], "step")[-1]
     assert last["clips_inserted"] == 16  # 12 steps x 4 clips / 3
+    assert (last["clips_received"], last["discarded_messages"]) == (16, 0)
     assert last["samples_per_insert"] == pytest.approx(3.0)
 
 
