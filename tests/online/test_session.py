@@ -37,7 +37,7 @@ from online.status import Status
 from online.stream import ServeConfig
 from online.trained_run import evaluate_run
 
-# but for the run of `uninterrupted`, which begins before this does
+# but for the runs that several tests share, which begin before this does
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
 SMALL = (
@@ -163,12 +163,18 @@ def test_a_log_that_is_no_text_any_more_does_not_stop_a_run(
     assert learned(run) == learned(uninterrupted[0])
 
 
-@pytest.fixture
-def stopped_twice(balls: Path, tmp_path: Path) -> Path:
-    """A run with checkpoints of the steps 0, 5 and 8."""
+@pytest.fixture(scope="module")
+def stopped_at_8(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("stopped") / "run"
     for step in (5, 8):
-        train_on_store(balls, tmp_path / "run", config(), observe=stop_at(step))
-    return tmp_path / "run"
+        train_on_store(balls, run, config(), observe=stop_at(step))
+    return run
+
+
+@pytest.fixture
+def stopped_twice(stopped_at_8: Path, tmp_path: Path) -> Path:
+    """A run with checkpoints of the steps 0, 5 and 8."""
+    return shutil.copytree(stopped_at_8, tmp_path / "run")
 
 
 def damage(run: Path, step: int, file: str = "model.safetensors") -> Path:
