@@ -526,7 +526,9 @@ def train(
 
     The same command again continues from the last checkpoint. Ctrl-C saves and leaves; a second
     Ctrl-C leaves at once. From a camera, it says how old frames are when they arrive (behind), and
-    how many clips were too old to be learned from (skipped).
+    how many clips were too old to be learned from (skipped); of servers, how often they were
+    connected to again (reconnects), and how many messages came damaged or too late (discarded):
+    those were asked for again. In the end it counts the clips that were received and inserted.
     """
     if (store is None) == (not addresses):
         raise click.UsageError("give either STORE or --connect ADDR")
@@ -1126,6 +1128,10 @@ def _status_parts(status: Status) -> list[str]:
         parts.append(f"{status.skipped} skipped")
     if status.reconnects:
         parts.append(_counted(status.reconnects, "reconnect"))
+    if status.damaged:
+        parts.append(f"{status.damaged} damaged")
+    if status.discarded:
+        parts.append(f"{status.discarded} discarded")
     if status.loss is not None:
         parts.append(f"loss {status.loss:.2f}")
     if status.triplets_per_second:
@@ -1175,6 +1181,8 @@ def _received_text(outcome: Outcome) -> str:
         f"{_counted(received.clips, 'clip')} received ({received.clip_bytes / 1e6:.1f} MB)",
         _counted(received.reconnects, "reconnect"),
         f"{received.damaged} damaged",
+        f"{received.stale} discarded",
+        f"{clips.inserted} inserted",
         f"{clips.skipped} skipped",
     ]
     return ", ".join(parts)

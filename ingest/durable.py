@@ -121,6 +121,9 @@ def _lock(path: Path, what: str) -> BinaryIO:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not is_locked(path):  # somebody has only looked
+                file.close()
+                continue
             file.seek(0)
             holder = file.read(20).decode(errors="replace").strip() or "unknown"
             file.close()

@@ -27,6 +27,10 @@ from online.remote import RemoteStore
 from online.security import TrainerKeys
 from online.wire import Cursor
 
+PATIENCE_SECONDS = 120.0
+"""How long nothing may come before a server is given up: it may be restarted meanwhile, and one of
+a camera sends no clips in the minutes that are held out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequest:
@@ -75,7 +79,7 @@ class Client:
         address: str,
         *,
         keys: TrainerKeys | None = None,
-        timeout_seconds: float = 30.0,
+        timeout_seconds: float = PATIENCE_SECONDS,
         checksum: bool | None = None,
     ) -> None:
         """Make a client of the server at ``address``; nothing is sent yet.
@@ -116,6 +120,11 @@ class Client:
     def cursor(self) -> Cursor | None:
         """The place behind the clip returned last; None before the server's first word."""
         return self._cursor
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """Recordings that somebody adds to just now; known within a second of what happens."""
+        return frozenset() if self._receiver is None else self._receiver.recorded
 
     def open(self, request: StreamRequest, *, cursor: Cursor | None = None) -> None:
         """Ask for clips, from ``cursor`` on; returns at once, and may be called again."""

@@ -11,6 +11,7 @@ What still arrives of an older session is discarded and counted.
 
 from __future__ import annotations
 
+import math
 import secrets
 import socket
 import time
@@ -28,7 +29,6 @@ from online.errors import MessageDamaged, ServerError, WireError
 from online.security import TrainerKeys
 from online.wire import Cursor
 
-MAX_PATIENCE_SECONDS = 30.0
 BYE_MILLISECONDS = 200
 """How long leaving may take to tell the server so."""
 MAX_MESSAGES = 64
@@ -63,9 +63,9 @@ class ClientCounters:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrival:
-    """A message that was next in sequence, with its raw parts."""
+    """A message of the session, in its place where it has one, with its raw parts."""
 
-    message: wire.Epoch | wire.ClipHeader | wire.End
+    message: wire.Epoch | wire.ClipHeader | wire.End | wire.Alive
     parts: list[zmq.Frame]
 
     @property
@@ -116,14 +116,16 @@ class Connection:
         self._hello()
 
     def receive(self) -> Arrival | None:
-        """The next message in sequence; None if something else happened, or nothing for a while.
+        """The next message of the session; None if something else happened, or nothing for a while.
 
         Raises:
             ServerError: the server refuses, or does not let this trainer in.
             WireError: the server is another program or version, or sends more than was granted.
         """
-        asked_at, longest = time.monotonic(), wire.HEARTBEAT_SECONDS / 2
-        ready = dict(self._poller.poll(round(1000 * longest)))
+        asked_at = time.monotonic()
+        until_silent = max(0.0, self._heard_at + self._patience - asked_at)
+        longest = min(wire.HEARTBEAT_SECONDS / 2, until_silent)
+        ready = dict(self._poller.poll(math.ceil(1000 * longest)))
         now = time.monotonic()
         arrival = None
         if self._socket in ready:
@@ -136,7 +138,7 @@ class Connection:
                 self._ask_again(error, self._garbled_in_a_row)
         else:
             self._dealer.check()
-            self._bear_silence(now, stopped=now - asked_at > 2 * longest)
+            self._bear_silence(now, stopped=now - asked_at > wire.HEARTBEAT_SECONDS)
         if now - self._spoke_at > wire.HEARTBEAT_SECONDS:
             self._send(wire.Alive(self._session))
         return arrival
@@ -175,15 +177,14 @@ class Connection:
         self.reopen()
 
     def _bear_silence(self, now: float, *, stopped: bool) -> None:
-        if stopped:
-            self._heard_at = now  # this process was stopped, and heard nobody
-        elif now - self._heard_at > self._patience and not self.is_complete:
+        if stopped or self.is_complete:
+            self._heard_at = now  # it heard nobody while it was stopped, or need not any more
+        elif now - self._heard_at >= self._patience:
             self._give_up(now)
 
     def _give_up(self, now: float) -> None:
         """Take the server for dead or hung: begin again with a socket of its own."""
-        # a server that plans a large store may be slow: each session waits longer
-        self._patience = min(2 * self._patience, MAX_PATIENCE_SECONDS)
+        self._patience = min(2 * self._patience, wire.MAX_SILENCE_SECONDS)
         self._heard_at = now
         self._dealer.close()  # with it goes whatever was under way, both ways
         self._connect()
@@ -205,6 +206,8 @@ class Connection:
                 return self._within_credit(Arrival(message, parts))
             self._counters.holes += 1
             self.reopen()
+        elif isinstance(message, wire.Alive):
+            return Arrival(message, parts)
         return None
 
     def _within_credit(self, arrival: Arrival) -> Arrival:

@@ -174,9 +174,8 @@ class Feed:
                 except ServerSilent:
                     return None
                 if clip is not None:
-                    cursor = _known(client.cursor)
-                    self._offer(clip, cursor)
-                    if not self._is_too_old(clip, cursor):
+                    self._offer(clip, _known(client.cursor))
+                    if not self._is_too_old(clip, client):
                         return self._pending
                     self._skip()
                     continue  # with the same server: what it sends next may be new enough
@@ -240,7 +239,7 @@ class Feed:
         self._cursors = msgspec.convert(state["cursors"], list[Cursor | None])
         self._turn = state["turn"]
         # checkpoints of before there were counters had skipped nothing, and kept no ledger
-        self.counters = FeedCounters(**state.get("counters", {}))
+        self.counters = msgspec.convert(state.get("counters", {}), FeedCounters)
         self._ledger_size = state.get("ledger_size", 0)
 
     def _open(self) -> None:
@@ -256,12 +255,12 @@ class Feed:
         self._pending = dataclasses.replace(clip, spec=spec)
         self._epoch = cursor.epoch
 
-    def _is_too_old(self, clip: Clip, cursor: Cursor) -> bool:
+    def _is_too_old(self, clip: Clip, client: Client) -> bool:
         """Whether the trainer is too far behind a camera that is still recording."""
-        captured_ns, extent = clip.last_captured_ns, cursor.extents.get(clip.spec.recording)
-        if captured_ns is None or extent is None or extent.closed or not self._max_delay_ns:
+        captured_ns = clip.last_captured_ns
+        if captured_ns is None or not self._max_delay_ns:
             return False
-        if clip.spec.recording in cursor.abandoned:
+        if clip.spec.recording not in client.recorded:
             return False  # there is nothing newer to catch up with
         return self._now_ns() - captured_ns > self._max_delay_ns
 

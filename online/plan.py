@@ -88,11 +88,6 @@ def make_plan(
         index=0,
         # a trainer may name what it likes, and this is kept
         base={name: extent for name, extent in cursor.base.items() if name in cursor.extents},
-        abandoned=tuple(
-            name
-            for name, extent in sorted(cursor.extents.items())
-            if not extent.closed and not catalog.store.is_being_written(name)
-        ),
         fingerprint=_fingerprint(made_of, clips),
     )
     return Plan(start, [clip for clip in clips if clip in ours], len(clips))

@@ -65,6 +65,8 @@ class Receiver:
         self._taken_cursor = cursor
         self._taken_bytes = self._to_grant = 0
         self._ended = False
+        self.recorded: frozenset[str] = frozenset()
+        """Recordings that somebody adds to, as far as the server has said."""
         self._error: BaseException | None = None
         self._closing = False
         self._wake, self._woken = socket.socketpair()
@@ -142,6 +144,7 @@ class Receiver:
             self._waiting.clear()
             self._counters.waiting_bytes = self._taken_bytes = self._to_grant = 0
             self._ended = False
+            self.recorded = frozenset()  # until this session is told
             self._cursor = self._taken_cursor
             return self._cursor
 
@@ -156,8 +159,11 @@ class Receiver:
 
     def _sort(self, connection: Connection, arrival: Arrival) -> None:
         message = arrival.message
+        if isinstance(message, wire.Alive | wire.Epoch):
+            self.recorded = frozenset(message.recorded)
         if isinstance(message, wire.End):
             connection.is_complete = True
+            self.recorded = frozenset()  # nobody will
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
@@ -165,9 +171,7 @@ class Receiver:
             was, new = self._cursor, message.cursor
             if was is None or (was.epoch, was.round) != (new.epoch, new.round):
                 self._cursor = new
-            else:
-                self._cursor = msgspec.structs.replace(was, abandoned=new.abandoned)
-        else:
+        elif isinstance(message, wire.ClipHeader):
             self._take_in(connection, message, arrival)
 
     def _take_in(self, connection: Connection, message: wire.ClipHeader, arrival: Arrival) -> None:

@@ -123,7 +123,7 @@ class RemoteStore:
                 if answer is not None:
                     return answer
                 self.close()  # with it goes whatever arrives too late
-                patience *= 2
+                patience = min(2 * patience, wire.MAX_SILENCE_SECONDS)
         raise ServerSilent(
             f"{self._address}: no answer in {self._timeout_seconds:g} s; is a server running there?"
         )

@@ -29,7 +29,6 @@ from online.report_page import (
 from online.report_table import score_table, share
 from online.run_log import EventEntry, RunLog, StepEntry, read_run
 from online.scores import Evaluation, Panels
-from online.transfer import Continual
 from online.verdict import recent_top1, verdict
 
 HERO_BYTES = 500_000
@@ -72,7 +71,7 @@ def report_html(run: RunLog) -> str:
             _scores(run),
             _curves(run),
             _panels(run.panels),
-            _continual(run.continual),
+            _continual(run),
             _events(run.events),
             folded("Settings", run.settings) if run.settings else "",
             _commands(run),
@@ -197,10 +196,14 @@ def _panels(panels: Panels | None) -> str:
     )
 
 
-def _continual(continual: Continual | None) -> str:
+def _continual(run: RunLog) -> str:
+    continual = run.continual
     if continual is None:
         return ""
-    told = [f"{continual.final:.3f} on average at the end"]
+    told = [f"Step {continual.steps[-1]:,}"]
+    if run.reached is not None and run.reached.step > continual.steps[-1]:
+        told[0] += f", of a run that has gone on to step {run.reached.step:,}"
+    told.append(f"{continual.final:.3f} on average at the end")
     for what, value in (
         ("forgotten", continual.forgetting),
         ("backward transfer", continual.backward_transfer),

@@ -104,7 +104,7 @@ class RunState:
         self._frame_size = run["frame_size"]
         self._held_out = run["held_out"]
         if self.segments and run.get("segments"):
-            self.segments.restore(**run["segments"], step=checkpoint.step)
+            self.segments.restore(run["segments"], step=checkpoint.step)
         self.feed.restore(run["feed"])
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
         self.replay.restore(run["replay"], arrays, self.feed.fetch_clip)

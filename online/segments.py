@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -67,13 +68,13 @@ class Segments:
         if self._open:
             self._keep(model, step)
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """JSON-able: where in the stream a run is."""
         return {"ended": self._ended, "open": list(self._open)}
 
-    def restore(self, ended: int, open: list[str], step: int) -> None:
+    def restore(self, state: dict[str, Any], *, step: int) -> None:
         """Go on from ``state``; what was kept of later steps is removed, and will come again."""
-        self._ended, self._open = ended, open
+        self._ended, self._open = state["ended"], state["open"]
         for segment in find_segments(self._folder):
             if segment.step > step:
                 segment.path.unlink()

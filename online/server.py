@@ -78,7 +78,7 @@ class ServerCounters:
 class _Session:
     stream: Stream
     heard_at: float
-    spoke_at: float = 0.0  # so that a first heartbeat goes out at once
+    heartbeat_at: float = 0.0  # so that a first one goes out at once
 
 
 class Server:
@@ -228,6 +228,11 @@ class Server:
             self._lose(identity)
             self._totals.silent += 1
             return POLL_SECONDS
+        if now - session.heartbeat_at >= wire.HEARTBEAT_SECONDS:
+            session.heartbeat_at = now
+            recorded = session.stream.recorded()
+            self._send(identity, wire.Alive(session.stream.want.session, recorded))
+            return 0.0
         session.stream.is_finishing = self._is_finishing
         try:
             parts = session.stream.next_message(now)
@@ -236,13 +241,9 @@ class Server:
             self._refuse(identity, error, session=session.stream.want.session)
             return 0.0
         if parts is None:
-            if now - session.spoke_at >= wire.HEARTBEAT_SECONDS:
-                session.spoke_at = now
-                self._send(identity, wire.Alive(session.stream.want.session))
             return POLL_SECONDS
         if not (self._outbox.has_room(identity) and self._send_parts(identity, parts)):
             return RETRY_SECONDS
-        session.spoke_at = now
         if cost := session.stream.sent():
             self._totals.clips += 1
             self._totals.clip_bytes += cost

@@ -30,7 +30,7 @@ from online.checkpoint import (
     save_checkpoint,
     set_aside,
 )
-from online.client import Client
+from online.client import PATIENCE_SECONDS, Client
 from online.clip import Clip
 from online.clock import Spent
 from online.config import RunConfig
@@ -52,10 +52,6 @@ from online.status import Observer, Watcher
 from online.stop import StopRequested, StopSignals
 
 log = logging.getLogger(__name__)
-
-PATIENCE_SECONDS = 120.0
-"""How long no clip may come before the run gives up: a server may be restarted meanwhile, and a
-camera gives none in the minutes that are held out."""
 
 Reason = Literal["complete", "stopped", "stream ended", "time is up"]
 
@@ -167,6 +163,7 @@ class Session:
             self.journal.begin()
         else:
             self._resume()
+        self.watcher.tell("connecting")
         summaries = self.source.recordings()
         check_sizes(summaries)
         self.state.remember_held_out(summaries)

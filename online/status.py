@@ -30,6 +30,10 @@ class Status:
     """How often each clip was seen so far, on average."""
     reconnects: int
     """How often a server was connected to again in this start."""
+    damaged: int
+    """Messages that arrived damaged in this start, and were asked for again."""
+    discarded: int
+    """Messages that came too late in this start: they were asked for again before."""
     skipped: int
     """Clips of a camera that were too old when their turn came."""
     delay_seconds: float | None
@@ -73,6 +77,7 @@ class Watcher:
     def tell(self, activity: str, share: float | None = None) -> None:
         """Say what the run does; ``share`` of it is done, or without it of the whole run."""
         clock, steps = self._state.clock, self._state.config.training.steps
+        received = self._state.feed.received
         learned = max(self._state.step / steps, clock.seconds / self._budget_seconds)
         self._observe(
             Status(
@@ -85,7 +90,9 @@ class Watcher:
                 prequential_top1=self._prequential.recent_top1,
                 triplets_per_second=clock.triplets_per_second,
                 samples_per_insert=self._state.samples_per_insert,
-                reconnects=self._state.feed.received.reconnects,
+                reconnects=received.reconnects,
+                damaged=received.damaged,
+                discarded=received.stale,
                 skipped=self._state.feed.counters.skipped,
                 delay_seconds=clock.delay_seconds,
                 eta_seconds=self._eta_seconds(),

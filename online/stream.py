@@ -77,6 +77,14 @@ class Stream:
         """Clips in the plan, those that were sent included."""
         return len(self._plan_now.clips)
 
+    def recorded(self) -> tuple[str, ...]:
+        """Recordings of this round that somebody adds to just now."""
+        return tuple(
+            name
+            for name, extent in self._plan_now.start.extents.items()
+            if not extent.closed and self._catalog.store.is_being_written(name)
+        )
+
     def next_message(self, now: float) -> list[Any] | None:
         """Parts of the next message, if there is one and the credit covers it; until ``sent``."""
         if self._message is None and not self._finished:
@@ -107,6 +115,7 @@ class Stream:
                     sequence=self._sequence,
                     cursor=self._plan_now.start,
                     clips=len(self._plan_now.clips),
+                    recorded=self.recorded(),
                 )
             )
         elif self._index < len(self._plan_now.clips):

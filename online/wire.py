@@ -1,6 +1,6 @@
 """Messages between server and trainer: a typed header, then raw buffers that are never copied.
 
-    part 0   b"SC" + protocol version + CRC-32C of what follows + msgpack of a struct below
+    part 0   b"SC" + protocol version + CRC-32C of all the rest + msgpack of a struct below
     part 1   images, uint8 (n, h, w, 3)      only with ClipHeader and Fetched
     part 2   masks, uint8 (n, h, w)          only with Fetched, where asked for and known
 
@@ -24,7 +24,7 @@ from ingest.frame import Frames
 from online.catalog import RecordingSummary
 from online.errors import MessageDamaged, WireError
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_HEADER_BYTES = 16 << 20
 """Largest header: a list of some ten thousand recordings."""
 MAX_REPLY_BYTES = 32 << 20
@@ -38,6 +38,8 @@ MAX_DAMAGED = 3
 """Messages damaged on their way, in a row, after which it is no accident."""
 SILENCE_SECONDS = 3.0
 """A peer that says nothing for so long is taken for hung or dead."""
+MAX_SILENCE_SECONDS = 30.0
+"""A server is given twice as long each time that it is asked again, up to this: it may be slow."""
 
 _MAGIC = b"SC" + bytes([PROTOCOL])
 
@@ -71,8 +73,6 @@ class Cursor(Struct, frozen=True, kw_only=True):
     """What earlier rounds covered."""
     extents: dict[Name, Extent] = {}
     """What was committed when this round began."""
-    abandoned: tuple[Name, ...] = ()
-    """Recordings without an end to which nobody adds any more, such as of a killed capture."""
     fingerprint: Checksum = 0
     """CRC-32C of the round's recordings and clips, to notice that either has changed."""
 
@@ -121,9 +121,11 @@ class Credit(Struct, frozen=True, tag="credit"):
 
 
 class Alive(Struct, frozen=True, tag="alive"):
-    """Heartbeat, both ways."""
+    """Heartbeat, both ways, once a second."""
 
     session: Session
+    recorded: tuple[Name, ...] = ()
+    """From a server: recordings of the round that somebody adds to just now."""
 
 
 class Bye(Struct, frozen=True, tag="bye"):
@@ -157,6 +159,8 @@ class Epoch(Struct, frozen=True, kw_only=True, tag="epoch"):
     cursor: Cursor
     clips: Count
     """Clips in this shard's plan."""
+    recorded: tuple[Name, ...] = ()
+    """As in Alive."""
 
 
 class ClipHeader(Struct, frozen=True, kw_only=True, tag="clip"):
@@ -221,7 +225,7 @@ def encode(message: ToServer | ToTrainer) -> bytes:
 
 def seal(body: bytes) -> bytes:
     """What stands before a header, and the header."""
-    return _MAGIC + crc32c(body).to_bytes(4, "little") + body
+    return _MAGIC + _checksum(_MAGIC, body) + body
 
 
 def decode_request(part: bytes | memoryview) -> ToServer:
@@ -305,23 +309,28 @@ def limited_socket(
 
 
 def _decode(part: bytes | memoryview, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
-    magic = bytes(part[:3])
-    if magic[:2] != _MAGIC[:2]:
-        if len(part) > 7 and crc32c(bytes(part[7:])) == int.from_bytes(part[3:7], "little"):
+    magic, checksum, body = bytes(part[:3]), bytes(part[3:7]), bytes(part[7:])
+    if checksum == _checksum(_MAGIC, body):
+        if magic != _MAGIC:
             raise MessageDamaged("the beginning of a message was damaged on its way")
+    elif magic[:2] != _MAGIC[:2]:
         raise WireError(f"not a message of this program: it begins with {magic!r}")
-    if magic != _MAGIC:
+    elif checksum == _checksum(magic, body):
         raise WireError(
-            f"the other side speaks protocol {magic[2] if len(magic) > 2 else 'none'}, this one "
-            f"{PROTOCOL}; run the same version of setcon on both"
+            f"the other side speaks protocol {magic[2]}, this one {PROTOCOL}; run the same version "
+            "of setcon on both"
         )
-    body = bytes(part[7:])
-    if crc32c(body) != int.from_bytes(part[3:7], "little"):
+    else:
         raise MessageDamaged("a message was damaged on its way")
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, ValueError) as error:
         raise WireError(f"a message does not hold what it must: {error}") from error
+
+
+def _checksum(magic: bytes, body: bytes) -> bytes:
+    """Of a header with its version: one that another version has sealed is not a damaged one."""
+    return crc32c(magic + body).to_bytes(4, "little")
 
 
 def _int64_bytes(values: np.ndarray) -> bytes:

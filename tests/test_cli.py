@@ -170,7 +170,8 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(
     done = setcon(*longer)
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"complete at step 4; \d+ clips received \(\d+\.\d MB\), 0 reconnects, 0 damaged, 0 skip",
+        r"complete at step 4; \d+ clips received \(\d+\.\d MB\), 0 reconnects, 0 damaged, "
+        r"0 discarded, \d+ inserted, 0 skip",
         done.stdout,
     )
 

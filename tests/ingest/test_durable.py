@@ -1,10 +1,17 @@
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from ingest.durable import FileLock, clear_write_errors, remove_partial_files, write_durably
+from ingest.durable import (
+    FileLock,
+    clear_write_errors,
+    is_locked,
+    remove_partial_files,
+    write_durably,
+)
 from ingest.errors import RecordingLockedError, StorageFullError, StoreError
 
 
@@ -67,3 +74,23 @@ def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path):
 def test_a_peer_that_does_not_answer_is_no_trouble_with_a_disk():
     with pytest.raises(TimeoutError, match="no answer"), clear_write_errors("run"):
         raise TimeoutError("no answer")
+
+
+def test_who_only_looks_whether_a_file_is_locked_keeps_nobody_from_locking_it(tmp_path):
+    path, done = tmp_path / "lock", threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            is_locked(path)
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(300):
+            path.touch()
+            FileLock(path, what="a").release()
+    finally:
+        done.set()
+        for looker in lookers:
+            looker.join()

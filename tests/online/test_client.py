@@ -195,18 +195,26 @@ def test_no_triplet_is_lost_or_repeated_when_servers_die_mid_stream(store, recor
     assert triplets(clips) == planned(store)
 
 
+@contextmanager
+def noticed_in_time():
+    """A hung peer is one that was silent for 3 s, having spoken once a second."""
+    assert (wire.SILENCE_SECONDS, wire.HEARTBEAT_SECONDS) == (3.0, 1.0)
+    hung_at = time.monotonic()
+    yield
+    assert time.monotonic() - hung_at < 3 * wire.SILENCE_SECONDS
+
+
 def test_a_hung_server_is_noticed_and_continued_with_once_it_runs_again(store, record, tmp_path):
     record("a", 300)
     address = f"ipc://{tmp_path}/sockets/s"
     with Client(address) as client, server_process(store, address) as process:
         client.open(SMALL)
         clips = [client.next_clip(BOUND) for _ in range(5)]
-        os.kill(process.pid, signal.SIGSTOP)
-        waking = threading.Timer(wire.SILENCE_SECONDS + 1.5, os.kill, (process.pid, signal.SIGCONT))
-        waking.start()
+        with noticed_in_time():
+            os.kill(process.pid, signal.SIGSTOP)
+            until(lambda: client.counters.reconnects == 1)
+        os.kill(process.pid, signal.SIGCONT)
         clips += client.clips(BOUND)
-        waking.join(BOUND)
-        assert client.counters.reconnects >= 1
     assert triplets(clips) == planned(store)
 
 
@@ -261,14 +269,19 @@ def test_a_clip_that_comes_twice_is_taken_once(store, record, served, tmp_path):
     assert triplets(got) == planned(store)[: 4 * 6]
 
 
-def test_a_damaged_clip_is_counted_and_asked_for_again(store, record, served, tmp_path):
+@pytest.mark.parametrize(("part", "place"), [(1, 0), (0, 2)], ids=["pixel", "version"])
+def test_a_damaged_clip_is_counted_and_asked_for_again(
+    store, record, served, tmp_path, part, place
+):
     record("a", 200)
     seen = []
 
     def damage_the_third(parts):
         seen.extend([None] * is_clip(parts))
         if is_clip(parts) and len(seen) == 3:
-            return [[parts[0], bytes([parts[1][0] ^ 1]) + parts[1][1:]]]
+            damaged = bytearray(parts[part])
+            damaged[place] ^= 1
+            return [[*parts[:part], bytes(damaged), *parts[part + 1 :]]]
         return [parts]
 
     with (
@@ -296,6 +309,21 @@ def test_clips_that_are_always_damaged_are_an_error(record, served, tmp_path):
         with pytest.raises(WireError, match="need buffers of"):
             client.next_clip(BOUND)
         assert client.counters.damaged == 3
+
+
+def test_a_version_that_is_always_damaged_is_an_error(record, served, tmp_path):
+    record("a", 200)
+    with (
+        served() as address,
+        meddling(
+            address, tmp_path, lambda parts: [[b"SC\x09" + parts[0][3:], *parts[1:]]]
+        ) as relay,
+        Client(relay) as client,
+    ):
+        client.open(WANT)
+        with pytest.raises(WireError, match="beginning of a message was damaged"):
+            client.next_clip(BOUND)
+        assert client.counters.damaged == wire.MAX_DAMAGED
 
 
 def test_another_program_at_the_address_is_an_error(tmp_path):
@@ -457,8 +485,9 @@ def test_a_hung_trainer_is_noticed_and_loses_nothing_when_it_wakes(store, record
         assert trainer.stdout is not None
         try:
             starts = [trainer.stdout.readline() for _ in range(1)]
-            os.kill(trainer.pid, signal.SIGSTOP)
-            until(lambda: seen and seen[-1].silent == 1)
+            with noticed_in_time():
+                os.kill(trainer.pid, signal.SIGSTOP)
+                until(lambda: seen and seen[-1].silent == 1)
             assert seen[-1].connected == 0
             os.kill(trainer.pid, signal.SIGCONT)
             while starts[-1] != "end\n":

@@ -3,7 +3,9 @@
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from ingest.jobs import ingest_sources
 from ingest.scene_balls import BallsConfig
 from ingest.scene_video import render_scene
 from ingest.store import RecordSettings
-from online.checkpoint import latest_checkpoint, load_checkpoint
+from online.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from online.config import RunConfig, load_preset
 from online.continual import evaluate_continual
 from online.errors import CheckpointError, ConfigError, RunError
@@ -74,13 +76,32 @@ def test_weights_are_kept_where_the_stream_passes_on_and_at_its_end(run):
     assert any(not torch.equal(load_segment(first)[name], kept[name]) for name in kept)
 
 
-@pytest.mark.parametrize("at", [2, 4, 5])
-def test_a_run_that_was_stopped_keeps_the_same_weights(at, run, stream, tmp_path):
+def with_more_keys(state: Any) -> Any:
+    """What a later version may write: something beside all that this one knows by name."""
+    if not isinstance(state, dict):
+        return state
+    whole = ("held_out", "base", "extents", "clip")  # by recording; and what must stay the same
+    known = {k: v if k in whole else with_more_keys(v) for k, v in state.items()}
+    return {**known, "added": [1]}
+
+
+def rewrite_as_a_later_version(folder: Path) -> None:
+    newest = latest_checkpoint(folder)
+    assert newest is not None
+    checkpoint = load_checkpoint(newest)
+    shutil.rmtree(newest)
+    save_checkpoint(folder, replace(checkpoint, run=with_more_keys(checkpoint.run)), keep=9)
+
+
+@pytest.mark.parametrize(("at", "is_later"), [(2, False), (4, True), (5, False)])
+def test_a_run_that_was_stopped_keeps_the_same_weights(at, is_later, run, stream, tmp_path):
     def stop(status: Status) -> None:
         if status.step == at and status.activity == "learning":
             signal.raise_signal(signal.SIGTERM)
 
     assert train_on_store(stream, tmp_path, config(), observe=stop).reason == "stopped"
+    if is_later:
+        rewrite_as_a_later_version(tmp_path / "checkpoints")
     assert train_on_store(stream, tmp_path, config()).reason == "stream ended"
     ours, theirs = (find_segments(path / "segments") for path in (tmp_path, run))
     assert [(s.recording, s.step) for s in ours] == [(s.recording, s.step) for s in theirs]

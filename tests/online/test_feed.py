@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import pytest
 
-from ingest.store import RecordSettings, Source
 from ingest.zarr_store import create_zarr_store
 from online.client import Client
 from online.errors import ConfigError, LedgerError, OnlineError, ServerError
@@ -262,13 +264,31 @@ def test_a_ledger_that_was_cut_behind_its_checkpoint_is_an_error(two, tmp_path):
     ledger.close()
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from ingest.open import open_store
+from ingest.store import RecordSettings, Source
+store, name = sys.argv[1:]
+frames = {"height": 8, "width": 8, "has_masks": False, "live": True, "max_chunk_length": 16}
+source, settings = Source(path=name, digest=name), RecordSettings(size=8)
+with open_store(Path(store)).writer(name, source=source, settings=settings, **frames):
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
 @contextmanager
 def being_written(store, name: str) -> Iterator[None]:
-    """A writer that goes on where a recording stands, and adds nothing."""
-    frames = {"height": 8, "width": 8, "has_masks": False, "live": True, "max_chunk_length": 16}
-    source, settings = Source(path=name, digest=name), RecordSettings(size=8)
-    with store.writer(name, source=source, settings=settings, **frames):
-        yield
+    """A process that goes on where a recording stands, and adds nothing; killed in the end."""
+    arguments = [sys.executable, "-c", WRITER, str(store.path), name]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"writing\n"
+            yield
+        finally:
+            writer.kill()
 
 
 def test_of_a_camera_that_nobody_records_any_more_nothing_is_skipped(record, served):
@@ -282,6 +302,38 @@ def test_of_a_camera_that_nobody_records_any_more_nothing_is_skipped(record, ser
         for _ in range(3):
             feed.inserted(feed.next(BOUND))
     assert (feed.counters.inserted, feed.counters.skipped) == (3, 0)
+
+
+@pytest.mark.parametrize("how", ["killed", "finished"])
+def test_a_trainer_learns_promptly_that_a_camera_is_not_recorded_any_more(
+    store, record, served, how
+):
+    """Clips that wait here since before are not skipped either, and no round has begun."""
+    record("camera", 320, live=True, complete=False)  # frame i was captured at i / 30 s
+    live = StreamConfig(clip_length=4, frame_stride=2)
+    now_seconds = 200 / 30
+    with served(follow=True, holdout=0.0) as address, Client(address) as client:
+        feed = Feed(
+            [client],
+            live.request(seed=3),
+            max_delay_seconds=2.0,
+            now_ns=lambda: round(1e9 * now_seconds),
+        )
+        with being_written(store, "camera"):
+            feed.inserted(first := feed.next(BOUND))
+            assert client.recorded == {"camera"}
+        if how == "finished":
+            record("camera", 321, live=True)
+        ended_at = time.monotonic()
+        while client.recorded:
+            assert time.monotonic() - ended_at < BOUND
+            time.sleep(0.02)
+        now_seconds = 1e9
+        rest = drain(feed, 40)
+    skipped = feed.counters.skipped
+    assert skipped > 0
+    assert rest[0].start == first.spec.start + 4  # the next one, though it is far too old
+    assert feed.counters.offered == skipped + 1 + len(rest)
 
 
 def test_a_trainer_that_is_too_slow_for_a_camera_skips_and_counts_what_is_too_old(

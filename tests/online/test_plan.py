@@ -70,7 +70,7 @@ def test_shards_share_a_plan_without_rest_or_overlap(store, record):
 
 
 def test_recordings_of_one_clip_and_alike_names_reach_every_shard(store, record):
-    for number in range(40):
+    for number in range(16):
         record(f"clip-{number:04}", 12)
     catalog = StoreCatalog(store)
     cursor = Cursor(extents=now(catalog))

@@ -25,6 +25,7 @@ from online.scores import (
     ReconstructionScores,
     save_evaluation,
 )
+from online.transfer import Continual, to_json
 from online.verdict import recent_top1, verdict
 
 EVIL = "<script>alert(1)</script>&\"'"
@@ -409,6 +410,24 @@ def test_steps_are_those_that_were_taken_and_not_those_that_were_logged(run: Pat
     page = Page(write_report(run))
     assert ("strong", "1,507") in page.texts
     assert "in 3 min 10 s, probes included; 1,234 triplets/s" in page.text
+
+
+def test_what_was_kept_is_said_to_be_of_its_step_once_the_run_has_gone_on(run: Path) -> None:
+    kept = Continual(
+        recordings=["a", "b"],
+        segments=["a", "b"],
+        steps=[600, 1500],
+        measure="FG-ARI",
+        scores=[[0.5, 0.2], [0.4, 0.6]],
+        untrained=[0.1, 0.1],
+    )
+    (run / "continual.json").write_bytes(to_json(kept))
+    page = Page(write_report(run))
+    assert "Step 1,500; 0.500 on average at the end" in page.text
+    assert "gone on" not in page.text
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps(step_line(1510)) + "\n")
+    assert "Step 1,500, of a run that has gone on to step 1,510; " in Page(write_report(run)).text
 
 
 def test_a_name_of_undecodable_bytes_can_be_written(run: Path) -> None:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from online.status import Status
 from online.stream import ServeConfig
 from online.trained_run import evaluate_run
 
-# but for the run of `uninterrupted`, which begins before this does
+# but for the runs that several tests share, which begin before this does
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
 SMALL = (
@@ -113,6 +113,7 @@ def test_a_run_leaves_all_that_a_person_looks_for(uninterrupted: tuple[Path, Out
 def test_samples_per_insert_are_kept(uninterrupted: tuple[Path, Outcome]) -> None:
     last = lines(uninterrupted[0], "step")[-1]
     assert last["clips_inserted"] == 16  # 12 steps x 4 clips / 3
+    assert (last["clips_received"], last["discarded_messages"]) == (16, 0)
     assert last["samples_per_insert"] == pytest.approx(3.0)
 
 
@@ -162,12 +163,18 @@ def test_a_log_that_is_no_text_any_more_does_not_stop_a_run(
     assert learned(run) == learned(uninterrupted[0])
 
 
-@pytest.fixture
-def stopped_twice(balls: Path, tmp_path: Path) -> Path:
-    """A run with checkpoints of the steps 0, 5 and 8."""
+@pytest.fixture(scope="module")
+def stopped_at_8(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("stopped") / "run"
     for step in (5, 8):
-        train_on_store(balls, tmp_path / "run", config(), observe=stop_at(step))
-    return tmp_path / "run"
+        train_on_store(balls, run, config(), observe=stop_at(step))
+    return run
+
+
+@pytest.fixture
+def stopped_twice(stopped_at_8: Path, tmp_path: Path) -> Path:
+    """A run with checkpoints of the steps 0, 5 and 8."""
+    return shutil.copytree(stopped_at_8, tmp_path / "run")
 
 
 def damage(run: Path, step: int, file: str = "model.safetensors") -> Path:
@@ -441,6 +448,23 @@ def test_two_trainers_learn_from_one_server_and_one_from_two(balls: Path, tmp_pa
     assert checkpoint is not None
     held = json.loads((checkpoint / "state.json").read_text())["run"]["replay"]["fifo"]
     assert {spec[-1] for spec in held} == {0, 1}
+
+
+def test_a_run_may_begin_before_its_server(balls: Path, tmp_path: Path) -> None:
+    server = EmbeddedServer(balls, ServeConfig(), bind=f"ipc://{tmp_path}/late/s")
+    with ExitStack() as stack:
+
+        def start_late(status: Status) -> None:
+            if status.activity == "connecting":
+                threading.Timer(1.0, stack.enter_context, [server]).start()
+
+        outcome = train_connected(
+            [f"ipc://{tmp_path}/late/s"],
+            tmp_path / "run",
+            config("training.steps=2"),
+            observe=start_late,
+        )
+    assert outcome.step == 2
 
 
 def test_a_recording_without_a_triplet_is_one_clear_line(tmp_path: Path) -> None:

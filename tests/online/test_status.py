@@ -18,6 +18,8 @@ STATUS = Status(
     triplets_per_second=310.4,
     samples_per_insert=21.3,
     reconnects=0,
+    damaged=0,
+    discarded=0,
     skipped=0,
     delay_seconds=None,
     eta_seconds=124.6,
@@ -36,8 +38,8 @@ def test_a_line_of_progress_says_how_far_how_well_and_how_long() -> None:
 
 
 def test_what_went_wrong_is_shown_once_there_is_something_to_show() -> None:
-    troubled = replace(STATUS, delay_seconds=2.53, skipped=4, reconnects=1)
-    assert "  2.5 s behind  4 skipped  1 reconnect  " in line(troubled)
+    troubled = replace(STATUS, delay_seconds=2.53, skipped=4, reconnects=1, damaged=2, discarded=3)
+    assert "  2.5 s behind  4 skipped  1 reconnect  2 damaged  3 discarded  " in line(troubled)
 
 
 @pytest.mark.parametrize(

@@ -135,11 +135,12 @@ def test_requests_outside_the_limits_are_refused(field):
         wire.decode_request(wire.seal(msgspec.msgpack.encode(message)))
 
 
-def test_another_protocol_version_is_named():
-    part = bytearray(wire.encode(HELLO))
-    part[2] = 9
-    with pytest.raises(WireError, match="speaks protocol 9, this one 2"):
-        wire.decode_request(bytes(part))
+def test_another_protocol_version_is_named(monkeypatch):
+    monkeypatch.setattr(wire, "_MAGIC", b"SC\x09")
+    part = wire.encode(HELLO)
+    monkeypatch.undo()
+    with pytest.raises(WireError, match="speaks protocol 9, this one 3"):
+        wire.decode_request(part)
 
 
 @pytest.mark.parametrize("part", [b"", b"GET / HTTP/1.1", pickle.dumps(HELLO)])
@@ -169,11 +170,10 @@ def test_lists_of_recordings_and_cursors_arrive_as_they_were_sent():
 
 
 @pytest.mark.parametrize("message", [HELLO, wire.Credit(HELLO.session, 3), wire.List(1)])
-def test_a_header_of_which_any_bit_was_changed_is_damaged_or_refused(message):
+def test_a_header_of_which_any_bit_was_changed_is_damaged(message):
     part = wire.encode(message)
     for place in range(8 * len(part)):
         changed = bytearray(part)
         changed[place // 8] ^= 1 << place % 8
-        with pytest.raises(WireError) as caught:
+        with pytest.raises(MessageDamaged):
             wire.decode_request(bytes(changed))
-        assert isinstance(caught.value, MessageDamaged) == (place // 8 != 2)  # the version
