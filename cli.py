@@ -1138,6 +1138,8 @@ def _status_parts(status: Status) -> list[str]:
         parts.append(f"{status.triplets_per_second:.0f} triplets/s")
     if status.samples_per_insert:
         parts.append(f"clips seen {status.samples_per_insert:.0f}x")
+    if status.queued_bytes:
+        parts.append(f"{status.queued_bytes / 1e6:.1f} MB queued")
     if status.beside:
         parts.append(status.beside)
     elif status.probe_share >= 0.005:

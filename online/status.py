@@ -34,6 +34,8 @@ class Status:
     """Messages that arrived damaged in this start, and were asked for again."""
     discarded: int
     """Messages that came too late in this start: they were asked for again before."""
+    queued_bytes: int
+    """Of clips that have arrived and wait to be learned from."""
     skipped: int
     """Clips of a camera that were too old when their turn came."""
     delay_seconds: float | None
@@ -93,6 +95,7 @@ class Watcher:
                 reconnects=received.reconnects,
                 damaged=received.damaged,
                 discarded=received.stale,
+                queued_bytes=received.waiting_bytes,
                 skipped=self._state.feed.counters.skipped,
                 delay_seconds=clock.delay_seconds,
                 eta_seconds=self._eta_seconds(),

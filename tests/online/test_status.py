@@ -20,6 +20,7 @@ STATUS = Status(
     reconnects=0,
     damaged=0,
     discarded=0,
+    queued_bytes=21_300_000,
     skipped=0,
     delay_seconds=None,
     eta_seconds=124.6,
@@ -33,7 +34,7 @@ def line(status: Status, columns: int = 1000) -> str:
 def test_a_line_of_progress_says_how_far_how_well_and_how_long() -> None:
     assert line(STATUS) == (
         "learning 40%  step 1400/3500  ETA 2:05  top-1 .81  new footage .77  loss 1.23  "
-        "310 triplets/s  clips seen 21x"
+        "310 triplets/s  clips seen 21x  21.3 MB queued"
     )
 
 
@@ -70,6 +71,7 @@ def test_what_is_not_known_yet_is_left_out() -> None:
         prequential_top1=None,
         triplets_per_second=0.0,
         samples_per_insert=0.0,
+        queued_bytes=0,
         eta_seconds=60.0,
     )
     assert line(early) == "waiting for data 0%  step 0/3500"
