@@ -1,6 +1,6 @@
 """`setcon ingest` of H.264 against FFmpeg alone; its memory; and how a killed one goes on.
 
-    python benchmarks/ingest_files.py VIDEO [speed] [memory] [resume] [--rounds 5] [--json FILE]
+    python benchmarks/ingest_files.py VIDEO [speed] [memory] [soak] [resume] [--rounds 5]
 
 VIDEO is any footage; `ffmpeg`, which must be installed, makes 1080p30 and 640x480 H.264 of it, over
 and over until it is long enough. Files are in the page cache, processes take turns.
@@ -11,6 +11,8 @@ speed     seconds of whole processes, medians: `setcon ingest --fit stretch` aga
           importing takes `setcon ingest` most of a second, so files are minutes long
 memory    what the process of an ingest takes at most over the bare import, and how it grows per
           hour of footage
+soak      the same growth over ten hours of 64x48, stored at 32x32: little to decode, so that more
+          frames, packets and commits go by
 resume    an hour's ingest is killed at nine tenths: seconds from the same command to its first new
           commit, and how much of the footage it decodes again
 """
@@ -33,6 +35,7 @@ from ingest.errors import StoreError
 from ingest.open import open_store
 
 SIZES = {"1080p": "1920:1080", "640x480": "640:480"}
+TINY, SOAK_HOURS = "64:48", 10.0
 FPS = 30
 INGEST = [sys.executable, "-m", "cli", "ingest", "--fit", "stretch"]
 DECORD = """
@@ -74,11 +77,11 @@ def finish(command: list[str]) -> Ended:
     return Ended(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def encode(video: Path, size: str, seconds: float, out: Path) -> Path:
+def encode(video: Path, scale: str, seconds: float, out: Path) -> Path:
     """Footage as H.264 of ``seconds``; a minute is encoded, and its packets repeated."""
     minute = out.with_name(f"minute-{out.name}")
     length = ["-t", str(min(seconds, 60.0))]
-    kernel = ["-vf", f"scale={SIZES[size]},fps={FPS},format=yuv420p"]
+    kernel = ["-vf", f"scale={scale},fps={FPS},format=yuv420p"]
     h264 = ["-c:v", "libx264", "-preset", "veryfast", "-an"]
     quiet = ["ffmpeg", "-v", "error", "-y", "-stream_loop", "-1"]
     finish([*quiet, "-i", str(video), *kernel, *length, *h264, str(minute)])
@@ -94,7 +97,7 @@ def speed(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, d
     for size, minutes in zip(SIZES, options.minutes, strict=True):
         seconds = 60 * minutes
         _progress(f"{size}: encoding")
-        file = encode(video, size, seconds, folder / f"{size}.mp4")
+        file = encode(video, SIZES[size], seconds, folder / f"{size}.mp4")
         store = folder / "store"
         scale = "scale=128:128:flags=bilinear,format=rgb24"
         ways = {
@@ -133,22 +136,14 @@ def memory(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
     bare = finish([sys.executable, "-c", IMPORT]).peak_mb
     hours = options.hours
     short = finish(
-        [*INGEST, str(encode(video, "1080p", 60, folder / "short.mp4")), str(folder / "short")]
+        [
+            *INGEST,
+            str(encode(video, SIZES["1080p"], 60, folder / "short.mp4")),
+            str(folder / "short"),
+        ]
     ).peak_mb
-    file = encode(video, "640x480", 3600 * hours, folder / "long.mp4")
-    seen: list[tuple[float, float]] = []
-    long = 0.0
-    process = subprocess.Popen([*INGEST, str(file), str(folder / "long")], stdout=subprocess.PIPE)
-    while process.poll() is None:
-        time.sleep(1.0)
-        _progress(f"memory: {len(seen)} s")
-        if (where := _committed(folder / "long")) is not None:
-            seen.append((where / FPS / 3600, _memory_mb(process.pid, "VmRSS")))
-            long = max(long, _memory_mb(process.pid, "VmHWM"))
-    if process.returncode:
-        raise SystemExit(f"setcon ingest ended with {process.returncode}")
-    settled = [(hour, mb) for hour, mb in seen if hour > hours / 4 and mb]
-    slope = statistics.linear_regression(*zip(*settled, strict=True)).slope
+    file = encode(video, SIZES["640x480"], 3600 * hours, folder / "long.mp4")
+    long, slope = watch([*INGEST, str(file), str(folder / "long")], folder / "long", hours)
     print(
         f"\rpeak over the bare import of {bare:.0f} MB: {short - bare:.0f} MB for a minute of 1080p"
     )
@@ -156,10 +151,37 @@ def memory(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
     return {"bare": bare, "short": short - bare, "long": long - bare, "slope": slope}
 
 
+def soak(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """How an ingest grows over as many frames as ten hours have."""
+    _progress("soak: encoding")
+    file = encode(video, TINY, 3600 * SOAK_HOURS, folder / "soak.mp4")
+    command = [*INGEST, "--size", "32", str(file), str(folder / "soak")]
+    peak, slope = watch(command, folder / "soak", SOAK_HOURS)
+    print(f"\r{SOAK_HOURS:g} hours of 64x48: {peak:.0f} MB at most, growing {slope:.2f} MB an hour")
+    return {"peak": peak, "slope": slope}
+
+
+def watch(command: list[str], store: Path, hours: float) -> tuple[float, float]:
+    """The most that an ingest takes, in MB, and its growth per hour behind the first quarter."""
+    seen: list[tuple[float, float]] = []
+    peak = 0.0
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    while process.poll() is None:
+        time.sleep(1.0)
+        if (where := _committed(store)) is not None:
+            seen.append((where / FPS / 3600, _memory_mb(process.pid, "VmRSS")))
+            peak = max(peak, _memory_mb(process.pid, "VmHWM"))
+            _progress(f"memory: {seen[-1][0]:.1f} of {hours:g} hours, {seen[-1][1]:.1f} MB")
+    if process.returncode:
+        raise SystemExit(f"{command[:6]} ended with {process.returncode}")
+    settled = [(hour, mb) for hour, mb in seen if hour > hours / 4 and mb]
+    return peak, statistics.linear_regression(*zip(*settled, strict=True)).slope
+
+
 def resume(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """A kill at nine tenths of an hour."""
     _progress("resume: encoding an hour")
-    file = encode(video, "640x480", 3600, folder / "hour.mp4")
+    file = encode(video, SIZES["640x480"], 3600, folder / "hour.mp4")
     store, total = folder / "hour", 3600 * FPS
     command = [*INGEST, str(file), str(store)]
     whole = time.monotonic()
@@ -222,7 +244,7 @@ def _progress(text: str) -> None:
 
 def main() -> None:
     options = _options()
-    parts = {"speed": speed, "memory": memory, "resume": resume}
+    parts = {"speed": speed, "memory": memory, "soak": soak, "resume": resume}
     found = {}
     for what in options.what or parts:
         with tempfile.TemporaryDirectory(prefix="setcon-ingest-", dir=options.folder) as folder:
@@ -234,7 +256,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Ingest against FFmpeg.")
     parser.add_argument("video", type=Path)
-    parser.add_argument("what", nargs="*", choices=["speed", "memory", "resume"])
+    parser.add_argument("what", nargs="*", choices=["speed", "memory", "soak", "resume"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--minutes", type=float, nargs=2, default=[3.0, 10.0], help="of each size, for speed"

@@ -69,14 +69,18 @@ class SourceClock:
         """Lay the next time anew: the camera may have begun again, and time has passed."""
         self._offset_ns = self._source_ns = None
 
-    def since_began(self, source_ns: int | None, now_ns: int) -> int:
-        """Time since the first frame, for one that arrives now; arrivals jitter, sources do not."""
+    def since_began(self, source_ns: int | None, now_ns: int) -> int | None:
+        """Time since the first frame, for one that arrives now; arrivals jitter, sources do not.
+
+        None for a frame without a time of a source that has told others: it may have arrived late,
+        and its neighbours say better when it was.
+        """
         if self._began_ns is None:
             self._began_ns = now_ns
         elapsed_ns = now_ns - self._began_ns
         self.has_jumped = False
         if source_ns is None:
-            return elapsed_ns
+            return elapsed_ns if self._offset_ns is None else None
         steps_back = self._source_ns is not None and source_ns < self._source_ns
         self._source_ns = source_ns
         if (

@@ -3,6 +3,7 @@
 Camera, its own thread ──▶ backlog ──▶ chunks of half a second ──▶ compress, write, commit
 """
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def capture(
 def _writer(camera: Camera, store: Store, name: str) -> RecordingWriter:
     return store.writer(
         name,
-        source=Source(path=str(camera.device)),
+        source=Source(path=str(camera.device), digest=secrets.token_hex(32)),
         settings=camera.settings,
         height=camera.size,
         width=camera.size,

@@ -15,14 +15,14 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
 
-from ingest.errors import VideoError
+from ingest.errors import SourceStopped, VideoError
 from ingest.python_module import module_command, module_environment
 
 OPEN_SECONDS = 300.0
@@ -33,15 +33,28 @@ FRAME_SECONDS = 60.0
 LEAVE_SECONDS = 5.0
 """How long a killed process is waited for, and how long it outlives a parent while it hangs."""
 
+_POLL_SECONDS = 0.1
+
 _NUMBER = struct.Struct("<q")
 _GOOD, _BAD = b"\0", b"\1"
 
 
 class DecordProcess:
-    """``decord.VideoReader`` of a file, in another process. Raises VideoError as it is made."""
+    """``decord.VideoReader`` of a file, in another process. Raises VideoError as it is made.
 
-    def __init__(self, path: str, *, width: int, height: int) -> None:
+    Waiting for it ends with SourceStopped when it ``should_stop``.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        width: int,
+        height: int,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._path, self._shape = path, (height, width, 3)
+        self._should_stop = should_stop
         self._process = subprocess.Popen(
             module_command(__spec__.name, path, str(width), str(height)),
             stdin=subprocess.PIPE,
@@ -106,8 +119,12 @@ class DecordProcess:
         received = bytearray(size)
         done = 0
         while done < size:
+            if self._should_stop():
+                raise SourceStopped(self._path)
             left = deadline - time.monotonic()
-            if left <= 0 or not self._poll.poll(left * 1000):
+            if left > 0 and not self._poll.poll(min(left, _POLL_SECONDS) * 1000):
+                continue
+            if left <= 0:
                 self._process.kill()
                 raise self._failed(doing, "it hangs")
             came = os.readv(self._process.stdout.fileno(), [memoryview(received)[done:]])

@@ -6,7 +6,7 @@ from PyAV, which need not decode for them; decord's own are rounded to float32 s
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
@@ -33,11 +33,18 @@ class DecordReader:
     """A VideoReader of one undamaged file."""
 
     def __init__(
-        self, path: str, *, size: int | None = 128, fit: Fit = "crop", fps: float | None = None
+        self,
+        path: str,
+        *,
+        size: int | None = 128,
+        fit: Fit = "crop",
+        fps: float | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Open a file; when it `should_stop`, this and reading raise SourceStopped."""
         self._fps = fps
         self._timeline = Timeline(interval_ns=None)
-        probed = probe(path, Scaler(size=size, fit=fit), fps=fps)
+        probed = probe(path, Scaler(size=size, fit=fit), fps=fps, should_stop=should_stop)
         self._interval_ns, self._pace = probed.interval_ns, probed.pace
         if probed.plan.quarter_turns == 2:
             raise VideoError(
@@ -48,7 +55,9 @@ class DecordReader:
         self._times_ns = _times_ns(path)
         masks = sidecar_path(Path(path))
         self._masks = MaskSidecar(masks) if masks else None
-        self._decoder: DecordProcess | None = _open(path, self._plan, len(self._times_ns))
+        self._decoder: DecordProcess | None = _open(
+            path, self._plan, len(self._times_ns), should_stop
+        )
         self._info = replace(probed.info, reader="decord")
 
     @property
@@ -124,12 +133,14 @@ def _times_ns(path: str) -> list[int]:
     return sorted(time for time in times if time is not None)
 
 
-def _open(path: str, plan: FitPlan, frames: int) -> DecordProcess:
+def _open(path: str, plan: FitPlan, frames: int, should_stop: Callable[[], bool]) -> DecordProcess:
     if find_spec("decord") is None:
         raise VideoError(
             "decord is not installed; it has wheels for x86-64 Linux only: use --reader pyav"
         )
-    decoder = DecordProcess(path, width=plan.scaled_width, height=plan.scaled_height)
+    decoder = DecordProcess(
+        path, width=plan.scaled_width, height=plan.scaled_height, should_stop=should_stop
+    )
     if len(decoder) != frames:
         decoder.close()
         raise VideoError(

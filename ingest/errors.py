@@ -2,6 +2,7 @@
 
 IngestError
 ├── VideoError                 a source cannot be opened, read or matched with its masks
+├── SourceStopped              reading a source was told to stop
 ├── ExportError                a recording cannot be given out as the video that was asked for
 └── StoreError                 a store or a recording cannot be read or written
     ├── NotAStoreError         the path holds something else
@@ -21,6 +22,13 @@ class IngestError(Exception):
 
 class VideoError(IngestError):
     """A source cannot be opened, read or matched with its masks."""
+
+
+class SourceStopped(IngestError):  # noqa: N818 - no error of the source
+    """Reading a source was told to stop, by Ctrl-C."""
+
+    def __init__(self, source: object) -> None:
+        super().__init__(f"{source}: stopped; run the same command again")
 
 
 class ExportError(IngestError):

@@ -9,7 +9,7 @@ frames stored behind one may refer to what is before it.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import chain
 
@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 from ingest.account import Account
 from ingest.container import open_container, packet_ns, seek, shown_packets, video_stream
 from ingest.decoder import MAX_BAD_PACKETS, Decoder, drain, prepare
-from ingest.errors import VideoError
+from ingest.errors import SourceStopped, VideoError
 from ingest.gate import Gate, Verdict, with_following
 from ingest.timeline import Timeline
 
@@ -72,21 +72,32 @@ def decode_file(
     *,
     from_pts_ns: int | None = None,
     is_strict: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[VideoFrame]:
     """Decode a file just opened, from the key frame before a time; what is wrong is told to
-    `timeline` and left out. Raises VideoError where nothing decodes any more.
+    `timeline` and left out. Raises VideoError where nothing decodes any more, and SourceStopped
+    at the next packet when it `should_stop`.
     """
     stream.thread_type = "AUTO"  # several times as fast as the default
     if from_pts_ns is not None:
         seek(container, stream, from_pts_ns)
     handed = Handed()
-    if (yield from _on_all_cores(container, stream, timeline, handed, is_strict=is_strict)):
+    packets = _packets(container, stream, path, should_stop)
+    if (yield from _on_all_cores(packets, stream, timeline, handed, is_strict=is_strict)):
         return
     with closing(open_container(path)) as again:
         stream = video_stream(again, path)
         if from_pts_ns is not None:
             seek(again, stream, from_pts_ns)
-        yield from decode_on_one_thread(again, stream, path, timeline, handed, is_strict=is_strict)
+        yield from decode_on_one_thread(
+            again,
+            stream,
+            path,
+            timeline,
+            handed,
+            is_strict=is_strict,
+            should_stop=should_stop,
+        )
 
 
 def decode_on_one_thread(
@@ -97,6 +108,7 @@ def decode_on_one_thread(
     handed: Handed | None = None,
     *,
     is_strict: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[VideoFrame]:
     """Decode a file where it is, except for what another pass has `handed` on before."""
     handed = handed or Handed()
@@ -105,7 +117,8 @@ def decode_on_one_thread(
     number, unread = 0, 0
     while unread < MAX_BAD_PACKETS:
         try:
-            for packet, following in with_following(shown_packets(container, stream), stream):
+            packets = _packets(container, stream, path, should_stop)
+            for packet, following in with_following(packets, stream):
                 if number >= handed.restart:
                     yield from decoder.decode(number, packet, following)
                 number, unread = number + 1, 0
@@ -121,8 +134,18 @@ def decode_on_one_thread(
         )
 
 
+def _packets(
+    container: InputContainer, stream: VideoStream, path: str, should_stop: Callable[[], bool]
+) -> Iterator[Packet]:
+    """Packets in file order; a stretch without a frame may be long, so each may be the last."""
+    for packet in shown_packets(container, stream):
+        if should_stop():
+            raise SourceStopped(path)
+        yield packet
+
+
 def _on_all_cores(
-    container: InputContainer,
+    packets: Iterator[Packet],
     stream: VideoStream,
     timeline: Timeline,
     handed: Handed,
@@ -133,8 +156,7 @@ def _on_all_cores(
     context = prepare(stream, is_strict=is_strict)
     gate, account = Gate(stream, timeline.pace), Account(stream, frame_threads=True)
     try:
-        packets = with_following(shown_packets(container, stream), stream)
-        for packet, following in chain(packets, [(None, None)]):
+        for packet, following in chain(with_following(packets, stream), [(None, None)]):
             if packet is not None:
                 was_open, number = gate.is_open, handed.add(packet)
                 verdict = gate.judge(packet, following)

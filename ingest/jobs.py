@@ -132,7 +132,7 @@ def _run(
         error = IngestError(f"{job.spec}: stopped before it began; run the same command again")
         return IngestOutcome(source=str(job.spec), name=job.name, error=error)
     try:
-        with open_source(job.spec, settings) as reader:
+        with open_source(job.spec, settings, should_stop=stop.is_set) as reader:
             recorded = record(
                 reader,
                 store,

@@ -63,8 +63,13 @@ def open_video(
     return open_source(specs[0], RecordSettings(size=size, fit=fit, fps=fps, reader=reader))
 
 
-def open_source(spec: SourceSpec, settings: RecordSettings) -> VideoReader:
-    """Open one source as `settings` say."""
+def open_source(
+    spec: SourceSpec,
+    settings: RecordSettings,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> VideoReader:
+    """Open one source as `settings` say; SourceStopped when it `should_stop` and takes long."""
     if settings.reader not in get_args(ReaderName):
         names = ", ".join(get_args(ReaderName))
         raise VideoError(f"{spec}: no reader {settings.reader!r}; choose one of {names}")
@@ -77,5 +82,5 @@ def open_source(spec: SourceSpec, settings: RecordSettings) -> VideoReader:
     if settings.reader == "decord":
         from ingest.decord_reader import DecordReader  # it has no wheels on most platforms
 
-        return DecordReader(path, size=size, fit=fit, fps=fps)
-    return PyAVReader(path, size=size, fit=fit, fps=fps)
+        return DecordReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)
+    return PyAVReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)

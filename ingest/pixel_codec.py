@@ -16,7 +16,7 @@ from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (comp
 Shuffle = Literal["noshuffle", "shuffle", "bitshuffle"]
 
 _SHUFFLES: tuple[Shuffle, ...] = ("noshuffle", "shuffle", "bitshuffle")  # as Blosc counts them
-_HEADER = struct.Struct("<4B3I")
+HEADER = struct.Struct("<4B3I")
 """Version of the format and of the compressor, flags, type size, bytes raw, per block, stored."""
 
 
@@ -54,6 +54,11 @@ def decode_pixels(
     return pixels
 
 
+def encode_values(values: Shaped[np.ndarray, " count"]) -> bytes:
+    """One Blosc buffer of values of any type."""
+    return blosc.compress(values, b"zstd", 1, _SHUFFLES.index("shuffle"), 0, 8)
+
+
 def decode_values(
     data: UInt8[np.ndarray, " bytes"], count: int, dtype: np.dtype
 ) -> Shaped[np.ndarray, " count"]:
@@ -64,12 +69,10 @@ def decode_values(
     return values
 
 
-def padded(
-    pixels: UInt8[np.ndarray, "n h w *c"], length: int
-) -> UInt8[np.ndarray, "length h w *c"]:
-    """The pixels, with black frames behind them where a chunk of `length` is not full."""
-    missing = [(0, length - len(pixels))] + [(0, 0)] * (pixels.ndim - 1)
-    return np.pad(pixels, missing) if len(pixels) < length else pixels
+def padded(values: Shaped[np.ndarray, "n ..."], length: int) -> Shaped[np.ndarray, "length ..."]:
+    """Pixels or other values, with zeros behind them where a chunk of `length` is not full."""
+    missing = [(0, length - len(values))] + [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, missing) if len(values) < length else values
 
 
 def copy_pixels(
@@ -87,9 +90,9 @@ def _check_header(
     data: UInt8[np.ndarray, " bytes"], shape: tuple[int, ...], dtype: np.dtype
 ) -> None:
     """ValueError where a buffer does not give `shape`: Blosc would write as much as it says."""
-    if len(data) < _HEADER.size:
+    if len(data) < HEADER.size:
         raise ValueError(f"{len(data)} bytes are no Blosc buffer")
-    *_, raw_bytes, _, stored_bytes = _HEADER.unpack(data[: _HEADER.size].tobytes())
+    *_, raw_bytes, _, stored_bytes = HEADER.unpack(data[: HEADER.size].tobytes())
     if stored_bytes != len(data) or raw_bytes != math.prod(shape) * dtype.itemsize:
         raise ValueError(
             f"a Blosc buffer of {stored_bytes} bytes for {raw_bytes}, found {len(data)} bytes "

@@ -5,7 +5,7 @@ demux ─▶ decode (all cores) ─▶ timeline: keep? ─▶ scale and convert 
 """
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,14 +35,22 @@ class PyAVReader:
     """A VideoReader of one file; opening it decodes one frame, so it is known to be video."""
 
     def __init__(
-        self, path: str, *, size: int | None = 128, fit: Fit = "crop", fps: float | None = None
+        self,
+        path: str,
+        *,
+        size: int | None = 128,
+        fit: Fit = "crop",
+        fps: float | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Open a file; when it `should_stop`, this and reading raise SourceStopped."""
         self._path = path
+        self._should_stop = should_stop
         self._fps = fps
         self._scaler = Scaler(size=size, fit=fit)
         self._timeline = Timeline(interval_ns=None)
         self._pass: Generator[Frame, None, None] | None = None
-        probed = probe(path, self._scaler, fps=fps)
+        probed = probe(path, self._scaler, fps=fps, should_stop=should_stop)
         self._info, self._interval_ns, self._pace = probed.info, probed.interval_ns, probed.pace
         self._is_strict = probed.is_strict
         masks = sidecar_path(Path(path))
@@ -103,6 +111,7 @@ class PyAVReader:
                 timeline,
                 from_pts_ns=from_pts_ns,
                 is_strict=self._is_strict,
+                should_stop=self._should_stop,
             ):
                 frame = self._keep(decoded, aspect, timeline)
                 if frame is not None:
@@ -148,13 +157,19 @@ class Probed:
     """False of a file in which nothing decodes where every breach of its codec's rules counts."""
 
 
-def probe(path: str, scaler: Scaler, *, fps: float | None) -> Probed:
+def probe(
+    path: str,
+    scaler: Scaler,
+    *,
+    fps: float | None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Probed:
     """Decode one frame of a file; VideoError where none decodes."""
     try:
-        return _probe(path, scaler, fps=fps, is_strict=True)
+        return _probe(path, scaler, should_stop, fps=fps, is_strict=True)
     except VideoError as error:
         with suppress(VideoError):
-            probed = _probe(path, scaler, fps=fps, is_strict=False)
+            probed = _probe(path, scaler, should_stop, fps=fps, is_strict=False)
             log.warning(
                 "%s: breaks the rules of its codec throughout; what decodes is kept, and damage in "
                 "it may go unseen",
@@ -164,11 +179,23 @@ def probe(path: str, scaler: Scaler, *, fps: float | None) -> Probed:
         raise error
 
 
-def _probe(path: str, scaler: Scaler, *, fps: float | None, is_strict: bool) -> Probed:
+def _probe(
+    path: str,
+    scaler: Scaler,
+    should_stop: Callable[[], bool],
+    *,
+    fps: float | None,
+    is_strict: bool,
+) -> Probed:
     with closing(open_container(path)) as container:
         stream = video_stream(container, path)
         frames = decode_on_one_thread(
-            container, stream, path, Timeline(interval_ns=None), is_strict=is_strict
+            container,
+            stream,
+            path,
+            Timeline(interval_ns=None),
+            is_strict=is_strict,
+            should_stop=should_stop,
         )
         frame = next(frames, None)
         if frame is None:

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from ingest.counters import Counters
-from ingest.errors import RecordingExistsError, VideoError
+from ingest.errors import RecordingExistsError, SourceStopped, VideoError
 from ingest.frame import Frame, Frames
 from ingest.store import CommitRecord, RecordingWriter, RecordSettings, Source, Store
 from ingest.video import VideoReader
@@ -116,7 +116,7 @@ def record(
         stop = stop or threading.Event()
         try:
             start = _begin(reader, store, writer, stop)
-        except _Stopped:
+        except SourceStopped:
             seconds = time.monotonic() - begun
             return Recorded(
                 name=name, status="stopped", commit=before, frames_this_run=0, seconds=seconds
@@ -142,10 +142,6 @@ class _Start:
     restarted: bool = False
 
 
-class _Stopped(Exception):  # noqa: N818 - no error
-    """Told to stop while looking for the place to go on from."""
-
-
 def _begin(
     reader: VideoReader, store: Store, writer: RecordingWriter, stop: threading.Event
 ) -> _Start:
@@ -163,20 +159,17 @@ def _begin(
         "%s: seeking gives other frames than were stored; decoding from the start", writer.name
     )
     frames = reader.frames()
-    skipped = sum(1 for _ in _until(stop, islice(frames, length - len(last))))
+    skipped = 0
+    for _ in islice(frames, length - len(last)):
+        if stop.is_set():
+            raise SourceStopped(reader.info.name)
+        skipped += 1
     if skipped < length - len(last) or not _comes_out_the_same(frames, last):
         raise RecordingExistsError(
             f"{store.path}: recording {writer.name!r}: {reader.info.name} no longer decodes to the "
             f"{length} frames that are stored; use --overwrite to record it anew"
         )
     return _Start(frames, Counters(), restarted=True)
-
-
-def _until(stop: threading.Event, frames: Iterator[Frame]) -> Iterator[Frame]:
-    for frame in frames:
-        if stop.is_set():
-            raise _Stopped
-        yield frame
 
 
 def _comes_out_the_same(frames: Iterator[Frame], stored: Frames) -> bool:
@@ -248,6 +241,8 @@ def _pump(
                 block = blocks.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
+            if isinstance(block, SourceStopped):
+                return False
             if isinstance(block, BaseException):
                 raise block
             _write(block, reader, writer)

@@ -48,7 +48,8 @@ class Source:
     """Which part of the file, where it holds several recordings: `train` or `test`."""
     size_bytes: int = 0
     digest: str = ""
-    """SHA-256 over the first and last MiB and those of its masks; empty for live sources."""
+    """SHA-256 over the first and last MiB and those of its masks; random for live sources, which
+    are never the same again."""
 
     def same_content(self, other: "Source") -> bool:
         """Whether both name the same bytes, wherever they lie."""

@@ -3,12 +3,13 @@
 While a recording grows, the shape of its arrays is capacity and never the truth. On completion the
 arrays are trimmed, so that a plain `zarr.open(STORE)` then sees exactly what was recorded.
 
-Chunks are read as files, not by way of zarr: to it, a chunk that it cannot find is one of zeros.
+Chunks are read and written as files, not by way of zarr. To it, a chunk that it cannot find is one
+of zeros, and one that was copied over another is as good: here each bears a mark of its place. And
+it would sync their folder once for each.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
+from ingest.chunk_mark import check_mark, chunk_mark, marked
 from ingest.chunks import CHUNK_BYTES
 from ingest.directory_store import DirectoryStore
 from ingest.durable import (
@@ -32,7 +34,7 @@ from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.layout import StoreLayout
 from ingest.parallel import side_by_side
-from ingest.pixel_codec import PixelCodec, decode_pixels, decode_values, padded
+from ingest.pixel_codec import PixelCodec, decode_pixels, decode_values, encode_values, padded
 from ingest.store import CommitRecord, Index, Pixels
 
 _BLOCK_BYTES = 8 * CHUNK_BYTES  # several chunks at once: their compression and syncing overlap
@@ -43,32 +45,16 @@ _DAMAGE = (ValueError, RuntimeError, OSError, AttributeError, LookupError, TypeE
 """What zarr raises on metadata and chunks that somebody changed."""
 _CHAIN = [BytesCodec, BloscCodec, Crc32cCodec]
 _SEPARATOR = "."  # one file for a chunk, no folders
+_ARE_MARKED = "chunks_are_marked"
+"""Attribute of the arrays whose chunks bear marks; stores made before have none."""
 _INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()]
 
 
 class DurableStore(LocalStore):
     """A LocalStore whose writes are on disk when they return; zarr's own never syncs."""
 
-    _errors: list[OSError] | None = None
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Let every write end before the first error is raised; zarr leaves the others running."""
-        self._errors = errors = []
-        try:
-            yield
-        finally:
-            self._errors = None
-        if errors:
-            raise errors[0]
-
     async def set(self, key: str, value: Buffer) -> None:  # noqa: D102
-        try:
-            await asyncio.to_thread(self.set_sync, key, value)
-        except OSError as error:
-            if self._errors is None:
-                raise
-            self._errors.append(error)
+        await asyncio.to_thread(self.set_sync, key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:  # noqa: D102
         if not await self.exists(key):
@@ -87,6 +73,7 @@ class ZarrFiles:
         self._folder = folder
         self._where = where
         self._codec = codec
+        self._commit: CommitRecord | None = None
         self._open: dict[str, zarr.Array[Any]] = {}
 
     def pixels(
@@ -106,8 +93,7 @@ class ZarrFiles:
         count = min(commit.chunk_length, commit.length - first)
         try:
             self._check(field, shape, at_least=first + count)
-            data = _without_checksum(self._chunk_path(field, chunk))
-            return decode_pixels(data, shape, out)[:count]
+            return decode_pixels(self._chunk(field, chunk, commit), shape, out)[:count]
         except _DAMAGE as error:
             raise self._damaged(field, chunk, _reason(error)) from error
 
@@ -116,7 +102,7 @@ class ZarrFiles:
     ) -> Shaped[np.ndarray, " n"]:
         """Read one value per frame."""
         chunks = range(start // _INDEX_LENGTH, -(-stop // _INDEX_LENGTH))
-        pieces = [self._index_chunk(field, chunk, at_least=stop) for chunk in chunks]
+        pieces = [self._index_chunk(field, chunk, commit, at_least=stop) for chunk in chunks]
         values = np.concatenate([np.empty(0, _dtype(field)), *pieces])
         skip = chunks.start * _INDEX_LENGTH
         return values[start - skip : stop - skip]
@@ -133,6 +119,7 @@ class ZarrFiles:
 
     def begin(self, commit: CommitRecord) -> None:
         """Create the arrays, or clear away what a killed writer left half written."""
+        self._commit = commit
         if commit.length or (self._folder / "zarr.json").exists():
             remove_partial_files(self._folder)
             return
@@ -148,13 +135,14 @@ class ZarrFiles:
 
     def write(self, frames: Frames, start: int) -> None:
         """Put frames on disk; the chunk of an index that is not full is replaced in one step."""
-        self._write_pixels("frames", frames.images, start)
+        assert self._commit is not None  # begin() comes first
+        self._write_pixels("frames", frames.images, start, self._commit)
         if frames.masks is not None:
-            self._write_pixels("masks", frames.masks, start)
-        self._write_index("pts_ns", frames.pts_ns, start)
-        self._write_index("gap", frames.gap, start)
+            self._write_pixels("masks", frames.masks, start, self._commit)
+        self._write_index("pts_ns", frames.pts_ns, start, self._commit)
+        self._write_index("gap", frames.gap, start, self._commit)
         if frames.captured_ns is not None:
-            self._write_index("captured_ns", frames.captured_ns, start)
+            self._write_index("captured_ns", frames.captured_ns, start, self._commit)
 
     def trim(self, length: int) -> None:
         """Make every array exactly as long as the recording."""
@@ -175,41 +163,74 @@ class ZarrFiles:
             fill_value=0,
             chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
             dimension_names=("time", "y", "x", "rgb")[: len(chunks)],
-            config={"write_empty_chunks": True},  # else an all-black chunk looks like a hole
+            attributes={_ARE_MARKED: True},
         )
 
     def _write_pixels(
-        self, field: Pixels, pixels: UInt8[np.ndarray, "n h w *c"], start: int
+        self,
+        field: Pixels,
+        pixels: UInt8[np.ndarray, "n h w *c"],
+        start: int,
+        commit: CommitRecord,
     ) -> None:
-        """Write whole chunks as zarr would, with one sync of their folder instead of one each."""
-        array = self._roomy(field, start + len(pixels))
-        length = array.chunks[0]
+        length = self._roomy(field, start + len(pixels)).chunks[0]
 
         def write_chunk(first: int) -> None:
-            data = self._codec.encode(padded(pixels[first : first + length], length))
-            checksum = google_crc32c.value(data).to_bytes(4, "little")
-            write(self._chunk_path(field, (start + first) // length), data + checksum)
+            buffer = self._codec.encode(padded(pixels[first : first + length], length))
+            self._put(write, field, (start + first) // length, buffer, commit)
 
         with written_together(self._folder / field) as write:
             side_by_side(write_chunk, range(0, len(pixels), length), workers=_WRITERS)
 
-    def _write_index(self, field: Index, values: Shaped[np.ndarray, " n"], start: int) -> None:
-        array = self._roomy(field, start + len(values))
-        if start % _INDEX_LENGTH:  # zarr adds to this chunk, or to zeros where it finds none
-            self._index_chunk(field, start // _INDEX_LENGTH, at_least=start)
-        store = array.store
-        assert isinstance(store, DurableStore)
-        with store.batch():
-            array[start : start + len(values)] = values
+    def _write_index(
+        self, field: Index, values: Shaped[np.ndarray, " n"], start: int, commit: CommitRecord
+    ) -> None:
+        self._roomy(field, start + len(values))
+        chunk, skip = divmod(start, _INDEX_LENGTH)
+        if skip:
+            before = self._index_chunk(field, chunk, commit, at_least=start)[:skip]
+            values = np.concatenate([before, values])
+        with written_together(self._folder / field) as write:
+            for first in range(0, len(values), _INDEX_LENGTH):
+                piece = padded(values[first : first + _INDEX_LENGTH], _INDEX_LENGTH)
+                number = chunk + first // _INDEX_LENGTH
+                self._put(write, field, number, encode_values(piece), commit)
 
-    def _index_chunk(self, field: Index, chunk: int, *, at_least: int) -> Shaped[np.ndarray, " n"]:
+    def _put(
+        self,
+        write: Callable[[Path, bytes], None],
+        field: Pixels | Index,
+        chunk: int,
+        buffer: bytes,
+        commit: CommitRecord,
+    ) -> None:
+        """Write a chunk as zarr would, and with its mark."""
+        if self._are_marked(field):
+            buffer = marked(buffer, chunk_mark(commit, field, chunk))
+        checksum = google_crc32c.value(buffer).to_bytes(4, "little")
+        write(self._chunk_path(field, chunk), buffer + checksum)
+
+    def _index_chunk(
+        self, field: Index, chunk: int, commit: CommitRecord, *, at_least: int
+    ) -> Shaped[np.ndarray, " n"]:
         """All values that are stored together, of which only the committed ones are any."""
         try:
             self._check(field, (_INDEX_LENGTH,), at_least=at_least)
-            data = _without_checksum(self._chunk_path(field, chunk))
-            return decode_values(data, _INDEX_LENGTH, _dtype(field))
+            return decode_values(self._chunk(field, chunk, commit), _INDEX_LENGTH, _dtype(field))
         except _DAMAGE as error:
             raise self._damaged(field, chunk, _reason(error)) from error
+
+    def _chunk(
+        self, field: Pixels | Index, chunk: int, commit: CommitRecord
+    ) -> UInt8[np.ndarray, " bytes"]:
+        """The Blosc buffer of a chunk; ValueError if it is damaged, or that of another chunk."""
+        data = _without_checksum(self._chunk_path(field, chunk))
+        if self._are_marked(field):
+            check_mark(data, chunk_mark(commit, field, chunk))
+        return data
+
+    def _are_marked(self, field: Pixels | Index) -> bool:
+        return _ARE_MARKED in self._array(field, at_least=0).metadata.attributes
 
     def _roomy(self, field: Pixels | Index, stop: int) -> zarr.Array[Any]:
         """An array, enlarged where it has no room for `stop` frames."""
@@ -241,8 +262,6 @@ class ZarrFiles:
                 array = zarr.open_array(DurableStore(self._folder / field), mode="r+")
             except _DAMAGE as error:
                 raise self._damaged(field, 0, f"zarr.json: {error!r}") from error
-            # not kept in the metadata, and open_array drops a config it is given
-            array = array.with_config({"write_empty_chunks": True})
             self._open[field] = array
         return array
 

@@ -174,6 +174,8 @@ def test_a_source_clock_begins_at_zero_and_jumps_only_with_the_camera():
     assert clock.since_began(3 * SECOND, 17 * SECOND) == 10 * SECOND
     assert clock.since_began(4 * SECOND, 18 * SECOND) == 11 * SECOND
     assert clock.since_began(90_000 * SECOND, 19 * SECOND) == 12 * SECOND  # the source was set
+    assert clock.since_began(None, 99 * SECOND) is None  # others tell when it was
+    clock.connected()
     assert clock.since_began(None, 20 * SECOND) == 13 * SECOND
 
 

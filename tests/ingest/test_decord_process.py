@@ -7,7 +7,7 @@ import pytest
 from ingest import decord_process
 from ingest.decord_process import DecordProcess
 from ingest.decord_reader import DecordReader
-from ingest.errors import VideoError
+from ingest.errors import SourceStopped, VideoError
 
 pytest.importorskip("decord", reason="decord has no wheel here")
 
@@ -51,6 +51,16 @@ def test_a_file_that_hangs_as_it_is_opened_is_an_error(clip, monkeypatch):
     monkeypatch.setattr(decord_process, "OPEN_SECONDS", 0.0)
     with pytest.raises(VideoError, match=r"decord cannot open it \(it hangs\)"):
         DecordProcess(str(clip), width=40, height=30)
+
+
+def test_one_that_hangs_is_left_when_told(clip):
+    stopped = False
+    process = DecordProcess(str(clip), width=40, height=30, should_stop=lambda: stopped)
+    os.kill(process.pid, signal.SIGSTOP)
+    stopped = True
+    with pytest.raises(SourceStopped, match=r"clip.*: stopped"):
+        process.frame(0)
+    process.close()
 
 
 def test_what_decord_says_is_told(decord, tmp_path):

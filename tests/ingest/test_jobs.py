@@ -239,10 +239,10 @@ def test_a_folder_of_images_may_have_any_names(tmp_path, media):
 
 
 def test_what_the_system_refuses_costs_one_source_only(videos, tmp_path, monkeypatch):
-    def open_source(spec, settings):
+    def open_source(spec, settings, **kwargs):
         if spec.path.stem in broken:
             raise broken[spec.path.stem]
-        return original(spec, settings)
+        return original(spec, settings, **kwargs)
 
     original = ingest.jobs.open_source
     broken = {"a": PermissionError(13, "Permission denied"), "b": UnicodeError("surrogates")}

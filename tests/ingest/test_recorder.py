@@ -4,13 +4,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from ingest.decoder import MAX_BAD_PACKETS
-from ingest.errors import RecordingExistsError, StorageFullError, VideoError
+from ingest.errors import RecordingExistsError, SourceStopped, StorageFullError, VideoError
 from ingest.frame import Frames
 from ingest.open import open_source, open_store
 from ingest.recorder import Recorded, record
@@ -183,6 +187,61 @@ def test_stopping_keeps_what_is_committed(uninterrupted, long_video, media, tmp_
     assert 0 < recorded.commit.length < 2500
     assert record_file(store, long_video).status == "resumed"
     assert recording_files(store, media) == recording_files(uninterrupted, media)
+
+
+@pytest.fixture(scope="module")
+def stretch_without_frames(long_video, tmp_path_factory) -> Path:
+    """80,000 frames behind a key frame that is damaged: none of them may be stored."""
+    path = tmp_path_factory.mktemp("stretch") / "stretch.mkv"
+    with av.open(str(long_video)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [bytes(packet) for packet in source.demux(video=0) if packet.size][:100]
+        for number in range(80_000):
+            data = packets[1 + number % 99] if number else bytes(1000)
+            packet = av.Packet(data)
+            packet.is_keyframe = number == 0
+            packet.pts = packet.dts = 40 * number
+            packet.time_base, packet.stream = Fraction(1, 1000), stream
+            target.mux(packet)
+    return path
+
+
+def test_ctrl_c_is_heard_within_a_stretch_without_frames(stretch_without_frames, tmp_path):
+    video = stretch_without_frames
+    command = [sys.executable, "-m", "cli", "ingest", str(video), str(tmp_path / "store")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        said = process.communicate(timeout=60)[1]
+    assert time.monotonic() - begun < 2, said
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_source_is_left_at_the_next_packet(start, long_video, tmp_path):
+    store, stop = open_store(tmp_path / "store", create_format="zarr"), threading.Event()
+    if start:
+        stop_after_first_block(store, long_video)
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked > 50:
+            stop.set()
+        return stop.is_set()
+
+    (spec,) = expand(str(long_video))
+    with open_source(spec, SETTINGS, should_stop=should_stop) as reader:
+        settings = replace(SETTINGS, reader="pyav")
+        recorded = record(
+            reader, store, name="a", source=fingerprint(spec), settings=settings, stop=stop
+        )
+    assert (recorded.status, recorded.frames_this_run) == ("stopped", 0)
+    assert asked < 60
+    with pytest.raises(SourceStopped, match=r"long.mp4: stopped; run the same command"):
+        open_source(spec, SETTINGS, should_stop=lambda: True)
 
 
 def assert_continues_to_the_same_bytes(video: Path, folder: Path, media) -> Recorded:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -11,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ from ingest.store import (
     Source,
     Store,
 )
+from ingest.verify import verify_store
 from ingest.zarr_store import ZarrFiles
 
 FORMATS = ["zarr", "h5"]
@@ -550,6 +553,65 @@ def test_a_part_of_another_place_or_recording_is_damaged(tmp_path, origin, told)
         reader.read(0, 20)
     with pytest.raises(DamagedChunkError, match=told):
         H5Files(folder / "a", "a").pixels("frames", 0, store.commit("a"))
+
+
+@pytest.mark.parametrize(
+    ("origin", "place", "told"),
+    [
+        ("a/frames/c.1.0.0.0", "frames/c.2.0.0.0", "chunk 2 of `frames`.*it is chunk 1, not 2"),
+        ("b/frames/c.2.0.0.0", "frames/c.2.0.0.0", "chunk 2 of `frames`.* another recording"),
+        ("a/masks/c.0.0.0", "masks/c.2.0.0", "chunk 2 of `masks`.*it is chunk 0, not 2"),
+        ("b/pts_ns/c.0", "pts_ns/c.0", "chunk 0 of `pts_ns`.* another recording"),
+        ("a/captured_ns/c.0", "pts_ns/c.0", "chunk 0 of `pts_ns`.* or field"),
+        ("b/gap/c.0", "gap/c.0", "chunk 0 of `gap`.* another recording"),
+    ],
+)
+def test_an_intact_chunk_of_another_place_or_recording_is_damaged(tmp_path, origin, place, told):
+    store = open_store(tmp_path / "store", create_format="zarr")
+    another = Source(path="/b.mp4", size_bytes=10, digest="cd" * 32)
+    for name, source in {"a": SOURCE, "b": another}.items():
+        with begin(store, name, source=source, has_masks=True, live=True) as writer:
+            write_all(writer, footage(40, masks=True, captured=True))
+    folder = store.path / "recordings"
+    shutil.copy(folder / origin, folder / "a" / place)
+    with store.reader("a") as reader, pytest.raises(DamagedChunkError, match=told):
+        reader.read(0, 40, masks=True)
+    (verified, _) = verify_store(store)
+    assert verified.damaged_chunks == 1
+    assert re.search(told, verified.faults[0])
+
+
+def test_chunks_without_marks_are_read_and_continued_where_their_array_promises_none(tmp_path):
+    store = open_store(tmp_path / "store", create_format="zarr")
+    frames = footage(300)
+    folder = store.path / "recordings" / "a"
+    with begin(store) as writer:
+        for path in folder.glob("*/zarr.json"):
+            path.write_text(path.read_text().replace("chunks_are_marked", "of_old"))
+        writer.append(frames.part(0, 64), Counters(decoded=64, stored=64))
+    with begin(store) as writer:
+        write_all(writer, frames.part(64, 300), before=64)
+    with store.reader("a") as reader:
+        assert_equal(reader.read(0, 300), frames)
+    for path in folder.glob("*/zarr.json"):
+        path.write_text(path.read_text().replace("of_old", "chunks_are_marked"))
+    with store.reader("a") as reader, pytest.raises(DamagedChunkError, match="of another"):
+        reader.read(0, 300)
+
+
+@pytest.mark.parametrize("codec", [PixelCodec(), PixelCodec(name="lz4", block_bytes=0)])
+@pytest.mark.parametrize("is_noise", [True, False])
+def test_plain_zarr_reads_marked_chunks(tmp_path, codec, is_noise):
+    layout = StoreLayout.create(tmp_path / "store", "zarr")
+    frames = footage(100, masks=True)
+    frames = frames if is_noise else replace(frames, images=frames.images // 64)
+    store = DirectoryStore(layout, partial(ZarrFiles, codec=codec))
+    with begin(store, has_masks=True) as writer:
+        write_all(writer, frames)
+    for field in ("frames", "masks", "pts_ns", "gap"):
+        found = zarr.open_array(store.path / "recordings" / "a" / field, mode="r")[:]
+        expected = frames.images if field == "frames" else getattr(frames, field)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_times_of_another_type_are_damaged(tmp_path):
