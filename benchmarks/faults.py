@@ -32,6 +32,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from points import POINTS, STOPPED_SECONDS, Signal, arm
 from relay import Relay
 
 from ingest.errors import IngestError
@@ -41,11 +42,9 @@ from ingest.scene_balls import BallsConfig
 from ingest.scene_video import render_scene
 from ingest.store import RecordSettings
 from online.catalog import StoreCatalog
-from online.connection import Connection
 from online.errors import OnlineError
-from online.feed import Feed
 from online.ledger import LedgerEntry, read_ledger
-from online.server import Server, serve
+from online.server import serve
 
 EPOCHS = 4
 SETTINGS = (
@@ -78,19 +77,22 @@ RUN_SECONDS = 300.0
 
 CONTEXT = get_context("forkserver")
 
+Mishap = tuple[str, int, Signal]
+"""A point, which passing of it, and what happens there."""
+
 
 class Failure(Exception):  # noqa: N818 - what the benchmark looks for
     """Something was lost, repeated or torn, or a process failed."""
 
 
-def train(address: str, run: str, point: tuple[str, int] | None) -> None:
-    """A trainer; ``point`` kills it at the nth passing of a place in the program."""
+def train(address: str, run: str, mishap: Mishap | None) -> None:
+    """A trainer, and what is to befall it."""
     from online.config import load_preset
     from online.run import train_connected
 
     signal.signal(signal.SIGUSR1, _fill_the_disk)
-    if point is not None:
-        _arm(*point)
+    if mishap is not None:
+        arm(*mishap)
     try:
         train_connected([address], Path(run), load_preset("demo", SETTINGS))
     except (OnlineError, IngestError):
@@ -101,45 +103,11 @@ def train(address: str, run: str, point: tuple[str, int] | None) -> None:
     os._exit(ENDED)
 
 
-def keep_serving(store: str, address: str, point: tuple[str, int] | None) -> None:
-    """A server; ``point`` as for ``train``."""
-    if point is not None:
-        _arm(*point)
+def keep_serving(store: str, address: str, mishap: Mishap | None) -> None:
+    """A server, and what is to befall it."""
+    if mishap is not None:
+        arm(*mishap)
     serve(open_store(Path(store)), address)
-
-
-POINTS: dict[str, tuple[Any, str, bool]] = {
-    "trainer: before a credit": (Connection, "grant", True),
-    "trainer: after a credit": (Connection, "grant", False),
-    "trainer: before an insertion": (Feed, "inserted", True),
-    "trainer: after an insertion": (Feed, "inserted", False),
-    "trainer: before a sync of a checkpoint": (os, "fsync", True),
-    "trainer: after a sync of a checkpoint": (os, "fsync", False),
-    "trainer: before a rename in a checkpoint": (Path, "replace", True),
-    "trainer: after a rename in a checkpoint": (Path, "replace", False),
-    "trainer: before a checkpoint gets its name": (Path, "rename", True),
-    "trainer: after a checkpoint has its name": (Path, "rename", False),
-    "server: before a send": (Server, "_send_parts", True),
-    "server: after a send": (Server, "_send_parts", False),
-}
-
-
-def _arm(point: str, passing: int) -> None:
-    """Have this process killed the nth time that it comes to ``point``."""
-    owner, name, before = POINTS[point]
-    real, seen = getattr(owner, name), 0
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        nonlocal seen
-        seen += 1
-        if before and seen == passing:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*args, **kwargs)
-        if seen == passing:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(owner, name, wrapped)
 
 
 def _fill_the_disk(*_: object) -> None:
@@ -162,17 +130,17 @@ class Stage:
     server: ForkServerProcess | None = None
     trainer: ForkServerProcess | None = None
 
-    def start_server(self, point: tuple[str, int] | None = None) -> None:
+    def start_server(self, mishap: Mishap | None = None) -> None:
         """Start a server where the last one was."""
         self.server = CONTEXT.Process(
-            target=keep_serving, args=(str(self.store), self.server_address, point), daemon=True
+            target=keep_serving, args=(str(self.store), self.server_address, mishap), daemon=True
         )
         self.server.start()
 
-    def start_trainer(self, point: tuple[str, int] | None = None) -> None:
+    def start_trainer(self, mishap: Mishap | None = None) -> None:
         """Start the trainer that continues the run."""
         self.trainer = CONTEXT.Process(
-            target=train, args=(self.relay.address, str(self.run), point), daemon=True
+            target=train, args=(self.relay.address, str(self.run), mishap), daemon=True
         )
         self.trainer.start()
 
@@ -225,26 +193,40 @@ class Stage:
             "wire: flipped bit to the trainer": lambda: self.relay.flip(self.rng.random()),
             "wire: flipped bit to the server": lambda: self.relay.flip(self.rng.random(), "server"),
             "wire: delay": lambda: self.relay.delay(self.rng.choice([0.2, 2.0, 4.0])),
+            "wire: reset, and a delay": self._delay_reconnects,
+            "wire: older bytes after a newer connection": self._reorder_reconnects,
         }
         for point in POINTS:
-            everything[point] = lambda p=point: self._kill_at(p)
+            everything[f"{point}: SIGKILL"] = lambda p=point: self._befall(p, "SIGKILL")
+            everything[f"{point}: SIGSTOP"] = lambda p=point: self._befall(p, "SIGSTOP")
         return everything
+
+    def _delay_reconnects(self) -> None:
+        """Connections begin anew and stand still; after 3 s newer ones do so beside them."""
+        self.relay.delay(self.rng.choice([0.5, 2.0, 5.0]))
+        self.relay.reset()
+
+    def _reorder_reconnects(self) -> None:
+        """The server hears a trainer's older Hello when it has begun anew on another connection."""
+        self.relay.flip(self.rng.random())  # which the trainer answers with a Hello
+        self.relay.overtake(self.rng.choice([0.0, 0.2, 1.0]))
+        time.sleep(8.0)  # after 3 s the server is silent, and 3 s later the trainer turns away
 
     def _kill_both(self) -> None:
         _kill(self.trainer)
         _kill(self.server)
 
-    def _kill_at(self, point: str) -> None:
-        """Start a process anew, so that it dies at ``point``, unless it never comes there."""
+    def _befall(self, point: str, how: Signal) -> None:
+        """Start a process anew that dies or stops at ``point``, unless it never comes there."""
         passing = self.rng.randint(1, 30)
         who = point.partition(":")[0]
         process = self.trainer if who == "trainer" else self.server
         _kill(process)
         start = self.start_trainer if who == "trainer" else self.start_server
-        start((point, passing))
+        start((point, passing, how))
         process = self.trainer if who == "trainer" else self.server
         assert process is not None
-        process.join(4.0)
+        process.join(4.0 if how == "SIGKILL" else 2.5 + STOPPED_SECONDS)
 
     def _pause(self, who: str, seconds: float) -> None:
         process = self.trainer if who == "trainer" else self.server
@@ -364,11 +346,11 @@ class Result:
 
     def text(self, clips: int) -> str:
         """For people."""
-        counts = [f"{name:44} {count:5}" for name, count in sorted(self.faults.items())]
+        counts = [f"{name:52} {count:5}" for name, count in sorted(self.faults.items())]
         return "\n".join(
             [
                 *counts,
-                f"{'together':44} {self.faults.total():5}",
+                f"{'together':52} {self.faults.total():5}",
                 f"{self.runs} runs of {len(self.losses)} steps and {clips} clips beside the one "
                 "left alone: every clip inserted once, every loss equal; "
                 f"{self.lines.total()} times the trainer ended with one line of its own",

@@ -1,15 +1,31 @@
-"""A TCP relay that misbehaves when told to: resets, cuts within a message, flips bits, delays."""
+"""A TCP relay that misbehaves when told to: cuts, flips bits, delays, lets connections overtake."""
 
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal
+from typing import Literal, get_args
 
 CHUNK = 1 << 16
 Towards = Literal["trainer", "server"]
+
+
+@dataclass(eq=False)
+class _Pair:
+    """A trainer's connection, and the one to the server that continues it."""
+
+    front: socket.socket
+    back: socket.socket
+    held: bytearray | None = None
+    """What the server is told only when a newer connection has begun; None holds nothing back."""
+
+    def reset(self) -> None:
+        for end in (self.front, self.back):
+            _reset(end)
 
 
 class Relay:
@@ -19,10 +35,11 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self.server_port = _free_port()
-        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._pairs: list[_Pair] = []
         self._lock = threading.Lock()
         self._meddle: dict[Towards, Callable[[bytes], bytes]] = {}
         self._hold_until = 0.0
+        self._overtaken_by = 0.0
         self._closing = False
 
     def __enter__(self) -> "Relay":
@@ -44,8 +61,7 @@ class Relay:
         with self._lock:
             pairs = list(self._pairs)
         for pair in pairs:
-            for end in pair:
-                _reset(end)
+            pair.reset()
 
     def cut(self, towards: Towards = "trainer") -> None:
         """Pass half of the next bytes that go ``towards`` one side on, and reset."""
@@ -64,6 +80,13 @@ class Relay:
         """Pass nothing on for so long."""
         self._hold_until = time.monotonic() + seconds
 
+    def overtake(self, seconds: float) -> None:
+        """Let the server hear what trainers say from now on so long after they connect again."""
+        self._overtaken_by = seconds
+        with self._lock:
+            for pair in self._pairs:
+                pair.held = bytearray()
+
     def _cut_now(self, data: bytes) -> bytes:
         threading.Timer(0.01, self.reset).start()
         return data[: len(data) // 2]
@@ -80,38 +103,55 @@ class Relay:
                 front.close()  # as if there were no server
                 continue
             back.settimeout(None)
-            pair = (front, back)
+            pair = _Pair(front, back)
             with self._lock:
-                self._pairs.add(pair)
-            ways: tuple[tuple[socket.socket, socket.socket, Towards], ...] = (
-                (front, back, "server"),
-                (back, front, "trainer"),
-            )
-            for source, sink, towards in ways:
-                threading.Thread(
-                    target=self._pump, args=(source, sink, pair, towards), daemon=True
-                ).start()
+                older = [pair for pair in self._pairs if pair.held is not None]
+                self._pairs.append(pair)
+            if older:
+                threading.Timer(self._overtaken_by, self._let_go, (older,)).start()
+            for towards in get_args(Towards):
+                threading.Thread(target=self._pump, args=(pair, towards), daemon=True).start()
 
-    def _pump(
-        self,
-        source: socket.socket,
-        sink: socket.socket,
-        pair: tuple[socket.socket, socket.socket],
-        towards: Towards,
-    ) -> None:
+    def _pump(self, pair: _Pair, towards: Towards) -> None:
+        source = pair.front if towards == "server" else pair.back
         try:
             while data := source.recv(CHUNK):
                 while (left := self._hold_until - time.monotonic()) > 0:
                     time.sleep(min(left, 0.05))
                 if change := self._meddle.pop(towards, None):
                     data = change(data)
-                sink.sendall(data)
+                self._pass_on(pair, towards, data)
         except OSError:
             pass  # one end is gone, so the other goes too
+        if pair.held is None:  # otherwise there is something left to say to the server
+            self._drop(pair)
+
+    def _pass_on(self, pair: _Pair, towards: Towards, data: bytes) -> None:
         with self._lock:
-            self._pairs.discard(pair)
-        for end in pair:
-            _reset(end)
+            if pair.held is not None and towards == "server":
+                pair.held += data
+                return
+        if pair.held is None:
+            (pair.back if towards == "server" else pair.front).sendall(data)
+        else:
+            with suppress(OSError):  # the trainer may have turned away, the server stays
+                pair.front.sendall(data)
+
+    def _let_go(self, older: Sequence[_Pair]) -> None:
+        """Tell the server what was held back, the newest first, and end these connections."""
+        for pair in reversed(older):
+            with self._lock:
+                held, pair.held = pair.held, None
+            with suppress(OSError):
+                pair.back.sendall(held or b"")
+        time.sleep(0.5)  # what a reset overtakes is lost
+        for pair in older:
+            self._drop(pair)
+
+    def _drop(self, pair: _Pair) -> None:
+        with self._lock, suppress(ValueError):
+            self._pairs.remove(pair)
+        pair.reset()
 
 
 def _reset(end: socket.socket) -> None:

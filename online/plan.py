@@ -56,7 +56,7 @@ def make_plan(
 ) -> Plan:
     """The clips of the cursor's extents beyond its base, ordered, and of these the wanted shard.
 
-    The cursor's index and fingerprint are not looked at.
+    The cursor's index, fingerprint and holdout are not looked at.
 
     Raises:
         ServerError: a recording is gone or shorter than its extent.
@@ -89,6 +89,7 @@ def make_plan(
         # a trainer may name what it likes, and this is kept
         base={name: extent for name, extent in cursor.base.items() if name in cursor.extents},
         fingerprint=_fingerprint(made_of, clips),
+        holdout=catalog.holdout,
     )
     return Plan(start, [clip for clip in clips if clip in ours], len(clips))
 

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 
 from ingest.open import open_store
@@ -18,6 +19,7 @@ from online.errors import RunError
 from online.evaluate import Evaluator, Findings, Progress
 from online.run_directory import RunDirectory
 from online.trainer import arranged, default_device, set_determinism, untrained_model
+from online.wire import Cursor
 from setcon.allocator import keep_freed_memory
 from setcon.model import SetCon
 
@@ -90,9 +92,10 @@ def opened_run(
     keep_freed_memory()
     trained = load_run(run, device=device)
     set_determinism(trained.config.training)
-    share = _holdout(run, trained, store, holdout)
+    share = _holdout(trained, store) if holdout is None else holdout
     with closing(StoreCatalog(open_store(store), holdout=share, recordings=recordings)) as catalog:
         _check_frame_size(run, trained, catalog, store, recordings)
+        _check_holdout(run, trained, catalog)
         evaluator = Evaluator(
             catalog,
             trained.untrained,
@@ -120,23 +123,43 @@ def evaluate_run(
         )
 
 
-def _holdout(run: Path, trained: TrainedRun, store: Path, asked: float | None) -> float:
+def _holdout(trained: TrainedRun, store: Path) -> float:
     """The share to score on: what the run held out of these recordings, if it knows them."""
-    there = set(open_store(store).recordings())
-    held_out = [
-        (share, name)
-        for key, share in trained.checkpoint.run["held_out"].items()
-        if (name := key.rpartition(":")[2]) in there  # of several servers, the keys have numbers
-    ]
-    if not held_out:
-        return DEFAULT_HOLDOUT if asked is None else asked
-    share, name = min(held_out)
-    if asked is not None and asked > share + 1e-3:
-        raise RunError(
-            f"{run}: has trained on all but {share:.1%} of {name}; "
-            f"--holdout {asked:g} would score what it has seen, leave it out"
-        )
-    return share if asked is None else asked
+    held_out = _held_out(trained.checkpoint)
+    there = open_store(store).recordings()
+    return min((held_out[name] for name in there if name in held_out), default=DEFAULT_HOLDOUT)
+
+
+def _check_holdout(run: Path, trained: TrainedRun, catalog: StoreCatalog) -> None:
+    """Refuse to score what was learned from."""
+    held_out = _held_out(trained.checkpoint)
+    for summary in catalog.recordings():
+        share = held_out.get(summary.name, 1.0)
+        if summary.live and share > 0:
+            continue  # the same minutes of a camera, whatever the share
+        if catalog.holdout > share + 1e-3:
+            raise RunError(
+                f"{run}: has trained on all but {share:.1%} of {summary.name}; "
+                f"--holdout {catalog.holdout:g} would score what it has seen, leave it out"
+            )
+
+
+def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
+    """Which share of each recording was held out.
+
+    The cursors have it from the servers, for every recording that clips were planned of; others,
+    and all in older checkpoints, are known if they were complete when the run was started.
+    """
+    planned: dict[str, float] = {}
+    for cursor in msgspec.convert(checkpoint.run["feed"]["cursors"], list[Cursor | None]):
+        if cursor is not None and cursor.holdout is not None:
+            for name in (*cursor.base, *cursor.extents):
+                planned[name] = min(cursor.holdout, planned.get(name, 1.0))
+    complete = {
+        key.rpartition(":")[2]: share  # of several servers, the keys have numbers
+        for key, share in checkpoint.run["held_out"].items()
+    }
+    return complete | planned
 
 
 def _check_frame_size(

@@ -75,6 +75,8 @@ class Cursor(Struct, frozen=True, kw_only=True):
     """What was committed when this round began."""
     fingerprint: Checksum = 0
     """CRC-32C of the round's recordings and clips, to notice that either has changed."""
+    holdout: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Share of each of these recordings that the server held out; older cursors do not know it."""
 
 
 class FramesHeader(Struct, frozen=True, kw_only=True):
