@@ -745,9 +745,7 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("setcon-demo"),
-    show_default=True,
-    help="Directory for everything the demo makes.",
+    help="Directory for everything the demo makes.  [default: setcon-demo, or setcon-demo-VIDEO]",
 )
 @click.option(
     "--seed",
@@ -761,7 +759,7 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     type=_Finite(0, min_open=True),
     help="Learn for at most this long, earlier starts included.",
 )
-def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> None:
+def demo(video: Path | None, out: Path | None, seed: int, minutes: float | None) -> None:
     """Ingest, serve, train, probe and report, on VIDEO or on a recording made for it.
 
     Without VIDEO it renders three bouncing balls with ground-truth masks. Other work on the
@@ -769,6 +767,7 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
     """
     from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
 
+    out = out or Path("setcon-demo" if video is None else f"setcon-demo-{video.stem}")
     seeded = f"training.seed={seed}"
     preset = "demo" if video is None else "video"
     config = _config(preset, [seeded])
@@ -799,13 +798,16 @@ def demo(video: Path | None, out: Path, seed: int, minutes: float | None) -> Non
 @click.option("--frames", type=click.IntRange(1), default=900, show_default=True)
 @click.option("--fps", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def scene(scene: str, video: Path, frames: int, fps: int, seed: int) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace VIDEO.")
+def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
     """Render a procedural SCENE to VIDEO (.mp4), with its ground-truth masks beside it."""
+    from ingest.errors import ExportError
+    from ingest.mp4_writer import target_fault
     from ingest.scene_video import render_scene
     from ingest.scenes import SCENES
 
-    if video.suffix != ".mp4":
-        raise click.BadParameter("must end in .mp4", param_hint="VIDEO")
+    if fault := target_fault(video, what="a scene", overwrite=overwrite):
+        raise ExportError(fault)
     config = SCENES[scene](num_frames=frames, fps=fps, seed=seed)
     with _line() as show:
         rendered = render_scene(
@@ -1169,9 +1171,12 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
         saved = f"at step {outcome.step}, saved" if outcome.step else "before the first step"
         click.echo(f"stopped {saved}; the same command continues {run}")
         sys.exit(128 + outcome.signal_number)
-    click.echo(f"{outcome.reason} at step {outcome.step}; {_received_text(outcome)}")
-    if outcome.spent is not None:
-        click.echo(_spent_text(outcome.spent))
+    if outcome.step > outcome.first_step:
+        click.echo(f"{outcome.reason} at step {outcome.step}; {_received_text(outcome)}")
+        if outcome.spent is not None:
+            click.echo(_spent_text(outcome.spent))
+    else:
+        click.echo(f"{outcome.reason} at step {outcome.step} already: nothing was left to learn")
     if outcome.evaluation is not None:
         click.echo(_evaluation_text(outcome.evaluation))
     click.echo(f"report: {outcome.report}")

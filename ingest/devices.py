@@ -110,7 +110,8 @@ def _without_password(url: str) -> str:
 
 def _v4l2_remedy(device: Device) -> str:
     if not Path(device.url).exists():
-        return f"there are: {', '.join(sorted(map(str, Path('/dev').glob('video*')))) or 'none'}"
+        cameras = ", ".join(sorted(map(str, Path("/dev").glob("video*"))))
+        return f"there are: {cameras}" if cameras else "this machine has no cameras"
     return "is it a camera, free and yours to read (group video)? and is every --option right?"
 
 

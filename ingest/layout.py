@@ -183,7 +183,10 @@ class StoreLayout:
 
 def _not_a_store(path: Path) -> NotAStoreError:
     found = "a directory with other things in it" if path.is_dir() else "a file"
-    return NotAStoreError(f"{path}: not a store but {found}; name a store or a path that is free")
+    return NotAStoreError(
+        f"{path}: not a store but {found}; name one that `setcon ingest` has made, or for a new "
+        "store a path that is free"
+    )
 
 
 def _damaged_commit(path: Path, error: Exception) -> StoreError:

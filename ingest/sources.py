@@ -168,7 +168,8 @@ def _of_folder(folder: Path) -> list[SourceSpec]:
         return [SourceSpec(path, "video") for path in videos]
     if images:
         return [SourceSpec(folder, "images")]
-    raise VideoError(f"{folder}: a folder without videos or images; name one that has some")
+    found = "is a store already" if (folder / "store.json").exists() else "has no videos or images"
+    raise VideoError(f"{folder}: {found}; name a video, or a folder of videos or of images")
 
 
 def _files(folder: Path, suffixes: frozenset[str]) -> list[Path]:

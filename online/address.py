@@ -146,6 +146,8 @@ def _bind(socket: zmq.Socket, address: str) -> str:
         socket.bind(address)
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
-            raise AddressInUse(f"{address}: another program is bound here") from error
+            raise AddressInUse(
+                f"{address}: another program is bound here; choose another address"
+            ) from error
         raise AddressError(f"{address}: cannot be bound ({error})") from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)

@@ -43,6 +43,8 @@ def evaluate_continual(
     """
     report = progress or (lambda what, share: None)
     rows = _rows(run)
+    if against is not None:
+        newest_readable(RunDirectory(against).checkpoints)  # before an hour of probes
     recordings = list(dict.fromkeys(row.recording for row in rows))
     columns: list[_Column] = []
     each = len(rows) + 1 + (against is not None)

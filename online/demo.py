@@ -59,9 +59,11 @@ def run_demo(
     Raises:
         IngestError, OnlineError: in one line; what was made stays.
     """
+    store = out / STORE
+    if store.exists():
+        _check_held(store, video or _made(out, config.training.seed))
     out.mkdir(parents=True, exist_ok=True)
     source = video or _rendered(out, config.training.seed, progress.rendering)
-    store = out / STORE
     settings = RecordSettings(size=FRAME_SIZE)
     outcomes = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
     for outcome in outcomes:
@@ -70,8 +72,8 @@ def run_demo(
     recordings = open_store(store).recordings()
     if len(recordings) != 1:
         raise RunError(
-            f"{store}: the demo learns from one recording, found {len(outcomes)} in {source} and "
-            f"{len(recordings)} in all; name one video and a new --out"
+            f"{source}: the demo learns from one video, found {len(outcomes)}; name one of them, "
+            "and a new --out"
         )
     run = out / RUN
     learned = train_on_store(store, run, config, minutes=minutes, observe=observe, command=command)
@@ -81,8 +83,23 @@ def run_demo(
     return learned
 
 
+def _check_held(store: Path, video: Path) -> None:
+    """Refuse another video before anything of it is written."""
+    held = open_store(store)
+    for name in held.recordings():
+        source = Path(held.commit(name).source.path)
+        if source.name != video.name:  # it may have been moved
+            raise RunError(
+                f"{store.parent}: holds the demo of {source}; give that of {video} another --out"
+            )
+
+
+def _made(out: Path, seed: int) -> Path:
+    return out / f"balls-{seed}.mp4"
+
+
 def _rendered(out: Path, seed: int, progress: Callable[[int], None]) -> Path:
-    path = out / f"balls-{seed}.mp4"
+    path = _made(out, seed)
     if not path.exists():
         render_scene(replace(SCENE, seed=seed), path, progress=progress)
     return path

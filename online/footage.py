@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ingest.frame import Frames
-from online.catalog import FrameSource, RecordingSummary
+from online.catalog import BLOCK_MINUTES, FrameSource, RecordingSummary
 from online.clip import ClipConfig, ClipSpec, Interval, cut
 from online.errors import FootageError
 
@@ -140,9 +140,14 @@ def _too_short(recordings: list[RecordingSummary], part: Part, config: ClipConfi
         for r in recordings
     )
     wanted = "training" if part == "train" else "held-out"
+    remedy = "record more, or lower evaluation.clip_length or stream.frame_stride"
+    if part == "held_out" and not any(r.held_out for r in recordings):
+        remedy = "hold out more with --holdout"
+        if any(r.live for r in recordings):
+            remedy = f"of a camera the last of every {BLOCK_MINUTES} minutes is: record longer"
     return (
         f"no run of {config.frames} {wanted} frames without a gap (there: {there or 'nothing'}); "
-        "record more, or lower evaluation.clip_length or stream.frame_stride"
+        f"{remedy}"
     )
 
 

@@ -114,8 +114,8 @@ def _tiles(run: RunLog) -> str:
         tiles.append(tile("Probe MSE", share(trained.mse_share), note))
     if (recent := recent_top1(run.prequential)) is not None:
         note = (
-            f"top-1 of {recent.candidates + 1}; last state copied {recent.top1_copy:.2f}, "
-            f"untrained {recent.top1_untrained:.2f}"
+            f"top-1 of {recent.candidates + 1}, up to step {recent.step:,}; last state copied "
+            f"{recent.top1_copy:.2f}, untrained {recent.top1_untrained:.2f}"
         )
         tiles.append(tile("Next frame found", f"{recent.top1:.2f}", note))
     if run.reached is not None and run.reached.step:

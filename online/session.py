@@ -62,6 +62,8 @@ class Outcome:
 
     reason: Reason
     step: int
+    first_step: int = 0
+    """Where this start went on."""
     spent: Spent | None = None
     """None where a signal came before the run began or continued."""
     signal_number: int | None = None
@@ -112,6 +114,7 @@ class Session:
         self.book = ProbeBook(directory, self.state, self.journal)
         self.probes = self._probes(clients, device)
         self._saved_at = time.monotonic()
+        self._first_step = 0
         self._tell_at_skips = 1
         self._batch: Sequence[Clip] = ()
 
@@ -163,6 +166,7 @@ class Session:
             self.journal.begin()
         else:
             self._resume()
+        self._first_step = self.state.step
         self.watcher.tell("connecting")
         summaries = self.source.recordings()
         check_sizes(summaries)
@@ -230,6 +234,7 @@ class Session:
         return Outcome(
             reason=reason,
             step=self.state.step,
+            first_step=self._first_step,
             spent=self.clock.spent,
             evaluation=evaluation,
             report=write_report(self.directory.path),

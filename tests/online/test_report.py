@@ -251,7 +251,7 @@ def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
     page = Page(write_report(run))
     words = "Held-out FG-ARI 0.93, untrained encoder 0.08; probe MSE 0.12 of the mean frame's."
     assert f"The slots tell the objects apart. {words}" in page.text
-    assert "top-1 of 33; last state copied 0.25, untrained 0.12" in page.text
+    assert "top-1 of 33, up to step 1,500; last state copied 0.25, untrained 0.12" in page.text
     assert "in 2 min 30 s, probes included; 1,234 triplets/s; each clip seen 4.0 times" in page.text
     assert "3 of these show fewer than two objects" in page.text
 
@@ -456,6 +456,7 @@ def judged(run: Path, trained: EncoderScores, *, with_masks: bool = True) -> str
 
 def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
     assert judged(run, encoder(0.003, 0.95)).startswith("The slots tell the objects apart.")
+    assert judged(run, encoder(0.003, 0.70)).startswith("The slots tell some of the objects apart")
     assert judged(run, encoder(0.003, 0.30)).startswith("The slots have begun")
     assert judged(run, encoder(0.003, 0.10)).startswith("The slots do not tell objects apart")
     assert judged(run, encoder(0.031, None), with_masks=False).startswith("The probe reads next to")
@@ -463,6 +464,13 @@ def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
     alphas = replace(masks(0.95), ari=0.2)
     split = replace(split, current=replace(split.current, alphas=alphas))
     assert "share the background" in judged(run, split)
+
+
+def test_a_verdict_on_new_footage_says_when_that_was_long_ago(run: Path) -> None:
+    assert "No footage was new after" not in verdict(read_run(run))
+    lines = [step_line(step) for step in range(10, 1501, 10)]
+    write_log(run, [*lines, *(prequential_line(step) for step in range(10, 210, 10))])
+    assert "No footage was new after step 200, so" in verdict(read_run(run))
 
 
 def test_recent_top1_forgets_the_beginning() -> None:
@@ -493,7 +501,7 @@ def test_verdict_says_whether_predicting_beats_copying(
         PrequentialEntry(step=i, top1=top1, top1_copy=copied, top1_untrained=0, candidates=32)
         for i in range(LEAST_CLIPS)
     ]
-    log = read_run(run)
+    log = replace(read_run(run), reached=entries[-1])
     figures = f"({top1:.2f} against {copied:.2f} of the time)"
     said = f" find the next frame {how} a copy of the last state does {figures}{end}"
     for known in (log, replace(log, evaluations=[])):
