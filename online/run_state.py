@@ -57,6 +57,7 @@ class RunState:
         self.clock = RunClock()
         self._frame_size: list[int] | None = None
         self._held_out: dict[str, float] = {}
+        self._recordings: list[str] | None = None
 
     @property
     def step(self) -> int:
@@ -80,6 +81,7 @@ class RunState:
                 "alarms": self.alarms.state(),
                 "frame_size": self._frame_size,
                 "held_out": self._held_out,
+                "recordings": self._recordings,
                 "feed": self.feed.state(),
                 "replay": self.replay.state(),
                 "segments": self.segments.state() if self.segments else None,
@@ -103,12 +105,19 @@ class RunState:
         self.alarms.restore(run["alarms"])
         self._frame_size = run["frame_size"]
         self._held_out = run["held_out"]
+        self._recordings = run.get("recordings")
         if self.segments and run.get("segments"):
             self.segments.restore(run["segments"], step=checkpoint.step)
         self.feed.restore(run["feed"])
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
         self.replay.restore(run["replay"], arrays, self.feed.fetch_clip)
         set_rng_state(checkpoint.rng)
+
+    def remember_recordings(self, names: Sequence[str]) -> list[str]:
+        """Note what there is to learn from; those that were not there when the run last began."""
+        before = names if self._recordings is None else self._recordings
+        self._recordings = list(names)
+        return [name for name in names if name not in before]
 
     def remember_held_out(self, summaries: Sequence[RecordingSummary]) -> None:
         """Note what share of each recording is held out, so that nothing else is scored later.

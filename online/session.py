@@ -171,6 +171,10 @@ class Session:
         summaries = self.source.recordings()
         check_sizes(summaries)
         self.state.remember_held_out(summaries)
+        if added := self.state.remember_recordings([summary.name for summary in summaries]):
+            message = f"learns from recordings that were not there before: {', '.join(added)}"
+            log.warning("%s", message)
+            self.journal.event(message)
         self.journal.source(
             [summary.name for summary in summaries],
             self.origin,

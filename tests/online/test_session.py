@@ -129,6 +129,21 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(
     assert learned(run) == learned(uninterrupted[0])
 
 
+def test_recordings_that_were_not_there_before_are_told_of_once(
+    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    run, store = tmp_path / "run", tmp_path / "store"
+    shutil.copytree(uninterrupted[0], run)
+    shutil.copytree(balls, store)
+    render_scene(BallsConfig(num_frames=60, seed=7), tmp_path / "more.mp4")
+    (outcome,) = ingest_sources([str(tmp_path / "more.mp4")], store, RecordSettings(size=16))
+    assert outcome.error is None
+    for steps in (13, 14):
+        train_on_store(store, run, config(f"training.steps={steps}"))
+    told = [event["message"] for event in lines(run, "event") if "not there" in event["message"]]
+    assert told == ["learns from recordings that were not there before: more"]
+
+
 def test_so_does_one_whose_replay_keeps_the_least_alike_clips(
     balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
