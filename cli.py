@@ -1189,10 +1189,8 @@ def _received_text(outcome: Outcome) -> str:
         _counted(received.reconnects, "reconnect"),
         f"{received.damaged} damaged",
         f"{received.stale} discarded",
-        f"{clips.inserted} inserted",
-        f"{clips.skipped} skipped",
     ]
-    return ", ".join(parts)
+    return f"{', '.join(parts)}; in all {clips.inserted} inserted, {clips.skipped} skipped"
 
 
 def _evaluation_text(evaluation: Evaluation) -> str:

@@ -213,8 +213,9 @@ def _error(decoder: DecoderProbe, slots: Tensor, frames: Tensor) -> Tensor:
 
 
 def by_masks_alone(scene: str, store: Path) -> dict[str, float]:
-    """FG-ARI of the image's quarters, and of k-means of colours."""
-    config = load_preset("demo", settings(scene, 0)).evaluation
+    """FG-ARI of the image's quarters, and of k-means of as many colours as there are slots."""
+    preset = load_preset("demo", settings(scene, 0))
+    model, config = preset.model, preset.evaluation
     clip = ClipConfig(clip_length=config.clip_length)
     with closing(StoreCatalog(open_store(store), holdout=SCENES[scene].holdout)) as catalog:
         seen = gather(catalog, "train", clips=64, config=clip).images
@@ -225,7 +226,8 @@ def by_masks_alone(scene: str, store: Path) -> dict[str, float]:
     height, width = truth.shape[1:]
     lower, right = np.arange(height) * 2 // height, np.arange(width) * 2 // width
     quarters = np.broadcast_to(2 * lower[:, None] + right, truth.shape)
-    found = {"image quarters": quarters, "k-means of colours": _k_means(seen, images, count=4)}
+    colours = _k_means(seen, images, count=model.slot_attention.num_slots)
+    found = {"image quarters": quarters, "k-means of colours": colours}
     return {name: _fg_ari(truth, labels) for name, labels in found.items()}
 
 
@@ -236,17 +238,21 @@ def _fg_ari(truth: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _k_means(seen: np.ndarray, images: np.ndarray, *, count: int) -> np.ndarray:
-    pixels = seen.reshape(-1, 3).astype(np.float64)
+    """Labels by the nearest of so many colours, which those of the training part come to."""
+    pixels = seen.reshape(-1, 3).astype(np.float32)
     centres = pixels[:1]
     for _ in range(count - 1):  # the one that is farthest from all there are
-        distance = ((pixels[:, None] - centres) ** 2).sum(axis=2).min(axis=1)
+        distance = np.min([((pixels - centre) ** 2).sum(axis=1) for centre in centres], axis=0)
         centres = np.concatenate([centres, pixels[distance.argmax()][None]])
     for _ in range(20):
-        nearest = ((pixels[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+        nearest = _nearest(pixels, centres)
         means = [pixels[nearest == k].mean(axis=0) for k in range(count) if (nearest == k).any()]
         centres = np.array(means)
-    flat = images.reshape(-1, 3).astype(np.float64)
-    return ((flat[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1).reshape(images.shape[:-1])
+    return _nearest(images.reshape(-1, 3).astype(np.float32), centres).reshape(images.shape[:-1])
+
+
+def _nearest(pixels: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    return np.argmin([((pixels - centre) ** 2).sum(axis=1) for centre in centres], axis=0)
 
 
 def main() -> None:

@@ -25,8 +25,19 @@ _STORED, _NOT_SPLIT, _COMPRESSOR = 0x02, 0x10, 0xE0  # bits of Blosc's flags
 
 def chunk_mark(commit: CommitRecord, field: Pixels | Index, chunk: int) -> bytes:
     """The mark of one chunk: where the same source lies, and what it is called, does not matter."""
-    origin = hashlib.sha256(f"{field} of {commit.identity}".encode()).digest()
-    return _MARK.pack(origin[:8], chunk)
+    return _MARK.pack(_origin(commit, field), chunk)
+
+
+def _origin(commit: CommitRecord, field: Pixels | Index) -> bytes:
+    """Eight bytes for a recording and a field: part of the format, so nothing here may change."""
+    source, fps = commit.source, commit.settings.fps
+    told = (
+        *(field, source.part, str(source.size_bytes), source.digest),
+        *(str(commit.height), str(commit.width), str(commit.chunk_length)),
+        *(str(int(commit.has_masks)), str(int(commit.live)), commit.settings.fit),
+        "all" if fps is None else float(fps).hex(),
+    )
+    return hashlib.sha256("\0".join(told).encode()).digest()[:8]
 
 
 def marked(buffer: bytes, mark: bytes) -> bytes:

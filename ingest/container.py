@@ -63,11 +63,11 @@ def time_ns(frame: VideoFrame) -> int | None:
     return _to_ns(frame.pts, frame.time_base)
 
 
-def packet_times_ns(container: InputContainer, stream: VideoStream) -> list[int | None]:
+def packet_times_ns(container: InputContainer, stream: VideoStream) -> Iterator[int | None]:
     """Presentation times of all packets that are shown, without decoding, in file order."""
-    return [
-        packet_ns(packet) for packet in shown_packets(container, stream) if not packet.is_discard
-    ]
+    for packet in shown_packets(container, stream):
+        if not packet.is_discard:
+            yield packet_ns(packet)
 
 
 def shown_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from ingest.container import open_container, packet_times_ns, video_stream
 from ingest.counters import Counters
 from ingest.decord_process import DecordProcess
-from ingest.errors import VideoError
+from ingest.errors import SourceStopped, VideoError
 from ingest.fitting import Fit, FitPlan
 from ingest.frame import Frame
 from ingest.masks import MaskSidecar, sidecar_path
@@ -52,7 +52,7 @@ class DecordReader:
                 "use --reader pyav"
             )
         self._plan = probed.plan.turned()  # decord turns a frame upright by itself, then scales
-        self._times_ns = _times_ns(path)
+        self._times_ns = _times_ns(path, should_stop)
         masks = sidecar_path(Path(path))
         self._masks = MaskSidecar(masks) if masks else None
         self._decoder: DecordProcess | None = _open(
@@ -125,9 +125,13 @@ class DecordReader:
         return self._decoder.frame(index)
 
 
-def _times_ns(path: str) -> list[int]:
+def _times_ns(path: str, should_stop: Callable[[], bool]) -> list[int]:
+    times: list[int | None] = []
     with closing(open_container(path)) as container:
-        times = packet_times_ns(container, video_stream(container, path))
+        for time_ns in packet_times_ns(container, video_stream(container, path)):
+            if should_stop():
+                raise SourceStopped(path)
+            times.append(time_ns)
     if not times or None in times:
         raise VideoError(f"{path}: frames without a time, which decord needs; use --reader pyav")
     return sorted(time for time in times if time is not None)

@@ -28,7 +28,7 @@ StoreFormat = Literal["zarr", "h5"]
 Pixels = Literal["frames", "masks"]
 Index = Literal["pts_ns", "gap", "captured_ns"]
 
-MAX_SIDE = 1 << 14
+MAX_SIDE = 15_000
 """Longest side of a frame, in pixels."""
 _RANGES = {
     "length": (0, 1 << 40),

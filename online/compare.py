@@ -1,5 +1,7 @@
 """Several runs on one page: what seeds have in common, and in what settings differ.
 
+What runs have learned from is not compared: of several seeds, each may have a recording of its own.
+
 runs ── same settings but for the seed ──▶ groups ──▶ curves: mean, in a band of least to greatest
                                                   └─▶ scores: mean ± standard error, and each seed's
 """
@@ -23,8 +25,8 @@ from online.run_log import RunLog, read_run
 from online.scores import Evaluation, ReconstructionScores
 from online.verdict import recent_top1
 
-Points = Float[np.ndarray, "_ 2"]
-"""Steps and values, in order of steps."""
+Points = Float[np.ndarray, "_points 2"]
+"""Steps and values, in order of steps; of each run, another number."""
 
 SEED = "training.seed"
 MAX_GROUPS = 4
@@ -72,8 +74,9 @@ def group_runs(paths: Sequence[Path]) -> list[Group]:
     """
     runs: dict[Path, RunLog] = {}
     for path in paths:
-        if runs.setdefault(path.resolve(), read_run(path)).path is not path:
+        if path.resolve() in runs:
             raise RunError(f"{path}: named twice; name each run once")
+        runs[path.resolve()] = read_run(path)
     settings = {path: _settings(run) for path, run in runs.items()}
     together: dict[str, list[Path]] = {}
     for path, found in settings.items():
@@ -146,8 +149,10 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
 
 
 def _settings(run: RunLog) -> dict[str, Any]:
+    if run.settings is None:
+        raise RunError(f"{run.path}: is not a run (no config.toml); name the --run of a training")
     try:
-        return flattened(tomllib.loads(run.settings or ""))
+        return flattened(tomllib.loads(run.settings))
     except tomllib.TOMLDecodeError as error:
         raise RunError(f"{run.path}: config.toml cannot be read as TOML ({error})") from error
 

@@ -103,9 +103,9 @@ def comparison_html(groups: Sequence[Group]) -> str:
     """The page; the same for the same runs."""
     count = sum(len(group.runs) for group in groups)
     return page(
-        f"{count} runs · SetCon",
+        f"{_runs(count)} · SetCon",
         [
-            f"<header><h1>{count} runs</h1>{''.join(map(_members, groups))}</header>",
+            f"<header><h1>{_runs(count)}</h1>{''.join(map(_members, groups))}</header>",
             _scores(groups),
             _charts(groups),
             *_pictures(groups),
@@ -113,9 +113,18 @@ def comparison_html(groups: Sequence[Group]) -> str:
     )
 
 
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
 def _members(group: Group) -> str:
-    names = ", ".join(str(run.path) for run in group.runs)
+    names = ", ".join(_member(run) for run in group.runs)
     return f'<p class="names"><b>{text(group.name)}</b>: {text(names)}</p>'
+
+
+def _member(run: RunLog) -> str:
+    store = run.source.store if run.source is not None else ""
+    return f"{run.path} (on {store})" if store else str(run.path)
 
 
 def _scores(groups: Sequence[Group]) -> str:
@@ -155,13 +164,15 @@ def _charts(groups: Sequence[Group]) -> str:
 def _card(chart: _Chart, groups: Sequence[Group]) -> str:
     curves: list[Curve] = []
     for group, tone in zip(groups, TONES, strict=False):
-        points = [_points(chart, run) for run in group.runs]
-        found = spread([p for p in points if len(p)], stretches=chart.stretches)
+        every = [_points(chart, run) for run in group.runs]
+        drawn = [points for points in every if len(points) > 1]
+        found = spread(drawn, stretches=chart.stretches)
         if found is not None:
-            around = (found.low, found.high) if len(group.runs) > 1 else None
+            left_out = f" ({len(drawn)} of {len(every)})" if len(drawn) < len(every) else ""
+            around = (found.low, found.high) if len(drawn) > 1 else None
             curves.append(
                 Curve(
-                    label=group.name,
+                    label=group.name + left_out,
                     steps=found.steps,
                     values=found.mean,
                     tone=tone,

@@ -108,7 +108,7 @@ class Connection:
         self._sequence = 0
         self._granted = self._arrived_bytes = 0
         self._heard_at = self._spoke_at = 0.0
-        self._damaged_in_a_row = self._garbled_in_a_row = 0
+        self._damaged_in_a_row = 0
         self.is_complete = False
         """Set once all has come: there is nothing to open another session for."""
         self._patience = wire.SILENCE_SECONDS
@@ -132,10 +132,8 @@ class Connection:
             self._heard_at, self._patience = now, wire.SILENCE_SECONDS
             try:
                 arrival = self._take(self._socket.recv_multipart(copy=False))
-                self._garbled_in_a_row = 0
             except MessageDamaged as error:
-                self._garbled_in_a_row += 1
-                self._ask_again(error, self._garbled_in_a_row)
+                self.damaged(error)
         else:
             self._dealer.check()
             self._bear_silence(now, stopped=now - asked_at > wire.HEARTBEAT_SECONDS)
@@ -157,24 +155,21 @@ class Connection:
         self._hello()
 
     def damaged(self, error: WireError) -> None:
-        """Ask again for a clip that arrived damaged; raises ``error`` where that has not helped."""
+        """Ask again for what arrived damaged; raises ``error`` where that has not helped."""
+        self._counters.damaged += 1
         self._damaged_in_a_row += 1
-        self._ask_again(error, self._damaged_in_a_row)
+        if self._damaged_in_a_row == wire.MAX_DAMAGED:
+            raise error
+        self.reopen()
 
     def arrived_whole(self) -> None:
-        """Note that a clip was undamaged."""
+        """Note that a clip was undamaged: only clips count, as every session begins with others."""
         self._damaged_in_a_row = 0
 
     def close(self) -> None:
         """Leave the server."""
         self._send(wire.Bye(self._session))
         self._dealer.close(linger_milliseconds=BYE_MILLISECONDS)
-
-    def _ask_again(self, error: WireError, in_a_row: int) -> None:
-        self._counters.damaged += 1
-        if in_a_row == wire.MAX_DAMAGED:
-            raise error
-        self.reopen()
 
     def _bear_silence(self, now: float, *, stopped: bool) -> None:
         if stopped or self.is_complete:

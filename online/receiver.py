@@ -159,7 +159,7 @@ class Receiver:
 
     def _sort(self, connection: Connection, arrival: Arrival) -> None:
         message = arrival.message
-        if isinstance(message, wire.Alive | wire.Epoch):
+        if isinstance(message, wire.Alive | wire.Epoch) and not self._ended:
             self.recorded = frozenset(message.recorded)
         if isinstance(message, wire.End):
             connection.is_complete = True

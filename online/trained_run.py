@@ -155,10 +155,10 @@ def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
         if cursor is not None and cursor.holdout is not None:
             for name in (*cursor.base, *cursor.extents):
                 planned[name] = min(cursor.holdout, planned.get(name, 1.0))
-    complete = {
-        key.rpartition(":")[2]: share  # of several servers, the keys have numbers
-        for key, share in checkpoint.run["held_out"].items()
-    }
+    complete: dict[str, float] = {}
+    for key, share in checkpoint.run["held_out"].items():
+        name = key.rpartition(":")[2]  # of several servers, the keys have numbers
+        complete[name] = min(share, complete.get(name, 1.0))
     return complete | planned
 
 

@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +18,19 @@ COMMIT = CommitRecord(
     settings=RecordSettings(),
 )
 MARK = chunk_mark(COMMIT, "frames", 3)
+
+
+def test_a_mark_is_that_of_the_commit_record_as_it_is_read_back() -> None:
+    for fps in (None, 5.0, 29.97, 5):
+        settings = RecordSettings(size=8)
+        object.__setattr__(settings, "fps", fps)  # as unchecked callers may give a whole number
+        commit = replace(COMMIT, settings=settings)
+        kept = msgspec.json.decode(msgspec.json.encode(commit), type=CommitRecord)
+        assert chunk_mark(kept, "frames", 3) == chunk_mark(commit, "frames", 3)
+
+
+def test_a_mark_is_the_same_in_every_version_of_the_program() -> None:
+    assert MARK.hex() == "2635c121ef1dcf830300000000000000"
 
 
 def as_array(data: bytes) -> np.ndarray:

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -57,9 +58,15 @@ def test_one_that_hangs_is_left_when_told(clip):
     stopped = False
     process = DecordProcess(str(clip), width=40, height=30, should_stop=lambda: stopped)
     os.kill(process.pid, signal.SIGSTOP)
-    stopped = True
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+
+    threading.Timer(0.3, stop).start()  # while it waits
     with pytest.raises(SourceStopped, match=r"clip.*: stopped"):
         process.frame(0)
+    assert stopped
     process.close()
 
 

@@ -299,7 +299,8 @@ def test_a_moving_camera_moves_what_lies_and_the_table_alike() -> None:
 
 def test_things_are_carried_over_others_set_down_whole_and_all_of_them_in_time() -> None:
     frames = drawn(SevenObjectConfig(num_frames=3000, camera=0.0, size=32))
-    rests = [(masks_of(frames)[1:] == masks_of(frames)[:-1]) | (masks_of(frames)[1:] == 0)]
+    before, after = masks_of(frames)[:-1], masks_of(frames)[1:]
+    moving = [((before != after) & (before == label)).any(axis=(1, 2)) for label in range(1, 8)]
     for label in range(1, 8):
         seen = areas(frames, label)
         assert seen.min() < 0.9 * np.median(seen)  # hidden in part by something carried
@@ -307,7 +308,8 @@ def test_things_are_carried_over_others_set_down_whole_and_all_of_them_in_time()
         places = np.argwhere(masks_of(frames) == label)
         assert np.ptp(places[:, 1]) > 16
         assert np.ptp(places[:, 2]) > 16
-    assert np.mean(rests) > 0.9
+    # two are carried at most; one that lies changes only where another passes over it
+    assert 1 < np.sum(moving, axis=0).mean() < 4
 
 
 @pytest.mark.parametrize("name", EVERY_SCENE)

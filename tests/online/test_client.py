@@ -311,6 +311,26 @@ def test_clips_that_are_always_damaged_are_an_error(record, served, tmp_path):
         assert client.counters.damaged == 3
 
 
+def test_headers_of_clips_that_are_always_damaged_are_an_error(record, served, tmp_path):
+    """Each session begins with sound messages, which do not make the damage less."""
+    record("a", 200)
+
+    def flip(parts):
+        if is_clip(parts):
+            parts = [parts[0][:-1] + bytes([parts[0][-1] ^ 1]), *parts[1:]]
+        return [parts]
+
+    with (
+        served() as address,
+        meddling(address, tmp_path, flip) as relay,
+        Client(relay) as client,
+    ):
+        client.open(WANT)
+        with pytest.raises(WireError, match="damaged on its way"):
+            client.next_clip(BOUND)
+        assert client.counters.damaged == wire.MAX_DAMAGED
+
+
 def test_a_version_that_is_always_damaged_is_an_error(record, served, tmp_path):
     record("a", 200)
     with (

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,17 +143,29 @@ def test_the_page_shows_each_group_with_its_band_scores_and_picture(make_run: Ma
     assert html.count("fill-opacity") == len(charts)
 
 
+def test_a_run_of_one_probe_costs_the_others_no_chart(make_run: MakeRun) -> None:
+    runs = [make_run(f"r{s}", seed=s) for s in range(3)]
+    shutil.rmtree(runs[2] / "probes/step-00000100")
+    html = comparison_html(group_runs(runs))
+    assert "Held-out FG-ARI" in html
+    assert "all runs (2 of 3)" in html
+
+
 def test_what_cannot_be_compared_is_said(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("a")
     with pytest.raises(RunError, match="no such directory"):
         group_runs([run, tmp_path / "absent"])
-    with pytest.raises(RunError, match="named twice"):
-        group_runs([run, tmp_path / "." / "a"])
+    for again in (run, tmp_path / "b" / ".." / "a"):
+        with pytest.raises(RunError, match="named twice"):
+            group_runs([run, again])
     widths = [make_run(f"w{w}", f"model.encoder.width={w}") for w in (8, 16, 24, 40, 48)]
     with pytest.raises(RunError, match="5 different settings; at most 4"):
         group_runs(widths)
     (run / "config.toml").write_text("[stream")
     with pytest.raises(RunError, match=r"config\.toml cannot be read"):
+        group_runs([run])
+    (run / "config.toml").unlink()
+    with pytest.raises(RunError, match=r"is not a run \(no config\.toml\)"):
         group_runs([run])
 
 

@@ -143,6 +143,13 @@ def test_another_protocol_version_is_named(monkeypatch):
         wire.decode_request(part)
 
 
+def test_protocol_2_which_sealed_less_of_a_header_is_named():
+    body = wire.encode(HELLO)[7:]
+    part = b"SC\x02" + wire.crc32c(body).to_bytes(4, "little") + body
+    with pytest.raises(WireError, match="speaks protocol 2, this one 3"):
+        wire.decode_request(part)
+
+
 @pytest.mark.parametrize("part", [b"", b"GET / HTTP/1.1", pickle.dumps(HELLO)])
 def test_messages_of_other_programs_are_refused(part):
     with pytest.raises(WireError, match="not a message of this program"):
