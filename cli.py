@@ -1167,6 +1167,9 @@ def _hundredths(share: float) -> str:
 
 
 def _report_outcome(outcome: Outcome, run: Path) -> None:
+    from online.run_log import read_run
+    from online.verdict import verdict
+
     if outcome.signal_number is not None:
         saved = f"at step {outcome.step}, saved" if outcome.step else "before the first step"
         click.echo(f"stopped {saved}; the same command continues {run}")
@@ -1179,6 +1182,7 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
         click.echo(f"{outcome.reason} at step {outcome.step} already: nothing was left to learn")
     if outcome.evaluation is not None:
         click.echo(_evaluation_text(outcome.evaluation))
+        click.echo(verdict(read_run(run)))
     click.echo(f"report: {outcome.report}")
 
 

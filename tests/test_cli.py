@@ -171,11 +171,12 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(
     assert done.returncode == 0, done.stderr
     assert re.search(
         r"complete at step 4; \d+ clips received \(\d+\.\d MB\), 0 reconnects, 0 damaged, "
-        r"0 discarded, \d+ inserted, 0 skip",
+        r"0 discarded; in all \d+ inserted, 0 skip",
         done.stdout,
     )
     again = setcon(*longer)
     assert "complete at step 4 already: nothing was left to learn" in again.stdout
+    assert "The slots " in again.stdout
     assert "0 clips" not in again.stdout
 
 
