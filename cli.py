@@ -325,9 +325,10 @@ def info(store: Path, as_json: bool) -> None:
     if as_json:
         path = click.format_filename(store)
         held = {"path": path, "format": opened.format, "recordings": entries}
-        click.echo(json.dumps(held, indent=2))
+        click.echo(json.dumps(held | {"uncommitted": opened.uncommitted()}, indent=2))
     else:
         head = f"{opened.format}, {_counted(len(entries), 'recording')}"
+        texts += map(_uncommitted_text, opened.uncommitted())
         click.echo("\n".join([f"{click.format_filename(store)}: {head}", *texts]))
     _exit_if_any(damaged)
 
@@ -360,7 +361,10 @@ def verify(store: Path, recordings: str, as_json: bool) -> None:
     path = click.format_filename(store)
     if as_json:
         held = {"path": path, "format": opened.format, "recordings": entries}
-        click.echo(json.dumps(held, indent=2))
+        click.echo(json.dumps(held | {"uncommitted": opened.uncommitted()}, indent=2))
+    else:
+        for name in opened.uncommitted():
+            click.echo(_uncommitted_text(name))
     if faulty:
         _fail(f"{path}: {_counted(faulty, 'recording')} damaged; restore or ingest again")
 
@@ -796,7 +800,7 @@ def demo(video: Path | None, out: Path | None, seed: int, minutes: float | None)
 )
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option("--frames", type=click.IntRange(1), default=900, show_default=True)
-@click.option("--fps", type=click.IntRange(1), default=30, show_default=True)
+@click.option("--fps", type=click.IntRange(1, 1000), default=30, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace VIDEO.")
 def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
@@ -1026,6 +1030,10 @@ def _warn_of_several_sizes(store: Path) -> None:
 def _listed(names: Sequence[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _uncommitted_text(name: str) -> str:
+    return f"{name}: nothing is committed, whatever lies there; ingest its source again"
 
 
 def _recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:

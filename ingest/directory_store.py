@@ -39,6 +39,10 @@ class DirectoryStore:
         """Names of all recordings, sorted."""
         return self._layout.recordings()
 
+    def uncommitted(self) -> list[str]:
+        """Names of what lies there without a commit record."""
+        return self._layout.uncommitted()
+
     def commit(self, name: str) -> CommitRecord:
         """The commit record of a recording, fresh from disk."""
         return self._layout.commit(name)

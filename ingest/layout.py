@@ -87,6 +87,12 @@ class StoreLayout:
         """Names of all recordings that have a commit record, sorted."""
         return sorted(path.parent.name for path in self._recordings.glob("[!.]*/commit.json"))
 
+    def uncommitted(self) -> list[str]:
+        """Names of folders without a commit record that nobody is writing, sorted."""
+        folders = (path for path in self._recordings.glob("[!.]*") if path.is_dir())
+        names = sorted(path.name for path in folders if not (path / "commit.json").exists())
+        return [name for name in names if not self.is_being_written(name)]
+
     def commit(self, name: str) -> CommitRecord:
         """Read a commit record from disk."""
         return self.decode_commit(name, self.read_commit(name))

@@ -250,6 +250,11 @@ class Store(Protocol):
         """Names of all recordings, sorted."""
         ...
 
+    def uncommitted(self) -> list[str]:
+        """Names of what lies there without a commit record, and which nobody is writing: of a
+        writer killed before its first commit, or the record was lost."""
+        ...
+
     def commit(self, name: str) -> CommitRecord:
         """The commit record of a recording, fresh from disk; NoSuchRecordingError without one."""
         ...

@@ -21,6 +21,7 @@ from torch import Tensor
 from online.batch import to_bytes, to_images
 from online.catalog import FrameSource
 from online.clip import ClipConfig
+from online.errors import Diverged
 from online.footage import Footage, gather
 from online.scores import (
     EncoderScores,
@@ -252,6 +253,11 @@ class Evaluator:
                 (output.slots[:, 2 * s :].flatten(0, 1), output.predicted.flatten(0, 1), attention)
             )
         current, predicted, attention = (torch.cat(p) for p in zip(*parts, strict=True))
+        if not (current.isfinite().all() and predicted.isfinite().all()):
+            raise Diverged(
+                "slots are no numbers any more: the model has diverged; lower "
+                "optimizer.learning_rate, in a new run"
+            )
         return _Encoded(current, predicted, attention)
 
     def _reconstruction(

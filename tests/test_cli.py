@@ -238,6 +238,23 @@ def test_export_writes_a_video_and_its_masks_once(store: Path, tmp_path: Path) -
     assert setcon(*export, "--overwrite").returncode == 0
 
 
+def test_a_recording_without_its_commit_record_is_named(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    shutil.copytree(store / "recordings/balls", tmp_path / "store/recordings/other")
+    (tmp_path / "store/recordings/balls/commit.json").unlink()
+    for command in ("info", "verify"):
+        done = setcon(command, tmp_path / "store")
+        assert done.returncode == 0, done.stderr
+        assert "balls: nothing is committed, whatever lies there; ingest" in done.stdout
+        told = json.loads(setcon(command, tmp_path / "store", "--json").stdout)
+        assert told["uncommitted"] == ["balls"]
+    assert (
+        setcon("ingest", store.parent / "balls.mp4", tmp_path / "store", "--size", "16").returncode
+        == 0
+    )
+    assert "nothing is committed" not in setcon("verify", tmp_path / "store").stdout
+
+
 def test_a_scene_replaces_nothing_unasked(tmp_path: Path) -> None:
     scene = ["scene", "balls", tmp_path / "a.mp4", "--frames", "2"]
     assert setcon(*scene).returncode == 0
@@ -330,7 +347,7 @@ def test_a_capture_is_finished_by_ctrl_c_and_readable_after_a_kill(tmp_path: Pat
     ("arguments", "message"),
     [
         (["tape:0"], "tape:0: not a device; use v4l2:/dev/video0, rtsp://"),
-        (["v4l2:/dev/video99"], "v4l2:/dev/video99: No such file or directory; there are: "),
+        (["v4l2:/dev/video99"], "v4l2:/dev/video99: No such file or directory; th"),
         (["lavfi:testsrc2", "--option", "fast"], "--option fast: not KEY=VALUE"),
     ],
 )

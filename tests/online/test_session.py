@@ -129,6 +129,13 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(
     assert learned(run) == learned(uninterrupted[0])
 
 
+def test_a_model_that_its_last_step_ruined_is_told_and_not_probed(
+    balls: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Diverged, match=r"has diverged; lower optimizer\.learning_rate"):
+        train_on_store(balls, tmp_path / "run", config(*RUINOUS, "training.steps=1"))
+
+
 def test_recordings_that_were_not_there_before_are_told_of_once(
     balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
