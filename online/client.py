@@ -140,6 +140,16 @@ class Client:
             counters=self.counters,
         )
 
+    def agree(self, timeout_seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait until the server has made the plan that was asked for; errors as in ``next_clip``.
+
+        It refuses where what the cursor speaks of was replaced, so what is fetched then is what
+        was sent before.
+        """
+        if self._receiver is None:
+            raise ServerError(f"{self.address}: open() must be called before a plan is agreed on")
+        self._receiver.agree(timeout_seconds)
+
     def next_clip(self, timeout_seconds: float = 60.0) -> Clip | None:
         """The next clip of the plan; None when all epochs asked for are over.
 

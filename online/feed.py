@@ -242,6 +242,16 @@ class Feed:
         self.counters = msgspec.convert(state.get("counters", {}), FeedCounters)
         self._ledger_size = state.get("ledger_size", 0)
 
+    def agree(self) -> None:
+        """Open the feed, and have every server agree to go on where it was saved.
+
+        Raises:
+            OnlineError: a server refuses, as its store was replaced, or none answers.
+        """
+        self._open()
+        for client in self._clients:
+            client.agree()
+
     def _open(self) -> None:
         if not self._opened:
             self._opened = True

@@ -64,7 +64,7 @@ class Receiver:
         self._waiting: deque[Delivery] = deque()
         self._taken_cursor = cursor
         self._taken_bytes = self._to_grant = 0
-        self._ended = False
+        self._ended = self._agreed = False
         self.recorded: frozenset[str] = frozenset()
         """Recordings that somebody adds to, as far as the server has said."""
         self._error: BaseException | None = None
@@ -101,6 +101,19 @@ class Receiver:
                 self._to_grant = self._taken_bytes
                 self._look_up()
             return delivery
+
+    def agree(self, timeout_seconds: float) -> None:
+        """Wait until the server has made the plan of the cursor; errors as in ``take``."""
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: self._agreed or self._error is not None, timeout_seconds
+            ):
+                raise ServerSilent(
+                    f"{self._address}: no answer in {timeout_seconds:g} s; is a server running "
+                    "there?"
+                )
+            if not self._agreed and self._error is not None:
+                raise self._error
 
     def close(self) -> None:
         """Leave the server."""
@@ -165,9 +178,12 @@ class Receiver:
             connection.is_complete = True
             self.recorded = frozenset()  # nobody will
             with self._changed:
-                self._ended = True
+                self._ended = self._agreed = True
                 self._changed.notify_all()
         elif isinstance(message, wire.Epoch):
+            with self._changed:
+                self._agreed = True
+                self._changed.notify_all()
             was, new = self._cursor, message.cursor
             if was is None or (was.epoch, was.round) != (new.epoch, new.round):
                 self._cursor = new

@@ -109,6 +109,7 @@ class RunState:
         if self.segments and run.get("segments"):
             self.segments.restore(run["segments"], step=checkpoint.step)
         self.feed.restore(run["feed"])
+        self.feed.agree()  # before pixels are fetched of what may have been replaced
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
         self.replay.restore(run["replay"], arrays, self.feed.fetch_clip)
         set_rng_state(checkpoint.rng)

@@ -129,6 +129,19 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(
     assert learned(run) == learned(uninterrupted[0])
 
 
+def test_a_run_does_not_go_on_from_footage_that_was_replaced(
+    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    run, store = tmp_path / "run", tmp_path / "store"
+    shutil.copytree(uninterrupted[0], run)
+    render_scene(BallsConfig(num_frames=240, fps=15, size=32, seed=9), tmp_path / "balls.mp4")
+    (outcome,) = ingest_sources([str(tmp_path / "balls.mp4")], store, RecordSettings(size=16))
+    assert outcome.error is None
+    # one step more, for which no new clip is due
+    with pytest.raises(OnlineError, match=r"plan .* cannot be made again; serve the same store"):
+        train_on_store(store, run, config("training.steps=13"))
+
+
 def test_a_model_that_its_last_step_ruined_is_told_and_not_probed(
     balls: Path, tmp_path: Path
 ) -> None:
