@@ -67,6 +67,34 @@ class TexturedShape:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PlaneWaves:
+    """A coloured texture without end: sines along `waves` (x, y), in radians per side."""
+
+    waves: Float[np.ndarray, "waves 2"]
+    phases: Float[np.ndarray, " waves"]
+    tints: Float[np.ndarray, "waves 3"]
+    mean: Float[np.ndarray, " 3"]
+
+    @classmethod
+    def drawn(
+        cls,
+        rng: np.random.Generator,
+        count: int,
+        *,
+        rates: tuple[float, float],
+        mean: tuple[float, float],
+    ) -> "PlaneWaves":
+        """Waves of rates and about a colour within these bounds, by chance."""
+        tints = rng.normal(size=(count, 3))
+        return cls(
+            waves=rng.uniform(*rates, size=(count, 1)) * directions(rng, count),
+            phases=rng.uniform(0, 2 * pi, count),
+            tints=0.25 * tints / np.abs(tints).sum(axis=0),  # swings by a quarter at most
+            mean=rng.uniform(*mean, size=3),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Patch:
     """What a shape looks like and where, one window per frame."""
 

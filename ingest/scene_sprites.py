@@ -22,7 +22,15 @@ from ingest.scene_config import (
     require,
     triangle_wave,
 )
-from ingest.scene_shapes import OUTLINES, Canvas, Patch, Shape, TexturedShape, directions
+from ingest.scene_shapes import (
+    OUTLINES,
+    Canvas,
+    Patch,
+    PlaneWaves,
+    Shape,
+    TexturedShape,
+    directions,
+)
 
 MAX_SPRITES = 5
 
@@ -95,38 +103,30 @@ def sprite_blocks(config: SpritesConfig) -> Iterator[Frames]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Background:
-    """Plane waves with a colour each; `waves` in radians per side, `drift` in sides per frame."""
+    """A texture that drifts, in sides per frame."""
 
-    waves: Float[np.ndarray, "waves 2"]
-    phases: Float[np.ndarray, " waves"]
-    tints: Float[np.ndarray, "waves 3"]
-    mean: Float[np.ndarray, " 3"]
+    texture: PlaneWaves
     drift: Float[np.ndarray, " 2"]
 
     @classmethod
     def drawn(cls, config: SpritesConfig, rng: np.random.Generator) -> "_Background":
-        tints = rng.normal(size=(_NUM_WAVES, 3))
-        return cls(
-            waves=rng.uniform(4, 25, size=(_NUM_WAVES, 1)) * directions(rng, _NUM_WAVES),
-            phases=rng.uniform(0, 2 * pi, _NUM_WAVES),
-            tints=0.25 * tints / np.abs(tints).sum(axis=0),  # swings by a quarter at most
-            mean=rng.uniform(0.25, 0.45, size=3),
-            drift=config.background_speed * directions(rng, 1)[0],
-        )
+        texture = PlaneWaves.drawn(rng, _NUM_WAVES, rates=(4.0, 25.0), mean=(0.25, 0.45))
+        return cls(texture, config.background_speed * directions(rng, 1)[0])
 
     def colours(
         self, indices: Int64[np.ndarray, " n"], *, size: int
     ) -> Float32[np.ndarray, "n size size 3"]:
         """RGB by sin(a + b) = sin a cos b + cos a sin b, with a of rows and b of columns."""
+        of = self.texture
         pixels = (np.arange(size) + 0.5) / size
-        moved = self.phases - np.outer(indices, self.waves @ self.drift)
-        a = moved[:, None, :] + np.outer(pixels, self.waves[:, 1])
-        b = np.outer(self.waves[:, 0], pixels)[..., None]
+        moved = of.phases - np.outer(indices, of.waves @ self.drift)
+        a = moved[:, None, :] + np.outer(pixels, of.waves[:, 1])
+        b = np.outer(of.waves[:, 0], pixels)[..., None]
         of_rows = np.concatenate([np.sin(a), np.cos(a)], axis=-1).astype(np.float32)
-        tints = self.tints[:, None, :]
+        tints = of.tints[:, None, :]
         of_columns = np.concatenate([np.cos(b) * tints, np.sin(b) * tints]).astype(np.float32)
         swing = of_rows.reshape(-1, 2 * _NUM_WAVES) @ of_columns.reshape(2 * _NUM_WAVES, -1)
-        return self.mean.astype(np.float32) + swing.reshape(len(indices), size, size, 3)
+        return of.mean.astype(np.float32) + swing.reshape(len(indices), size, size, 3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

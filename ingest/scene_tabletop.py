@@ -26,7 +26,7 @@ from ingest.scene_config import (
     presentation_times,
     require,
 )
-from ingest.scene_shapes import OUTLINES, Canvas, Shape, TexturedShape, directions
+from ingest.scene_shapes import OUTLINES, Canvas, PlaneWaves, Shape, TexturedShape
 
 MAX_OBJECTS = len(OUTLINES)
 
@@ -98,14 +98,15 @@ class SevenObjectConfig(TabletopConfig):
 def tabletop_blocks(config: TabletopConfig) -> Iterator[Frames]:
     """Draw the recording block by block. The visible pixels of thing k carry label k + 1."""
     rng = np.random.default_rng(config.seed)
-    table, camera = _Cloth.drawn(rng), _Camera.drawn(config, rng)
+    table = PlaneWaves.drawn(rng, _NUM_WAVES, rates=(6.0, 50.0), mean=(0.3, 0.6))
+    camera = _Camera.drawn(config, rng)
     shapes = rng.permutation(MAX_OBJECTS)[: config.num_objects]
     things = _things(config, rng, [OUTLINES[shape] for shape in shapes])
     for indices in block_indices(config, size=config.size):
         view = camera.view(indices)
         size = config.size
         margin = 2 + ceil(2 * config.max_radius * view.zoom.max() * size)
-        canvas = Canvas(table.colours(view, size=size), margin=margin)
+        canvas = Canvas(_seen(table, view, size=size), margin=margin)
         poses = [thing.poses(indices) for thing in things]
         patches = [
             thing.shape.render(
@@ -165,40 +166,21 @@ class _Camera:
         return _View(0.5 + np.stack([x, y], axis=1), 1 + zoom, turn)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cloth:
-    """Plane waves with a colour each, fixed to the table; `waves` in radians per side."""
-
-    waves: Float[np.ndarray, "waves 2"]
-    phases: Float[np.ndarray, " waves"]
-    tints: Float[np.ndarray, "waves 3"]
-    mean: Float[np.ndarray, " 3"]
-
-    @classmethod
-    def drawn(cls, rng: np.random.Generator) -> "_Cloth":
-        tints = rng.normal(size=(_NUM_WAVES, 3))
-        return cls(
-            waves=rng.uniform(6, 50, size=(_NUM_WAVES, 1)) * directions(rng, _NUM_WAVES),
-            phases=rng.uniform(0, 2 * pi, _NUM_WAVES),
-            tints=0.25 * tints / np.abs(tints).sum(axis=0),  # swings by a quarter at most
-            mean=rng.uniform(0.3, 0.6, size=3),
-        )
-
-    def colours(self, view: _View, *, size: int) -> Float32[np.ndarray, "n size size 3"]:
-        """RGB by sin(a + b) = sin a cos b + cos a sin b, with a of rows and b of columns."""
-        pixels = (np.arange(size) + 0.5) / size - 0.5
-        cos, sin = np.cos(view.turn) / view.zoom, np.sin(view.turn) / view.zoom
-        kx, ky = self.waves.T
-        along = np.outer(cos, kx) + np.outer(sin, ky)  # n waves: per pixel to the right
-        down = np.outer(cos, ky) - np.outer(sin, kx)
-        a = (view.centre @ self.waves.T + self.phases)[:, None] + pixels[:, None] * down[:, None]
-        b = along[:, :, None] * pixels
-        of_rows = np.concatenate([np.sin(a), np.cos(a)], axis=2).astype(np.float32)
-        waves_of_columns = np.concatenate([np.cos(b), np.sin(b)], axis=1)
-        tints = np.tile(self.tints, (2, 1))
-        of_columns = (waves_of_columns[..., None] * tints[:, None]).astype(np.float32)
-        swing = of_rows @ of_columns.reshape(len(view.turn), 2 * _NUM_WAVES, -1)
-        return self.mean.astype(np.float32) + swing.reshape(len(view.turn), size, size, 3)
+def _seen(cloth: PlaneWaves, view: _View, *, size: int) -> Float32[np.ndarray, "n size size 3"]:
+    """RGB by sin(a + b) = sin a cos b + cos a sin b, with a of rows and b of columns."""
+    pixels = (np.arange(size) + 0.5) / size - 0.5
+    cos, sin = np.cos(view.turn) / view.zoom, np.sin(view.turn) / view.zoom
+    kx, ky = cloth.waves.T
+    along = np.outer(cos, kx) + np.outer(sin, ky)  # n waves: per pixel to the right
+    down = np.outer(cos, ky) - np.outer(sin, kx)
+    a = (view.centre @ cloth.waves.T + cloth.phases)[:, None] + pixels[:, None] * down[:, None]
+    b = along[:, :, None] * pixels
+    of_rows = np.concatenate([np.sin(a), np.cos(a)], axis=2).astype(np.float32)
+    waves_of_columns = np.concatenate([np.cos(b), np.sin(b)], axis=1)
+    tints = np.tile(cloth.tints, (2, 1))
+    of_columns = (waves_of_columns[..., None] * tints[:, None]).astype(np.float32)
+    swing = of_rows @ of_columns.reshape(len(view.turn), 2 * _NUM_WAVES, -1)
+    return cloth.mean.astype(np.float32) + swing.reshape(len(view.turn), size, size, 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from online.compare import (
 from online.curves import Curve, Tone, chart_svg
 from online.errors import RunError
 from online.figures import draw_hero
-from online.report_page import chart_card, heading, page, picture, text
+from online.report_page import chart_card, heading, page, picture, text, write_page
 from online.run_log import RunLog
 
 TONES: tuple[Tone, ...] = ("trained", "second", "third", "fourth")
@@ -90,12 +90,9 @@ def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) ->
     if path.exists() and not overwrite:
         raise RunError(f"{path}: exists; name another file, or use --overwrite")
     html = comparison_html(groups)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(html, "utf-8", newline="\n")
-        partial.replace(path)
+        write_page(html, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunError(f"{path}: cannot be written ({error}); name another file") from error
 
 

@@ -25,6 +25,7 @@ from online.report_page import (
     picture,
     text,
     tile,
+    write_page,
 )
 from online.report_table import score_table, share
 from online.run_log import EventEntry, RunLog, StepEntry, read_run
@@ -47,12 +48,10 @@ def write_report(run_dir: Path) -> Path:
         RunError: there is no such directory, or it cannot be read or written.
     """
     html = report_html(read_run(run_dir))
-    target, partial = run_dir / "report.html", run_dir / ".report.html.partial"
+    target = run_dir / "report.html"
     try:
-        partial.write_text(html, "utf-8", newline="\n")
-        partial.replace(target)
+        write_page(html, target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunError(
             f"{target}: report could not be written ({error}); free some space and try again"
         ) from error

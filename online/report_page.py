@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from PIL import Image
 
@@ -108,6 +109,17 @@ def page(title: str, sections: Sequence[str]) -> str:
         + "\n".join(section for section in sections if section)
         + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def write_page(html: str, target: Path) -> None:
+    """Write a page in the place of an older one; OSError leaves that, and no scraps."""
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_text(html, "utf-8", newline="\n")
+        partial.replace(target)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def heading(title: str, note: str = "") -> str:
