@@ -154,6 +154,12 @@ allow_option = click.option(
     help="Recordings ingested at once.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the recordings made from these sources.")
+@click.option(
+    "--durable/--no-durable",
+    default=True,
+    show_default=True,
+    help="Wait for the disk at each commit, so that a power cut costs nothing that was committed.",
+)
 def ingest_command(
     sources: tuple[str, ...],
     store: Path,
@@ -164,6 +170,7 @@ def ingest_command(
     store_format: Any,
     workers: int,
     overwrite: bool,
+    durable: bool,
 ) -> None:
     """Decode SOURCEs once and keep their frames in STORE.
 
@@ -181,6 +188,7 @@ def ingest_command(
             store_format=store_format,
             workers=workers,
             overwrite=overwrite,
+            durable=durable,
             progress=lambda progress: show(*_ingest_parts(progress)),
         )
     for outcome in outcomes:

@@ -56,7 +56,7 @@ class ChunkFiles(Protocol):
         ...
 
     def write(self, frames: Frames, start: int) -> None:
-        """Put frames on disk from index `start` on; synced when it returns."""
+        """Put frames on disk from index `start` on; synced when it returns, in a durable store."""
         ...
 
     def trim(self, length: int) -> None:

@@ -1,7 +1,7 @@
 """A store in a directory, in any format that can keep chunks."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from ingest.chunk_cache import ChunkCache
 from ingest.chunk_reader import ChunkReader
@@ -14,8 +14,12 @@ from ingest.store import CommitRecord, RecordSettings, Source, StoreFormat
 
 _READER_CACHE_BYTES = 64 << 20
 
-OpenFiles = Callable[[Path, str], ChunkFiles]
-"""From a recording's folder, and how messages call the recording, to its files."""
+
+@runtime_checkable
+class OpenFiles(Protocol):
+    """From a recording's folder, and how messages call the recording, to its files."""
+
+    def __call__(self, folder: Path, where: str, *, durable: bool) -> ChunkFiles: ...  # noqa: D102
 
 
 class DirectoryStore:
@@ -120,7 +124,8 @@ class DirectoryStore:
         return ChunkWriter(self._layout, name, commit, files, lock)
 
     def _files(self, name: str) -> ChunkFiles:
-        return self._open_files(self._layout.folder(name), self._layout.describe(name))
+        folder, where = self._layout.folder(name), self._layout.describe(name)
+        return self._open_files(folder, where, durable=self._layout.durable)
 
 
 def _check_frames_alike(where: str, stored: CommitRecord, new: CommitRecord) -> None:

@@ -1,6 +1,8 @@
 """Files that are whole or absent, also after a kill or a power cut, and a lock that dies with us.
 
 write beside ──▶ fsync ──▶ rename over ──▶ fsync the folder
+
+Without the two fsyncs (`durable=False`) that holds after a kill, and not after a power cut.
 """
 
 import errno
@@ -20,18 +22,20 @@ PARTIAL = ".partial"
 _FULL = {errno.ENOSPC: "disk", errno.EDQUOT: "quota", errno.EFBIG: "file size limit"}
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file in one step; on return its bytes and its name are on disk."""
-    with written_together(path.parent) as write:
+def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace a file in one step; on return its bytes and its name are on disk, if `durable`."""
+    with written_together(path.parent, durable=durable) as write:
         write(path, data)
 
 
 @contextmanager
-def written_together(folder: Path) -> Iterator[Callable[[Path, bytes], None]]:
-    """A function that writes files of one folder; they get their names when all are on disk.
+def written_together(
+    folder: Path, *, durable: bool = True
+) -> Iterator[Callable[[Path, bytes], None]]:
+    """A function that writes files of one folder; they get their names when all are written.
 
-    On leaving, their bytes and names are on disk, for a single sync of the folder. After an error
-    those that were there before stay. Several threads may write at once.
+    On leaving, their bytes and names are on disk if `durable`, for a single sync of the folder.
+    After an error those that were there before stay. Several threads may write at once.
     """
     written: list[tuple[Path, Path]] = []
 
@@ -40,8 +44,9 @@ def written_together(folder: Path) -> Iterator[Callable[[Path, bytes], None]]:
         written.append((beside, path))
         with beside.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
 
     try:
         yield write
@@ -51,7 +56,8 @@ def written_together(folder: Path) -> Iterator[Callable[[Path, bytes], None]]:
         for beside, _ in written:
             beside.unlink(missing_ok=True)
         raise
-    sync_folder(folder)
+    if durable:
+        sync_folder(folder)
 
 
 def sync_folder(path: Path) -> None:

@@ -35,7 +35,7 @@ from jaxtyping import Shaped, UInt8
 from numcodecs.fletcher32 import Fletcher32
 
 from ingest.directory_store import DirectoryStore
-from ingest.durable import remove_partial_files, write_durably
+from ingest.durable import remove_partial_files, write_whole
 from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.hdf5 import check_crc32c, dataset, intact_values, store_checksums, stored_checksums
@@ -93,10 +93,18 @@ class _Places:
 class H5Files:
     """The parts of one recording, each with `frames`, `pts_ns`, `gap` and what else there is."""
 
-    def __init__(self, folder: Path, where: str, codec: PixelCodec = PixelCodec()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        folder: Path,
+        where: str,
+        codec: PixelCodec = PixelCodec(),  # noqa: B008 - frozen
+        *,
+        durable: bool = True,
+    ) -> None:
         self._folder = folder
         self._where = where
         self._codec = codec
+        self._durable = durable
         self._commit: CommitRecord | None = None
         self._places: dict[tuple[int, Pixels], _Places] = {}
 
@@ -160,7 +168,7 @@ class H5Files:
         with h5py.File(image, "w", libver="v112") as file:
             file.attrs[_ORIGIN] = np.bytes_(origin)  # of fixed length: it lies in the header
             self._fill(file, frames, self._commit.chunk_length)
-        write_durably(self._path(part), image.getvalue())
+        write_whole(self._path(part), image.getvalue(), durable=self._durable)
 
     def trim(self, length: int) -> None:
         """Delete the part of a writer that was killed before its commit, if it was the last."""
@@ -283,6 +291,6 @@ def _intact(data: bytes, crc32c: int | None) -> UInt8[np.ndarray, " n"]:
     return np.frombuffer(data, np.uint8)[:-_FLETCHER_BYTES]
 
 
-def create_h5_store(path: Path) -> DirectoryStore:
+def create_h5_store(path: Path, *, durable: bool = True) -> DirectoryStore:
     """Make an empty store in a new or empty directory; NotAStoreError for anything else."""
-    return DirectoryStore(StoreLayout.create(path, "h5"), H5Files)
+    return DirectoryStore(StoreLayout.create(path, "h5", durable=durable), H5Files)

@@ -46,21 +46,22 @@ def ingest_sources(
     store_format: StoreFormat | None = None,
     workers: int = 1,
     overwrite: bool = False,
+    durable: bool = True,
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> list[IngestOutcome]:
     """Record every source into a store, which is made where there is none.
 
     Sources are files, globs, folders of files or of images, and frame archives. One that fails does
-    not keep the others; its outcome comes last. `progress` is called from
-    several threads when `workers` is more than one. Raises StoreError only where the path is not
-    a store.
+    not keep the others; its outcome comes last. Unless `durable`, nothing waits for the disk, and a
+    power cut may cost what was committed. `progress` is called from several threads when `workers`
+    is more than one. Raises StoreError only where the path is not a store.
     """
     stop = stop or threading.Event()
     specs, failed = _expand_all(sources)
     if not specs:
         return failed
-    store = _open_or_create(store_path, store_format)
+    store = _open_or_create(store_path, store_format, durable=durable)
     jobs, unreadable = _plan(specs, store)
 
     def run(job: _Job) -> IngestOutcome:
@@ -100,10 +101,10 @@ def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOu
     return list(specs.values()), failed
 
 
-def _open_or_create(path: str | Path, store_format: StoreFormat | None) -> Store:
+def _open_or_create(path: str | Path, store_format: StoreFormat | None, *, durable: bool) -> Store:
     if store_format is None and (Path(path) / "store.json").exists():
-        return open_store(path)
-    return open_store(path, create_format=store_format or "zarr")
+        return open_store(path, durable=durable)
+    return open_store(path, create_format=store_format or "zarr", durable=durable)
 
 
 def _plan(specs: Sequence[SourceSpec], store: Store) -> tuple[list[_Job], list[IngestOutcome]]:

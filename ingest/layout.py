@@ -14,7 +14,7 @@ from ingest.durable import (
     clear_write_errors,
     is_locked,
     sync_folder,
-    write_durably,
+    write_whole,
 )
 from ingest.errors import NoSuchRecordingError, NotAStoreError, RecordingExistsError, StoreError
 from ingest.store import CommitRecord, RecordSettings, Source, StoreFormat
@@ -35,25 +35,28 @@ class _Mark(msgspec.Struct, frozen=True):
 class StoreLayout:
     """Where everything lies in a store, and the reading and writing of commit records."""
 
-    def __init__(self, path: Path, store_format: StoreFormat) -> None:
+    def __init__(self, path: Path, store_format: StoreFormat, *, durable: bool = True) -> None:
         self.path = path
         self.format: StoreFormat = store_format
+        self.durable = durable
         self._recordings = path / "recordings"
 
     @classmethod
-    def create(cls, path: Path, store_format: StoreFormat) -> "StoreLayout":
+    def create(
+        cls, path: Path, store_format: StoreFormat, *, durable: bool = True
+    ) -> "StoreLayout":
         """Mark a new or empty directory as a store."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise _not_a_store(path)
         mark = _Mark("setcon store", store_format, VERSION)
         with clear_write_errors(str(path)):
             (path / "recordings").mkdir(parents=True, exist_ok=True)
-            write_durably(path / _MARK, msgspec.json.encode(mark))
+            write_whole(path / _MARK, msgspec.json.encode(mark))
             sync_folder(path.parent)
-        return cls(path, store_format)
+        return cls(path, store_format, durable=durable)
 
     @classmethod
-    def open(cls, path: Path) -> "StoreLayout":
+    def open(cls, path: Path, *, durable: bool = True) -> "StoreLayout":
         """Find an existing store; NotAStoreError for anything else."""
         try:
             mark = msgspec.json.decode((path / _MARK).read_bytes(), type=_Mark)
@@ -68,7 +71,7 @@ class StoreLayout:
                 f"{path}: store of version {mark.version}, this program reads {VERSION}; "
                 "use the program that wrote it, or ingest again"
             )
-        return cls(path, mark.format)
+        return cls(path, mark.format, durable=durable)
 
     def folder(self, name: str) -> Path:
         """Folder of one recording; StoreError for a name that cannot be a folder."""
@@ -123,12 +126,14 @@ class StoreLayout:
 
     def write_commit(self, name: str, commit: CommitRecord) -> None:
         """Make `commit` the truth; everything it speaks of must be on disk."""
-        write_durably(self.folder(name) / "commit.json", msgspec.json.encode(commit) + b"\n")
+        data = msgspec.json.encode(commit) + b"\n"
+        write_whole(self.folder(name) / "commit.json", data, durable=self.durable)
 
     def write_first_commit(self, name: str, commit: CommitRecord) -> None:
         """Make a new recording known, and its folder safe."""
         self.write_commit(name, commit)
-        sync_folder(self._recordings)
+        if self.durable:
+            sync_folder(self._recordings)
 
     def lock(self, name: str) -> FileLock:
         """Keep every other writer off a recording."""

@@ -19,22 +19,25 @@ from ingest.zarr_store import ZarrFiles, create_zarr_store
 ReaderName = Literal["auto", "pyav", "decord"]
 
 _FILES: dict[StoreFormat, OpenFiles] = {"zarr": ZarrFiles, "h5": H5Files}
-_CREATE: dict[StoreFormat, Callable[[Path], DirectoryStore]] = {
+_CREATE: dict[StoreFormat, Callable[..., DirectoryStore]] = {
     "zarr": create_zarr_store,
     "h5": create_h5_store,
 }
 
 
-def open_store(path: str | Path, *, create_format: StoreFormat | None = None) -> Store:
+def open_store(
+    path: str | Path, *, create_format: StoreFormat | None = None, durable: bool = True
+) -> Store:
     """Open a store, or make one of `create_format` where the path is free or an empty directory.
 
+    What is written through one that is not `durable` is safe from a kill, not from a power cut.
     Raises NotAStoreError where the path holds anything else, or a store of another format.
     """
     path = Path(path)
     is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if create_format is not None and is_free:
-        return _CREATE[create_format](path)
-    layout = StoreLayout.open(path)
+        return _CREATE[create_format](path, durable=durable)
+    layout = StoreLayout.open(path, durable=durable)
     if create_format is not None and layout.format != create_format:
         raise NotAStoreError(
             f"{path}: a store of format {layout.format}, not {create_format}; leave the format out "

@@ -27,7 +27,7 @@ from ingest.directory_store import DirectoryStore
 from ingest.durable import (
     clear_write_errors,
     remove_partial_files,
-    write_durably,
+    write_whole,
     written_together,
 )
 from ingest.errors import DamagedChunkError
@@ -51,7 +51,10 @@ _INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle
 
 
 class DurableStore(LocalStore):
-    """A LocalStore whose writes are on disk when they return; zarr's own never syncs."""
+    """A LocalStore whose writes are on disk when they return; zarr's own never syncs.
+
+    Only what says how chunks are stored is written by it: a few files for a recording.
+    """
 
     async def set(self, key: str, value: Buffer) -> None:  # noqa: D102
         await asyncio.to_thread(self.set_sync, key, value)
@@ -63,16 +66,24 @@ class DurableStore(LocalStore):
     def set_sync(self, key: str, value: Buffer) -> None:  # noqa: D102
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, value.to_bytes())
+        write_whole(path, value.to_bytes())
 
 
 class ZarrFiles:
     """The arrays of one recording: `frames`, `pts_ns`, `gap`, and `captured_ns`, `masks` if any."""
 
-    def __init__(self, folder: Path, where: str, codec: PixelCodec = PixelCodec()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        folder: Path,
+        where: str,
+        codec: PixelCodec = PixelCodec(),  # noqa: B008 - frozen
+        *,
+        durable: bool = True,
+    ) -> None:
         self._folder = folder
         self._where = where
         self._codec = codec
+        self._durable = durable
         self._commit: CommitRecord | None = None
         self._open: dict[str, zarr.Array[Any]] = {}
 
@@ -179,7 +190,7 @@ class ZarrFiles:
             buffer = self._codec.encode(padded(pixels[first : first + length], length))
             self._put(write, field, (start + first) // length, buffer, commit)
 
-        with written_together(self._folder / field) as write:
+        with written_together(self._folder / field, durable=self._durable) as write:
             side_by_side(write_chunk, range(0, len(pixels), length), workers=_WRITERS)
 
     def _write_index(
@@ -190,7 +201,7 @@ class ZarrFiles:
         if skip:
             before = self._index_chunk(field, chunk, commit, at_least=start)[:skip]
             values = np.concatenate([before, values])
-        with written_together(self._folder / field) as write:
+        with written_together(self._folder / field, durable=self._durable) as write:
             for first in range(0, len(values), _INDEX_LENGTH):
                 piece = padded(values[first : first + _INDEX_LENGTH], _INDEX_LENGTH)
                 number = chunk + first // _INDEX_LENGTH
@@ -306,9 +317,9 @@ def _without_checksum(path: Path) -> UInt8[np.ndarray, " n"]:
     return chunk
 
 
-def create_zarr_store(path: Path) -> DirectoryStore:
+def create_zarr_store(path: Path, *, durable: bool = True) -> DirectoryStore:
     """Make an empty store in a new or empty directory; NotAStoreError for anything else."""
-    layout = StoreLayout.create(path, "zarr")
+    layout = StoreLayout.create(path, "zarr", durable=durable)
     with clear_write_errors(str(path)):
         zarr.create_group(DurableStore(path))
         zarr.create_group(DurableStore(path / "recordings"))

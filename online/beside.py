@@ -24,7 +24,7 @@ import msgspec
 import torch
 from safetensors.torch import load
 
-from ingest.durable import remove_partial_files, write_durably
+from ingest.durable import remove_partial_files, write_whole
 from online.checkpoint import MODEL_FILE, PREFIX, load_into, load_untrained, step_of
 from online.child import Child, hear_parent
 from online.client import Client
@@ -78,7 +78,7 @@ class ProbeProcess:
         if not (folder / MODEL_FILE).exists():  # checkpoints come and go while it is at work
             folder.mkdir(parents=True, exist_ok=True)
             weights = (self.directory.checkpoint(step) / MODEL_FILE).read_bytes()
-            write_durably(folder / MODEL_FILE, weights)
+            write_whole(folder / MODEL_FILE, weights)
         if self._child is None:
             self._child = Child("online.beside", self._arguments)
             # not among the arguments: those are for everybody to read, and keys are not

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ingest.durable import sync_folder, write_durably
+from ingest.durable import sync_folder, write_whole
 from online.errors import CheckpointDamaged, CheckpointError
 from online.wire import crc32c
 
@@ -277,7 +277,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = (checkpoint.model, moments, checkpoint.replay)
     files = {name: save(_contiguous(held)) for name, held in zip(_TENSORS, tensors, strict=True)}
     for name, data in files.items():
-        write_durably(folder / name, data)
+        write_whole(folder / name, data)
     state = {
         "version": VERSION,
         "readable_from": READABLE_FROM,
@@ -287,7 +287,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         "run": checkpoint.run,
     }
     summed = state | {"crc32c": _checksums(state, files)}
-    write_durably(folder / "state.json", json.dumps(summed).encode())
+    write_whole(folder / "state.json", json.dumps(summed).encode())
 
 
 def _checksums(state: dict[str, Any], files: dict[str, bytes]) -> dict[str, int]:

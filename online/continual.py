@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ingest.durable import write_durably
+from ingest.durable import write_whole
 from online.checkpoint import load_into, newest_readable
 from online.errors import RunError
 from online.evaluate import Progress
@@ -68,7 +68,7 @@ def evaluate_continual(
         untrained=[score(c.untrained) for c in columns],
         reference=[score(c.reference) for c in columns if c.reference] if against else None,
     )
-    write_durably(RunDirectory(run).continual_path, to_json(result))
+    write_whole(RunDirectory(run).continual_path, to_json(result))
     return result
 
 

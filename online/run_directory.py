@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ingest.durable import PARTIAL, write_durably
+from ingest.durable import PARTIAL, write_whole
 from online.checkpoint import PREFIX, folder_name, latest_checkpoint
 from online.config import RunConfig, differences, dump_config, load_config
 from online.errors import RunError
@@ -134,7 +134,7 @@ class RunDirectory:
                     f"{self.path}: was started with another configuration: {', '.join(changed)}; "
                     "use the same settings, or a new --run directory"
                 )
-        write_durably(self.config_path, dump_config(config).encode())
+        write_whole(self.config_path, dump_config(config).encode())
 
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of ``step`` is, or was before newer ones replaced it."""
@@ -156,7 +156,7 @@ class RunDirectory:
             for line in log_lines(self.metrics_path, _STAMP)
             if line.entry is not None and line.entry.step <= step
         ]
-        write_durably(self.metrics_path, b"".join(kept))
+        write_whole(self.metrics_path, b"".join(kept))
 
     def log(self, kind: str, **values: Any) -> None:
         """Append one line to the metrics log; a number that is not finite becomes null."""

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ingest.durable import write_durably
+from ingest.durable import write_whole
 
 RECENT_CLIPS = 50
 """Latest new clips whose scores are averaged."""
@@ -130,10 +130,10 @@ def save_evaluation(folder: Path, evaluation: Evaluation, panels: Panels) -> Non
     }
     archive = io.BytesIO()
     np.savez_compressed(archive, names=np.array(panels.names), **arrays)
-    write_durably(folder / "panels.npz", archive.getvalue())
+    write_whole(folder / "panels.npz", archive.getvalue())
     # scores last: a folder with scores has its panels too
     scores = msgspec.json.format(msgspec.json.encode(evaluation), indent=2)
-    write_durably(folder / "scores.json", scores)
+    write_whole(folder / "scores.json", scores)
 
 
 def load_evaluation(folder: Path) -> Evaluation:

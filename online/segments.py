@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ingest.durable import write_durably
+from ingest.durable import write_whole
 from online.errors import CheckpointError
 from online.wire import crc32c
 
@@ -88,7 +88,7 @@ class Segments:
             "crc32c": str(_checksum(tensors)),
         }
         path = self._folder / f"{self._ended:06d}{SUFFIX}"
-        write_durably(path, save(tensors, metadata=about))
+        write_whole(path, save(tensors, metadata=about))
 
 
 def find_segments(folder: Path) -> list[Segment]:

@@ -10,7 +10,7 @@ from ingest.durable import (
     clear_write_errors,
     is_locked,
     remove_partial_files,
-    write_durably,
+    write_whole,
 )
 from ingest.errors import RecordingLockedError, StorageFullError, StoreError
 
@@ -21,9 +21,9 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_is_replaced_in_one_step(tmp_path):
     path = tmp_path / "a"
-    write_durably(path, b"one")
+    write_whole(path, b"one")
     with path.open("rb") as before:
-        write_durably(path, b"two")
+        write_whole(path, b"two")
         assert before.read() == b"one"
     assert path.read_bytes() == b"two"
     assert names(tmp_path) == ["a"]
@@ -33,7 +33,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on the system
-        write_durably(path, b"a file cannot replace a folder")
+        write_whole(path, b"a file cannot replace a folder")
     assert names(tmp_path) == ["folder"]
 
 

@@ -215,6 +215,34 @@ def test_all_that_a_commit_speaks_of_is_synced_before_it(store, monkeypatch):
         assert path.stat().st_ino in synced
 
 
+@pytest.mark.parametrize("store_format", FORMATS)
+def test_without_durability_no_commit_waits_for_the_disk_and_the_bytes_are_the_same(
+    store_format, tmp_path, monkeypatch
+):
+    syncs: list[int] = []
+    monkeypatch.setattr(os, "fsync", syncs.append)
+    written: dict[bool, dict[str, bytes]] = {}
+    for durable in (True, False):
+        path = tmp_path / str(durable)
+        store = open_store(path, create_format=store_format, durable=durable)
+        with begin(store, has_masks=True) as writer:
+            syncs.clear()
+            write_all(writer, footage(700, masks=True), finish=False)
+            assert bool(syncs) == durable
+        with begin(open_store(path, durable=durable), has_masks=True) as writer:
+            before = writer.commit.length
+            write_all(writer, footage(700, masks=True).part(before, 700), before=before)
+        (verified,) = list(verify_store(store))
+        assert verified.frames == 700
+        assert not verified.damaged_chunks
+        written[durable] = {
+            str(file.relative_to(path)): file.read_bytes()
+            for file in path.rglob("*")
+            if file.is_file()
+        }
+    assert written[True] == written[False]
+
+
 def test_an_unfinished_recording_continues_behind_its_last_committed_frame(store):
     frames = footage(700)
     with begin(store) as writer:
