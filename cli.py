@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,6 +65,22 @@ class _Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number", param, ctx)
         return number
+
+
+class _Duration(click.ParamType[float]):
+    """A length of time with its unit, as 90m or 12h; seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhd])", value.strip())
+        if found is None:
+            self.fail(f"{value!r} is no length of time; write it as 90m, 12h or 7d", param, ctx)
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -219,6 +236,13 @@ def ingest_command(
     "--seconds", type=_Finite(0, min_open=True), help="End after this much time.  [default: never]"
 )
 @click.option(
+    "--keep",
+    "keep_seconds",
+    type=_Duration(),
+    metavar="DURATION",
+    help="Let go of what is older, as 90m, 12h or 7d; at least 10m.  [default: keep all]",
+)
+@click.option(
     "--option",
     "options",
     multiple=True,
@@ -241,6 +265,7 @@ def capture(
     size: int,
     fps: float | None,
     seconds: float | None,
+    keep_seconds: float | None,
     options: tuple[str, ...],
     address: str | None,
     keys: Path | None,
@@ -255,13 +280,15 @@ def capture(
     were damaged or had no room to wait (dropped), and how often the camera came back (reconnects).
     """
     from ingest.camera import Camera
+    from ingest.capture import LEAST_KEPT_SECONDS, open_live_store
     from ingest.capture import capture as capture_from
-    from ingest.capture import open_live_store
     from ingest.devices import parse_device
     from online.stop import StopSignals
 
     if address is None and (keys or allow):
         raise click.UsageError("--keys and --allow are for --serve ADDR")
+    if keep_seconds is not None and keep_seconds < LEAST_KEPT_SECONDS:
+        raise click.UsageError(f"--keep takes {LEAST_KEPT_SECONDS / 60:g}m at the least")
     server_keys = _server_keys(keys, allow)
     settings = _record_settings(size=size, fps=fps, reader="camera")
     source = parse_device(device, options)
@@ -281,6 +308,7 @@ def capture(
                     opened,
                     name=name,
                     seconds=seconds,
+                    keep_seconds=keep_seconds,
                     progress=observe,
                     should_stop=should_stop,
                 )
@@ -295,6 +323,7 @@ def capture(
                     ready=lambda at: click.echo(f"serving {store} at {at}"),
                     name=name,
                     seconds=seconds,
+                    keep_seconds=keep_seconds,
                     progress=observe,
                     should_stop=should_stop,
                     waiting=lambda: click.echo(
@@ -1060,7 +1089,8 @@ def _recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
 def _footage_text(commit: CommitRecord) -> str:
     masks = ", masks" if commit.has_masks else ""
     frames = f"{_counted(commit.length, 'frame')} of {commit.width}x{commit.height}"
-    return f"{frames}{masks}, {commit.duration_seconds:.1f} s"
+    released = f", the first {commit.released} let go of" if commit.released else ""
+    return f"{frames}{masks}, {commit.duration_seconds:.1f} s{released}"
 
 
 def _breaks_text(commit: CommitRecord) -> str:

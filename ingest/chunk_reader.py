@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from ingest.chunk_cache import ChunkCache, ChunkKey
 from ingest.chunks import ChunkFiles
-from ingest.errors import DamagedChunkError
+from ingest.errors import DamagedChunkError, ReleasedError
 from ingest.frame import Frames
 from ingest.layout import StoreLayout
 from ingest.parallel import available_cores, side_by_side
@@ -62,6 +62,24 @@ class ChunkReader:
                 f"{self._layout.path}: frames {start}..{stop} of recording {self._name!r} asked "
                 f"for, {commit.length} are committed"
             )
+        self._check_kept(start, stop)
+        try:
+            return self._read(start, stop, masks=masks)
+        except DamagedChunkError:
+            self.refresh()
+            self._check_kept(start, stop)  # it may just have been let go of
+            raise
+
+    def _check_kept(self, start: int, stop: int) -> None:
+        released = self._commit.released
+        if start < released and start < stop:
+            raise ReleasedError(
+                f"{self._layout.describe(self._name)}: frames {start}..{stop} asked for, and those "
+                f"before {released} were let go of; record with a longer --keep to have them longer"
+            )
+
+    def _read(self, start: int, stop: int, *, masks: bool) -> Frames:
+        commit = self._commit
         self._load_index()
         captured = self._index("captured_ns", start, stop) if commit.live else None
         return Frames(
@@ -83,15 +101,15 @@ class ChunkReader:
         return self._gap[: self._commit.length].copy()
 
     def chunks(self) -> Iterator[StoredChunk]:
-        """Read every committed chunk once, times before pixels; a damaged one brings its error."""
+        """Read every chunk there is once, times before pixels; a damaged one brings its error."""
         commit = self._commit
         index: list[Index] = ["pts_ns", "gap", *(["captured_ns"] if commit.live else [])]
         pixels: list[Pixels] = ["frames", *(["masks"] if commit.has_masks else [])]
         for field in index:
-            for start, stop in _runs(commit.length, self._files.index_length(commit)):
+            for start, stop in _runs(0, commit.length, self._files.index_length(commit)):
                 yield _stored(field, partial(self._index, field, start, stop))
         for field in pixels:
-            for start, stop in _runs(commit.length, commit.chunk_length):
+            for start, stop in _runs(commit.released, commit.length, commit.chunk_length):
                 yield _stored(field, partial(self._gather, field, start, stop))
 
     def close(self) -> None:
@@ -171,8 +189,8 @@ class ChunkReader:
         )
 
 
-def _runs(length: int, step: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + step, length)) for start in range(0, length, step))
+def _runs(begin: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + step, end)) for start in range(begin, end, step))
 
 
 def _stored(field: Pixels | Index, read: Callable[[], Shaped[np.ndarray, "n ..."]]) -> StoredChunk:

@@ -57,6 +57,21 @@ class ChunkWriter:
             raise ValueError(f"a tail has up to {self.block_length} frames, got {len(tail)}")
         return self._write(tail, counters, complete=True)
 
+    def release(self, before: int) -> CommitRecord:
+        """Let go of the pixels before frame `before`, as far as these are whole blocks.
+
+        The commit record says so before they are deleted: no reader takes it for damage.
+        """
+        self._check_incomplete()
+        start, stop = self._commit.released, before - before % self.block_length
+        if start < stop <= self._commit.length:
+            commit = replace(self._commit, released=stop)
+            with clear_write_errors(self._where):
+                self._layout.write_commit(self._name, commit)
+                self._files.release(start, stop)
+            self._commit = commit
+        return self._commit
+
     def close(self) -> None:
         """Let other writers in; what was not committed does not count."""
         self._lock.release()
@@ -73,8 +88,7 @@ class ChunkWriter:
         self.close()
 
     def _write(self, frames: Frames | None, counters: Counters, *, complete: bool) -> CommitRecord:
-        if self._commit.complete:
-            raise StoreError(f"{self._where}: it is complete; use --overwrite to replace it")
+        self._check_incomplete()
         commit = replace(self._commit, complete=complete, counters=counters)
         with clear_write_errors(self._where):
             if frames is not None and len(frames):
@@ -86,6 +100,10 @@ class ChunkWriter:
             self._layout.write_commit(self._name, commit)
         self._commit = commit
         return commit
+
+    def _check_incomplete(self) -> None:
+        if self._commit.complete:
+            raise StoreError(f"{self._where}: it is complete; use --overwrite to replace it")
 
     def _check(self, frames: Frames) -> None:
         expected = (self._commit.height, self._commit.width)

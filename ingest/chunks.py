@@ -59,6 +59,10 @@ class ChunkFiles(Protocol):
         """Put frames on disk from index `start` on; synced when it returns, in a durable store."""
         ...
 
+    def release(self, start: int, stop: int) -> None:
+        """Delete the pixels of frames start..stop, which are whole blocks, and keep their index."""
+        ...
+
     def trim(self, length: int) -> None:
         """Give up all room behind the last frame: the recording is complete."""
         ...

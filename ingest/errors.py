@@ -9,6 +9,7 @@ IngestError
     ├── NoSuchRecordingError   the store has no recording of that name
     ├── RecordingExistsError   the recording holds another source or was made with other settings
     ├── RecordingLockedError   another process is writing the recording
+    ├── ReleasedError          the frames were let go of, as `capture --keep` says
     ├── DamagedChunkError      a committed chunk is missing or fails its checksum
     └── StorageFullError       the disk, quota or file size limit is exhausted
 
@@ -55,6 +56,10 @@ class RecordingExistsError(StoreError):
 
 class RecordingLockedError(StoreError):
     """Another process is writing this recording."""
+
+
+class ReleasedError(StoreError):
+    """The frames were committed and have been let go of, as `capture --keep` says."""
 
 
 class DamagedChunkError(StoreError):

@@ -57,9 +57,10 @@ def export_recording(
 ) -> Exported:
     """Write the committed frames of a recording to the video `path`, ending in .mp4.
 
-    `start` counts from the first frame, `seconds` from there; `progress` gets frames written and
-    frames in all. Raises ExportError where files are in the way or there are no such frames,
-    StoreError where one is damaged or nothing can be written; then no file is made or changed.
+    `start` counts from the first frame that is still there, `seconds` from there; `progress` gets
+    frames written and frames in all. Raises ExportError where files are in the way or there are
+    no such frames, StoreError where one is damaged or nothing can be written; then no file is made
+    or changed.
     """
     sidecar = path.with_suffix(SUFFIX)
     if fault := target_fault(path, what="a recording", overwrite=overwrite):
@@ -67,7 +68,8 @@ def export_recording(
     with store.reader(name, cache=ChunkCache(0)) as reader, clear_write_errors(str(path)):
         where = f"{store.path}: recording {name!r}"
         commit, pts_ns = reader.commit, reader.pts_ns()
-        first, stop = _excerpt(where, pts_ns, start, seconds)
+        first, stop = _excerpt(where, pts_ns[commit.released :], start, seconds)
+        first, stop = first + commit.released, stop + commit.released
         pts_ns = pts_ns[first:stop]
         early_ns = max(0, -int(pts_ns[0]))
         if early_ns:

@@ -163,12 +163,18 @@ class H5Files:
         assert self._commit is not None  # begin() comes first
         part, rest = divmod(start, self.block_length(self._commit))
         assert rest == 0
-        image = io.BytesIO()
-        origin = msgspec.json.encode(_Origin.of(self._commit, start))
-        with h5py.File(image, "w", libver="v112") as file:
-            file.attrs[_ORIGIN] = np.bytes_(origin)  # of fixed length: it lies in the header
-            self._fill(file, frames, self._commit.chunk_length)
-        write_whole(self._path(part), image.getvalue(), durable=self._durable)
+        with self._new_part(part, self._commit) as file:
+            self._fill_pixels(file, frames, self._commit.chunk_length)
+            self._fill_index(file, frames)
+
+    def release(self, start: int, stop: int) -> None:
+        """Put parts in the place of others that have times and gaps only."""
+        assert self._commit is not None
+        length = self.block_length(self._commit)
+        for part in range(start // length, stop // length):
+            with self._part(part, self._commit) as old, self._new_part(part, self._commit) as new:
+                for field in set(old) - {"frames", "masks"}:
+                    old.copy(field, new)
 
     def trim(self, length: int) -> None:
         """Delete the part of a writer that was killed before its commit, if it was the last."""
@@ -178,18 +184,30 @@ class H5Files:
             path.unlink()
             part += 1
 
-    def _fill(self, file: h5py.File, frames: Frames, chunk_length: int) -> None:
+    @contextmanager
+    def _new_part(self, part: int, commit: CommitRecord) -> Iterator[h5py.File]:
+        """A part to fill, which then comes to lie on disk in one step."""
+        image = io.BytesIO()
+        origin = msgspec.json.encode(_Origin.of(commit, part * self.block_length(commit)))
+        with h5py.File(image, "w", libver="v112") as file:
+            file.attrs[_ORIGIN] = np.bytes_(origin)  # of fixed length: it lies in the header
+            yield file
+        write_whole(self._path(part), image.getvalue(), durable=self._durable)
+
+    def _fill_pixels(self, file: h5py.File, frames: Frames, chunk_length: int) -> None:
         chunk_length = min(chunk_length, len(frames))
         for field, pixels in (("frames", frames.images), ("masks", frames.masks)):
             if pixels is not None:
-                self._fill_pixels(file, field, pixels, chunk_length)
+                self._fill_field(file, field, pixels, chunk_length)
+
+    def _fill_index(self, file: h5py.File, frames: Frames) -> None:
         for field in ("pts_ns", "gap", "captured_ns"):
             values = getattr(frames, field)
             if values is not None:
                 data = file.create_dataset(field, data=values, chunks=True, fletcher32=True)
                 store_checksums(data, [values.tobytes()])
 
-    def _fill_pixels(
+    def _fill_field(
         self, file: h5py.File, field: str, pixels: UInt8[np.ndarray, "n h w *c"], chunk_length: int
     ) -> None:
         data = file.create_dataset(

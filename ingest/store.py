@@ -83,7 +83,10 @@ class CommitRecord:
 
     version: int = 1
     length: int = 0
-    """Frames committed: indices 0..length may be read."""
+    """Frames committed: indices released..length may be read."""
+    released: int = 0
+    """The first frames, in whole blocks, of which the pixels were let go of; the times and gaps of
+    all stay."""
     complete: bool = False
     """True when no frame will follow."""
     live: bool = False
@@ -103,6 +106,8 @@ class CommitRecord:
             value = getattr(self, field)
             if not least <= value <= most:
                 raise ValueError(f"{field} must be {least} to {most}, not {value}")
+        if not 0 <= self.released <= self.length:
+            raise ValueError(f"{self.released} frames let go of, of {self.length}")
         counts = {"size_bytes": self.source.size_bytes} | asdict(self.counters)
         if below := {name: count for name, count in counts.items() if count < 0}:
             raise ValueError(f"counts cannot be below 0: {below}")
@@ -119,8 +124,8 @@ class CommitRecord:
 
     @property
     def raw_bytes(self) -> int:
-        """Size of the committed images without compression."""
-        return self.length * self.height * self.width * 3
+        """Size of the images that can be read, without compression."""
+        return (self.length - self.released) * self.height * self.width * 3
 
     @property
     def duration_seconds(self) -> float:
@@ -161,15 +166,16 @@ class RecordingReader(Protocol):
         ...
 
     def read(self, start: int, stop: int, *, masks: bool = False) -> Frames:
-        """Frames start..stop as fresh arrays, 0 <= start <= stop <= commit.length.
+        """Frames start..stop as fresh arrays, commit.released <= start <= stop <= commit.length.
 
         `masks` asks for the label maps where the recording has them. Raises IndexError outside
-        the committed range and DamagedChunkError where a chunk is missing or fails its checksum.
+        the committed range, ReleasedError where frames were let go of, and DamagedChunkError
+        where a chunk is missing or fails its checksum.
         """
         ...
 
     def chunks(self) -> Iterator[StoredChunk]:
-        """Read every committed chunk once, times before pixels; a damaged one brings its error."""
+        """Read every chunk there is once, times before pixels; a damaged one brings its error."""
         ...
 
     def pts_ns(self) -> Int64[np.ndarray, " n"]:
@@ -220,6 +226,10 @@ class RecordingWriter(Protocol):
 
     def finish(self, tail: Frames | None, counters: Counters) -> CommitRecord:
         """Write the last, shorter run of frames, then commit the recording as complete."""
+        ...
+
+    def release(self, before: int) -> CommitRecord:
+        """Let go of the pixels before frame `before`, as far as these are whole blocks."""
         ...
 
     def close(self) -> None:

@@ -19,6 +19,9 @@ from ingest.errors import StoreError
 from ingest.sources import printable
 from ingest.store import CommitRecord, RecordingReader, Store
 
+_HOPELESS = 1000
+"""Damaged chunks in a row after which the rest is not looked for: a wrong length has no end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
@@ -107,13 +110,21 @@ class _Read:
 def _read_all(
     reader: RecordingReader, begun: float, progress: Callable[[VerifyProgress], None] | None
 ) -> _Read:
-    read, damaged = _Read(), set()
+    read, damaged, in_a_row = _Read(), set(), 0
     for chunk in reader.chunks():
         if chunk.values is None:
             read.damaged_chunks += 1
             read.first_damage = read.first_damage or (str(chunk.damage),)
             damaged.add(chunk.field)
+            in_a_row += 1
+            if in_a_row == _HOPELESS:
+                read.first_damage += (
+                    f"{_HOPELESS} damaged chunks in a row, and no more were read",
+                )
+                damaged.update(("pts_ns", "gap"))  # which were not read to their end
+                break
             continue
+        in_a_row = 0
         read.bytes += chunk.values.nbytes
         if chunk.field in ("pts_ns", "gap"):
             read.index[chunk.field].append(chunk.values)
@@ -132,9 +143,9 @@ def _read_all(
 
 
 def _total_bytes(commit: CommitRecord) -> int:
-    masks = commit.height * commit.width if commit.has_masks else 0
+    masks = commit.raw_bytes // 3 if commit.has_masks else 0
     times = 8 + 1 + (8 if commit.live else 0)
-    return commit.raw_bytes + commit.length * (masks + times)
+    return commit.raw_bytes + masks + commit.length * times
 
 
 def _disagreements(commit: CommitRecord, index: Mapping[str, list[np.ndarray]]) -> Iterator[str]:

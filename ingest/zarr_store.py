@@ -155,6 +155,15 @@ class ZarrFiles:
         if frames.captured_ns is not None:
             self._write_index("captured_ns", frames.captured_ns, start, self._commit)
 
+    def release(self, start: int, stop: int) -> None:
+        """Delete chunks; to zarr itself they are black from then on."""
+        assert self._commit is not None
+        fields: list[Pixels] = ["frames", *(["masks"] if self._commit.has_masks else [])]
+        length = self._commit.chunk_length
+        for field in fields:
+            for chunk in range(start // length, stop // length):
+                self._chunk_path(field, chunk).unlink(missing_ok=True)
+
     def trim(self, length: int) -> None:
         """Make every array exactly as long as the recording."""
         for field in ("frames", "masks", "pts_ns", "gap", "captured_ns"):

@@ -31,6 +31,7 @@ def capture_and_serve(
     ready: Callable[[str], None],
     name: str | None = None,
     seconds: float | None = None,
+    keep_seconds: float | None = None,
     progress: Callable[[Captured], None],
     should_stop: Callable[[], bool],
     waiting: Callable[[], None] = lambda: None,
@@ -66,6 +67,7 @@ def capture_and_serve(
             store,
             name=name,
             seconds=seconds,
+            keep_seconds=keep_seconds,
             progress=watch,
             should_stop=should_stop,
         )

@@ -74,6 +74,26 @@ def wait_until(holds) -> None:
         time.sleep(0.02)
 
 
+def test_a_capture_keeps_the_last_that_it_is_told_to_keep(store, monkeypatch):
+    monkeypatch.setattr("ingest.capture.LEAST_KEPT_SECONDS", 1.0)
+    monkeypatch.setattr("ingest.capture._RELEASE_SECONDS", 0.5)
+    device = parse_device(PICTURE.format(rate=30), ())
+    with Camera(device, SETTINGS) as camera:
+        captured = capture(camera, store, name="a", seconds=4.0, keep_seconds=1.0)
+    commit = captured.commit
+    assert commit.complete
+    with store.reader("a") as reader:
+        kept = reader.read(commit.released, commit.length)
+        assert len(reader.pts_ns()) == commit.length
+    seconds = (kept.pts_ns[-1] - kept.pts_ns[0]) / 1e9
+    assert 1.0 <= seconds <= 1.0 + 0.5 + 2 * 0.5 + 0.1  # a step, and two chunks of half a second
+    chunks = list((store.path / "recordings/a/frames").glob("c.*"))
+    assert len(chunks) == -(-len(kept) // commit.chunk_length)
+    with pytest.raises(ValueError, match="at least 1 s"), Camera(device, SETTINGS) as camera:
+        capture(camera, store, name="b", seconds=1.0, keep_seconds=0.5)
+    assert store.recordings() == ["a"]
+
+
 def read_all(store: Store, name: str) -> Frames:
     with store.reader(name) as reader:
         return reader.read(0, reader.commit.length)

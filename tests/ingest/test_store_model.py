@@ -26,7 +26,12 @@ from hypothesis.stateful import (
 
 from ingest.chunk_cache import ChunkCache
 from ingest.counters import Counters
-from ingest.errors import NoSuchRecordingError, RecordingLockedError, StoreError
+from ingest.errors import (
+    NoSuchRecordingError,
+    RecordingLockedError,
+    ReleasedError,
+    StoreError,
+)
 from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store import RecordingReader, RecordingWriter, RecordSettings, Source, Store
@@ -81,8 +86,8 @@ def other_process(pipe: Connection) -> None:
             if what == "read":
                 if name not in readers:
                     readers[name] = store.reader(name)
-                length = readers[name].refresh().length
-                pipe.send(readers[name].read(0, length, masks=True))
+                commit = readers[name].refresh()
+                pipe.send(readers[name].read(commit.released, commit.length, masks=True))
 
 
 def append_for_ever(pipe: Connection, store: Store, name: str, seed: int) -> None:
@@ -128,6 +133,7 @@ class Model:
 
     seed: int
     length: int = 0
+    released: int = 0
     complete: bool = False
     seen_by_reader: int | None = None
     """What the reader that stays open has been told, None before it is opened."""
@@ -219,6 +225,20 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.open_models())
     @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        """Let go of the oldest, as far as they are whole blocks."""
+        model = self.models[data.draw(st.sampled_from(self.open_models()))]
+        assert model.writer is not None
+        before = data.draw(st.integers(0, model.length))
+        if model.complete:
+            with pytest.raises(StoreError, match="complete"):
+                model.writer.release(before)
+            return
+        model.released = max(model.released, before - before % model.writer.block_length)
+        assert model.writer.release(before).released == model.released
+
+    @precondition(lambda self: self.open_models())
+    @rule(data=st.data())
     def close_writer(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.open_models()))
         model = self.models[name]
@@ -241,6 +261,11 @@ class StoreMachine(RuleBasedStateMachine):
         ends = st.integers(0, length)
         for _ in range(3):
             start, stop = sorted((data.draw(ends), data.draw(ends)))
+            if start < model.released and start < stop:
+                with suppress(ReleasedError):  # a reader may still have them in its cache
+                    read = self.readers[name].read(start, stop, masks=True)
+                    assert_equal(read, model.frames(start, stop))
+                continue
             read = self.readers[name].read(start, stop, masks=True)
             assert_equal(read, model.frames(start, stop))
         with pytest.raises(IndexError):
@@ -265,7 +290,7 @@ class StoreMachine(RuleBasedStateMachine):
         model = self.models[name]
         model.known_elsewhere = True
         read = self.helper.ask("read", str(self.store.path), name)
-        assert_equal(read, model.frames(0, model.length))
+        assert_equal(read, model.frames(model.released, model.length))
 
     @precondition(lambda self: self.open_models())
     @rule(data=st.data())
@@ -312,6 +337,7 @@ class StoreMachine(RuleBasedStateMachine):
         for name, model in self.models.items():
             commit = store.commit(name)
             assert (commit.length, commit.complete) == (model.length, model.complete)
+            assert commit.released == model.released
 
 
 @pytest.fixture(scope="module")

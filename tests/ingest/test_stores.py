@@ -35,6 +35,7 @@ from ingest.errors import (
     NotAStoreError,
     RecordingExistsError,
     RecordingLockedError,
+    ReleasedError,
     StorageFullError,
     StoreError,
 )
@@ -241,6 +242,58 @@ def test_without_durability_no_commit_waits_for_the_disk_and_the_bytes_are_the_s
             if file.is_file()
         }
     assert written[True] == written[False]
+
+
+def test_what_was_let_go_of_is_off_the_disk_and_told_and_the_rest_stays(store):
+    frames = footage(1200, masks=True)
+    with begin(store, has_masks=True) as writer:
+        write_all(writer, frames, finish=False)
+        length, block = writer.commit.length, writer.block_length
+        beside = store.reader("a")
+        full = store.size_bytes("a")
+        assert writer.release(block - 1).released == 0
+        assert writer.release(2 * block + 1).released == 2 * block
+        assert writer.release(block).released == 2 * block  # nothing comes back
+    assert store.size_bytes("a") < full * (length - 2 * block) / length + 100_000
+    with beside, store.reader("a") as reader:
+        for stale_or_new in (beside, reader):
+            with pytest.raises(ReleasedError, match=f"frames 0..3 .* before {2 * block} were let"):
+                stale_or_new.read(0, 3)
+            with pytest.raises(ReleasedError):
+                stale_or_new.read(2 * block - 1, 2 * block + 1, masks=True)
+            kept = stale_or_new.read(2 * block, length, masks=True)
+            np.testing.assert_array_equal(kept.images, frames.images[2 * block : length])
+            np.testing.assert_array_equal(kept.masks, frames.masks[2 * block : length])
+            np.testing.assert_array_equal(stale_or_new.pts_ns(), frames.pts_ns[:length])
+            np.testing.assert_array_equal(stale_or_new.gap(), frames.gap[:length])
+    (verified,) = list(verify_store(store))
+    assert not verified.damaged_chunks
+    with begin(store, has_masks=True) as writer:  # and it goes on
+        write_all(writer, frames.part(length, 1200), before=length)
+    assert store.commit("a").released == 2 * block
+    assert store.commit("a").complete
+
+
+def test_a_writer_killed_while_it_lets_go_leaves_no_damage(store, monkeypatch):
+    frames = footage(1200)
+    with begin(store) as writer:
+        write_all(writer, frames, finish=False)
+        block = writer.block_length
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        files: Any = writer
+        with monkeypatch.context() as patched:
+            patched.setattr(files._files, "release", killed)
+            with pytest.raises(KeyboardInterrupt):
+                writer.release(block)
+    with store.reader("a") as reader, pytest.raises(ReleasedError):
+        reader.read(0, 1)
+    with begin(store) as writer:
+        writer.release(2 * block)
+    (verified,) = list(verify_store(store))
+    assert not verified.damaged_chunks
 
 
 def test_an_unfinished_recording_continues_behind_its_last_committed_frame(store):
