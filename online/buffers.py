@@ -41,9 +41,12 @@ class LongTerm(Protocol):
         ...
 
     def restore(
-        self, clips: Sequence[Clip], *, inserts: int, arrays: Mapping[str, np.ndarray]
+        self, clips: Sequence[Clip | None], *, inserts: int, arrays: Mapping[str, np.ndarray]
     ) -> None:
-        """Hold exactly ``clips``, in this order, out of ``inserts``, with their ``arrays()``."""
+        """Hold exactly ``clips``, in this order, out of ``inserts``, with their ``arrays()``.
+
+        None is in the place of one that can no longer be had.
+        """
         ...
 
 
@@ -112,12 +115,13 @@ class Reservoir:
         return {}
 
     def restore(
-        self, clips: Sequence[Clip], *, inserts: int, arrays: Mapping[str, np.ndarray]
+        self, clips: Sequence[Clip | None], *, inserts: int, arrays: Mapping[str, np.ndarray]
     ) -> None:
         """Hold exactly ``clips``, in this order, out of ``inserts``."""
         self._clips, self._held, self.nbytes, self._seen = [], set(), 0, inserts
         for clip in clips:
-            self._add(clip)
+            if clip is not None:
+                self._add(clip)
 
     def _add(self, clip: Clip) -> None:
         self._clips.append(clip)

@@ -68,7 +68,11 @@ class FrameSource(Protocol):
         ...
 
     def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
-        """Frames start..start+length; ``masks`` asks for label maps where there are any."""
+        """Frames start..start+length; ``masks`` asks for label maps where there are any.
+
+        Raises:
+            ReleasedError: frames were let go of, as ``capture --keep`` says.
+        """
         ...
 
 
@@ -115,6 +119,11 @@ def _split_by_time(pts_ns: Int64[np.ndarray, " n"], guard: int) -> Split:
         else:
             train.append(Interval(start + guard if start else 0, max(start, stop - guard)))
     return Split(_nonempty(train), _nonempty(held_out))
+
+
+def _kept(intervals: Sequence[Interval], released: int) -> tuple[Interval, ...]:
+    """What is still there of intervals."""
+    return _nonempty([Interval(max(i.start, released), i.stop) for i in intervals])
 
 
 def _nonempty(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
@@ -180,7 +189,8 @@ class StoreCatalog:
 
         Raises:
             IndexError: frames outside the committed range.
-            IngestError: there is no such recording, it is damaged, or it was replaced.
+            IngestError: there is no such recording, it is damaged, or it was replaced;
+                ReleasedError if frames were let go of.
         """
         commit = self.commit(recording)
         if start < 0 or length < 1 or start + length > commit.length:
@@ -228,8 +238,8 @@ class StoreCatalog:
             width=commit.width,
             has_masks=commit.has_masks,
             gaps=int(gap.sum()),
-            train=parts.train,
-            held_out=parts.held_out,
+            train=_kept(parts.train, commit.released),
+            held_out=_kept(parts.held_out, commit.released),
         )
 
     def _tried(self, name: str, ask: Callable[[str], Answer]) -> Answer | None:

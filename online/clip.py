@@ -97,13 +97,23 @@ class ClipSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """The pixels and times of a ``ClipSpec``; t = spec.length."""
+    """The pixels and times of a ``ClipSpec``; t = spec.length, or 0 where they were let go of."""
 
     spec: ClipSpec
     images: UInt8[np.ndarray, "t h w 3"]
     pts_ns: Int64[np.ndarray, " t"]
     captured_ns: Int64[np.ndarray, " t"] | None = None
     """Wall clock at capture, for live sources."""
+
+    @classmethod
+    def released(cls, spec: ClipSpec) -> Clip:
+        """One whose frames were let go of before they were sent."""
+        return cls(spec, np.empty((0, 1, 1, 3), np.uint8), np.empty(0, np.int64))
+
+    @property
+    def is_released(self) -> bool:
+        """Whether its frames were let go of: there is nothing to learn from."""
+        return not len(self.images)
 
     @property
     def nbytes(self) -> int:

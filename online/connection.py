@@ -65,7 +65,7 @@ class ClientCounters:
 class Arrival:
     """A message of the session, in its place where it has one, with its raw parts."""
 
-    message: wire.Epoch | wire.ClipHeader | wire.End | wire.Alive
+    message: wire.Epoch | wire.ClipHeader | wire.Released | wire.End | wire.Alive
     parts: list[zmq.Frame]
 
     @property
@@ -195,7 +195,7 @@ class Connection:
             self._counters.stale += 1
         elif isinstance(message, wire.Lost):
             self.reopen()
-        elif isinstance(message, wire.Epoch | wire.ClipHeader | wire.End):
+        elif isinstance(message, wire.Epoch | wire.ClipHeader | wire.Released | wire.End):
             if message.sequence == self._sequence:
                 self._sequence += 1
                 return self._within_credit(Arrival(message, parts))

@@ -5,7 +5,7 @@
 
 The cursor is about what the trainer did with a clip, not about what arrived: a run that continues
 from it is offered exactly the clips that were not inserted. A trainer that is too slow for a camera
-skips what has become too old, which is counted: offered = inserted + skipped.
+skips what has become too old or is no longer kept, which is counted: offered = inserted + skipped.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Feed:
                     return None
                 if clip is not None:
                     self._offer(clip, _known(client.cursor))
-                    if not self._is_too_old(clip, client):
+                    if not clip.is_released and not self._is_too_old(clip, client):
                         return self._pending
                     self._skip()
                     continue  # with the same server: what it sends next may be new enough

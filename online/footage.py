@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from ingest.errors import ReleasedError
 from ingest.frame import Frames
 from online.catalog import BLOCK_MINUTES, FrameSource, RecordingSummary
 from online.clip import ClipConfig, ClipSpec, Interval, cut
@@ -69,7 +70,10 @@ def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -
     check_sizes(recordings)
     found: dict[ClipSpec, Frames] = {}
     for name, window, anchor in _windows(recordings, part, clips=clips, config=config):
-        frames = source.fetch(name, window.start, len(window), masks=part == "held_out")
+        try:
+            frames = source.fetch(name, window.start, len(window), masks=part == "held_out")
+        except ReleasedError:  # since the recordings were listed
+            continue
         specs = cut(name, frames.gap, [Interval(0, len(window))], config)
         whole = [spec for spec in specs if spec.length == config.frames]
         if whole:

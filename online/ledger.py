@@ -23,7 +23,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One clip, by its place in its server's plan and by its frames."""
 
     fate: Fate
-    """``skipped`` is live footage that the trainer was too slow for."""
+    """``skipped`` is footage of a camera that the trainer was too slow for, or came too late."""
     server: int
     """Which of the run's servers sent it, in their order."""
     epoch: int

@@ -78,12 +78,17 @@ class MinRed:
         }
 
     def restore(
-        self, clips: Sequence[Clip], *, inserts: int, arrays: Mapping[str, np.ndarray]
+        self, clips: Sequence[Clip | None], *, inserts: int, arrays: Mapping[str, np.ndarray]
     ) -> None:
         """Hold exactly ``clips``, oldest first, with their ``arrays()``."""
         for clip in clips:
-            self._add(clip)
-        index, directions = arrays["index"].tolist(), arrays["direction"].astype(np.float64)
+            if clip is None:
+                self._arrivals += 1  # its number, which is its place in the arrays, stays its own
+            else:
+                self._add(clip)
+        there = np.array([clips[i] is not None for i in arrays["index"].tolist()], dtype=bool)
+        index = arrays["index"][there].tolist()
+        directions = arrays["direction"][there].astype(np.float64)
         for start in range(0, len(index), _RESTORED_AT_ONCE):
             some = slice(start, start + _RESTORED_AT_ONCE)
             self._seen.put(index[some], directions[some])

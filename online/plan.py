@@ -42,7 +42,7 @@ def extents_now(catalog: StoreCatalog, glob: str, *, follow: bool) -> dict[str, 
     """What is committed now; a recording that may be followed further stays open at its end."""
     commits = {name: catalog.commit(name) for name in catalog.names(glob)}
     return {
-        name: Extent(commit.length, commit.complete or not follow)
+        name: Extent(commit.length, commit.complete or not follow, commit.released)
         for name, commit in commits.items()
     }
 
@@ -74,10 +74,11 @@ def make_plan(
                 f"{extent.length}; the store was replaced, start a new run"
             )
         before, added = _beyond(catalog, name, config, cursor.base.get(name), extent)
-        clips += added
         # by its place in its recording: trainers begin rounds at different times
-        first = before + _scattered(name)
-        ours.update(c for i, c in enumerate(added, first) if i % want.shards == want.shard)
+        placed = enumerate(added, before + _scattered(name))
+        kept = [(place, clip) for place, clip in placed if clip.start >= extent.released]
+        clips += [clip for _, clip in kept]
+        ours.update(clip for place, clip in kept if place % want.shards == want.shard)
     if order == "shuffled":
         clips = shuffle(clips, key=f"{want.seed}/{cursor.epoch}/{cursor.round}")
     made_of = [catalog.commit(name).identity for name in sorted(cursor.extents)]
@@ -92,6 +93,11 @@ def make_plan(
         holdout=catalog.holdout,
     )
     return Plan(start, [clip for clip in clips if clip in ours], len(clips))
+
+
+def has_grown(before: Extent | None, now: Extent) -> bool:
+    """Whether a recording may have clips that it had not."""
+    return before is None or (before.length, before.closed) != (now.length, now.closed)
 
 
 def clip_config(want: Hello) -> ClipConfig:
@@ -116,7 +122,7 @@ def _beyond(
     catalog: StoreCatalog, name: str, config: ClipConfig, base: Extent | None, extent: Extent
 ) -> tuple[int, list[ClipSpec]]:
     """How many clips lie in ``base``, and those that ``extent`` adds."""
-    if base is not None and base == extent:
+    if base is not None and not has_grown(base, extent):
         return 0, []
     clips = catalog.clips(name, config, length=extent.length, closed=extent.closed)
     if base is None:

@@ -31,7 +31,7 @@ LEAVE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """A clip that arrived whole."""
+    """A clip that arrived whole, or the word that its frames were let go of."""
 
     clip: Clip
     cursor: Cursor
@@ -187,10 +187,15 @@ class Receiver:
             was, new = self._cursor, message.cursor
             if was is None or (was.epoch, was.round) != (new.epoch, new.round):
                 self._cursor = new
-        elif isinstance(message, wire.ClipHeader):
+        elif isinstance(message, wire.ClipHeader | wire.Released):
             self._take_in(connection, message, arrival)
 
-    def _take_in(self, connection: Connection, message: wire.ClipHeader, arrival: Arrival) -> None:
+    def _take_in(
+        self,
+        connection: Connection,
+        message: wire.ClipHeader | wire.Released,
+        arrival: Arrival,
+    ) -> None:
         try:
             delivery = self._unpack(message, arrival)
         except WireError as error:
@@ -203,13 +208,16 @@ class Receiver:
             self._counters.waiting_bytes += delivery.nbytes
             self._changed.notify_all()
 
-    def _unpack(self, message: wire.ClipHeader, arrival: Arrival) -> Delivery:
-        frames = wire.unpack_frames(message.frames, [part.buffer for part in arrival.parts[1:]])
+    def _unpack(self, message: wire.ClipHeader | wire.Released, arrival: Arrival) -> Delivery:
         if self._cursor is None or message.index != self._cursor.index:
             raise WireError(f"{self._address}: sent clip {message.index} out of turn")
+        behind = msgspec.structs.replace(self._cursor, index=message.index + 1)
+        if isinstance(message, wire.Released):
+            spec = ClipSpec(message.recording, message.start, message.length)
+            return Delivery(Clip.released(spec), behind, nbytes=0)
+        frames = wire.unpack_frames(message.frames, [part.buffer for part in arrival.parts[1:]])
         if frames.gap[1:].any():
             raise WireError(f"{self._address}: sent a clip with a gap inside")
         spec = ClipSpec(message.recording, message.start, len(frames))
         clip = Clip(spec, frames.images, frames.pts_ns, frames.captured_ns)
-        behind = msgspec.structs.replace(self._cursor, index=message.index + 1)
         return Delivery(clip, behind, arrival.nbytes)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import zmq
 
+from ingest.errors import ReleasedError
 from ingest.frame import Frames
 from online import wire
 from online.catalog import RecordingSummary
@@ -63,6 +64,7 @@ class RemoteStore:
         Raises:
             ServerError: no such recording or frames, or they are damaged; ServerSilent if the
                 server does not answer.
+            ReleasedError: frames were let go of.
             WireError: what arrives does not hold together.
         """
         parts: list[Frames] = []
@@ -141,7 +143,7 @@ class RemoteStore:
             except MessageDamaged:
                 return None  # it is asked for again
             if isinstance(reply, wire.Refused) and reply.request in (request, None):
-                raise ServerError(reply.message)
+                raise (ReleasedError if reply.released else ServerError)(reply.message)
             if isinstance(reply, wire.Listed | wire.Fetched) and reply.request == request:
                 return reply, [buffer.buffer for buffer in buffers]
         return None

@@ -72,6 +72,8 @@ class Replay:
         self._fifo = Fifo(config.fifo_bytes)
         kind = MinRed if config.long_term == "minred" else Reservoir
         self._long_term: LongTerm = kind(config.long_term_bytes, rng=self._rng)
+        self._warm = max(config.min_clips, batch_clips)
+        self._refill = 0
         self.inserts = 0
         self.samples = 0
         self.batches = 0
@@ -94,9 +96,8 @@ class Replay:
 
     def inserts_due(self) -> int:
         """How many clips must be inserted before the next batch, and may be."""
-        warm = max(self.config.min_clips, self.batch_clips)
         earned = math.ceil((self.samples + self.batch_clips) / self.config.samples_per_insert)
-        return max(0, max(warm, earned) - self.inserts)
+        return max(0, max(self._warm, earned) - self.inserts, self._refill)
 
     def ready(self) -> bool:
         """Whether the next batch may be drawn."""
@@ -118,6 +119,7 @@ class Replay:
                     f"{clip.nbytes} bytes; raise it, lower stream.clip_length, or set it to 0"
                 )
         self.inserts += 1
+        self._refill = max(0, self._refill - 1)
         self._fresh.append(clip)
         if self.config.fifo_bytes:
             self._fifo.insert(clip)
@@ -158,6 +160,7 @@ class Replay:
             "inserts": self.inserts,
             "samples": self.samples,
             "batches": self.batches,
+            "refill": self._refill,
             "fresh": _specs(self._fresh),
             "fifo": _specs(self._fifo),
             "long_term": _specs(self._long_term),
@@ -171,22 +174,31 @@ class Replay:
         self,
         state: dict[str, Any],
         arrays: Mapping[str, np.ndarray],
-        fetch: Callable[[ClipSpec], Clip],
-    ) -> None:
-        """Take up ``state`` and ``arrays`` in a new buffer; ``fetch`` brings each clip's pixels."""
+        fetch: Callable[[ClipSpec], Clip | None],
+    ) -> int:
+        """Take up ``state`` and ``arrays`` in a new buffer; ``fetch`` brings each clip's pixels.
+
+        Clips for which it brings none are no longer held; as many new ones are due before the next
+        batch, up to what the first batch took. Returns how many they are.
+        """
         parts = {
             name: [ClipSpec(*fields) for fields in state[name]]
             for name in ("fresh", "fifo", "long_term")
         }
         clips = {spec: fetch(spec) for spec in sorted({s for part in parts.values() for s in part})}
-        self._fresh = deque(clips[spec] for spec in parts["fresh"])
+        self._fresh = deque(clip for spec in parts["fresh"] if (clip := clips[spec]) is not None)
         for spec in parts["fifo"]:
-            self._fifo.insert(clips[spec])
+            if (clip := clips[spec]) is not None:
+                self._fifo.insert(clip)
         old = [clips[spec] for spec in parts["long_term"]]
         self._long_term.restore(old, inserts=state["inserts"], arrays=arrays)
         self.inserts, self.samples = state["inserts"], state["samples"]
         self.batches = state["batches"]
         self._rng.bit_generator.state = state["rng"]
+        gone = sum(clip is None for clip in clips.values())
+        before = state.get("refill", 0)  # checkpoints of before anything was let go of have none
+        self._refill = max(before, min(gone, self._warm - len(self)))
+        return gone
 
     def _held(self) -> dict[ClipSpec, Clip]:
         everything = chain(self._fresh, self._fifo, self._long_term)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from ingest.errors import ReleasedError
 from online.alarms import Alarms
 from online.catalog import RecordingSummary
 from online.checkpoint import Checkpoint, load_into, rng_state, set_rng_state
 from online.client import Client
-from online.clip import Clip
+from online.clip import Clip, ClipSpec
 from online.clock import RunClock
 from online.config import RunConfig, check_frame_size
 from online.errors import RunError, TrainingError
@@ -20,6 +22,8 @@ from online.ledger import Ledger
 from online.replay import Replay
 from online.segments import Segments
 from online.trainer import Trainer, untrained_model
+
+log = logging.getLogger(__name__)
 
 
 class RunState:
@@ -111,8 +115,20 @@ class RunState:
         self.feed.restore(run["feed"])
         self.feed.agree()  # before pixels are fetched of what may have been replaced
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
-        self.replay.restore(run["replay"], arrays, self.feed.fetch_clip)
+        gone = self.replay.restore(run["replay"], arrays, self._fetched)
+        if gone:
+            log.warning(
+                "%d clips of the replay buffers are no longer kept by the capture: the run goes on "
+                "without them",
+                gone,
+            )
         set_rng_state(checkpoint.rng)
+
+    def _fetched(self, spec: ClipSpec) -> Clip | None:
+        try:
+            return self.feed.fetch_clip(spec)
+        except ReleasedError:
+            return None
 
     def remember_recordings(self, names: Sequence[str]) -> list[str]:
         """Note what there is to learn from; those that were not there when the run last began."""

@@ -22,7 +22,7 @@ from typing import Any
 
 import zmq
 
-from ingest.errors import IngestError
+from ingest.errors import IngestError, ReleasedError
 from ingest.store import Store
 from online import wire
 from online.address import bound
@@ -266,8 +266,13 @@ class Server:
     ) -> None:
         self._totals.refused += 1
         log.warning("refused: %s", error)
-        message = str(error)[:4000]
-        self._send(identity, wire.Refused(message=message, session=session, request=request))
+        refused = wire.Refused(
+            message=str(error)[:4000],
+            session=session,
+            request=request,
+            released=isinstance(error, ReleasedError),
+        )
+        self._send(identity, refused)
 
     def _send(self, identity: bytes, message: wire.ToTrainer, buffers: Sequence[Any] = ()) -> None:
         """Send what may get lost: the trainer asks again after a while."""

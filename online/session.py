@@ -298,7 +298,7 @@ class Session:
             message = (
                 f"too slow for the camera: {skipped} of {self.feed.counters.offered} clips "
                 f"({self.feed.counters.skipped_frames} frames) skipped, being more than "
-                f"{self.config.stream.max_delay_seconds:g} s old; "
+                f"{self.config.stream.max_delay_seconds:g} s old or no longer kept; "
                 "lower replay.samples_per_insert to learn from more of them"
             )
             log.warning("%s", message)

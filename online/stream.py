@@ -12,11 +12,14 @@ from typing import Any
 
 import msgspec
 
+from ingest.errors import ReleasedError
 from online import wire
 from online.catalog import DEFAULT_HOLDOUT, StoreCatalog
 from online.errors import ServerError
-from online.plan import Plan, clip_config, extents_now, make_plan
+from online.plan import Plan, clip_config, extents_now, has_grown, make_plan
 from online.wire import Cursor
+
+_Message = wire.Epoch | wire.ClipHeader | wire.Released | wire.End
 
 FOLLOW_SECONDS = 0.25
 """How often a growing store is looked at."""
@@ -58,7 +61,7 @@ class Stream:
         self._follow = config.follow
         self._order: wire.Order = want.order or config.order
         self._sequence = 0
-        self._message: wire.Epoch | wire.ClipHeader | wire.End | None = None
+        self._message: _Message | None = None
         self._parts: list[Any] = []
         self._cost = 0
         self._finished = False
@@ -97,7 +100,7 @@ class Stream:
         """Note that the message went out; returns the bytes of a clip, 0 for other messages."""
         self._announced |= isinstance(self._message, wire.Epoch)
         self._finished |= isinstance(self._message, wire.End)
-        self._index += isinstance(self._message, wire.ClipHeader)
+        self._index += isinstance(self._message, wire.ClipHeader | wire.Released)
         self._message, cost = None, self._cost
         self._sequence += 1
         self.sent_bytes += cost
@@ -132,7 +135,7 @@ class Stream:
         elif now - self._looked_at >= FOLLOW_SECONDS:
             self._looked_at = now
             extents = self._extents_now()
-            if extents != start.extents:
+            if any(has_grown(start.extents.get(name), now) for name, now in extents.items()):
                 plan = self._plan(
                     Cursor(round=start.round + 1, base=start.extents, extents=extents)
                 )
@@ -144,7 +147,20 @@ class Stream:
 
     def _read_clip(self) -> None:
         spec = self._plan_now.clips[self._index]
-        frames = self._catalog.fetch(spec.recording, spec.start, spec.length)
+        try:
+            frames = self._catalog.fetch(spec.recording, spec.start, spec.length)
+        except ReleasedError:
+            self._set(
+                wire.Released(
+                    session=self.want.session,
+                    sequence=self._sequence,
+                    index=self._index,
+                    recording=spec.recording,
+                    start=spec.start,
+                    length=spec.length,
+                )
+            )
+            return
         header, buffers = wire.pack_frames(frames, checksum=self.want.checksum)
         self._set(
             wire.ClipHeader(
@@ -159,7 +175,7 @@ class Stream:
         self._parts += buffers
         self._cost = wire.clip_bytes(self._parts[0], buffers[0].nbytes)
 
-    def _set(self, message: wire.Epoch | wire.ClipHeader | wire.End) -> None:
+    def _set(self, message: _Message) -> None:
         self._message, self._parts, self._cost = message, [wire.encode(message)], 0
 
     def _begin(self, plan: Plan, index: int = 0) -> None:

@@ -5,8 +5,8 @@
     part 2   masks, uint8 (n, h, w)          only with Fetched, where asked for and known
 
 Trainer to server: Hello, Credit, Alive, Bye, List, Fetch. Server to trainer: Epoch, ClipHeader,
-End, Alive, Lost, Listed, Fetched, Refused. Nothing here executes what it reads, and every number
-has a limit.
+Released, End, Alive, Lost, Listed, Fetched, Refused. Nothing here executes what it reads, and every
+number has a limit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ingest.frame import Frames
 from online.catalog import RecordingSummary
 from online.errors import MessageDamaged, WireError
 
-PROTOCOL = 3
+PROTOCOL = 4
 MAX_HEADER_BYTES = 16 << 20
 """Largest header: a list of some ten thousand recordings."""
 MAX_REPLY_BYTES = 32 << 20
@@ -58,6 +58,8 @@ class Extent(Struct, frozen=True, array_like=True):
     length: Count
     closed: bool
     """Whether the short clip at the end belongs to it."""
+    released: Count = 0
+    """Clips that begin before this frame do not: it was let go of when the epoch began."""
 
 
 class Cursor(Struct, frozen=True, kw_only=True):
@@ -177,6 +179,18 @@ class ClipHeader(Struct, frozen=True, kw_only=True, tag="clip"):
     frames: FramesHeader
 
 
+class Released(Struct, frozen=True, kw_only=True, tag="released"):
+    """In the place of a clip whose frames were let go of since its plan was made."""
+
+    session: Session
+    sequence: Count
+    index: Count
+    """Position in this shard's plan of the epoch."""
+    recording: Name
+    start: Count
+    length: Small
+
+
 class End(Struct, frozen=True, tag="end"):
     """All epochs asked for have been sent."""
 
@@ -210,10 +224,12 @@ class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
     message: Annotated[str, Meta(max_length=4000)]
     session: Session | None = None
     request: Count | None = None
+    released: bool = False
+    """Whether frames were asked for that have been let go of."""
 
 
 ToServer = Hello | Credit | Alive | Bye | List | Fetch
-ToTrainer = Epoch | ClipHeader | End | Alive | Lost | Listed | Fetched | Refused
+ToTrainer = Epoch | ClipHeader | Released | End | Alive | Lost | Listed | Fetched | Refused
 
 _encoder = msgspec.msgpack.Encoder()
 _from_trainer = msgspec.msgpack.Decoder(ToServer)

@@ -139,14 +139,14 @@ def test_another_protocol_version_is_named(monkeypatch):
     monkeypatch.setattr(wire, "_MAGIC", b"SC\x09")
     part = wire.encode(HELLO)
     monkeypatch.undo()
-    with pytest.raises(WireError, match="speaks protocol 9, this one 3"):
+    with pytest.raises(WireError, match="speaks protocol 9, this one 4"):
         wire.decode_request(part)
 
 
 def test_protocol_2_which_sealed_less_of_a_header_is_named():
     body = wire.encode(HELLO)[7:]
     part = b"SC\x02" + wire.crc32c(body).to_bytes(4, "little") + body
-    with pytest.raises(WireError, match="speaks protocol 2, this one 3"):
+    with pytest.raises(WireError, match="speaks protocol 2, this one 4"):
         wire.decode_request(part)
 
 
