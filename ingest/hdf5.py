@@ -1,6 +1,10 @@
-"""Reading HDF5 files with their types checked, and with checksums that also notice zeros."""
+"""HDF5 files: read with their types checked and checksums that also notice zeros, and written
+without harm where the disk is full."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import google_crc32c
 import h5py
@@ -8,6 +12,67 @@ import numpy as np
 from jaxtyping import Shaped
 
 _CHECKSUMS = "crc32c"
+
+
+class NewFile:
+    """An HDF5 file to fill, which may meet a full disk.
+
+    HDF5 cannot let go of a file that it could not write to its end, and takes the program down with
+    it when that ends. So here a write that fails is noted, and HDF5 is told that all is well.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._disk = _Disk(path)
+        self.file = h5py.File(self._disk, "w")
+
+    def check(self) -> None:
+        """Raise the OSError of a write that failed."""
+        if self._disk.error is not None:
+            raise self._disk.error
+
+    def __enter__(self) -> "NewFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.file.close()
+        self._disk.close()
+        if kind is None:
+            self.check()
+
+
+class _Disk:
+    """A file that keeps its first error to itself, and from then on writes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self.error: OSError | None = None
+        self.seek, self.tell = self._file.seek, self._file.tell
+        self.read, self.readinto = self._file.read, self._file.readinto
+        self.close = self._file.close
+
+    def write(self, data: Any) -> int:  # whatever has a buffer: h5py brings a kind of its own
+        view, done = memoryview(data), 0
+        try:
+            while self.error is None and done < len(view):
+                done += self._file.write(view[done:])
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def truncate(self, size: int) -> int:
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
 
 
 def dataset(group: h5py.Group, name: str) -> h5py.Dataset:

@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
 import av
-import h5py
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Int64
 
 from ingest import masks
 from ingest.frame import Frames
+from ingest.hdf5 import NewFile
 
 # 4:4:4, because halved chroma would smear the colour of small objects over their outlines
 _EXACT_FORMAT, _PLAYABLE_FORMAT = "yuv444p", "yuv420p"
@@ -43,6 +44,8 @@ def target_fault(path: Path, *, what: str, overwrite: bool) -> str | None:
     if path.suffix != ".mp4":
         found = path.suffix or "no ending"
         return f"{path}: {what} is written as .mp4, not {found}; end it in .mp4"
+    if not path.parent.is_dir():
+        return f"{path.parent}: no such folder; make it, or name a file in another"
     for file in (path, path.with_suffix(masks.SUFFIX)):
         if file.exists() and not overwrite:
             return f"{file}: exists; name another file, or use --overwrite"
@@ -192,9 +195,10 @@ class _SidecarWriter:
         self, path: Path, shape: tuple[int, int, int], attributes: Mapping[str, str]
     ) -> None:
         length, height, width = shape
-        self._file = h5py.File(path, "w")
-        self._file.attrs.update(attributes)
-        self._masks = self._file.create_dataset(
+        self._new = NewFile(path)
+        file = self._new.file
+        file.attrs.update(attributes)
+        self._masks = file.create_dataset(
             "masks",
             shape=shape,
             dtype=np.uint8,
@@ -202,15 +206,20 @@ class _SidecarWriter:
             compression="gzip",
             compression_opts=1,
         )
-        self._pts_ns = self._file.create_dataset("pts_ns", shape=(length,), dtype=np.int64)
-        self._gap = self._file.create_dataset("gap", shape=(length,), dtype=np.bool_)
+        self._pts_ns = file.create_dataset("pts_ns", shape=(length,), dtype=np.int64)
+        self._gap = file.create_dataset("gap", shape=(length,), dtype=np.bool_)
         self._written = 0
 
     def __enter__(self) -> "_SidecarWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._new.__exit__(kind, error, trace)
 
     def write(self, frames: Frames) -> None:
         """Append the masks, times and gaps of the frames."""
@@ -218,4 +227,5 @@ class _SidecarWriter:
         self._masks[here] = frames.masks
         self._pts_ns[here] = frames.pts_ns
         self._gap[here] = frames.gap
+        self._new.check()
         self._written = here.stop

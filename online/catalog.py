@@ -57,6 +57,13 @@ class RecordingSummary:
     """Frames that do not continue their predecessor, the first one included."""
     train: tuple[Interval, ...]
     held_out: tuple[Interval, ...]
+    released: int = 0
+    """Frames at the beginning that were let go of; they are in neither part."""
+
+    @property
+    def kept(self) -> Interval:
+        """All frames that can be fetched."""
+        return Interval(self.released, self.length)
 
 
 @runtime_checkable
@@ -240,6 +247,7 @@ class StoreCatalog:
             gaps=int(gap.sum()),
             train=_kept(parts.train, commit.released),
             held_out=_kept(parts.held_out, commit.released),
+            released=commit.released,
         )
 
     def _tried(self, name: str, ask: Callable[[str], Answer]) -> Answer | None:

@@ -6,6 +6,7 @@
                  pts_ns   (n)           int64, nanoseconds
                  gap      (n)           bool, where a frame does not continue the one before
                  held_out (n)           bool, what a run on this store does not learn from
+                 attribute first_frame: frames before it were let go of, and are not among the n
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import h5py
 import numpy as np
 
 from ingest.durable import clear_write_errors, sync_folder
+from ingest.hdf5 import NewFile
 from online.catalog import RecordingSummary
-from online.clip import Interval
 from online.config import dump_config
 from online.errors import RunError
 from online.readout import FRAMES_AT_ONCE, Read, Readout
@@ -60,68 +61,70 @@ def embed_run(
     report = progress or (lambda what, share: None)
     if path.exists() and not overwrite:
         raise RunError(f"{path}: exists; name another file, or use --overwrite")
-    with opened_run(run, store, recordings=recordings) as opened, _written(path) as file:
+    with opened_run(run, store, recordings=recordings) as opened, _written(path) as new:
         trained = opened.trained
         summaries = opened.catalog.recordings()
         probe = opened.evaluator.fit(trained.model, progress=report) if alphas else None
         readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
-        file.attrs.update(
+        new.file.attrs.update(
             run=str(run),
             step=trained.checkpoint.step,
             settings=dump_config(trained.config),
             store=str(store),
         )
         for summary in summaries:
-            _embed(file, readout, summary, report)
-    return Embedded(path, len(summaries), sum(s.length for s in summaries), trained.checkpoint.step)
+            _embed(new, readout, summary, report)
+    frames = sum(len(summary.kept) for summary in summaries)
+    return Embedded(path, len(summaries), frames, trained.checkpoint.step)
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[h5py.File]:
+def _written(path: Path) -> Iterator[NewFile]:
     """A file that gets its name when it is whole and on disk."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with clear_write_errors(str(path)):
         try:
-            with h5py.File(partial, "w") as file:
-                yield file
+            with NewFile(partial) as new:
+                yield new
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
             partial.replace(path)
             sync_folder(path.parent)
-        except RuntimeError as error:  # how HDF5 says that it cannot write what it has buffered
-            raise OSError(str(error)) from error
         finally:
             partial.unlink(missing_ok=True)
 
 
 def _embed(
-    file: h5py.File,
+    new: NewFile,
     readout: Readout,
     summary: RecordingSummary,
     report: Callable[[str, float], None],
 ) -> None:
-    group = file.create_group(summary.name)
-    held_out = np.zeros(summary.length, np.bool_)
+    group = new.file.create_group(summary.name)
+    first, length = summary.released, len(summary.kept)
+    group.attrs["first_frame"] = first
+    held_out = np.zeros(length, np.bool_)
     for interval in summary.held_out:
-        held_out[interval.start : interval.stop] = True
+        held_out[interval.start - first : interval.stop - first] = True
     group["held_out"] = held_out
-    pts_ns, gap = np.zeros(summary.length, np.int64), np.zeros(summary.length, np.bool_)
+    pts_ns, gap = np.zeros(length, np.int64), np.zeros(length, np.bool_)
     columns: dict[str, h5py.Dataset] = {}
-    for read in readout.read(summary.name, Interval(0, summary.length)):
-        here = slice(read.start, read.start + len(read.frames))
+    for read in readout.read(summary.name, summary.kept):
+        here = slice(read.start - first, read.start - first + len(read.frames))
         pts_ns[here], gap[here] = read.frames.pts_ns, read.frames.gap
         for name, values in _columns(read).items():
             if name not in columns:
                 columns[name] = group.create_dataset(
                     name,
-                    shape=(summary.length, *values.shape[1:]),
+                    shape=(length, *values.shape[1:]),
                     dtype=values.dtype,
-                    chunks=(min(FRAMES_AT_ONCE, summary.length), *values.shape[1:]),
+                    chunks=(min(FRAMES_AT_ONCE, length), *values.shape[1:]),
                     compression="gzip" if name == "alphas" else None,
                     compression_opts=1 if name == "alphas" else None,
                 )
             columns[name][here] = values
-        report(f"embedding {summary.name}", here.stop / summary.length)
+        new.check()
+        report(f"embedding {summary.name}", here.stop / length)
     group["pts_ns"], group["gap"] = pts_ns, gap
 
 

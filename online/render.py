@@ -107,8 +107,7 @@ def render_run(
 
 def _places(summaries: Sequence[RecordingSummary], part: Part) -> Iterator[tuple[str, Interval]]:
     for summary in summaries:
-        whole = [Interval(0, summary.length)]
-        for interval in summary.held_out if part == "held_out" else whole:
+        for interval in summary.held_out if part == "held_out" else [summary.kept]:
             if len(interval):
                 yield summary.name, interval
 

@@ -334,8 +334,9 @@ def serve(
     catalog = StoreCatalog(store, holdout=config.holdout, recordings=config.recordings)
     if not catalog.names() and catalog.left_out:
         raise ServerError(
-            f"{store.path}: nothing to serve, {len(catalog.left_out)} damaged: "
-            f"{next(iter(catalog.left_out.values()))}"
+            f"{store.path}: nothing to serve: of its recordings none can be read "
+            f"({', '.join(sorted(catalog.left_out)[:5])}); `setcon verify {store.path}` names the "
+            "damage"
         )
     context = zmq.Context()
     socket = server_socket(context)

@@ -180,6 +180,17 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(
     assert "0 clips" not in again.stdout
 
 
+def test_a_full_disk_while_drawing_a_scene_leaves_nothing(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+
+    video = tmp_path / "balls.mp4"
+    assert "balls" in error_of(setcon("scene", "balls", video, "--frames", "300", limit=limit))
+    assert not list(tmp_path.iterdir())
+    lost = setcon("scene", "balls", tmp_path / "none" / "balls.mp4")
+    assert error_of(lost).endswith("no such folder; make it, or name a file in another")
+
+
 def test_info_and_eval_speak_json(store: Path, run: Path) -> None:
     held = json.loads(setcon("info", store, "--json").stdout)
     (recording,) = held["recordings"]
