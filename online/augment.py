@@ -1,10 +1,14 @@
-"""Other views of the clips of a batch, for footage too short to be told apart by what moves in it.
+"""Other views of the clips of a batch, for footage that could be told apart by other than things.
 
     clip ─▶ moved by (dy, dx), mirrored at its border ─▶ perhaps left and right swapped
+         ─▶ each frame moved by a (dy, dx) of its own
          ─▶ every colour channel brightened and stretched, each by its own numbers
 
-All frames of a clip are treated alike, so what moves in it moves on. The paper augments nothing,
-having all the footage that it wants; of a few hundred frames an encoder learns to tell the time.
+Of a few hundred frames an encoder learns to tell the time: clips are shown moved, mirrored and in
+other colours, all frames of a clip alike, so that what moves in it moves on. Under a moving camera
+it learns to tell where that looks, which finds the next frame as well: with frames that jitter, by
+themselves, only where things are to each other still does. The paper augments nothing, having all
+the footage that it wants and no camera.
 """
 
 from __future__ import annotations
@@ -28,12 +32,15 @@ class AugmentConfig:
     """Clips are moved by up to this share of their side, up or down and left or right."""
     flip: bool = False
     """Left and right are swapped in half of the clips."""
+    jitter: float = 0.0
+    """Each frame is moved on its own by up to this share of its side, up or down and left or right:
+    as far as the camera moves in a clip, or further."""
     colour: float = 0.0
     """Each colour channel of a clip is multiplied by a number within this of 1, and one within
     this of 0 added, for values in 0..1."""
 
     def __post_init__(self) -> None:
-        for name in ("shift", "colour"):
+        for name in ("shift", "jitter", "colour"):
             if not 0 <= getattr(self, name) <= 0.5:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must lie in 0..0.5")
 
@@ -50,7 +57,17 @@ def augmented(batch: Batch, config: AugmentConfig, *, key: str) -> Batch:
         columns = _moved(width, config.shift, rng)
         if config.flip and rng.random() < 0.5:
             columns = columns.flip(0)
-        view = clip.index_select(1, rows).index_select(2, columns)
+        if config.jitter:
+            view = torch.stack(
+                [
+                    frame[rows[_moved(height, config.jitter, rng)]][
+                        :, columns[_moved(width, config.jitter, rng)]
+                    ]
+                    for frame in clip
+                ]
+            )
+        else:
+            view = clip.index_select(1, rows).index_select(2, columns)
         clips.append(_coloured(view, config.colour, rng) if config.colour else view)
     return Batch(torch.stack(clips), batch.valid)
 

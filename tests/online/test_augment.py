@@ -41,6 +41,33 @@ def test_each_clip_becomes_one_of_its_views_all_frames_alike(batch):
     assert not torch.equal(moved.frames, batch.frames)
 
 
+def test_each_frame_that_jitters_becomes_a_view_of_its_own(batch):
+    moved = augmented(batch, AugmentConfig(jitter=0.25), key="0/0").frames.numpy()
+    alike = 0
+    for before, after in zip(batch.frames.numpy(), moved, strict=True):
+        each = [views(frame[None], 2, 3) for frame in before]
+        steps = [
+            next(i for i, view in enumerate(every) if np.array_equal(view[0], frame))
+            for every, frame in zip(each, after, strict=True)
+        ]
+        alike += len(set(steps)) == 1
+    assert alike < len(moved)
+
+
+def test_a_clip_is_moved_and_then_its_frames_jitter_on_top(batch):
+    config = AugmentConfig(shift=0.25, flip=True, jitter=0.25)
+    moved = augmented(batch, config, key="0/0").frames.numpy()
+    for before, after in zip(batch.frames.numpy(), moved, strict=True):
+        both = [*views(before, 2, 3), *(view[:, :, ::-1] for view in views(before, 2, 3))]
+        assert any(
+            all(
+                any(np.array_equal(jittered[0], now) for jittered in views(frame[None], 2, 3))
+                for frame, now in zip(view, after, strict=True)
+            )
+            for view in both
+        )
+
+
 def test_left_and_right_are_swapped_in_some_clips_and_nothing_else_is(batch):
     swapped = augmented(batch, AugmentConfig(flip=True), key="0/0").frames
     as_before = [torch.equal(a, b) for a, b in zip(swapped, batch.frames, strict=True)]
@@ -64,7 +91,7 @@ def test_colours_of_a_clip_change_by_one_line_for_each_channel(batch):
 
 
 def test_every_step_has_views_of_its_own_and_the_same_ones_again_after_a_resume(batch):
-    config = AugmentConfig(shift=0.25, flip=True, colour=0.1)
+    config = AugmentConfig(shift=0.25, flip=True, jitter=0.1, colour=0.1)
     first, again, other = (
         augmented(batch, config, key=key).frames for key in ("1/5", "1/5", "1/6")
     )
@@ -80,7 +107,7 @@ def test_one_row_cannot_be_moved():
     assert moved.frames.shape == frames.shape
 
 
-@pytest.mark.parametrize("name", ["shift", "colour"])
+@pytest.mark.parametrize("name", ["shift", "jitter", "colour"])
 @pytest.mark.parametrize("share", [-0.1, 0.6])
 def test_changes_that_leave_nothing_to_see_are_refused(name, share):
     with pytest.raises(ValueError, match=rf"{name} is {share}, it must lie in 0\.\.0\.5"):
