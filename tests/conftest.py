@@ -1,6 +1,7 @@
 """Shapes and types are checked in nearly every test; in production they cost nothing."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 # Two test processes' worth of threads on two cores fight each other; and sums stay in one order.
@@ -16,7 +17,18 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("untimed")
 
+# a shell that runs the tests behind it has them ignore Ctrl-C, and all that they start as well
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 jaxtyping.install_import_hook(["setcon", "ingest", "online"], "beartype.beartype")
+
+LONGEST_FILES = ("test_readme.py", "test_faults.py", "test_cli.py", "test_session.py")
+"""Files that take a minute or so go first, so that no process is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest files first; others as they were."""
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
 
 
 @pytest.fixture

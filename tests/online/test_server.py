@@ -227,7 +227,9 @@ def test_shards_of_a_growing_store_share_it_whenever_they_look(store, record, se
     """Two trainers, one of which begins its rounds at other times than the other."""
     record("a", 100, complete=False)
     shared = replace(WANT, max_epochs=0, shards=2)
-    with served(follow=True) as address, Client(address) as quick, Client(address) as slow:
+    finish = threading.Event()
+    serving = served(follow=True, finish=finish)
+    with serving as address, Client(address) as quick, Client(address) as slow:
         quick.open(shared)
         got = until_silent(quick)
         for length in (180, 260, 420):
@@ -237,8 +239,9 @@ def test_shards_of_a_growing_store_share_it_whenever_they_look(store, record, se
         got += until_silent(slow)
         record("a", 500)
         record("b", 90)
+        finish.set()
         for client in (slow, quick):
-            got += until_silent(client)
+            got += client.clips(BOUND)
     assert sorted(triplets(got)) == planned(store)
 
 
