@@ -183,7 +183,8 @@ class Client:
             self._receiver.close()
             self._receiver = None
         self._remote.close()
-        self._context.term()
+        # not term(), which waits for ever for a socket that a signal has kept from being kept
+        self._context.destroy(linger=0)
 
     def __enter__(self) -> Client:
         return self

@@ -47,15 +47,16 @@ class Dealer:
         self.socket: zmq.Socket[Any] = wire.limited_socket(
             context, zmq.DEALER, max_bytes=max_bytes, max_messages=max_messages
         )
-        if keys is not None:
-            keys.apply(self.socket)
-        self._monitor = self.socket.get_monitor_socket(
-            zmq.Event.HANDSHAKE_SUCCEEDED
-            | zmq.Event.HANDSHAKE_FAILED_AUTH
-            | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
-            | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
-        )
+        self._monitor: zmq.Socket[Any] | None = None
         try:
+            if keys is not None:
+                keys.apply(self.socket)
+            self._monitor = self.socket.get_monitor_socket(
+                zmq.Event.HANDSHAKE_SUCCEEDED
+                | zmq.Event.HANDSHAKE_FAILED_AUTH
+                | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+                | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+            )
             connect(self.socket, address)
         except BaseException:
             self.close()
@@ -67,6 +68,7 @@ class Dealer:
         Raises:
             ServerError: the server does not let this trainer in, and will not.
         """
+        assert self._monitor is not None  # once it is connected
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
             if event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
@@ -91,7 +93,8 @@ class Dealer:
     def close(self, *, linger_milliseconds: int = 0) -> None:
         """Close the socket; what is not sent by then is forgotten."""
         self.socket.disable_monitor()
-        self._monitor.close()
+        if self._monitor is not None:
+            self._monitor.close()
         self.socket.close(linger=linger_milliseconds)
 
     def _own_key(self) -> str:

@@ -25,9 +25,6 @@ from online.errors import ServerSilent, WireError
 from online.security import TrainerKeys
 from online.wire import Cursor
 
-LEAVE_SECONDS = 5.0
-"""Longest wait for the thread to leave; it looks up twice a second."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
@@ -119,7 +116,7 @@ class Receiver:
         """Leave the server."""
         self._closing = True
         self._look_up()
-        self._thread.join(LEAVE_SECONDS)
+        self._thread.join()  # it looks up at once
         self._wake.close()
         self._woken.close()
 

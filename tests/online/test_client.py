@@ -20,6 +20,7 @@ from online.client import Client, StreamRequest
 from online.clip import ClipConfig
 from online.errors import AddressError, ServerError, ServerSilent, WireError
 from online.server import ServerCounters, serve
+from online.stop import StopRequested
 from online.stream import ServeConfig
 
 CLIP = ClipConfig(clip_length=4, frame_stride=2)
@@ -518,3 +519,23 @@ def test_a_hung_trainer_is_noticed_and_loses_nothing_when_it_wakes(store, record
             stop.set()
             server.join(BOUND)
     assert list(map(int, starts[:-1])) == sorted({t.last_frame - 4 for t in planned(store)})[::4]
+
+
+def test_a_signal_while_a_connection_is_made_does_not_keep_the_client_from_closing(
+    store, record, served, monkeypatch
+):
+    record("a", 100)
+
+    def interrupted(*_: object) -> None:
+        raise StopRequested
+
+    with served() as address:
+        client = Client(address)
+        with monkeypatch.context() as patched:
+            patched.setattr("zmq.Socket.get_monitor_socket", interrupted)
+            with pytest.raises(StopRequested):
+                client.recordings()
+        closing = threading.Thread(target=client.close, daemon=True)
+        closing.start()
+        closing.join(BOUND)
+        assert not closing.is_alive()
