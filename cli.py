@@ -67,7 +67,7 @@ class _Finite(click.FloatRange):
         return number
 
 
-class _Duration(click.ParamType[float]):
+class _Duration(click.ParamType):
     """A length of time with its unit, as 90m or 12h; seconds."""
 
     name = "duration"
@@ -567,9 +567,10 @@ def train(
 
     The same command again continues from the last checkpoint. Ctrl-C saves and leaves; a second
     Ctrl-C leaves at once. From a camera, it says how old frames are when they arrive (behind), and
-    how many clips were too old to be learned from (skipped); of servers, how often they were
-    connected to again (reconnects), and how many messages came damaged or too late (discarded):
-    those were asked for again. In the end it counts the clips that were received and inserted.
+    how many clips were too old to be learned from or no longer kept (skipped); of servers, how
+    often they were connected to again (reconnects), and how many messages came damaged or too late
+    (discarded): those were asked for again. In the end it counts the clips that were received and
+    inserted.
     """
     if (store is None) == (not addresses):
         raise click.UsageError("give either STORE or --connect ADDR")

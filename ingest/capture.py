@@ -19,7 +19,7 @@ from ingest.store import CommitRecord, RecordingWriter, Source, Store
 _CHUNK_SECONDS = 0.5
 _UNKNOWN_FPS = 30.0
 LEAST_KEPT_SECONDS = 600.0
-"""The least of a camera that may be kept: in less there is not always a held-out minute, whole."""
+"""The least of a camera that may be kept: two of its ten minutes are held out."""
 _RELEASE_SECONDS = 60.0
 """How much is let go of at once."""
 

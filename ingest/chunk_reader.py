@@ -75,7 +75,7 @@ class ChunkReader:
         if start < released and start < stop:
             raise ReleasedError(
                 f"{self._layout.describe(self._name)}: frames {start}..{stop} asked for, and those "
-                f"before {released} were let go of; record with a longer --keep to have them longer"
+                f"before {released} were let go of by the capture (--keep); ask for later ones"
             )
 
     def _read(self, start: int, stop: int, *, masks: bool) -> Frames:
@@ -90,15 +90,15 @@ class ChunkReader:
             masks=self._gather("masks", start, stop) if masks and commit.has_masks else None,
         )
 
-    def pts_ns(self) -> Int64[np.ndarray, " n"]:
-        """Times of all committed frames."""
+    def pts_ns(self, start: int = 0) -> Int64[np.ndarray, " n"]:
+        """Times of all committed frames from `start` on."""
         self._load_index()
-        return self._pts_ns[: self._commit.length].copy()
+        return self._pts_ns[start : self._commit.length].copy()
 
-    def gap(self) -> Bool[np.ndarray, " n"]:
-        """Where a committed frame does not continue its predecessor."""
+    def gap(self, start: int = 0) -> Bool[np.ndarray, " n"]:
+        """From `start` on, where a committed frame does not continue its predecessor."""
         self._load_index()
-        return self._gap[: self._commit.length].copy()
+        return self._gap[start : self._commit.length].copy()
 
     def chunks(self) -> Iterator[StoredChunk]:
         """Read every chunk there is once, times before pixels; a damaged one brings its error."""
@@ -110,7 +110,10 @@ class ChunkReader:
                 yield _stored(field, partial(self._index, field, start, stop))
         for field in pixels:
             for start, stop in _runs(commit.released, commit.length, commit.chunk_length):
-                yield _stored(field, partial(self._gather, field, start, stop))
+                chunk = _stored(field, partial(self._gather, field, start, stop))
+                if chunk.damage is not None and start < self.refresh().released:
+                    continue  # it was let go of meanwhile
+                yield chunk
 
     def close(self) -> None:
         """Forget the cached chunks; no file stays open between reads."""

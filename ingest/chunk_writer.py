@@ -1,5 +1,6 @@
 """The one writer of a recording: data first, then the commit record that speaks of it."""
 
+import os
 from dataclasses import replace
 from types import TracebackType
 
@@ -8,7 +9,7 @@ from ingest.counters import Counters
 from ingest.durable import FileLock, clear_write_errors
 from ingest.errors import StoreError
 from ingest.frame import Frames
-from ingest.layout import StoreLayout
+from ingest.layout import RELEASED_VERSION, StoreLayout
 from ingest.store import CommitRecord
 
 
@@ -65,11 +66,11 @@ class ChunkWriter:
         self._check_incomplete()
         start, stop = self._commit.released, before - before % self.block_length
         if start < stop <= self._commit.length:
-            commit = replace(self._commit, released=stop)
+            commit = replace(self._commit, released=stop, version=RELEASED_VERSION)
             with clear_write_errors(self._where):
                 self._layout.write_commit(self._name, commit)
+                self._commit = commit
                 self._files.release(start, stop)
-            self._commit = commit
         return self._commit
 
     def close(self) -> None:
@@ -97,6 +98,8 @@ class ChunkWriter:
                 commit = _extended(commit, frames)
             if complete:
                 self._files.trim(commit.length)
+                if not self._layout.durable:
+                    os.sync()  # once: what is complete is as safe as any
             self._layout.write_commit(self._name, commit)
         self._commit = commit
         return commit

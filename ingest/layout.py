@@ -20,6 +20,8 @@ from ingest.errors import NoSuchRecordingError, NotAStoreError, RecordingExistsE
 from ingest.store import CommitRecord, RecordSettings, Source, StoreFormat
 
 VERSION = 1
+RELEASED_VERSION = 2
+"""Of a commit record of which frames were let go of."""
 _MARK = "store.json"
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 """What garbage instead of JSON raises."""
@@ -120,8 +122,10 @@ class StoreLayout:
             commit = msgspec.json.decode(data, type=CommitRecord)
         except _UNREADABLE as error:
             raise _damaged_commit(path, error) from error
-        if commit.version != VERSION:
-            raise StoreError(f"{path}: version {commit.version}, this program reads {VERSION}")
+        if commit.version not in (VERSION, RELEASED_VERSION):
+            raise StoreError(
+                f"{path}: version {commit.version}, this program reads up to {RELEASED_VERSION}"
+            )
         return commit
 
     def write_commit(self, name: str, commit: CommitRecord) -> None:

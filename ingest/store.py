@@ -82,6 +82,7 @@ class CommitRecord:
     """How much of a recording is safely on disk; replaced atomically after its data."""
 
     version: int = 1
+    """2 where frames were let go of, which programs that know of version 1 only take for damage."""
     length: int = 0
     """Frames committed: indices released..length may be read."""
     released: int = 0
@@ -178,12 +179,12 @@ class RecordingReader(Protocol):
         """Read every chunk there is once, times before pixels; a damaged one brings its error."""
         ...
 
-    def pts_ns(self) -> Int64[np.ndarray, " n"]:
-        """Times of all committed frames."""
+    def pts_ns(self, start: int = 0) -> Int64[np.ndarray, " n"]:
+        """Times of all committed frames from `start` on."""
         ...
 
-    def gap(self) -> Bool[np.ndarray, " n"]:
-        """For all committed frames: True where a frame does not continue its predecessor."""
+    def gap(self, start: int = 0) -> Bool[np.ndarray, " n"]:
+        """The same: True where a frame does not continue its predecessor."""
         ...
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ import zarr
 from jaxtyping import Shaped, UInt8
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
+from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from ingest.chunk_mark import check_mark, chunk_mark, marked
@@ -159,17 +160,25 @@ class ZarrFiles:
         """Delete chunks; to zarr itself they are black from then on."""
         assert self._commit is not None
         fields: list[Pixels] = ["frames", *(["masks"] if self._commit.has_masks else [])]
-        length = self._commit.chunk_length
+        first, behind = start // self._commit.chunk_length, stop // self._commit.chunk_length
         for field in fields:
-            for chunk in range(start // length, stop // length):
-                self._chunk_path(field, chunk).unlink(missing_ok=True)
+            for chunk in range(behind - 1, -1, -1):
+                path = self._chunk_path(field, chunk)
+                if chunk < first and not path.exists():
+                    break  # nothing was left by a writer that was killed here
+                path.unlink(missing_ok=True)
 
     def trim(self, length: int) -> None:
         """Make every array exactly as long as the recording."""
-        for field in ("frames", "masks", "pts_ns", "gap", "captured_ns"):
+        fields: list[Pixels | Index] = ["frames", "masks", "pts_ns", "gap", "captured_ns"]
+        for field in fields:
             if (self._folder / field).exists():
                 array = self._array(field, at_least=0)
-                array.resize((length, *array.shape[1:]))
+                _resize(array, length)
+                chunk = -(-length // array.chunks[0])
+                while (path := self._chunk_path(field, chunk)).exists():
+                    path.unlink()  # of a writer that was killed before its commit
+                    chunk += 1
 
     def _create(
         self, root: zarr.Group, field: str, dtype: type[np.generic], chunks: tuple[int, ...]
@@ -257,7 +266,7 @@ class ZarrFiles:
         array = self._array(field, at_least=0)
         if array.shape[0] < stop:
             capacity = max(stop, _FIRST_CAPACITY, 2 * array.shape[0])
-            array.resize((capacity, *array.shape[1:]))
+            _resize(array, capacity)
         return array
 
     def _check(self, field: Pixels | Index, shape: tuple[int, ...], *, at_least: int) -> None:
@@ -304,6 +313,12 @@ class ZarrFiles:
             f"{self._where}: chunk {chunk} of `{field}` is damaged ({reason}); "
             "restore the file or ingest the recording again with --overwrite"
         )
+
+
+def _resize(array: zarr.Array[Any], length: int) -> None:
+    """Change the length; zarr's own way looks at each chunk that there is or might be."""
+    shape = (length, *array.shape[1:])
+    sync(array.async_array.resize(shape, delete_outside_chunks=False))
 
 
 def _dtype(field: Pixels | Index) -> np.dtype:

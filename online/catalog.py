@@ -11,8 +11,9 @@ right, so what lies beyond the border belongs to nobody until the recording is c
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Protocol, TypeVar, runtime_checkable
@@ -35,6 +36,8 @@ BLOCK_MINUTES = 5
 """Of so many minutes of a camera's recording, the last one is held out."""
 DEFAULT_HOLDOUT = 0.2
 """Share of each recording that is never trained on, where nothing else is said."""
+MARK_FRAMES = 1000
+"""How far apart, at least, planning notes how many clips there are so far."""
 OPEN_READERS = 16
 CACHE_BYTES = 256 << 20
 """Decoded chunks that all open readers keep together: what a shuffle mixes, so that a chunk which
@@ -104,19 +107,22 @@ def split(
         guard: frames left out of training wherever a camera's held-out minute begins or ends, or
             might begin next.
     """
-    n = len(pts_ns)
-    if holdout == 0:
-        return Split(_nonempty([Interval(0, n)]), ())
-    if live:
-        return _split_by_time(pts_ns, guard)
+    if live and holdout:
+        return _split_by_time(pts_ns - pts_ns[:1], guard)
+    return _split_by_share(len(pts_ns), complete=complete, holdout=holdout)
+
+
+def _split_by_share(n: int, *, complete: bool, holdout: float) -> Split:
     border = n - int(n * holdout + 1e-9)  # 0.2 * 15 is a hair below 3 in some orders of rounding
     held_out = [Interval(border, n)] if complete else []
     return Split(_nonempty([Interval(0, border)]), _nonempty(held_out))
 
 
-def _split_by_time(pts_ns: Int64[np.ndarray, " n"], guard: int) -> Split:
-    n = len(pts_ns)
-    minute = (pts_ns - pts_ns[:1]) // MINUTE_NS
+def _split_by_time(since_ns: Int64[np.ndarray, " n"], guard: int) -> Split:
+    """Split frames by their time since the first of all; those here begin with that, or within a
+    stretch of training."""
+    n = len(since_ns)
+    minute = since_ns // MINUTE_NS
     held = minute % BLOCK_MINUTES == BLOCK_MINUTES - 1
     edges = [0, *(np.flatnonzero(np.diff(held)) + 1).tolist(), n]
     train, held_out = [], []
@@ -137,6 +143,15 @@ def _nonempty(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
     return tuple(i for i in intervals if i.stop > i.start)
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Of the first ``length`` frames, the last clip begins at ``start``; ``count`` come before."""
+
+    length: int
+    count: int
+    start: int
+
+
 class StoreCatalog:
     """The recordings of one store, its held-out parts decided by ``holdout``.
 
@@ -154,6 +169,7 @@ class StoreCatalog:
         self._readers: dict[str, RecordingReader] = {}
         self._cache = ChunkCache(CACHE_BYTES)
         self._identities: dict[str, str] = {}
+        self._marks: dict[tuple[str, ClipConfig], list[_Mark]] = {}
         self._left_out: dict[str, str] = {}
 
     @property
@@ -215,15 +231,47 @@ class StoreCatalog:
         ``closed`` includes the short clip at the end; without it, the clips of a smaller
         ``length`` are the first clips of a larger one.
         """
+        return self._clips_from(name, config, 0, length, closed=closed)
+
+    def clips_beyond(
+        self,
+        name: str,
+        config: ClipConfig,
+        *,
+        base_length: int,
+        base_closed: bool,
+        length: int,
+        closed: bool,
+    ) -> tuple[int, list[ClipSpec]]:
+        """How many clips the first ``base_length`` frames have, and those that ``length`` adds.
+
+        Of a recording without an end only what is new is looked at: clips of what has been looked
+        at before are the first ones of all that it will have.
+        """
+        marks = self._marks.setdefault((name, config), [_Mark(0, 0, 0)])
+        mark = marks[bisect_right(marks, base_length, key=lambda mark: mark.length) - 1]
+        before = self._clips_from(name, config, mark.start, base_length, closed=base_closed)
+        clips = self._clips_from(name, config, mark.start, length, closed=closed)
+        count = mark.count + len(before)
+        if not base_closed and before and base_length >= marks[-1].length + MARK_FRAMES:
+            marks.append(_Mark(base_length, count - 1, before[-1].start))
+        return count, clips[len(before) :]
+
+    def _clips_from(
+        self, name: str, config: ClipConfig, start: int, length: int, *, closed: bool
+    ) -> list[ClipSpec]:
+        """Clips of the training part of the first ``length`` frames that begin at ``start``,
+        where a clip begins, or behind it."""
         commit, reader = self.commit(name), self._reader(name)
-        parts = split(
-            reader.pts_ns()[:length],
-            live=commit.live,
-            complete=False,  # only the training part matters here, and it is the same
-            holdout=self.holdout,
-            guard=config.overlap,
-        )
-        return cut(name, reader.gap()[:length], parts.train, config, closed=closed)
+        if commit.live and self.holdout:
+            assert commit.first_pts_ns is not None or not length
+            since = reader.pts_ns(start)[: length - start] - (commit.first_pts_ns or 0)
+            train = _split_by_time(since, config.overlap).train
+        else:
+            whole = _split_by_share(length, complete=False, holdout=self.holdout)
+            train = tuple(Interval(0, i.stop - start) for i in whole.train if i.stop > start)
+        clips = cut(name, reader.gap(start)[: length - start], train, config, closed=closed)
+        return [replace(clip, start=clip.start + start) for clip in clips]
 
     def close(self) -> None:
         """Close all files."""

@@ -206,7 +206,7 @@ class Connection:
         return None
 
     def _within_credit(self, arrival: Arrival) -> Arrival:
-        if isinstance(arrival.message, wire.ClipHeader):
+        if isinstance(arrival.message, wire.ClipHeader | wire.Released):
             self._arrived_bytes += arrival.nbytes
             if self._arrived_bytes > self._granted:
                 raise WireError(

@@ -63,8 +63,9 @@ def embed_run(
         raise RunError(f"{path}: exists; name another file, or use --overwrite")
     with opened_run(run, store, recordings=recordings) as opened, _written(path) as new:
         trained = opened.trained
-        summaries = opened.catalog.recordings()
         probe = opened.evaluator.fit(trained.model, progress=report) if alphas else None
+        # behind the probe, which takes its time: a capture lets go of its oldest frames
+        summaries = opened.catalog.recordings()
         readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
         new.file.attrs.update(
             run=str(run),

@@ -51,7 +51,7 @@ class StreamConfig:
     max_delay_seconds: float = 300.0
     """Footage of a camera that is older when its turn comes is skipped and counted, so that a slow
     trainer never falls further behind; 0 skips nothing. What has been recorded to its end, and
-    what is served without --follow, is never skipped."""
+    what is served without --follow, is never skipped for its age."""
     ledger: bool = False
     """Write a line to ``ledger.jsonl`` about every clip: inserted, or skipped."""
 
@@ -95,6 +95,8 @@ class FeedCounters:
     skipped: int = 0
     skipped_frames: int = 0
     """New frames of the skipped clips, those that a neighbour carries too counted once."""
+    released: int = 0
+    """Of the skipped clips, those that the capture no longer kept when their turn came."""
 
     @property
     def offered(self) -> int:
@@ -277,6 +279,7 @@ class Feed:
     def _skip(self) -> None:
         assert self._pending is not None
         self.counters.skipped += 1
+        self.counters.released += self._pending.is_released
         self.counters.skipped_frames += self._pending.spec.length - self.request.clip.overlap
         self._leave_behind("skipped")
 
@@ -284,7 +287,12 @@ class Feed:
         """Move the cursor behind the pending clip, and note what became of it."""
         assert self._pending is not None
         spec, self._pending = self._pending.spec, None
-        cursor = self._cursors[spec.server] = _known(self._clients[spec.server].cursor)
+        before, cursor = self._cursors[spec.server], _known(self._clients[spec.server].cursor)
+        if before is None or (before.epoch, before.round) != (cursor.epoch, cursor.round):
+            self.counters.skipped += cursor.released
+            self.counters.released += cursor.released
+            self.counters.skipped_frames += cursor.released_frames
+        self._cursors[spec.server] = cursor
         if self._ledger is not None:
             self._ledger.append(
                 LedgerEntry(

@@ -56,7 +56,7 @@ def make_plan(
 ) -> Plan:
     """The clips of the cursor's extents beyond its base, ordered, and of these the wanted shard.
 
-    The cursor's index, fingerprint and holdout are not looked at.
+    The cursor's index, fingerprint, holdout and what it says of frames let go of are not looked at.
 
     Raises:
         ServerError: a recording is gone or shorter than its extent.
@@ -66,6 +66,7 @@ def make_plan(
     there = set(catalog.store.recordings())
     clips: list[ClipSpec] = []
     ours: set[ClipSpec] = set()
+    gone: list[ClipSpec] = []
     for name, extent in sorted(cursor.extents.items()):
         length = catalog.commit(name).length if name in there else 0
         if length < extent.length:
@@ -75,10 +76,12 @@ def make_plan(
             )
         before, added = _beyond(catalog, name, config, cursor.base.get(name), extent)
         # by its place in its recording: trainers begin rounds at different times
-        placed = enumerate(added, before + _scattered(name))
-        kept = [(place, clip) for place, clip in placed if clip.start >= extent.released]
-        clips += [clip for _, clip in kept]
-        ours.update(clip for place, clip in kept if place % want.shards == want.shard)
+        first = before + _scattered(name)
+        shard = [clip for i, clip in enumerate(added, first) if i % want.shards == want.shard]
+        clips += [clip for clip in added if clip.start >= extent.released]
+        ours.update(clip for clip in shard if clip.start >= extent.released)
+        if cursor.round:  # what had gone before a trainer came is none of its plan
+            gone += [clip for clip in shard if clip.start < extent.released]
     if order == "shuffled":
         clips = shuffle(clips, key=f"{want.seed}/{cursor.epoch}/{cursor.round}")
     made_of = [catalog.commit(name).identity for name in sorted(cursor.extents)]
@@ -89,6 +92,8 @@ def make_plan(
         index=0,
         # a trainer may name what it likes, and this is kept
         base={name: extent for name, extent in cursor.base.items() if name in cursor.extents},
+        released=len(gone),
+        released_frames=sum(clip.length - config.overlap for clip in gone),
         fingerprint=_fingerprint(made_of, clips),
         holdout=catalog.holdout,
     )
@@ -124,12 +129,16 @@ def _beyond(
     """How many clips lie in ``base``, and those that ``extent`` adds."""
     if base is not None and not has_grown(base, extent):
         return 0, []
-    clips = catalog.clips(name, config, length=extent.length, closed=extent.closed)
     if base is None:
-        return 0, clips
-    # what an open extent gave is the beginning of what a longer one gives
-    before = len(catalog.clips(name, config, length=base.length, closed=base.closed))
-    return before, clips[before:]
+        return 0, catalog.clips(name, config, length=extent.length, closed=extent.closed)
+    return catalog.clips_beyond(
+        name,
+        config,
+        base_length=base.length,
+        base_closed=base.closed,
+        length=extent.length,
+        closed=extent.closed,
+    )
 
 
 def _scattered(name: str) -> int:

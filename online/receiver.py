@@ -211,7 +211,7 @@ class Receiver:
         behind = msgspec.structs.replace(self._cursor, index=message.index + 1)
         if isinstance(message, wire.Released):
             spec = ClipSpec(message.recording, message.start, message.length)
-            return Delivery(Clip.released(spec), behind, nbytes=0)
+            return Delivery(Clip.released(spec), behind, arrival.nbytes)
         frames = wire.unpack_frames(message.frames, [part.buffer for part in arrival.parts[1:]])
         if frames.gap[1:].any():
             raise WireError(f"{self._address}: sent a clip with a gap inside")

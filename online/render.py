@@ -76,11 +76,12 @@ def render_run(
         raise RunError(fault)
     with opened_run(run, store, recordings=recordings) as opened, clear_write_errors(str(path)):
         trained = opened.trained
-        summaries = opened.catalog.recordings()
-        places = list(_places(summaries, part))
-        if not places:
+        if not any(_places(opened.catalog.recordings(), part)):
             raise FootageError(f"{store}: no footage is held out; use --part all")
         probe = opened.evaluator.fit(trained.model, progress=report)
+        # again, as that took its time: a capture may have let go of its oldest frames
+        summaries = opened.catalog.recordings()
+        places = list(_places(summaries, part))
         readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
         colours = _survey(readout, places)
         sheet = _Strip(summaries[0].height, summaries[0].width)

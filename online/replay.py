@@ -197,7 +197,7 @@ class Replay:
         self._rng.bit_generator.state = state["rng"]
         gone = sum(clip is None for clip in clips.values())
         before = state.get("refill", 0)  # checkpoints of before anything was let go of have none
-        self._refill = max(before, min(gone, self._warm - len(self)))
+        self._refill = max(0, min(before + gone, self._warm - len(self)))
         return gone
 
     def _held(self) -> dict[ClipSpec, Clip]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +21,6 @@ from online.ledger import Ledger
 from online.replay import Replay
 from online.segments import Segments
 from online.trainer import Trainer, untrained_model
-
-log = logging.getLogger(__name__)
 
 
 class RunState:
@@ -94,8 +91,10 @@ class RunState:
             rng=rng_state(),
         )
 
-    def restore(self, checkpoint: Checkpoint, *, where: Path) -> None:
+    def restore(self, checkpoint: Checkpoint, *, where: Path) -> int:
         """Go on from ``checkpoint``; the replay's pixels come from the servers.
+
+        Returns how many clips of the replay are no longer kept by a capture.
 
         Raises:
             CheckpointError: it belongs to another configuration.
@@ -116,13 +115,8 @@ class RunState:
         self.feed.agree()  # before pixels are fetched of what may have been replaced
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
         gone = self.replay.restore(run["replay"], arrays, self._fetched)
-        if gone:
-            log.warning(
-                "%d clips of the replay buffers are no longer kept by the capture: the run goes on "
-                "without them",
-                gone,
-            )
         set_rng_state(checkpoint.rng)
+        return gone
 
     def _fetched(self, spec: ClipSpec) -> Clip | None:
         try:

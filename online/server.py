@@ -264,13 +264,15 @@ class Server:
         session: str | None = None,
         request: int | None = None,
     ) -> None:
-        self._totals.refused += 1
-        log.warning("refused: %s", error)
+        released = isinstance(error, ReleasedError)
+        if not released:  # who asks for what has gone is told so, and it is nobody's fault
+            self._totals.refused += 1
+            log.warning("refused: %s", error)
         refused = wire.Refused(
             message=str(error)[:4000],
             session=session,
             request=request,
-            released=isinstance(error, ReleasedError),
+            released=released,
         )
         self._send(identity, refused)
 

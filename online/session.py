@@ -115,7 +115,7 @@ class Session:
         self.probes = self._probes(clients, device)
         self._saved_at = time.monotonic()
         self._first_step = 0
-        self._tell_at_skips = 1
+        self._tell_at_skips = self._tell_at_released = 1
         self._batch: Sequence[Clip] = ()
 
     def run(self) -> Outcome:
@@ -172,9 +172,7 @@ class Session:
         check_sizes(summaries)
         self.state.remember_held_out(summaries)
         if added := self.state.remember_recordings([summary.name for summary in summaries]):
-            message = f"learns from recordings that were not there before: {', '.join(added)}"
-            log.warning("%s", message)
-            self.journal.event(message)
+            self._warn(f"learns from recordings that were not there before: {', '.join(added)}")
         self.journal.source(
             [summary.name for summary in summaries],
             self.origin,
@@ -186,13 +184,18 @@ class Session:
         rebuilt = load_untrained(self.trainer.untrained, self.directory.checkpoint(0))
         if rebuilt:
             self._save()  # nothing is restored yet: the state is that of step 0
-        self.state.restore(found.checkpoint, where=found.path)
+        gone = self.state.restore(found.checkpoint, where=found.path)
         set_aside(found.damaged)
         self.journal.begin()
         for damage in filter(None, (found.damage, rebuilt)):
             log.warning("%s; continuing from step %d", damage, self.state.step)
             self.journal.event(damage)
         self.journal.event(f"continued from the checkpoint of step {self.state.step}")
+        if gone:
+            self._warn(
+                f"{gone} clips of the replay buffers are no longer kept by the capture: the run "
+                "goes on without them"
+            )
         self.probes.resume()
 
     def _learn_and_save(self) -> Reason:
@@ -293,16 +296,25 @@ class Session:
 
     def _tell_of_skips(self) -> None:
         """Say that footage was skipped: at once, and then whenever it has doubled."""
-        if (skipped := self.feed.counters.skipped) >= self._tell_at_skips:
-            self._tell_at_skips = 2 * skipped
-            message = (
-                f"too slow for the camera: {skipped} of {self.feed.counters.offered} clips "
-                f"({self.feed.counters.skipped_frames} frames) skipped, being more than "
-                f"{self.config.stream.max_delay_seconds:g} s old or no longer kept; "
+        counters = self.feed.counters
+        if (late := counters.skipped - counters.released) >= self._tell_at_skips:
+            self._tell_at_skips = 2 * late
+            self._warn(
+                f"too slow for the camera: {late} of {counters.offered} clips skipped, being more "
+                f"than {self.config.stream.max_delay_seconds:g} s old; "
                 "lower replay.samples_per_insert to learn from more of them"
             )
-            log.warning("%s", message)
-            self.journal.event(message)
+        if counters.released >= self._tell_at_released:
+            self._tell_at_released = 2 * counters.released
+            self._warn(
+                f"{counters.released} of {counters.offered} clips skipped, being no longer kept by "
+                "the capture when their turn came; record with a longer --keep to learn from them"
+            )
+
+    def _warn(self, message: str) -> None:
+        """Say it now, and in the report."""
+        log.warning("%s", message)
+        self.journal.event(message)
 
     def _step(self) -> None:
         self._batch = self.replay.sample()

@@ -101,10 +101,11 @@ class Stream:
         self._announced |= isinstance(self._message, wire.Epoch)
         self._finished |= isinstance(self._message, wire.End)
         self._index += isinstance(self._message, wire.ClipHeader | wire.Released)
-        self._message, cost = None, self._cost
         self._sequence += 1
-        self.sent_bytes += cost
-        return cost
+        self.sent_bytes += self._cost
+        clip = self._cost if isinstance(self._message, wire.ClipHeader) else 0
+        self._message = None
+        return clip
 
     def _prepare(self, now: float) -> None:
         if self._announced and self._index == len(self._plan_now.clips):
@@ -135,7 +136,7 @@ class Stream:
         elif now - self._looked_at >= FOLLOW_SECONDS:
             self._looked_at = now
             extents = self._extents_now()
-            if any(has_grown(start.extents.get(name), now) for name, now in extents.items()):
+            if any(has_grown(start.extents.get(name), extents[name]) for name in extents):
                 plan = self._plan(
                     Cursor(round=start.round + 1, base=start.extents, extents=extents)
                 )
@@ -176,7 +177,10 @@ class Stream:
         self._cost = wire.clip_bytes(self._parts[0], buffers[0].nbytes)
 
     def _set(self, message: _Message) -> None:
-        self._message, self._parts, self._cost = message, [wire.encode(message)], 0
+        self._message, self._parts = message, [wire.encode(message)]
+        # a word in the place of a clip waits at the trainer as the clip would
+        is_word = isinstance(message, wire.Released)
+        self._cost = wire.clip_bytes(self._parts[0], 0) if is_word else 0
 
     def _begin(self, plan: Plan, index: int = 0) -> None:
         self._check_size(plan)

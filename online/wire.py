@@ -77,6 +77,10 @@ class Cursor(Struct, frozen=True, kw_only=True):
     """What was committed when this round began."""
     fingerprint: Checksum = 0
     """CRC-32C of the round's recordings and clips, to notice that either has changed."""
+    released: Count = 0
+    """Clips of this round's shard that were let go of before the round was planned."""
+    released_frames: Count = 0
+    """New frames of those."""
     holdout: Annotated[float, Meta(ge=0, lt=1)] | None = None
     """Share of each of these recordings that the server held out; older cursors do not know it."""
 

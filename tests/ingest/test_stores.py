@@ -274,6 +274,18 @@ def test_what_was_let_go_of_is_off_the_disk_and_told_and_the_rest_stays(store):
     assert store.commit("a").complete
 
 
+def test_what_is_let_go_of_while_it_is_verified_is_no_damage(store):
+    with begin(store, has_masks=True) as writer, store.reader("a", cache=ChunkCache(0)) as reader:
+        write_all(writer, footage(1200, masks=True), finish=False)
+        reader.refresh()
+        found = []
+        for chunk in reader.chunks():
+            if chunk.field == "frames" and not found:
+                writer.release(writer.commit.length)
+            found.append(chunk)
+    assert not [chunk.damage for chunk in found if chunk.damage is not None]
+
+
 def test_a_writer_killed_while_it_lets_go_leaves_no_damage(store, monkeypatch):
     frames = footage(1200)
     with begin(store) as writer:
@@ -288,10 +300,15 @@ def test_a_writer_killed_while_it_lets_go_leaves_no_damage(store, monkeypatch):
             patched.setattr(files._files, "release", killed)
             with pytest.raises(KeyboardInterrupt):
                 writer.release(block)
+        assert writer.commit.released == block  # and nothing takes it back
     with store.reader("a") as reader, pytest.raises(ReleasedError):
         reader.read(0, 1)
     with begin(store) as writer:
         writer.release(2 * block)
+    if store.format == "zarr":  # what was left before goes with it
+        left = {path.name for path in (store.path / "recordings/a/frames").glob("c.*")}
+        chunk = writer.commit.chunk_length
+        assert len(left) == (writer.commit.length - 2 * block) // chunk
     (verified,) = list(verify_store(store))
     assert not verified.damaged_chunks
 

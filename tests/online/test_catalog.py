@@ -116,6 +116,28 @@ def test_a_catalog_sees_a_recording_grow_and_never_takes_clips_back(store, recor
     assert all(clip.start + clip.length <= summary.train[0].stop for clip in seen)
 
 
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("gaps", [(), (37, 38, 90, 333, 410)])
+def test_planning_what_is_new_finds_what_planning_all_finds(store, record, monkeypatch, live, gaps):
+    monkeypatch.setattr("online.catalog.MARK_FRAMES", 40)
+    grows = {"fps": 1.0, "live": live, "gaps": gaps}
+    record("a", 16, complete=False, **grows)
+    catalog, late = StoreCatalog(store), StoreCatalog(store)
+    base = 0
+    for step in range(1, 45):
+        length = record("a", 16 * step + 5, complete=step == 44, **grows)
+        closed = step == 44
+        whole = late.clips("a", CONFIG, length=length, closed=closed)
+        for begin in {0, base, base // 2}:  # also for those who come late
+            known = late.clips("a", CONFIG, length=begin, closed=False)
+            asked = {"base_length": begin, "base_closed": False, "length": length}
+            found = catalog.clips_beyond("a", CONFIG, **asked, closed=closed)
+            assert found == (len(known), whole[len(known) :])
+        base = length
+    (marks,) = catalog._marks.values()
+    assert len(marks) > 5
+
+
 def test_no_triplet_of_a_camera_comes_near_a_held_out_minute(store, record):
     length = record("cam", 700, fps=1.0, live=True, complete=False)
     catalog = StoreCatalog(store)
