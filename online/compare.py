@@ -70,7 +70,8 @@ def group_runs(paths: Sequence[Path]) -> list[Group]:
     """Read runs and put those together that differ in their seed alone, in the order given.
 
     Raises:
-        RunError: a run that cannot be read, is named twice or has no settings, or too many groups.
+        RunError: a run that cannot be read, is named twice, is a copy of another or has no
+            settings, or too many groups.
     """
     runs: dict[Path, RunLog] = {}
     for path in paths:
@@ -82,6 +83,8 @@ def group_runs(paths: Sequence[Path]) -> list[Group]:
     for path, found in settings.items():
         key = repr(sorted((name, value) for name, value in found.items() if name != SEED))
         together.setdefault(key, []).append(path)
+    for members in together.values():
+        _check_no_copies([runs[path] for path in members])
     if len(together) > MAX_GROUPS:
         raise RunError(
             f"{len(together)} different settings; at most {MAX_GROUPS} are told apart on one page: "
@@ -92,6 +95,18 @@ def group_runs(paths: Sequence[Path]) -> list[Group]:
         Group(name=_name(settings[members[0]], firsts), runs=[runs[path] for path in members])
         for members in together.values()
     ]
+
+
+def _check_no_copies(runs: Sequence[RunLog]) -> None:
+    """Refuse a run whose losses are another's: it would count as a seed, and says nothing new."""
+    known: dict[tuple[tuple[int, float | None], ...], RunLog] = {}
+    for run in runs:
+        losses = tuple((entry.step, entry.loss) for entry in run.steps)
+        if losses and (other := known.setdefault(losses, run)) is not run:
+            raise RunError(
+                f"{run.path}: has the losses of {other.path}, so it is a copy, or the same seed on "
+                "the same footage; name one of them"
+            )
 
 
 def spread(curves: Sequence[Points], *, stretches: int) -> Spread | None:

@@ -158,6 +158,9 @@ def test_what_cannot_be_compared_is_said(make_run: MakeRun, tmp_path: Path) -> N
     for again in (run, tmp_path / "b" / ".." / "a"):
         with pytest.raises(RunError, match="named twice"):
             group_runs([run, again])
+    shutil.copytree(run, tmp_path / "copy")
+    with pytest.raises(RunError, match=r"copy: has the losses of .*/a, so it is a copy"):
+        group_runs([run, tmp_path / "copy"])
     widths = [make_run(f"w{w}", f"model.encoder.width={w}") for w in (8, 16, 24, 40, 48)]
     with pytest.raises(RunError, match="5 different settings; at most 4"):
         group_runs(widths)
