@@ -13,6 +13,7 @@ import statistics
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,13 @@ def group_runs(paths: Sequence[Path]) -> list[Group]:
 
 def _check_no_copies(runs: Sequence[RunLog]) -> None:
     """Refuse a run whose losses are another's: it would count as a seed, and says nothing new."""
-    known: dict[tuple[tuple[int, float | None], ...], RunLog] = {}
-    for run in runs:
-        losses = tuple((entry.step, entry.loss) for entry in run.steps)
-        if losses and (other := known.setdefault(losses, run)) is not run:
+    losses = [{entry.step: entry.loss for entry in run.steps} for run in runs]
+    for i, j in combinations(range(len(runs)), 2):
+        shared = losses[i].keys() & losses[j].keys()
+        if shared and all(losses[i][step] == losses[j][step] for step in shared):
             raise RunError(
-                f"{run.path}: has the losses of {other.path}, so it is a copy, or the same seed on "
-                "the same footage; name one of them"
+                f"{runs[j].path}: has the losses of {runs[i].path}, so it is a copy, or the same "
+                "seed on the same footage; name one of them"
             )
 
 

@@ -188,7 +188,8 @@ def _panels(panels: Panels | None) -> str:
             "Untrained encoder: the best the same probe can do without learning. Drawn: a slot's "
             "picture over grey. Alpha: its share of each pixel. Attention: where the slot looked, "
             "each map at its own maximum. A slot keeps its colour; a ground-truth object has that "
-            "of the slot which covers it best; a slot with more than half of all pixels is slate."
+            "of the slot that goes best with it over all frames, each slot with one; a slot with "
+            "more than half of all pixels is slate."
         ),
         crisp=_is_small(panels),
         limit_bytes=PANEL_BYTES,

@@ -145,8 +145,8 @@ def _encoder_rows(evaluation: Evaluation) -> list[str]:
             "Probe training MSE",
             lambda s: s.probe_train_mse,
             small_number,
-            "Error on the frames it was fitted on: far below the held-out one, it has overfitted; "
-            "as high, more probe steps may help.",
+            "Mean over its last tenth of training batches: far below the held-out one, it has "
+            "overfitted; as high, more probe steps may help.",
         ),
         row(
             "Slot entropy",

@@ -74,13 +74,13 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores) -> str:
     gain = trained.fg_ari - untrained.fg_ari
     if gain < SLIGHT_GAIN:
         return "The slots do not tell objects apart better than an untrained encoder's."
-    if gain < CLEAR_GAIN or trained.fg_ari < PARTLY_SEPARATED:
-        return "The slots have begun to tell the objects apart."
     if trained.mbo < PATCHES:
         return (
             "The slots divide the picture into patches, not into things: the best patch for one "
             f"overlaps it by {trained.mbo:.2f} (mBO), whatever the FG-ARI says."
         )
+    if gain < CLEAR_GAIN or trained.fg_ari < PARTLY_SEPARATED:
+        return "The slots have begun to tell the objects apart."
     if trained.fg_ari < SEPARATED:
         return "The slots tell some of the objects apart; others share a slot, or have none."
     if trained.ari < SPLIT_BACKGROUND * trained.fg_ari:
@@ -94,6 +94,12 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores) -> str:
 def _foresight(recent: PrequentialEntry) -> str:
     """Whether the transition adds anything to what the last frame's slots say already."""
     lead = recent.top1 - recent.top1_copy
+    if recent.top1_copy > 1 - CLEAR_LEAD and lead > -CLEAR_LEAD:
+        return (
+            "In new footage a copy of the last state finds the next frame nearly always "
+            f"({recent.top1_copy:.2f} of the time, the prediction {recent.top1:.2f}): that is too "
+            "easy to show whether it foresees motion."
+        )
     how = "more often than" if lead >= CLEAR_LEAD else "about as often as"
     if lead <= -CLEAR_LEAD:
         how = "less often than"

@@ -457,7 +457,10 @@ def judged(run: Path, trained: EncoderScores, *, with_masks: bool = True) -> str
 def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
     assert judged(run, encoder(0.003, 0.95)).startswith("The slots tell the objects apart.")
     assert judged(run, encoder(0.003, 0.70)).startswith("The slots tell some of the objects apart")
-    assert judged(run, encoder(0.003, 0.30)).startswith("The slots have begun")
+    begun = encoder(0.003, 0.30)
+    alphas = replace(masks(0.30), mbo=0.3)
+    begun = replace(begun, current=replace(begun.current, alphas=alphas))
+    assert judged(run, begun).startswith("The slots have begun")
     assert judged(run, encoder(0.003, 0.10)).startswith("The slots do not tell objects apart")
     assert judged(run, encoder(0.031, None), with_masks=False).startswith("The probe reads next to")
     patches = encoder(0.003, 0.70)
@@ -511,6 +514,16 @@ def test_verdict_says_whether_predicting_beats_copying(
     for known in (log, replace(log, evaluations=[])):
         assert verdict(replace(known, prequential=entries)).endswith(said)
     assert "a copy of" not in verdict(replace(log, prequential=entries[1:]))
+
+
+def test_verdict_does_not_hold_an_easy_test_against_a_model(run: Path) -> None:
+    entries = [
+        PrequentialEntry(step=i, top1=0.99, top1_copy=0.96, top1_untrained=0, candidates=32)
+        for i in range(LEAST_CLIPS)
+    ]
+    said = verdict(replace(read_run(run), prequential=entries, reached=entries[-1]))
+    assert "too easy to show whether it foresees motion" in said
+    assert "nothing shows" not in said
 
 
 def curve(values: list[float]) -> Curve:
