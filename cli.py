@@ -843,6 +843,7 @@ def demo(video: Path | None, out: Path | None, seed: int, minutes: float | None)
 @click.option("--overwrite", is_flag=True, help="Replace VIDEO.")
 def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
     """Render a procedural SCENE to VIDEO (.mp4), with its ground-truth masks beside it."""
+    from ingest.durable import clear_write_errors
     from ingest.errors import ExportError
     from ingest.mp4_writer import target_fault
     from ingest.scene_video import render_scene
@@ -851,7 +852,7 @@ def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: 
     if fault := target_fault(video, what="a scene", overwrite=overwrite):
         raise ExportError(fault)
     config = SCENES[scene](num_frames=frames, fps=fps, seed=seed)
-    with _line() as show:
+    with _line() as show, clear_write_errors(str(video)):
         rendered = render_scene(
             config, video, progress=lambda done: show("rendering", f"{done}/{frames} frames")
         )

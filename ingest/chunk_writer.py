@@ -90,7 +90,8 @@ class ChunkWriter:
 
     def _write(self, frames: Frames | None, counters: Counters, *, complete: bool) -> CommitRecord:
         self._check_incomplete()
-        commit = replace(self._commit, complete=complete, counters=counters)
+        durable = self._commit.durable and self._layout.durable
+        commit = replace(self._commit, complete=complete, counters=counters, durable=durable)
         with clear_write_errors(self._where):
             if frames is not None and len(frames):
                 self._check(frames)
@@ -98,8 +99,9 @@ class ChunkWriter:
                 commit = _extended(commit, frames)
             if complete:
                 self._files.trim(commit.length)
-                if not self._layout.durable:
+                if not durable:
                     os.sync()  # once: what is complete is as safe as any
+                    commit = replace(commit, durable=True)
             self._layout.write_commit(self._name, commit)
         self._commit = commit
         return commit

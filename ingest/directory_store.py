@@ -83,6 +83,7 @@ class DirectoryStore:
     ) -> ChunkWriter:
         """Begin a recording, or continue an unfinished one behind its last committed frame."""
         new = CommitRecord(
+            durable=self._layout.durable,
             live=live,
             height=height,
             width=width,

@@ -3,6 +3,7 @@
 import re
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -124,14 +125,16 @@ class StoreLayout:
             raise _damaged_commit(path, error) from error
         if commit.version not in (VERSION, RELEASED_VERSION):
             raise StoreError(
-                f"{path}: version {commit.version}, this program reads up to {RELEASED_VERSION}"
+                f"{path}: version {commit.version}, this program reads up to {RELEASED_VERSION}; "
+                "use the program that wrote it"
             )
         return commit
 
     def write_commit(self, name: str, commit: CommitRecord) -> None:
         """Make `commit` the truth; everything it speaks of must be on disk."""
         data = msgspec.json.encode(commit) + b"\n"
-        write_whole(self.folder(name) / "commit.json", data, durable=self.durable)
+        durable = self.durable or commit.complete
+        write_whole(self.folder(name) / "commit.json", data, durable=durable)
 
     def write_first_commit(self, name: str, commit: CommitRecord) -> None:
         """Make a new recording known, and its folder safe."""
@@ -190,7 +193,11 @@ class StoreLayout:
 
     def size_bytes(self, name: str) -> int:
         """Bytes of all files of a recording."""
-        return sum(p.stat().st_size for p in self.folder(name).rglob("*") if p.is_file())
+        size = 0
+        for path in self.folder(name).rglob("*"):
+            with suppress(FileNotFoundError):  # a writer has replaced it, or let go of it
+                size += path.stat().st_size if path.is_file() else 0
+        return size
 
     def _lock_path(self, name: str) -> Path:
         return self.folder(name).with_name(f".{name}.lock")

@@ -90,6 +90,8 @@ class CommitRecord:
     all stay."""
     complete: bool = False
     """True when no frame will follow."""
+    durable: bool = True
+    """Whether all that it speaks of was synced; once it is complete it always was."""
     live: bool = False
     height: int
     width: int

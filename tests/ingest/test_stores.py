@@ -244,6 +244,24 @@ def test_without_durability_no_commit_waits_for_the_disk_and_the_bytes_are_the_s
     assert written[True] == written[False]
 
 
+@pytest.mark.parametrize("store_format", FORMATS)
+def test_what_was_begun_without_durability_is_synced_when_it_is_complete(
+    store_format, tmp_path, monkeypatch
+):
+    every: list[str] = []
+    monkeypatch.setattr(os, "sync", lambda: every.append("all"))
+    frames = footage(700)
+    with begin(open_store(tmp_path / "s", create_format=store_format, durable=False)) as writer:
+        write_all(writer, frames, finish=False)
+        assert not writer.commit.durable
+        before = writer.commit.length
+    assert not every
+    with begin(open_store(tmp_path / "s")) as writer:
+        write_all(writer, frames.part(before, 700), before=before)
+        assert writer.commit.durable
+    assert every == ["all"]
+
+
 def test_what_was_let_go_of_is_off_the_disk_and_told_and_the_rest_stays(store):
     frames = footage(1200, masks=True)
     with begin(store, has_masks=True) as writer:
