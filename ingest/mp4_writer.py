@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
@@ -90,10 +89,9 @@ def write_mp4(
                 ticks_per_second=ticks_per_second,
                 pixel_format=_PLAYABLE_FORMAT if playable else _EXACT_FORMAT,
             ) as video,
-            _SidecarWriter(sidecar_partial, (length, height, width), attributes or {})
-            if has_masks
-            else nullcontext() as labels,
+            NewFile(sidecar_partial) if has_masks else nullcontext() as new,
         ):
+            labels = new and _SidecarWriter(new, (length, height, width), attributes or {})
 
             def write(frames: Frames) -> None:
                 video.write(frames)
@@ -192,11 +190,11 @@ class _SidecarWriter:
     """The file that `ingest.masks` reads, filled front to back."""
 
     def __init__(
-        self, path: Path, shape: tuple[int, int, int], attributes: Mapping[str, str]
+        self, new: NewFile, shape: tuple[int, int, int], attributes: Mapping[str, str]
     ) -> None:
         length, height, width = shape
-        self._new = NewFile(path)
-        file = self._new.file
+        self._new = new
+        file = new.file
         file.attrs.update(attributes)
         self._masks = file.create_dataset(
             "masks",
@@ -209,17 +207,6 @@ class _SidecarWriter:
         self._pts_ns = file.create_dataset("pts_ns", shape=(length,), dtype=np.int64)
         self._gap = file.create_dataset("gap", shape=(length,), dtype=np.bool_)
         self._written = 0
-
-    def __enter__(self) -> "_SidecarWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._new.__exit__(kind, error, trace)
 
     def write(self, frames: Frames) -> None:
         """Append the masks, times and gaps of the frames."""

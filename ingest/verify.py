@@ -20,7 +20,7 @@ from ingest.sources import printable
 from ingest.store import CommitRecord, RecordingReader, Store
 
 _HOPELESS = 1000
-"""Damaged chunks in a row after which the rest is not looked for: a wrong length has no end."""
+"""Damaged chunks of times in a row after which no more is looked for: a wrong length has no end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

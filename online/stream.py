@@ -161,6 +161,8 @@ class Stream:
                     length=spec.length,
                 )
             )
+            # it waits at the trainer as the clip would
+            self._cost = wire.clip_bytes(self._parts[0], 0)
             return
         header, buffers = wire.pack_frames(frames, checksum=self.want.checksum)
         self._set(
@@ -177,10 +179,7 @@ class Stream:
         self._cost = wire.clip_bytes(self._parts[0], buffers[0].nbytes)
 
     def _set(self, message: _Message) -> None:
-        self._message, self._parts = message, [wire.encode(message)]
-        # a word in the place of a clip waits at the trainer as the clip would
-        is_word = isinstance(message, wire.Released)
-        self._cost = wire.clip_bytes(self._parts[0], 0) if is_word else 0
+        self._message, self._parts, self._cost = message, [wire.encode(message)], 0
 
     def _begin(self, plan: Plan, index: int = 0) -> None:
         self._check_size(plan)
