@@ -95,9 +95,16 @@ class Split:
 
 
 def split(
-    pts_ns: Int64[np.ndarray, " n"], *, live: bool, complete: bool, holdout: float, guard: int = 0
+    pts_ns: Int64[np.ndarray, " n"],
+    *,
+    live: bool,
+    complete: bool,
+    holdout: float,
+    guard: int = 0,
+    start: int = 0,
+    first_pts_ns: int | None = None,
 ) -> Split:
-    """Divide a recording's first n frames.
+    """Divide a recording's first n frames, or those from ``start`` on, and count from there.
 
     Args:
         pts_ns: their times.
@@ -106,16 +113,16 @@ def split(
         holdout: share of the frames that is held out; 0 holds nothing out.
         guard: frames left out of training wherever a camera's held-out minute begins or ends, or
             might begin next.
+        start: a frame that is trained on.
+        first_pts_ns: time of the recording's first frame, where that is not the first one here.
     """
     if live and holdout:
-        return _split_by_time(pts_ns - pts_ns[:1], guard)
-    return _split_by_share(len(pts_ns), complete=complete, holdout=holdout)
-
-
-def _split_by_share(n: int, *, complete: bool, holdout: float) -> Split:
+        began_ns = pts_ns[:1] if first_pts_ns is None else first_pts_ns
+        return _split_by_time(pts_ns - began_ns, guard)
+    n = start + len(pts_ns)
     border = n - int(n * holdout + 1e-9)  # 0.2 * 15 is a hair below 3 in some orders of rounding
-    held_out = [Interval(border, n)] if complete else []
-    return Split(_nonempty([Interval(0, border)]), _nonempty(held_out))
+    held_out = [Interval(border - start, n - start)] if complete else []
+    return Split(_nonempty([Interval(0, border - start)]), _nonempty(held_out))
 
 
 def _split_by_time(since_ns: Int64[np.ndarray, " n"], guard: int) -> Split:
@@ -263,14 +270,16 @@ class StoreCatalog:
         """Clips of the training part of the first ``length`` frames that begin at ``start``,
         where a clip begins, or behind it."""
         commit, reader = self.commit(name), self._reader(name)
-        if commit.live and self.holdout:
-            assert commit.first_pts_ns is not None or not length
-            since = reader.pts_ns(start)[: length - start] - (commit.first_pts_ns or 0)
-            train = _split_by_time(since, config.overlap).train
-        else:
-            whole = _split_by_share(length, complete=False, holdout=self.holdout)
-            train = tuple(Interval(0, i.stop - start) for i in whole.train if i.stop > start)
-        clips = cut(name, reader.gap(start)[: length - start], train, config, closed=closed)
+        parts = split(
+            reader.pts_ns(start)[: length - start],
+            live=commit.live,
+            complete=False,  # only the training part matters here, and it is the same
+            holdout=self.holdout,
+            guard=config.overlap,
+            start=start,
+            first_pts_ns=commit.first_pts_ns,
+        )
+        clips = cut(name, reader.gap(start)[: length - start], parts.train, config, closed=closed)
         return [replace(clip, start=clip.start + start) for clip in clips]
 
     def close(self) -> None:
