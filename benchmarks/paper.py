@@ -11,9 +11,9 @@ slot-wise       the same with loss.unit=slot: each slot index contrasted by itse
 reconstruction  encoder, transition and decoder trained together to draw the frames from s_t and p_t
 untrained       the encoder before the first step
 
-Each --also adds a row: SetCon with these settings laid over. Beside them stand, for masks alone,
-the four quarters of the image and k-means of colours. MSE is in [-1, 1] units, as in the paper, and
-as a share of the mean frame's; both on held-out frames.
+Each --also adds a row: SetCon with these settings laid over. Beside them stand the last s_t copied
+in place of p_t, and for masks alone blocks of the image and k-means of colours. MSE is in [-1, 1]
+units, as in the paper, and as a share of the mean frame's; both on held-out frames.
 
 balls      1,000 sequences of 12 frames, 32x32, three balls of radius 0.14, at 0.1 sides a frame
 gridworld  2,000 sequences of 8 frames, 5x5, three objects of one pixel
@@ -37,7 +37,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import torch
 from one_thread import CLI, call
 from torch import Tensor
@@ -57,9 +56,8 @@ from online.clip import ClipConfig
 from online.config import load_preset
 from online.evaluate import Evaluator
 from online.footage import gather
-from online.scores import EncoderScores, Evaluation
+from online.scores import EncoderScores, Evaluation, ReconstructionScores
 from online.trainer import arranged, untrained_model
-from setcon import metrics
 from setcon.probe import DecoderProbe
 
 
@@ -212,49 +210,6 @@ def _error(decoder: DecoderProbe, slots: Tensor, frames: Tensor) -> Tensor:
     return (drawn - frames.flatten(0, 1)).square().mean()
 
 
-def by_masks_alone(scene: str, store: Path) -> dict[str, float]:
-    """FG-ARI of the image's quarters, and of k-means of as many colours as there are slots."""
-    preset = load_preset("demo", settings(scene, 0))
-    model, config = preset.model, preset.evaluation
-    clip = ClipConfig(clip_length=config.clip_length)
-    with closing(StoreCatalog(open_store(store), holdout=SCENES[scene].holdout)) as catalog:
-        seen = gather(catalog, "train", clips=64, config=clip).images
-        held_out = gather(catalog, "held_out", clips=config.held_out_clips, config=clip)
-    assert held_out.masks is not None
-    images = held_out.images[:, clip.overlap :].reshape(-1, *held_out.images.shape[2:])
-    truth = held_out.masks[:, clip.overlap :].reshape(-1, *held_out.masks.shape[2:])
-    height, width = truth.shape[1:]
-    lower, right = np.arange(height) * 2 // height, np.arange(width) * 2 // width
-    quarters = np.broadcast_to(2 * lower[:, None] + right, truth.shape)
-    colours = _k_means(seen, images, count=model.slot_attention.num_slots)
-    found = {"image quarters": quarters, "k-means of colours": colours}
-    return {name: _fg_ari(truth, labels) for name, labels in found.items()}
-
-
-def _fg_ari(truth: np.ndarray, labels: np.ndarray) -> float:
-    masks = torch.from_numpy(truth).long()
-    shown = metrics.visible_objects(masks) >= 2
-    return float(metrics.fg_ari(masks[shown], torch.from_numpy(labels.copy())[shown]).mean())
-
-
-def _k_means(seen: np.ndarray, images: np.ndarray, *, count: int) -> np.ndarray:
-    """Labels by the nearest of so many colours, which those of the training part come to."""
-    pixels = seen.reshape(-1, 3).astype(np.float32)
-    centres = pixels[:1]
-    for _ in range(count - 1):  # the one that is farthest from all there are
-        distance = np.min([((pixels - centre) ** 2).sum(axis=1) for centre in centres], axis=0)
-        centres = np.concatenate([centres, pixels[distance.argmax()][None]])
-    for _ in range(20):
-        nearest = _nearest(pixels, centres)
-        means = [pixels[nearest == k].mean(axis=0) for k in range(count) if (nearest == k).any()]
-        centres = np.array(means)
-    return _nearest(images.reshape(-1, 3).astype(np.float32), centres).reshape(images.shape[:-1])
-
-
-def _nearest(pixels: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    return np.argmin([((pixels - centre) ** 2).sum(axis=1) for centre in centres], axis=0)
-
-
 def main() -> None:
     options = _options()
     if options.inner:
@@ -264,11 +219,9 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     CONTRASTIVE.update({also: tuple(also.split(",")) for also in options.also})
     tasks: list[tuple[str, str, int, Path]] = []
-    masks_alone: dict[str, list[dict[str, float]]] = {}
     for scene in options.scenes:
         for seed in options.seeds:
             store = make_store(scene, options.folder, seed)
-            masks_alone.setdefault(scene, []).append(by_masks_alone(scene, store))
             tasks += [(way, scene, seed, store) for way in [*CONTRASTIVE, RECONSTRUCTION]]
 
     def train(task: tuple[str, str, int, Path]) -> Path:
@@ -285,39 +238,44 @@ def main() -> None:
             found.setdefault((scene, way), []).append(evaluation)
             _progress(f"{number + 1} of {len(tasks)} have learned")
     for scene in options.scenes:
-        _table(scene, found, masks_alone[scene])
+        _table(scene, found)
     if options.json is not None:
         told = {f"{scene}, {way}": each for (scene, way), each in found.items()}
-        options.json.write_bytes(msgspec.json.encode({"masks alone": masks_alone, **told}))
+        options.json.write_bytes(msgspec.json.encode(told))
 
 
-def _table(
-    scene: str,
-    found: dict[tuple[str, str], list[Evaluation]],
-    masks_alone: list[dict[str, float]],
-) -> None:
+def _table(scene: str, found: dict[tuple[str, str], list[Evaluation]]) -> None:
     titles = ("s_t MSE", "of mean", "FG-ARI", "p_t MSE", "of mean", "FG-ARI", "steps")
     print(f"\r{scene:28}" + "".join(f"{title:>26}" for title in titles))
     for way in [*CONTRASTIVE, RECONSTRUCTION]:
         evaluations = found[scene, way]
         _row(way, [e.trained for e in evaluations], [e.step for e in evaluations])
-    _row("untrained", [e.untrained for e in found[scene, "SetCon"]], None)
-    for name in masks_alone[0]:
-        cell = _each([seed[name] for seed in masks_alone], ".3f")
-        print(f"{name:28}{'':52}{cell:>26}")
-    mean = _each([4 * e.mean_frame_mse for e in found[scene, "SetCon"]], ".4f")
-    print(f"{'mean frame':28}{mean:>26}", flush=True)
+    ours = found[scene, "SetCon"]
+    _row("untrained", [e.untrained for e in ours], None)
+    copied = [e.trained.copied for e in ours if e.trained.copied]
+    print(f"{'the last s_t copied':28}{'':78}" + "".join(f"{cell:>26}" for cell in _cells(copied)))
+    simple = [e.without_model for e in ours if e.without_model]
+    for name, masks in (
+        ("blocks of the image", [each.blocks for each in simple]),
+        ("k-means of colours", [each.colours for each in simple]),
+    ):
+        print(f"{name:28}{'':52}{_each([m.fg_ari for m in masks], '.3f'):>26}")
+    print(f"{'mean frame':28}{_each([4 * e.mean_frame_mse for e in ours], '.4f'):>26}", flush=True)
 
 
 def _row(name: str, scores: list[EncoderScores], steps: list[int] | None) -> None:
-    cells = []
-    for part in ([s.current for s in scores], [s.predicted for s in scores]):
-        cells.append(_each([4 * p.mse for p in part], ".4f"))
-        cells.append(_each([p.mse_share or 0.0 for p in part], ".3f"))
-        cells.append(_each([p.alphas.fg_ari for p in part if p.alphas], ".3f"))
+    cells = [*_cells([s.current for s in scores]), *_cells([s.predicted for s in scores])]
     if steps is not None:
         cells.append(_each([float(step) for step in steps], ".0f"))
     print(f"{name:28}" + "".join(f"{cell:>26}" for cell in cells))
+
+
+def _cells(parts: list[ReconstructionScores]) -> list[str]:
+    return [
+        _each([4 * part.mse for part in parts], ".4f"),
+        _each([part.mse_share or 0.0 for part in parts], ".3f"),
+        _each([part.alphas.fg_ari for part in parts if part.alphas], ".3f"),
+    ]
 
 
 def _each(values: list[float], form: str) -> str:

@@ -29,7 +29,9 @@ from online.scores import (
     MaskScores,
     Panels,
     ReconstructionScores,
+    WithoutModel,
 )
+from online.without_model import block_labels, colour_labels
 from setcon import metrics
 from setcon.model import SetCon
 from setcon.probe import DecoderProbe, FittedProbe, ProbeConfig, Reconstruction, fit_probe
@@ -96,6 +98,8 @@ class _Encoded:
 
     current: Float[Tensor, "n k d"]
     predicted: Float[Tensor, "n k d"]
+    copied: Float[Tensor, "n k d"]
+    """Those of the frame one stride before, which `predicted` starts from."""
     attention: Float[Tensor, "n k p"]
 
 
@@ -187,6 +191,7 @@ class Evaluator:
             frames_train=self._targets(train).shape[0],
             frames_held_out=self._targets(held_out).shape[0],
             frames_without_two_objects=self._without_two_objects(held_out),
+            without_model=self._without_model(footage),
             seconds=time.monotonic() - started,
         )
         panels = self._panels(held_out, trained, untrained)
@@ -215,6 +220,7 @@ class Evaluator:
         scores = EncoderScores(
             current=self._reconstruction(fitted.probe, encoded.current, held_out),
             predicted=self._reconstruction(fitted.probe, encoded.predicted, held_out),
+            copied=self._reconstruction(fitted.probe, encoded.copied, held_out),
             attention=None
             if truth is None
             else _mask_scores(
@@ -242,23 +248,24 @@ class Evaluator:
         )
 
     def _encode(self, model: SetCon, footage: Footage) -> _Encoded:
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        parts: list[tuple[Tensor, ...]] = []
         t, s = footage.images.shape[1], self.clip.frame_stride
         clips_at_once = max(1, ENCODED_AT_ONCE // t)
         for start in range(0, len(footage), clips_at_once):
             frames = to_images(footage.images[start : start + clips_at_once]).to(self.device)
             output = model(frames, frame_stride=s)
-            attention = output.attention[:, 2 * s :].flatten(0, 1)
-            parts.append(
-                (output.slots[:, 2 * s :].flatten(0, 1), output.predicted.flatten(0, 1), attention)
+            kinds = (
+                *(output.slots[:, 2 * s :], output.predicted, output.slots[:, s:-s]),
+                output.attention[:, 2 * s :],
             )
-        current, predicted, attention = (torch.cat(p) for p in zip(*parts, strict=True))
+            parts.append(tuple(kind.flatten(0, 1) for kind in kinds))
+        current, predicted, copied, attention = (torch.cat(p) for p in zip(*parts, strict=True))
         if not (current.isfinite().all() and predicted.isfinite().all()):
             raise Diverged(
                 "slots are no numbers any more: the model has diverged; lower "
                 "optimizer.learning_rate, in a new run"
             )
-        return _Encoded(current, predicted, attention)
+        return _Encoded(current, predicted, copied, attention)
 
     def _reconstruction(
         self, probe: DecoderProbe, slots: Float[Tensor, "n k d"], footage: Footage
@@ -290,6 +297,23 @@ class Evaluator:
             return None
         masks = footage.masks[:, self.clip.overlap :]
         return torch.from_numpy(masks.reshape(-1, *masks.shape[2:])).long()
+
+    def _without_model(self, footage: ProbeFootage) -> WithoutModel | None:
+        truth = self._target_masks(footage.held_out)
+        if truth is None:
+            return None
+        images = torch.from_numpy(self._targets(footage.held_out))
+        seen = torch.from_numpy(self._targets(footage.train))
+        segments = self.untrained.config.slot_attention.num_slots
+        count, height, width = truth.shape
+        blocks = block_labels(count, num_segments=segments, height=height, width=width)
+        colours = colour_labels(images, seen=seen, num_segments=segments)
+        by_blocks, by_colours = (
+            _mask_scores(truth, labels, clips=len(footage.held_out)) for labels in (blocks, colours)
+        )
+        if by_blocks is None or by_colours is None:  # no frame shows two objects
+            return None
+        return WithoutModel(blocks=by_blocks, colours=by_colours)
 
     def _without_two_objects(self, footage: Footage) -> int:
         masks = self._target_masks(footage)
@@ -371,4 +395,9 @@ def _with_share(scores: EncoderScores, mean_frame_mse: float) -> EncoderScores:
     def shared(part: ReconstructionScores) -> ReconstructionScores:
         return replace(part, mse_share=part.mse / mean_frame_mse if mean_frame_mse else None)
 
-    return replace(scores, current=shared(scores.current), predicted=shared(scores.predicted))
+    return replace(
+        scores,
+        current=shared(scores.current),
+        predicted=shared(scores.predicted),
+        copied=scores.copied and shared(scores.copied),
+    )

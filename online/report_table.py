@@ -15,13 +15,16 @@ ABSENT = "–"  # noqa: RUF001 - an en dash is meant
 _HEAD = """<thead>
 <tr><th rowspan="2" scope="col"></th>
 <th colspan="2" scope="colgroup">current frame, s<sub>t</sub></th>
-<th colspan="2" scope="colgroup">predicted frame, p<sub>t</sub></th>
+<th colspan="3" scope="colgroup">predicted frame, p<sub>t</sub></th>
 <th colspan="2" scope="colgroup">attention maps</th>
-<th rowspan="2" scope="col">mean<br>frame</th><th rowspan="2" scope="col">what it means</th></tr>
+<th colspan="3" scope="colgroup">without a model</th>
+<th rowspan="2" scope="col">what it means</th></tr>
 <tr><th scope="col">trained</th><th scope="col">untrained</th>
+<th scope="col">trained</th><th scope="col">untrained</th><th scope="col">last s<sub>t</sub></th>
 <th scope="col">trained</th><th scope="col">untrained</th>
-<th scope="col">trained</th><th scope="col">untrained</th></tr>
+<th scope="col">mean<br>frame</th><th scope="col">blocks</th><th scope="col">colours</th></tr>
 </thead>"""
+_KINDS = (*("ours", "theirs"), *("ours", "theirs", "theirs"), *("ours", "theirs"))
 _ENCODER_HEAD = """<thead>
 <tr><th scope="col"></th><th scope="col">trained</th><th scope="col">untrained</th>
 <th scope="col">what it means</th></tr>
@@ -104,30 +107,46 @@ _AGREEMENTS = (
 )
 
 
+_LEGEND = (
+    "Last s<sub>t</sub>: drawn from the trained slots of the frame before, as if nothing moved, "
+    "which p<sub>t</sub> has to beat. Blocks: a grid on the image of as many as there are slots. "
+    "Colours: the nearest of as many, found by k-means in the training part. Where these two do "
+    "as well, the footage is too easy to show that things are known."
+)
+
+
 def score_table(evaluation: Evaluation) -> str:
     """Two tables as markup: what can be drawn and told apart, and how the slots are used."""
     rows = [_reading_row(reading, evaluation) for reading in _READINGS]
     rows += [_agreement_row(agreement, evaluation) for agreement in _AGREEMENTS]
-    return _table(_HEAD, rows) + _table(_ENCODER_HEAD, _encoder_rows(evaluation))
+    legend = f'<p class="quiet">{_LEGEND}</p>'
+    return _table(_HEAD, rows) + legend + _table(_ENCODER_HEAD, _encoder_rows(evaluation))
 
 
 def _reading_row(reading: _Reading, evaluation: Evaluation) -> str:
-    values = [reading.shown(reading.of(part)) for part in _drawn_by_both(evaluation)]
+    drawn = [
+        ABSENT if part is None else reading.shown(reading.of(part)) for part in _drawn(evaluation)
+    ]
     mean = reading.shown(reading.of_mean_frame(evaluation))
-    return _row(reading.name, [*values, ABSENT, ABSENT, mean], reading.meaning)
+    return _row(reading.name, [*drawn, ABSENT, ABSENT, mean, ABSENT, ABSENT], reading.meaning)
 
 
 def _agreement_row(agreement: _Agreement, evaluation: Evaluation) -> str:
-    masks = [part.alphas for part in _drawn_by_both(evaluation)]
+    simple = evaluation.without_model
+    masks = [part and part.alphas for part in _drawn(evaluation)]
     masks += [evaluation.trained.attention, evaluation.untrained.attention]
+    masks += [None, simple and simple.blocks, simple and simple.colours]
     values = [share(None if m is None else agreement.of(m)) for m in masks]
-    return _row(agreement.name, [*values, ABSENT], agreement.meaning)
+    return _row(agreement.name, values, agreement.meaning)
 
 
-def _drawn_by_both(evaluation: Evaluation) -> list[ReconstructionScores]:
+def _drawn(evaluation: Evaluation) -> list[ReconstructionScores | None]:
     """In the order of the columns."""
     trained, untrained = evaluation.trained, evaluation.untrained
-    return [trained.current, untrained.current, trained.predicted, untrained.predicted]
+    return [
+        *(trained.current, untrained.current),
+        *(trained.predicted, untrained.predicted, trained.copied),
+    ]
 
 
 def _encoder_rows(evaluation: Evaluation) -> list[str]:
@@ -168,8 +187,8 @@ def _table(head: str, rows: Sequence[str]) -> str:
 
 
 def _row(name: str, values: Sequence[str], meaning: str) -> str:
-    """Columns alternate between trained, which stands out, and untrained; then the mean frame."""
-    kinds = itertools.chain(("ours", "theirs") * 3, itertools.repeat("theirs"))
+    """The columns of what was trained stand out."""
+    kinds = itertools.chain(_KINDS, itertools.repeat("theirs"))
     cells = "".join(
         f'<td class="{kind}">{value}</td>' for kind, value in zip(kinds, values, strict=False)
     )

@@ -61,12 +61,25 @@ class EncoderScores:
     """From p_t, the slots predicted from the two frames before."""
     attention: MaskScores | None
     """Scores of the attention maps, normalised over positions."""
+    copied: ReconstructionScores | None = None
+    """From s of the frame that the prediction starts from, in its place: what p_t has to beat.
+    None in a run of before it was looked at."""
     probe_train_mse: float
     """The probe's own training error, to tell an unfinished probe from a poor encoder."""
     slot_entropy: float
     """Entropy of slot usage as a share of ln(slots): 0 when one slot takes everything."""
     effective_rank: float
     """Effective rank of the set encodings z: 1 when they collapse to a line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithoutModel:
+    """What needs no model, scored like masks: as many segments as there are slots, or fewer."""
+
+    blocks: MaskScores
+    """A grid of blocks of the image."""
+    colours: MaskScores
+    """The nearest colour of those that k-means finds in the training part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +100,8 @@ class Evaluation:
     """Held-out frames left out of the mask scores because fewer than two objects are visible."""
     seconds: float
     """Wall time of the evaluation."""
+    without_model: WithoutModel | None = None
+    """None without ground-truth masks, and in a run of before it was looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

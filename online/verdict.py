@@ -124,9 +124,15 @@ def _figures(evaluation: Evaluation) -> str:
     share = f"probe MSE {_share(trained.mse_share)} of the mean frame's"
     if trained.alphas is None or untrained.alphas is None:
         return f"{share[0].upper()}{share[1:]}, untrained encoder {_share(untrained.mse_share)}."
+    simple = ""
+    if (without := evaluation.without_model) is not None:
+        simple = (
+            f", blocks of the image {without.blocks.fg_ari:.2f}, "
+            f"colours alone {without.colours.fg_ari:.2f}"
+        )
     return (
         f"Held-out FG-ARI {trained.alphas.fg_ari:.2f}, untrained encoder "
-        f"{untrained.alphas.fg_ari:.2f}; {share}."
+        f"{untrained.alphas.fg_ari:.2f}{simple}; {share}."
     )
 
 

@@ -23,6 +23,7 @@ from online.scores import (
     MaskScores,
     Panels,
     ReconstructionScores,
+    WithoutModel,
     save_evaluation,
 )
 from online.transfer import Continual, to_json
@@ -101,6 +102,7 @@ def encoder(mse: float, fg_ari: float | None) -> EncoderScores:
         current=part(1.0),
         predicted=part(1.37),
         attention=None if fg_ari is None else masks(fg_ari * 0.71),
+        copied=part(1.91),
         probe_train_mse=mse * 0.83,
         slot_entropy=0.8765,
         effective_rank=9.314,
@@ -118,6 +120,9 @@ def evaluation(step: int = 1500, *, with_masks: bool = True) -> Evaluation:
         frames_held_out=240,
         frames_without_two_objects=3 if with_masks else 0,
         seconds=41.0,
+        without_model=WithoutModel(blocks=masks(0.713), colours=masks(0.922))
+        if with_masks
+        else None,
     )
 
 
@@ -218,21 +223,18 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
     drawn = [
         scores[who][part] for part in ("current", "predicted") for who in ("trained", "untrained")
     ]
+    drawn.append(scores["trained"]["copied"])
     attended = [scores[who]["attention"] for who in ("trained", "untrained")]
+    simple = [scores["without_model"][name] for name in ("blocks", "colours")]
     mean_frame = scores["mean_frame_mse"]
 
-    assert page.row("MSE ↓")[1:8] == [
-        *(f"{part['mse']:#.3g}" for part in drawn), ABSENT, ABSENT, f"{mean_frame:#.3g}"
-    ]  # fmt: skip
-    assert page.row("MSE share")[1:8] == [
-        *(f"{part['mse_share']:.3f}" for part in drawn), ABSENT, ABSENT, "1.000"
-    ]  # fmt: skip
-    assert page.row("PSNR")[1:8] == [
-        *(f"{part['psnr']:.2f}" for part in drawn),
-        ABSENT,
-        ABSENT,
-        "14.93",
-    ]
+    def readings(key: str, form: str, of_mean_frame: str) -> list[str]:
+        values = [format(part[key], form) for part in drawn]
+        return [*values, ABSENT, ABSENT, of_mean_frame, ABSENT, ABSENT]
+
+    assert page.row("MSE ↓")[1:11] == readings("mse", "#.3g", f"{mean_frame:#.3g}")
+    assert page.row("MSE share")[1:11] == readings("mse_share", ".3f", "1.000")
+    assert page.row("PSNR")[1:11] == readings("psnr", ".2f", "14.93")
     for name, key in (
         ("FG-ARI ↑", "fg_ari"),
         ("FG-ARI, video", "fg_ari_video"),
@@ -240,7 +242,8 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
         ("mBO", "mbo"),
     ):
         values = [part["alphas"][key] for part in drawn] + [part[key] for part in attended]
-        assert page.row(name)[1:8] == [*(f"{value:.3f}" for value in values), ABSENT]
+        shown = [f"{value:.3f}" for value in values]
+        assert page.row(name)[1:11] == [*shown, ABSENT, *(f"{part[key]:.3f}" for part in simple)]
     assert page.row("Probe training MSE")[1:3] == ["0.00321", "0.0102"]
     assert page.row("Slot entropy")[1:3] == ["0.876", "0.876"]
     assert page.row("Effective rank")[1:3] == ["9.31", "9.31"]
@@ -249,7 +252,10 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
 
 def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
     page = Page(write_report(run))
-    words = "Held-out FG-ARI 0.93, untrained encoder 0.08; probe MSE 0.12 of the mean frame's."
+    words = (
+        "Held-out FG-ARI 0.93, untrained encoder 0.08, blocks of the image 0.71, "
+        "colours alone 0.92; probe MSE 0.12 of the mean frame's."
+    )
     assert f"The slots tell the objects apart. {words}" in page.text
     assert "top-1 of 33, up to step 1,500; last state copied 0.25, untrained 0.12" in page.text
     assert "in 2 min 30 s, probes included; 1,234 triplets/s; each clip seen 4.0 times" in page.text
@@ -296,7 +302,7 @@ def test_without_masks_their_scores_are_dashes_and_nobody_claims_objects(run: Pa
         save_evaluation(folder, evaluation(step, with_masks=False), panels(with_masks=False))
     page = Page(write_report(run))
     for name in ("FG-ARI ↑", "FG-ARI, video", "ARI ↑", "mBO"):
-        assert page.row(name)[1:8] == [ABSENT] * 7
+        assert page.row(name)[1:11] == [ABSENT] * 10
     assert "This footage has no object masks" in page.text
     assert "Held-out FG-ARI" not in page.text
     assert "Held-out FG-ARI" not in page.charts()

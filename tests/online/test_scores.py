@@ -45,6 +45,18 @@ def test_a_model_to_which_all_frames_look_alike_raises_one(evaluate):
 
 
 @torch.no_grad()
+def test_a_transition_that_changes_nothing_scores_as_the_copy_it_has_to_beat(evaluate):
+    model = untrained_model(SetConConfig(), seed=1)
+    before = evaluate(model).trained
+    assert before.copied != before.predicted
+    for parameter in model.transition.parameters():
+        parameter.zero_()
+    after = evaluate(model).trained
+    assert after.copied == after.predicted
+    assert after.copied.mse_share is not None
+
+
+@torch.no_grad()
 def test_a_model_of_which_one_slot_takes_everything_raises_one(evaluate):
     model = untrained_model(SetConConfig(), seed=1)
     attention = model.slot_attention

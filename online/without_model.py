@@ -1,0 +1,58 @@
+"""Segmentations that need no model: what FG-ARI is worth on some footage, they show.
+
+Blocks of the image tell things apart wherever they lie in different ones, and colours wherever each
+thing has its own. A model that does no better has not been shown to know things.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+COLOURED_PIXELS = 20_000
+"""Of those seen, spread evenly; colours are found from them."""
+ROUNDS = 20
+LABELLED_AT_ONCE = 1_000_000
+"""Pixels; their distances to all colours are in memory together."""
+
+
+def block_labels(
+    count: int, *, num_segments: int, height: int, width: int
+) -> Int64[Tensor, "n h w"]:
+    """A grid of at most ``num_segments`` blocks, as nearly square as it can be, ``count`` times."""
+    rows = math.isqrt(num_segments)
+    columns = num_segments // rows
+    row, column = torch.arange(height) * rows // height, torch.arange(width) * columns // width
+    return (row[:, None] * columns + column).expand(count, -1, -1)
+
+
+def colour_labels(
+    images: UInt8[Tensor, "n h w 3"], *, seen: UInt8[Tensor, "m h w 3"], num_segments: int
+) -> Int64[Tensor, "n h w"]:
+    """The nearest of ``num_segments`` colours, which k-means finds in the images ``seen``.
+
+    It begins with one pixel's colour and, each time, the one that is farthest from all before it
+    (Gonzalez 1985), so that nothing is drawn at random.
+    """
+    pixels = seen.flatten(0, 2)
+    pixels = pixels[:: max(1, len(pixels) // COLOURED_PIXELS)].float()
+    colours = pixels[:1]
+    for _ in range(num_segments - 1):
+        farthest = torch.cdist(pixels, colours).amin(dim=1).argmax()
+        colours = torch.cat([colours, pixels[farthest, None]])
+    for _ in range(ROUNDS):
+        nearest = _nearest(pixels, colours)
+        sums = torch.zeros_like(colours).index_add_(0, nearest, pixels)
+        counts = nearest.bincount(minlength=len(colours))[:, None]
+        colours = torch.where(counts > 0, sums / counts.clamp_min(1), colours)
+    return _nearest(images.flatten(0, 2), colours).view(images.shape[:-1])
+
+
+def _nearest(
+    pixels: UInt8[Tensor, "p 3"] | Float[Tensor, "p 3"], colours: Float[Tensor, "k 3"]
+) -> Int64[Tensor, " p"]:
+    parts = pixels.split(LABELLED_AT_ONCE)
+    return torch.cat([torch.cdist(part.float(), colours).argmin(dim=1) for part in parts])
