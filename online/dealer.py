@@ -44,15 +44,21 @@ class Dealer:
         self._address = address
         self._keys = keys
         self._failed = 0
+        self._shaking_hands = False
         self.socket: zmq.Socket[Any] = wire.limited_socket(
             context, zmq.DEALER, max_bytes=max_bytes, max_messages=max_messages
         )
         self._monitor: zmq.Socket[Any] | None = None
+        self.state = "nothing was heard of it yet"
+        """What has become of the connection, in words that follow a colon."""
         try:
             if keys is not None:
                 keys.apply(self.socket)
             self._monitor = self.socket.get_monitor_socket(
-                zmq.Event.HANDSHAKE_SUCCEEDED
+                zmq.Event.CONNECTED
+                | zmq.Event.CONNECT_RETRIED
+                | zmq.Event.DISCONNECTED
+                | zmq.Event.HANDSHAKE_SUCCEEDED
                 | zmq.Event.HANDSHAKE_FAILED_AUTH
                 | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
                 | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
@@ -71,8 +77,18 @@ class Dealer:
         assert self._monitor is not None  # once it is connected
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
-            if event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self._failed = 0
+            if event["event"] == zmq.Event.CONNECTED:
+                self._shaking_hands = True
+                self.state = "something listens there, but does not answer as a setcon server does"
+            elif event["event"] == zmq.Event.CONNECT_RETRIED:
+                self.state = "it cannot be connected to"
+            elif event["event"] == zmq.Event.DISCONNECTED:
+                # ZeroMQ with keys hangs up on another program for good, and calls it no failure
+                if self._shaking_hands:
+                    self._check_mechanism()
+            elif event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
+                self.state = "it is connected, but says nothing"
+                self._failed, self._shaking_hands = 0, False
             elif event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
                 raise ServerError(
                     f"{self._address}: the server does not know this trainer's key "
@@ -81,7 +97,7 @@ class Dealer:
             elif event["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
                 raise ServerError(self._mismatch())
             else:
-                self._failed += 1
+                self._failed, self._shaking_hands = self._failed + 1, False
                 if self._failed % ASK_AFTER_FAILURES == 0:
                     self._check_mechanism()
         if self._keys is not None and self._failed >= MAX_FAILED_HANDSHAKES:

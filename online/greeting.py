@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import socket
 
+from online.errors import ServerError
+
 _BEGINNING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03"
 """Signature and major version: no mechanism yet, so there is nothing to hang up for."""
 _MECHANISM = slice(12, 32)
+_SHOWN_BYTES = 24
+"""Of what another program says, in the error that names it."""
 
 
 def mechanism_at(address: str, *, timeout_seconds: float = 1.0) -> str | None:
-    """``NULL`` or ``CURVE``; None where nobody answers as ZeroMQ does, each step in the time given.
+    """``NULL`` or ``CURVE``; None where nobody answers so far, each step in the time given.
 
     ``address`` is one that ``online.address`` has checked.
+
+    Raises:
+        ServerError: what answers does not speak ZeroMQ.
     """
     try:
         with _connected(address, timeout_seconds) as stream:
@@ -29,6 +36,11 @@ def mechanism_at(address: str, *, timeout_seconds: float = 1.0) -> str | None:
                 if not data:
                     return None
                 greeting += data
+                if not greeting.startswith(_BEGINNING[:1]):
+                    raise ServerError(
+                        f"{address}: what answers there is no setcon server, it begins with "
+                        f"{greeting[:_SHOWN_BYTES]!r}; check host and port"
+                    )
     except OSError:
         return None
     return greeting[_MECHANISM].rstrip(b"\0").decode("ascii", "replace")

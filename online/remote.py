@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from online.catalog import RecordingSummary
 from online.dealer import Dealer
 from online.errors import MessageDamaged, ServerError, ServerSilent, WireError
 from online.security import TrainerKeys
+
+log = logging.getLogger(__name__)
 
 MAX_LENGTH = 1 << 16
 """Frames asked for at once; the server may send fewer, and is asked again."""
@@ -117,6 +120,7 @@ class RemoteStore:
         with self._lock:
             deadline = time.monotonic() + self._timeout_seconds
             patience = wire.SILENCE_SECONDS
+            state = ""
             while (left := deadline - time.monotonic()) > 0:
                 request = next(self._requests)
                 dealer = self._connected()
@@ -124,10 +128,17 @@ class RemoteStore:
                 answer = self._await(dealer, request, time.monotonic() + min(patience, left))
                 if answer is not None:
                     return answer
+                if not state and left > patience:
+                    log.warning(
+                        "%s: no answer for %g s: %s; waiting for it for %g s in all",
+                        *(self._address, patience, dealer.state, self._timeout_seconds),
+                    )
+                state = dealer.state
                 self.close()  # with it goes whatever arrives too late
                 patience = min(2 * patience, wire.MAX_SILENCE_SECONDS)
         raise ServerSilent(
-            f"{self._address}: no answer in {self._timeout_seconds:g} s; is a server running there?"
+            f"{self._address}: no answer in {self._timeout_seconds:g} s: {state}; "
+            "is a server running there?"
         )
 
     def _await(

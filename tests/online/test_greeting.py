@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import zmq
 
+from online import wire
 from online.client import Client
-from online.errors import ServerError
+from online.errors import ServerError, ServerSilent
 from online.greeting import mechanism_at
 from online.keys import load_keys, make_keys
 from online.security import TrainerKeys
@@ -87,4 +88,32 @@ def test_a_server_that_hangs_up_before_it_names_its_mechanism_is_asked_for_it(ke
         Client(address, keys=keys) as client,
         pytest.raises(ServerError, match="the server has no keys; start it with --keys"),
     ):
+        client.recordings()
+
+
+@pytest.mark.parametrize(
+    ("keyed", "said"), [(False, b"SSH-2.0-x\r\n"), (True, b"HTTP/1.1 400 Bad Request\r\n\r\n")]
+)
+def test_another_program_is_told_of_by_what_it_says(keys, keyed, said):
+    with (
+        answering(lambda stream: stream.sendall(said)) as address,
+        Client(address, keys=keys if keyed else None) as client,
+        pytest.raises(ServerError, match="no setcon server, it begins with b'") as caught,
+    ):
+        client.recordings()
+    assert repr(said[:24]) in str(caught.value)
+
+
+def test_whether_anything_listens_is_told_while_a_server_is_waited_for(monkeypatch, caplog):
+    monkeypatch.setattr(wire, "SILENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = "tcp://{}:{}".format(*silent.getsockname())
+        with Client(address, timeout_seconds=0.5) as client, pytest.raises(ServerSilent) as caught:
+            client.recordings()
+    words = "something listens there, but does not answer as a setcon server does"
+    assert words in str(caught.value)
+    (warned,) = caplog.messages
+    assert f"no answer for 0.2 s: {words}; waiting for it for 0.5 s in all" in warned
+    refused = pytest.raises(ServerSilent, match="it cannot be connected to; is a server running")
+    with Client(address, timeout_seconds=0.5) as client, refused:
         client.recordings()
