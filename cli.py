@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from online.status import Status
     from online.transfer import Continual
 
+NOTHING_NEW_STEPS = 100
+"""Since the last new footage, after which it is said how long ago that was."""
 PLAIN_SECONDS = 5.0
 """Where there is no terminal to redraw a line on, one is printed this often."""
 
@@ -804,7 +806,8 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 def demo(video: Path | None, out: Path | None, seed: int, minutes: float | None) -> None:
     """Ingest, serve, train, probe and report, on VIDEO or on a recording made for it.
 
-    Without VIDEO it renders three bouncing balls with ground-truth masks. Other work on the
+    Without VIDEO it renders three bouncing balls with ground-truth masks. Of VIDEO the middle
+    square is learned from, at 32x32; `setcon ingest --fit` has other ways. Other work on the
     machine makes it slower; --minutes bounds the learning.
     """
     from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
@@ -1140,6 +1143,7 @@ def _capture_parts(captured: Captured) -> list[str]:
         f"{captured.commit.length} frames",
         f"{captured.delay_seconds:.1f} s behind",
         *_lost_parts(captured),
+        *([f"{released} let go of"] if (released := captured.commit.released) else []),
         f"{captured.fps:.1f} fps",
     ]
 
@@ -1171,7 +1175,9 @@ def _status_parts(status: Status) -> list[str]:
     if status.top1 is not None:
         parts.append(f"top-1 {_hundredths(status.top1)}")
     if status.prequential_top1 is not None:
-        parts.append(f"new footage {_hundredths(status.prequential_top1)}")
+        old = status.step - status.prequential_step > NOTHING_NEW_STEPS
+        until = f" until step {status.prequential_step}" if old else ""
+        parts.append(f"new footage {_hundredths(status.prequential_top1)}{until}")
     if status.delay_seconds is not None:
         parts.append(f"{status.delay_seconds:.1f} s behind")
     if status.skipped:

@@ -68,6 +68,8 @@ def export_recording(
     with store.reader(name, cache=ChunkCache(0)) as reader, clear_write_errors(str(path)):
         where = f"{store.path}: recording {name!r}"
         commit, pts_ns = reader.commit, reader.pts_ns()
+        if commit.length and commit.released == commit.length:
+            raise ExportError(f"{where}: all its frames were let go of, as capture --keep says")
         first, stop = _excerpt(where, pts_ns[commit.released :], start, seconds)
         first, stop = first + commit.released, stop + commit.released
         pts_ns = pts_ns[first:stop]

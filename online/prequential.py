@@ -59,6 +59,8 @@ class Prequential:
         self.config = config
         self.clip = clip
         self._latest: deque[float] = deque(maxlen=RECENT_CLIPS)
+        self.latest_step = 0
+        """After which a clip was scored last."""
 
     @property
     def recent_top1(self) -> float | None:
@@ -74,6 +76,7 @@ class Prequential:
             to_images(clip.images), torch.stack([to_images(images) for images in far])
         )
         self._latest.append(score.top1)
+        self.latest_step = self.trainer.step_count
         return score
 
     @torch.no_grad()

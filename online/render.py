@@ -22,7 +22,8 @@ from online.clip import Interval
 from online.errors import FootageError, RunError
 from online.figures import GAP, LINE, MARGIN, MUTED, Sheet, Size
 from online.readout import FRAMES_AT_ONCE, Read, Readout
-from online.tiles import slot_colours
+from online.run_log import read_run
+from online.tiles import panel_colours, slot_colours
 from online.trained_run import opened_run
 
 Part = Literal["held_out", "all"]
@@ -83,7 +84,9 @@ def render_run(
         summaries = opened.catalog.recordings()
         places = list(_places(summaries, part))
         readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
-        colours = _survey(readout, places)
+        shown = read_run(run).panels
+        # a slot looks as in the report
+        colours = panel_colours(shown) if shown is not None else _survey(readout, places)
         sheet = _Strip(summaries[0].height, summaries[0].width)
         total = sum(len(interval) for _, interval in places)
         written = 0

@@ -36,6 +36,10 @@ HERO_BYTES = 500_000
 PANEL_BYTES = 1_200_000
 CRISP_PIXELS = 80
 """Frames up to this size are inlined pixel by pixel."""
+_ATTENDED = (
+    "Attention segments: that of the slot that each place counted most for as the frame was "
+    "encoded, with no probe between. "
+)
 SHOWN_RECORDINGS = 12
 SHOWN_EVENTS = 200
 """The latest ones; a run that resumes every minute for a week has ten thousand."""
@@ -135,14 +139,15 @@ def _speed(latest: Sequence[StepEntry]) -> Iterator[str]:
 def _hero(panels: Panels | None) -> str:
     if panels is None:
         return ""
+    attended = "" if panels.truth is not None else _ATTENDED
     return picture(
         draw_hero(panels, most=4),
         label="Held-out frames, their reconstructions, segments and slots",
         caption=(
             "Footage that was never trained on. Segments: the colour of the slot with the largest "
-            "alpha at each pixel, so that an object without a slot is not to be seen. Slots: what "
-            "the probe draws from each slot alone, over grey where its alpha leaves room for "
-            "others."
+            f"alpha at each pixel, so that an object without a slot is not to be seen. {attended}"
+            "Slots: what the probe draws from each slot alone, over grey where its alpha leaves "
+            "room for others."
         ),
         crisp=_is_small(panels),
         limit_bytes=HERO_BYTES,

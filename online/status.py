@@ -25,6 +25,8 @@ class Status:
     top1: float | None
     prequential_top1: float | None
     """Of the latest new footage, before it was learned from."""
+    prequential_step: int
+    """After which that was scored."""
     triplets_per_second: float
     samples_per_insert: float
     """How often each clip was seen so far, on average."""
@@ -90,6 +92,7 @@ class Watcher:
                 loss=self._last.loss if self._last else None,
                 top1=self._last.top1 if self._last else None,
                 prequential_top1=self._prequential.recent_top1,
+                prequential_step=self._prequential.latest_step,
                 triplets_per_second=clock.triplets_per_second,
                 samples_per_insert=self._state.samples_per_insert,
                 reconnects=received.reconnects,

@@ -66,12 +66,15 @@ def frame_tiles(panels: Panels, *, most: int) -> list[FrameTiles]:
     """Tiles of at most ``most`` of the panels' frames, evenly spread, in their order."""
     n = len(panels.names)
     rows = np.unique(np.linspace(0, n - 1, min(most, n)).round().astype(int)).tolist()
-    labels = panels.alphas.argmax(axis=1)
-    colours = slot_colours(labels, panels.alphas.shape[1])
-    truth_colours = None
+    colours, truth_colours = panel_colours(panels), None
     if panels.truth is not None:
-        truth_colours = match_colours(panels.truth, labels, colours)
+        truth_colours = match_colours(panels.truth, panels.alphas.argmax(axis=1), colours)
     return [_tiles(panels, row, colours, truth_colours) for row in rows]
+
+
+def panel_colours(panels: Panels) -> UInt8[np.ndarray, "k 3"]:
+    """``slot_colours`` by what each slot covers of the panels."""
+    return slot_colours(panels.alphas.argmax(axis=1), panels.alphas.shape[1])
 
 
 def slot_colours(labels: Int[np.ndarray, "n h w"], count: int) -> UInt8[np.ndarray, "k 3"]:

@@ -1,5 +1,7 @@
 """Slots and pictures of a run, as `setcon embed` and `setcon render` write them."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -18,9 +20,12 @@ from online.config import load_preset
 from online.embed import embed_run
 from online.errors import FootageError, RunError
 from online.evaluate import Evaluator
+from online.figures import GAP, LINE, MARGIN
 from online.readout import Readout
 from online.render import render_run
 from online.run import train_on_store
+from online.scores import load_evaluation, load_panels, save_evaluation
+from online.tiles import panel_colours
 from online.trained_run import evaluate_run, opened_run
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
@@ -166,3 +171,22 @@ def test_without_held_out_footage_there_is_one_line(balls, tmp_path):
     train_on_store(balls, tmp_path / "run", load_preset("demo", SETTINGS), holdout=0.0)
     with pytest.raises(FootageError, match="no footage is held out; use --part all"):
         render_run(tmp_path / "run", balls, tmp_path / "out.mp4")
+
+
+def test_slots_have_the_colours_of_the_report(run, balls, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    folder = next((copied / "probes").iterdir())
+    panels = load_panels(folder)
+    most = int(np.bincount(panels.alphas.argmax(axis=1).ravel()).argmax())
+    alphas = np.zeros_like(panels.alphas)
+    alphas[:, most - 1] = 1.0  # so that this one is slate, which `most` would be by itself
+    panels = replace(panels, alphas=alphas)
+    save_evaluation(folder, load_evaluation(folder), panels)
+    colours = panel_colours(panels).astype(int)
+
+    render_run(copied, balls, tmp_path / "out.mp4", seconds=0.2)
+    left, top = MARGIN + 2 * (256 + GAP), MARGIN + LINE
+    shown = frames_of(tmp_path / "out.mp4")[0][0][top + 8 : top + 248, left + 8 : left + 248]
+    nearest = np.abs(shown[:, :, None].astype(int) - colours).max(axis=-1).argmin(axis=-1)
+    assert np.bincount(nearest.ravel()).argmax() == most

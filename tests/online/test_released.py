@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from ingest.errors import ReleasedError
+from ingest.errors import ExportError, ReleasedError
+from ingest.export import export_recording
 from ingest.frame import Frames
 from ingest.store import RecordSettings, Source, Store
 from online.catalog import StoreCatalog
@@ -272,3 +273,13 @@ def test_a_run_goes_on_without_what_the_capture_has_let_go_of(
     losses = [line["loss"] for line in lines if line["kind"] == "step"]
     assert np.isfinite(losses).all()
     assert released > 0
+
+
+def test_a_recording_all_let_go_of_is_not_given_out_as_one_that_has_not_begun(
+    store, record, release, tmp_path
+):
+    length = record("a", 400, complete=False)
+    assert release(length) == length > 0
+    with pytest.raises(ExportError, match="recording 'a': all its frames were let go of"):
+        export_recording(store, "a", tmp_path / "a.mp4")
+    assert list(tmp_path.glob("*.mp4")) == []

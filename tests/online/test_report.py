@@ -304,6 +304,7 @@ def test_without_masks_their_scores_are_dashes_and_nobody_claims_objects(run: Pa
     for name in ("FG-ARI ↑", "FG-ARI, video", "ARI ↑", "mBO"):
         assert page.row(name)[1:11] == [ABSENT] * 10
     assert "This footage has no object masks" in page.text
+    assert "Attention segments:" in page.text
     assert "Held-out FG-ARI" not in page.text
     assert "Held-out FG-ARI" not in page.charts()
     assert len(page.images()) == 2

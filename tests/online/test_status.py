@@ -15,6 +15,7 @@ STATUS = Status(
     loss=1.2345,
     top1=0.812,
     prequential_top1=0.774,
+    prequential_step=1400,
     triplets_per_second=310.4,
     samples_per_insert=21.3,
     reconnects=0,
@@ -77,6 +78,12 @@ def test_what_is_not_known_yet_is_left_out() -> None:
     assert line(early) == "waiting for data 0%  step 0/3500"
 
 
+def test_footage_that_was_new_long_ago_is_not_told_of_as_new() -> None:
+    old = replace(STATUS, prequential_step=1299)
+    assert "  new footage .77 until step 1299  loss 1.23" in line(old)
+    assert "until" not in line(replace(STATUS, prequential_step=1300))
+
+
 def test_a_narrow_terminal_shows_whole_fields_and_the_most_important_ones() -> None:
     assert line(STATUS, 80) == (
         "learning 40%  step 1400/3500  ETA 2:05  top-1 .81  new footage .77  loss 1.23"
@@ -85,7 +92,13 @@ def test_a_narrow_terminal_shows_whole_fields_and_the_most_important_ones() -> N
     assert live.endswith("top-1 .81  new footage .77  2.5 s behind")
     assert len(live) == 80
     long = replace(
-        STATUS, step=100_000, steps=100_000, top1=1.0, prequential_top1=1.0, eta_seconds=36_000.0
+        STATUS,
+        step=100_000,
+        steps=100_000,
+        top1=1.0,
+        prequential_top1=1.0,
+        prequential_step=100_000,
+        eta_seconds=36_000.0,
     )
     for columns in (80, 60, 40, 20):
         assert len(line(long, columns)) <= columns
