@@ -1,7 +1,8 @@
 """The table of the paper on one small machine: SetCon beside what it must beat, under one probe.
 
-    python benchmarks/paper.py [--scenes balls gridworld ...] [--seeds 0 1 2] [--minutes 10]
-                               [--also KEY=VALUE,... ...] [--jobs 2] [--folder DIR] [--json FILE]
+    python benchmarks/paper.py [--scenes balls gridworld ...] [--ways slot-wise ...]
+                               [--also KEY=VALUE,... ...] [--seeds 0 1 2] [--minutes 10]
+                               [--jobs 2] [--folder DIR] [--json FILE]
 
 Each way of training an encoder gets as many minutes of one thread, of learning, not of probing:
 
@@ -11,9 +12,10 @@ slot-wise       the same with loss.unit=slot: each slot index contrasted by itse
 reconstruction  encoder, transition and decoder trained together to draw the frames from s_t and p_t
 untrained       the encoder before the first step
 
-Each --also adds a row: SetCon with these settings laid over. Beside them stand the last s_t copied
-in place of p_t, and for masks alone blocks of the image and k-means of colours. MSE is in [-1, 1]
-units, as in the paper, and as a share of the mean frame's; both on held-out frames.
+SetCon and untrained are always there; --ways chooses among the others, and each --also adds a row:
+SetCon with these settings laid over. Beside them stand the last s_t copied in place of p_t, and for
+masks alone blocks of the image and k-means of colours. MSE is in [-1, 1] units, as in the paper,
+and as a share of the mean frame's; both on held-out frames.
 
 balls      1,000 sequences of 12 frames, 32x32, three balls of radius 0.14, at 0.1 sides a frame
 gridworld  2,000 sequences of 8 frames, 5x5, three objects of one pixel
@@ -123,6 +125,7 @@ CONTRASTIVE: dict[str, tuple[str, ...]] = {
     "slot-wise": ("loss.unit=slot",),
 }
 RECONSTRUCTION = "reconstruction"
+OTHERS = ["shuffled", "slot-wise", RECONSTRUCTION]
 
 
 def settings(scene: str, seed: int, more: tuple[str, ...] = ()) -> list[str]:
@@ -218,11 +221,12 @@ def main() -> None:
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     CONTRASTIVE.update({also: tuple(also.split(",")) for also in options.also})
+    ways = ["SetCon", *options.ways, *options.also]
     tasks: list[tuple[str, str, int, Path]] = []
     for scene in options.scenes:
         for seed in options.seeds:
             store = make_store(scene, options.folder, seed)
-            tasks += [(way, scene, seed, store) for way in [*CONTRASTIVE, RECONSTRUCTION]]
+            tasks += [(way, scene, seed, store) for way in ways]
 
     def train(task: tuple[str, str, int, Path]) -> Path:
         way, scene, seed, store = task
@@ -238,16 +242,16 @@ def main() -> None:
             found.setdefault((scene, way), []).append(evaluation)
             _progress(f"{number + 1} of {len(tasks)} have learned")
     for scene in options.scenes:
-        _table(scene, found)
+        _table(scene, ways, found)
     if options.json is not None:
         told = {f"{scene}, {way}": each for (scene, way), each in found.items()}
         options.json.write_bytes(msgspec.json.encode(told))
 
 
-def _table(scene: str, found: dict[tuple[str, str], list[Evaluation]]) -> None:
+def _table(scene: str, ways: list[str], found: dict[tuple[str, str], list[Evaluation]]) -> None:
     titles = ("s_t MSE", "of mean", "FG-ARI", "p_t MSE", "of mean", "FG-ARI", "steps")
     print(f"\r{scene:28}" + "".join(f"{title:>26}" for title in titles))
-    for way in [*CONTRASTIVE, RECONSTRUCTION]:
+    for way in ways:
         evaluations = found[scene, way]
         _row(way, [e.trained for e in evaluations], [e.step for e in evaluations])
     ours = found[scene, "SetCon"]
@@ -293,6 +297,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The table of the paper.")
     parser.add_argument("--scenes", nargs="+", choices=list(SCENES), default=list(SCENES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="*", choices=OTHERS, default=OTHERS)
     parser.add_argument("--also", nargs="+", default=[], metavar="KEY=VALUE,...")
     parser.add_argument("--minutes", type=float, default=10.0, help="of learning, for each run")
     parser.add_argument("--jobs", type=int, default=2)
