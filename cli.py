@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ingest.verify import Verified, VerifyProgress
     from online.clock import Spent
     from online.config import RunConfig
-    from online.scores import Evaluation
+    from online.scores import Evaluation, MaskScores, ReconstructionScores
     from online.security import ServerKeys, TrainerKeys
     from online.server import ServerCounters
     from online.session import Outcome
@@ -1252,27 +1252,21 @@ def _received_text(outcome: Outcome) -> str:
 
 
 def _evaluation_text(evaluation: Evaluation) -> str:
+    trained, untrained = evaluation.trained, evaluation.untrained
+    mean = (f"{evaluation.mean_frame_mse:.5f}", "1.000", _decibels(evaluation.mean_frame_psnr))
     rows = [
         ("", "MSE", "of mean", "PSNR", "FG-ARI", "ARI", "mBO"),
-        *(
-            _score_row(name, part)
-            for name, part in (
-                ("trained    s_t", evaluation.trained.current),
-                ("trained    p_t", evaluation.trained.predicted),
-                ("untrained  s_t", evaluation.untrained.current),
-                ("untrained  p_t", evaluation.untrained.predicted),
-            )
-        ),
-        (
-            "mean frame",
-            f"{evaluation.mean_frame_mse:.5f}",
-            "1.000",
-            _decibels(evaluation.mean_frame_psnr),
-            "",
-            "",
-            "",
-        ),
+        _score_row("trained    s_t", trained.current),
+        _score_row("trained    p_t", trained.predicted),
+        *([_score_row("last s_t as p_t", trained.copied)] if trained.copied else []),
+        _score_row("untrained  s_t", untrained.current),
+        _score_row("untrained  p_t", untrained.predicted),
+        ("mean frame", *mean),
     ]
+    if (simple := evaluation.without_model) is not None:
+        nothing_drawn = ("-",) * 3
+        rows.append(("image in blocks", *nothing_drawn, *_mask_cells(simple.blocks)))
+        rows.append(("colours alone", *nothing_drawn, *_mask_cells(simple.colours)))
     head = f"held-out footage: {evaluation.frames_held_out} frames, step {evaluation.step}"
     lines = [f"{row[0]:<16}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
     return "\n".join([head, *(line.rstrip() for line in lines)])
@@ -1301,11 +1295,15 @@ def _continual_text(continual: Continual) -> str:
     return "\n".join(lines)
 
 
-def _score_row(name: str, part: Any) -> tuple[str, ...]:
-    masks = ("-",) * 3
-    if part.alphas is not None:
-        masks = tuple(f"{v:.3f}" for v in (part.alphas.fg_ari, part.alphas.ari, part.alphas.mbo))
-    return (name, f"{part.mse:.5f}", _three(part.mse_share), _decibels(part.psnr), *masks)
+def _score_row(name: str, part: ReconstructionScores) -> tuple[str, ...]:
+    drawn = (f"{part.mse:.5f}", _three(part.mse_share), _decibels(part.psnr))
+    return (name, *drawn, *_mask_cells(part.alphas))
+
+
+def _mask_cells(masks: MaskScores | None) -> tuple[str, ...]:
+    if masks is None:
+        return ("-",) * 3
+    return tuple(f"{value:.3f}" for value in (masks.fg_ari, masks.ari, masks.mbo))
 
 
 def _three(value: float | None) -> str:

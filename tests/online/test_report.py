@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cli import _evaluation_text
 from online.curves import Curve, chart_svg
 from online.errors import RunError
 from online.report import write_report
@@ -559,3 +560,17 @@ def test_a_long_curve_is_thinned_and_keeps_its_dips() -> None:
 @pytest.mark.parametrize("values", [[], [math.nan], [math.inf, math.nan], [0.0], [-1.0], [1e9]])
 def test_any_values_make_a_chart(values: list[float]) -> None:
     assert chart_svg([curve(values)], label="any").rstrip().endswith("</svg>")
+
+
+def test_the_terminal_shows_the_same_numbers_with_the_same_baselines() -> None:
+    lines = {
+        line[:16].strip(): line[16:].split() for line in _evaluation_text(evaluation()).split("\n")
+    }
+    assert lines["trained    s_t"] == ["0.00387", "0.121", "24.12", "0.931", "0.838", "0.717"]
+    assert lines["last s_t as p_t"][:2] == ["0.00739", "0.230"]
+    assert lines["mean frame"] == ["0.03210", "1.000", "14.93"]
+    assert lines["image in blocks"] == ["-", "-", "-", "0.713", "0.642", "0.549"]
+    assert lines["colours alone"] == ["-", "-", "-", "0.922", "0.830", "0.710"]
+    without_masks = _evaluation_text(evaluation(with_masks=False))
+    assert "blocks" not in without_masks
+    assert without_masks.count(" -") == 15
