@@ -18,6 +18,7 @@ from setcon.errors import SeedCheckpointError, SetConError
 from setcon.loss import ContrastiveLoss, LossConfig
 from setcon.model import SetCon, SetConConfig, SetConOutput
 from setcon.slot_attention import SlotAttentionConfig, Slots
+from setcon.transition import TransitionConfig
 
 __all__ = [
     "ContrastiveLoss",
@@ -31,4 +32,5 @@ __all__ = [
     "SetEncoderConfig",
     "SlotAttentionConfig",
     "Slots",
+    "TransitionConfig",
 ]

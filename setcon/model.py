@@ -16,7 +16,7 @@ from setcon.deep_set import DeepSet, SetEncoderConfig
 from setcon.encoder import Encoder, EncoderConfig
 from setcon.loss import ContrastiveLoss, LossConfig, contrastive_loss, slotwise_contrastive_loss
 from setcon.slot_attention import SlotAttention, SlotAttentionConfig, Slots
-from setcon.transition import Transition
+from setcon.transition import Transition, TransitionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class SetConConfig:
     """Images to features."""
     slot_attention: SlotAttentionConfig = field(default_factory=SlotAttentionConfig)
     """Features to slots."""
+    transition: TransitionConfig = field(default_factory=TransitionConfig)
+    """Slots of two frames to those of the next."""
     set_encoder: SetEncoderConfig = field(default_factory=SetEncoderConfig)
     """Slots to one vector."""
 
@@ -55,7 +57,7 @@ class SetCon(nn.Module):
         self.slot_attention = SlotAttention(
             config.slot_attention, feature_size=config.encoder.width
         )
-        self.transition = Transition(slot_size)
+        self.transition = Transition(config.transition, slot_size=slot_size)
         self.set_encoder = DeepSet(config.set_encoder, slot_size=slot_size)
 
     def encode(self, images: Float[Tensor, "n 3 h w"]) -> Slots:

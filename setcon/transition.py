@@ -1,23 +1,53 @@
-"""What the slots will be: a residual step from two frames, shared by all slots.
+"""What the slots will be: a residual step from two frames, the same for all slots.
 
-    p_t = s_{t-1} + Linear(LayerNorm(Linear([s_{t-2}, s_{t-1}, s_{t-1} - s_{t-2}])))
+    h = Linear([s_{t-2}, s_{t-1}, s_{t-1} - s_{t-2}])
+    interacting only:  h += attention among the slots of LayerNorm(h);  h += MLP(LayerNorm(h))
+    p_t = s_{t-1} + Linear(LayerNorm(h))
 
-Frames t-2, t-1 and t are `frame_stride` apart.
+Frames t-2, t-1 and t are `frame_stride` apart. The paper's step is nearly linear and sees one slot
+at a time, so that it foresees neither walls nor collisions; the attention and the MLP of a
+transformer layer (Vaswani et al. 2017, normalised before each) are what lets it.
 """
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from setcon.checks import check_at_least, check_choice
+from setcon.layers import mlp
+
+TransitionKind = Literal["paper", "interacting"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransitionConfig:
+    """How the slots of the next frame are predicted."""
+
+    kind: TransitionKind = "paper"
+    """`paper` steps each slot by itself; `interacting` has it look at the others first, as things
+    that bounce off each other do."""
+    hidden_size: int = 64
+    """Size of h where slots interact; in `paper` it is that of a slot."""
+
+    def __post_init__(self) -> None:
+        check_choice("transition kind", self.kind, TransitionKind)
+        check_at_least(1, transition_hidden_size=self.hidden_size)
+
 
 class Transition(nn.Module):
     """Slots of two frames to the predicted slots of a third."""
 
-    def __init__(self, slot_size: int) -> None:
+    def __init__(self, config: TransitionConfig, *, slot_size: int) -> None:
         super().__init__()
-        self.project = nn.Linear(3 * slot_size, slot_size)
-        self.norm = nn.LayerNorm(slot_size)
-        self.out = nn.Linear(slot_size, slot_size)
+        interacting = config.kind == "interacting"
+        size = config.hidden_size if interacting else slot_size
+        self.project = nn.Linear(3 * slot_size, size)
+        self.interaction = Interaction(size) if interacting else nn.Identity()
+        self.norm = nn.LayerNorm(size)
+        self.out = nn.Linear(size, slot_size)
 
     def forward(
         self, slots: Float[Tensor, "b t k d"], *, frame_stride: int = 1
@@ -34,5 +64,24 @@ class Transition(nn.Module):
             )
         earlier = slots[:, :triplets]
         later = slots[:, frame_stride : frame_stride + triplets]
-        both = torch.cat([earlier, later, later - earlier], dim=-1)
-        return later + self.out(self.norm(self.project(both)))
+        hidden = self.project(torch.cat([earlier, later, later - earlier], dim=-1))
+        return later + self.out(self.norm(self.interaction(hidden)))
+
+
+class Interaction(nn.Module):
+    """Slots that look at each other, and what each makes of it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(size)
+        self.to_attention = nn.Linear(size, 3 * size)
+        self.merge = nn.Linear(size, size)
+        self.norm_mlp = nn.LayerNorm(size)
+        self.mlp = mlp([size, 2 * size, size])
+
+    def forward(self, hidden: Float[Tensor, "*n k c"]) -> Float[Tensor, "*n k c"]:
+        """Each slot with all of its own frame, in any order."""
+        queries, keys, values = self.to_attention(self.norm_attention(hidden)).chunk(3, dim=-1)
+        logits = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+        hidden = hidden + self.merge(logits.softmax(dim=-1) @ values)
+        return hidden + self.mlp(self.norm_mlp(hidden))
