@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,6 +50,9 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:  # where nothing had to be saved
+            click.echo("stopped; the same command begins again", err=True)
+            sys.exit(128 + signal.SIGINT)
         except Exception as error:
             if isinstance(error, _known_errors()):
                 _fail(error)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import pytest
+from click.testing import CliRunner
 
 import cli
 from ingest.jobs import ingest_sources
@@ -51,6 +52,13 @@ def error_of(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, done.stderr
     return lines[0]
+
+
+def test_ctrl_c_where_nothing_has_to_be_saved_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("online.keys.make_keys", lambda _: signal.raise_signal(signal.SIGINT))
+    done = CliRunner().invoke(cli.main, ["keygen", str(tmp_path)])
+    assert done.exit_code == 130
+    assert done.output == "stopped; the same command begins again\n"
 
 
 @pytest.fixture(scope="module")
