@@ -50,8 +50,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # where nothing had to be saved
-            click.echo("stopped; the same command begins again", err=True)
+        except KeyboardInterrupt:
+            click.echo("stopped; run the same command again", err=True)
             sys.exit(128 + signal.SIGINT)
         except Exception as error:
             if isinstance(error, _known_errors()):
@@ -1262,7 +1262,7 @@ def _evaluation_text(evaluation: Evaluation) -> str:
         ("", "MSE", "of mean", "PSNR", "FG-ARI", "ARI", "mBO"),
         _score_row("trained    s_t", trained.current),
         _score_row("trained    p_t", trained.predicted),
-        *([_score_row("last s_t as p_t", trained.copied)] if trained.copied else []),
+        *([_score_row("copied as p_t", evaluation.copied)] if evaluation.copied else []),
         _score_row("untrained  s_t", untrained.current),
         _score_row("untrained  p_t", untrained.predicted),
         ("mean frame", *mean),

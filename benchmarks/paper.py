@@ -15,8 +15,8 @@ untrained       the encoder before the first step
 SetCon and untrained are always there; --ways chooses among the others, and each --also adds a row:
 SetCon with these settings laid over. Beside them stand the last s_t copied in place of p_t, and for
 masks alone blocks of the image and k-means of colours; on balls also what is foreseen by who knows
-where each is and moves it on as it moved, off the walls, but sees no collision: the paper's
-transition looks at one slot at a time and can do no better. MSE is in [-1, 1] units, as in the
+where each is and moves it on as it moved, off the walls, but sees no collision, as the paper's
+transition, which looks at one slot at a time, does not. MSE is in [-1, 1] units, as in the
 paper, and as a share of the mean frame's; both on held-out frames.
 
 balls      1,000 sequences of 12 frames, 32x32, three balls of radius 0.14, at 0.1 sides a frame
@@ -297,7 +297,7 @@ def _table(scene: str, ways: list[str], found: dict[tuple[str, str], list[Evalua
         _row(way, [e.trained for e in evaluations], [e.step for e in evaluations])
     ours = found[scene, "SetCon"]
     _row("untrained", [e.untrained for e in ours], None)
-    copied = [e.trained.copied for e in ours if e.trained.copied]
+    copied = [e.copied for e in ours if e.copied]
     print(f"{'the last s_t copied':28}{'':78}" + "".join(f"{cell:>26}" for cell in _cells(copied)))
     simple = [e.without_model for e in ours if e.without_model]
     for name, masks in (
@@ -325,8 +325,8 @@ def _cells(parts: list[ReconstructionScores]) -> list[str]:
 
 def _each(values: list[float], form: str) -> str:
     """The mean, and all of it is made of."""
-    if len(values) == 1:
-        return format(values[0], form)
+    if len(values) < 2:
+        return format(values[0], form) if values else "-"
     return f"{statistics.mean(values):{form}} ({' '.join(format(v, form) for v in values)})"
 
 

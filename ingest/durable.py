@@ -86,8 +86,7 @@ def clear_write_errors(where: str) -> Iterator[None]:
         if error.errno in _FULL:
             raise StorageFullError(
                 f"{where}: the {_FULL[error.errno]} is exhausted ({os.strerror(error.errno)}); "
-                "what was committed is safe: free some space and run the same command again, "
-                "a capture with another --name"
+                "what was committed is safe: free some space and run the same command again"
             ) from error
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise StoreError(f"{where}: cannot write ({reason}); check the path and its rights") from (

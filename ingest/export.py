@@ -69,7 +69,10 @@ def export_recording(
         where = f"{store.path}: recording {name!r}"
         commit, pts_ns = reader.commit, reader.pts_ns()
         if commit.length and commit.released == commit.length:
-            raise ExportError(f"{where}: all its frames were let go of, as capture --keep says")
+            raise ExportError(
+                f"{where}: all its frames were let go of, nothing is left to export; "
+                "capture with a longer --keep"
+            )
         first, stop = _excerpt(where, pts_ns[commit.released :], start, seconds)
         first, stop = first + commit.released, stop + commit.released
         pts_ns = pts_ns[first:stop]

@@ -8,6 +8,7 @@ runs ── same settings but for the seed ──▶ groups ──▶ curves: me
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import tomllib
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from online.config import flattened
+from online.config import RunConfig, flattened
 from online.errors import RunError
 from online.run_log import RunLog, read_run
 from online.scores import Evaluation, ReconstructionScores
@@ -30,6 +31,7 @@ Points = Float[np.ndarray, "_points 2"]
 """Steps and values, in order of steps; of each run, another number."""
 
 SEED = "training.seed"
+_DEFAULTS = flattened(dataclasses.asdict(RunConfig()))
 MAX_GROUPS = 4
 """More lines than that are not told apart in a chart."""
 
@@ -167,8 +169,8 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
 def _settings(run: RunLog) -> dict[str, Any]:
     if run.settings is None:
         raise RunError(f"{run.path}: is not a run (no config.toml); name the --run of a training")
-    try:
-        return flattened(tomllib.loads(run.settings))
+    try:  # of a run made by an earlier version, settings that came later have their defaults
+        return _DEFAULTS | flattened(tomllib.loads(run.settings))
     except tomllib.TOMLDecodeError as error:
         raise RunError(f"{run.path}: config.toml cannot be read as TOML ({error})") from error
 

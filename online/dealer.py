@@ -23,6 +23,12 @@ MAX_FAILED_HANDSHAKES = 30
 """In a row, at some eight a second, after which the server will not come to answer them: one that
 is restarted behind a proxy fails some too."""
 
+_UNHEARD = "nothing has come of connecting to it yet"
+_REFUSED = "it cannot be connected to; is a server running there?"
+_MUTE = "something listens there, but does not answer as a setcon server does; check host and port"
+_HANGS_UP = "something listens there, but hangs up; is a server running there?"
+_SILENT = "it is a server, but says nothing; it may be busy or stopped"
+
 
 class Dealer:
     """A DEALER socket, and its handshakes."""
@@ -49,14 +55,14 @@ class Dealer:
             context, zmq.DEALER, max_bytes=max_bytes, max_messages=max_messages
         )
         self._monitor: zmq.Socket[Any] | None = None
-        self.state = "nothing was heard of it yet"
+        self.state = _UNHEARD
         """What has become of the connection, in words that follow a colon."""
         try:
             if keys is not None:
                 keys.apply(self.socket)
             self._monitor = self.socket.get_monitor_socket(
                 zmq.Event.CONNECTED
-                | zmq.Event.CONNECT_RETRIED
+                | zmq.Event.CLOSED
                 | zmq.Event.DISCONNECTED
                 | zmq.Event.HANDSHAKE_SUCCEEDED
                 | zmq.Event.HANDSHAKE_FAILED_AUTH
@@ -79,15 +85,17 @@ class Dealer:
             event = recv_monitor_message(self._monitor)
             if event["event"] == zmq.Event.CONNECTED:
                 self._shaking_hands = True
-                self.state = "something listens there, but does not answer as a setcon server does"
-            elif event["event"] == zmq.Event.CONNECT_RETRIED:
-                self.state = "it cannot be connected to"
+                self.state = _MUTE
+            elif event["event"] == zmq.Event.CLOSED:  # before there was a connection
+                self.state = _REFUSED
             elif event["event"] == zmq.Event.DISCONNECTED:
+                if self.state != _SILENT:
+                    self.state = _HANGS_UP
                 # ZeroMQ with keys hangs up on another program for good, and calls it no failure
                 if self._shaking_hands:
                     self._check_mechanism()
             elif event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self.state = "it is connected, but says nothing"
+                self.state = _SILENT
                 self._failed, self._shaking_hands = 0, False
             elif event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
                 raise ServerError(

@@ -31,8 +31,8 @@ from online.scores import (
     ReconstructionScores,
     WithoutModel,
 )
-from online.without_model import block_labels, colour_labels
 from setcon import metrics
+from setcon.baselines import block_labels, colour_labels
 from setcon.model import SetCon
 from setcon.probe import DecoderProbe, FittedProbe, ProbeConfig, Reconstruction, fit_probe
 
@@ -112,8 +112,17 @@ class _Reading:
     encoded: _Encoded
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Baselines:
+    """What does not change from one evaluation to the next, on the same footage."""
+
+    specs: tuple[object, ...]
+    without_model: WithoutModel | None
+    untrained: _Reading
+
+
 class Evaluator:
-    """Looks at one source; the untrained encoder is evaluated once per choice of footage."""
+    """Looks at one source; the baselines are evaluated once per choice of footage."""
 
     def __init__(
         self,
@@ -131,7 +140,7 @@ class Evaluator:
         self.probe_config = probe
         self.clip = ClipConfig(clip_length=config.clip_length, frame_stride=frame_stride)
         self.device = device
-        self._untrained_reading: tuple[tuple[object, ...], _Reading] | None = None
+        self._baselines: _Baselines | None = None
 
     def fit(self, model: SetCon, *, progress: Progress | None = None) -> DecoderProbe:
         """The probe that `evaluate` would score: fitted on the training part.
@@ -164,8 +173,9 @@ class Evaluator:
         """As ``evaluate``, of one encoder and without pictures."""
         mean_frame_mse = _mean_frame_mse(footage.train, self._targets(footage.held_out))
         reading = self._read(model, footage, progress)
-        return _with_share(reading.scores, mean_frame_mse)
+        return _with_shares(reading.scores, mean_frame_mse)
 
+    @torch.no_grad()
     def evaluate(self, model: SetCon, *, step: int, progress: Progress | None = None) -> Findings:
         """Fit and score the probe on ``model`` as it stands; its weights are not touched.
 
@@ -178,32 +188,40 @@ class Evaluator:
         footage = self.footage()
         train, held_out = footage.train, footage.held_out
         trained = self._read(model, footage, lambda share: report("probing", 0.02 + 0.49 * share))
-        untrained = self._read_untrained(
+        baselines = self._read_baselines(
             footage, lambda share: report("probing untrained", 0.51 + 0.49 * share)
         )
+        untrained = baselines.untrained
         mean_frame_mse = _mean_frame_mse(train, self._targets(held_out))
+        copied = self._reconstruction(trained.probe, trained.encoded.copied, held_out)
         evaluation = Evaluation(
             step=step,
-            trained=_with_share(trained.scores, mean_frame_mse),
-            untrained=_with_share(untrained.scores, mean_frame_mse),
+            trained=_with_shares(trained.scores, mean_frame_mse),
+            untrained=_with_shares(untrained.scores, mean_frame_mse),
             mean_frame_mse=mean_frame_mse,
             mean_frame_psnr=metrics.psnr(mean_frame_mse),
             frames_train=self._targets(train).shape[0],
             frames_held_out=self._targets(held_out).shape[0],
             frames_without_two_objects=self._without_two_objects(held_out),
-            without_model=self._without_model(footage),
+            copied=_with_share(copied, mean_frame_mse),
+            without_model=baselines.without_model,
             seconds=time.monotonic() - started,
         )
         panels = self._panels(held_out, trained, untrained)
         report("probed", 1.0)
         return Findings(evaluation, panels)
 
-    def _read_untrained(self, footage: ProbeFootage, progress: Callable[[float], None]) -> _Reading:
+    def _read_baselines(
+        self, footage: ProbeFootage, progress: Callable[[float], None]
+    ) -> _Baselines:
         specs = (footage.train.specs, footage.held_out.specs)
-        if self._untrained_reading is None or self._untrained_reading[0] != specs:
-            reading = self._read(self.untrained, footage, progress)
-            self._untrained_reading = (specs, reading)
-        return self._untrained_reading[1]
+        if self._baselines is None or self._baselines.specs != specs:
+            self._baselines = _Baselines(
+                specs=specs,
+                without_model=self._without_model(footage),
+                untrained=self._read(self.untrained, footage, progress),
+            )
+        return self._baselines
 
     @torch.no_grad()
     def _read(
@@ -220,7 +238,6 @@ class Evaluator:
         scores = EncoderScores(
             current=self._reconstruction(fitted.probe, encoded.current, held_out),
             predicted=self._reconstruction(fitted.probe, encoded.predicted, held_out),
-            copied=self._reconstruction(fitted.probe, encoded.copied, held_out),
             attention=None
             if truth is None
             else _mask_scores(
@@ -391,13 +408,13 @@ def _mean_frame_mse(train: Footage, targets: UInt8[np.ndarray, "n h w 3"]) -> fl
     return sum(squared_error) / len(squared_error) / 255**2
 
 
-def _with_share(scores: EncoderScores, mean_frame_mse: float) -> EncoderScores:
-    def shared(part: ReconstructionScores) -> ReconstructionScores:
-        return replace(part, mse_share=part.mse / mean_frame_mse if mean_frame_mse else None)
-
+def _with_shares(scores: EncoderScores, mean_frame_mse: float) -> EncoderScores:
     return replace(
         scores,
-        current=shared(scores.current),
-        predicted=shared(scores.predicted),
-        copied=scores.copied and shared(scores.copied),
+        current=_with_share(scores.current, mean_frame_mse),
+        predicted=_with_share(scores.predicted, mean_frame_mse),
     )
+
+
+def _with_share(part: ReconstructionScores, mean_frame_mse: float) -> ReconstructionScores:
+    return replace(part, mse_share=part.mse / mean_frame_mse if mean_frame_mse else None)

@@ -20,7 +20,9 @@ _SHOWN_BYTES = 24
 
 
 def mechanism_at(address: str, *, timeout_seconds: float = 1.0) -> str | None:
-    """``NULL`` or ``CURVE``; None where nobody answers so far, each step in the time given.
+    """``NULL`` or ``CURVE``; None where nobody answered in time, or who did hung up.
+
+    Each step is given that time.
 
     ``address`` is one that ``online.address`` has checked.
 

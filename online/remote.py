@@ -120,26 +120,25 @@ class RemoteStore:
         with self._lock:
             deadline = time.monotonic() + self._timeout_seconds
             patience = wire.SILENCE_SECONDS
-            state = ""
+            state, warned = "", False
             while (left := deadline - time.monotonic()) > 0:
                 request = next(self._requests)
                 dealer = self._connected()
                 dealer.socket.send(wire.encode(make(request)))
-                answer = self._await(dealer, request, time.monotonic() + min(patience, left))
+                until = time.monotonic() + min(patience, left)
+                answer = self._await(dealer, request, until)
                 if answer is not None:
                     return answer
-                if not state and left > patience:
+                if not warned and left > patience and time.monotonic() >= until:
+                    warned = True
                     log.warning(
-                        "%s: no answer for %g s: %s; waiting for it for %g s in all",
-                        *(self._address, patience, dealer.state, self._timeout_seconds),
+                        "%s: no answer for %g s, waiting for it for %g s in all: %s",
+                        *(self._address, patience, self._timeout_seconds, dealer.state),
                     )
                 state = dealer.state
                 self.close()  # with it goes whatever arrives too late
                 patience = min(2 * patience, wire.MAX_SILENCE_SECONDS)
-        raise ServerSilent(
-            f"{self._address}: no answer in {self._timeout_seconds:g} s: {state}; "
-            "is a server running there?"
-        )
+        raise ServerSilent(f"{self._address}: no answer in {self._timeout_seconds:g} s: {state}")
 
     def _await(
         self, dealer: Dealer, request: int, until: float

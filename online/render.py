@@ -64,7 +64,8 @@ def render_run(
     """Draw the held-out frames of a store, or all, as a run's newest checkpoint sees them.
 
     Recordings come one after another, each frame for as long as it was in its recording;
-    ``seconds`` ends the video. The probe is fitted on the training part of the store, as by `setcon
+    ``seconds`` ends the video. Slots have the colours that they have in the run's report, where
+    there is one with pictures. The probe is fitted on the training part of the store, as by `setcon
     eval`. The file appears when it is whole.
 
     Raises:
@@ -76,7 +77,7 @@ def render_run(
     if fault := target_fault(path, what="a video", overwrite=overwrite):
         raise RunError(fault)
     with opened_run(run, store, recordings=recordings) as opened, clear_write_errors(str(path)):
-        trained = opened.trained
+        trained, shown = opened.trained, read_run(run).panels
         if not any(_places(opened.catalog.recordings(), part)):
             raise FootageError(f"{store}: no footage is held out; use --part all")
         probe = opened.evaluator.fit(trained.model, progress=report)
@@ -84,9 +85,7 @@ def render_run(
         summaries = opened.catalog.recordings()
         places = list(_places(summaries, part))
         readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
-        shown = read_run(run).panels
-        # a slot looks as in the report
-        colours = panel_colours(shown) if shown is not None else _survey(readout, places)
+        colours = _survey(readout, places) if shown is None else panel_colours(shown)
         sheet = _Strip(summaries[0].height, summaries[0].width)
         total = sum(len(interval) for _, interval in places)
         written = 0

@@ -139,15 +139,14 @@ def _speed(latest: Sequence[StepEntry]) -> Iterator[str]:
 def _hero(panels: Panels | None) -> str:
     if panels is None:
         return ""
-    attended = "" if panels.truth is not None else _ATTENDED
     return picture(
         draw_hero(panels, most=4),
         label="Held-out frames, their reconstructions, segments and slots",
         caption=(
             "Footage that was never trained on. Segments: the colour of the slot with the largest "
-            f"alpha at each pixel, so that an object without a slot is not to be seen. {attended}"
-            "Slots: what the probe draws from each slot alone, over grey where its alpha leaves "
-            "room for others."
+            "alpha at each pixel, so that an object without a slot is not to be seen. Slots: what "
+            "the probe draws from each slot alone, over grey where its alpha leaves room for "
+            "others."
         ),
         crisp=_is_small(panels),
         limit_bytes=HERO_BYTES,
@@ -185,13 +184,15 @@ def _time_taken(run: RunLog, evaluation: Evaluation) -> str:
 def _panels(panels: Panels | None) -> str:
     if panels is None:
         return ""
+    attended = "" if panels.truth is not None else _ATTENDED
     return heading("What each slot holds") + picture(
         draw_panels(panels, most=8),
         label="All that the probe read from held-out frames, slot by slot",
         caption=(
             "Predicted: drawn from slots that were predicted out of the two frames before. "
             "Untrained encoder: the best the same probe can do without learning. Drawn: a slot's "
-            "picture over grey. Alpha: its share of each pixel. Attention: where the slot looked, "
+            f"picture over grey. {attended}"
+            "Alpha: its share of each pixel. Attention: where the slot looked, "
             "each map at its own maximum. A slot keeps its colour; a ground-truth object has that "
             "of the slot that goes best with it over all frames, each slot with one; a slot with "
             "more than half of all pixels is slate."

@@ -20,7 +20,7 @@ _HEAD = """<thead>
 <th colspan="3" scope="colgroup">without a model</th>
 <th rowspan="2" scope="col">what it means</th></tr>
 <tr><th scope="col">trained</th><th scope="col">untrained</th>
-<th scope="col">trained</th><th scope="col">untrained</th><th scope="col">last s<sub>t</sub></th>
+<th scope="col">trained</th><th scope="col">untrained</th><th scope="col">copied</th>
 <th scope="col">trained</th><th scope="col">untrained</th>
 <th scope="col">mean<br>frame</th><th scope="col">blocks</th><th scope="col">colours</th></tr>
 </thead>"""
@@ -108,10 +108,11 @@ _AGREEMENTS = (
 
 
 _LEGEND = (
-    "Last s<sub>t</sub>: drawn from the trained slots of the frame before, as if nothing moved, "
-    "which p<sub>t</sub> has to beat. Blocks: a grid on the image of as many as there are slots. "
-    "Colours: the nearest of as many, found by k-means in the training part. Where these two do "
-    "as well, the footage is too easy to show that things are known."
+    "Copied: drawn from the trained slots that the prediction starts from, as if nothing moved, "
+    "which p<sub>t</sub> has to beat. Blocks: a grid on the image of as many as there are slots, "
+    "or fewer. Colours: the nearest of as many as there are slots, found by k-means in the "
+    "training part. Where these two do as well, the footage is too easy to show that things are "
+    "known."
 )
 
 
@@ -145,7 +146,7 @@ def _drawn(evaluation: Evaluation) -> list[ReconstructionScores | None]:
     trained, untrained = evaluation.trained, evaluation.untrained
     return [
         *(trained.current, untrained.current),
-        *(trained.predicted, untrained.predicted, trained.copied),
+        *(trained.predicted, untrained.predicted, evaluation.copied),
     ]
 
 

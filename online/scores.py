@@ -61,9 +61,6 @@ class EncoderScores:
     """From p_t, the slots predicted from the two frames before."""
     attention: MaskScores | None
     """Scores of the attention maps, normalised over positions."""
-    copied: ReconstructionScores | None = None
-    """From s of the frame that the prediction starts from, in its place: what p_t has to beat.
-    None in a run of before it was looked at."""
     probe_train_mse: float
     """The probe's own training error, to tell an unfinished probe from a poor encoder."""
     slot_entropy: float
@@ -100,8 +97,12 @@ class Evaluation:
     """Held-out frames left out of the mask scores because fewer than two objects are visible."""
     seconds: float
     """Wall time of the evaluation."""
+    copied: ReconstructionScores | None = None
+    """What p_t has to beat: the trained s of one frame stride earlier in its place. None in a run
+    of before this was looked at."""
     without_model: WithoutModel | None = None
-    """None without ground-truth masks, and in a run of before it was looked at."""
+    """None where no frame shows two objects that masks tell of, and in a run of before this was
+    looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

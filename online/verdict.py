@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from online.run_log import PrequentialEntry, RunLog
-from online.scores import LEAST_CLIPS, RECENT_CLIPS, Evaluation, MaskScores
+from online.scores import LEAST_CLIPS, RECENT_CLIPS, Evaluation, MaskScores, WithoutModel
 
 CLEAR_GAIN = 0.2
 """FG-ARI above the untrained encoder's that is no accident of one seed."""
@@ -67,7 +67,22 @@ def _lesson(evaluation: Evaluation) -> str:
         if trained.mse_share is not None and trained.mse_share >= NOTHING_READ:
             return "The probe reads next to nothing from the slots."
         return "This footage has no object masks: judge the slots by the pictures below."
-    return _object_lesson(trained.alphas, untrained.alphas)
+    lesson = _object_lesson(trained.alphas, untrained.alphas)
+    gained = trained.alphas.fg_ari - untrained.alphas.fg_ari >= SLIGHT_GAIN
+    if gained and evaluation.without_model is not None:
+        lesson += _too_easy(trained.alphas, evaluation.without_model)
+    return lesson
+
+
+def _too_easy(trained: MaskScores, simple: WithoutModel) -> str:
+    """What has to be said of footage on which an FG-ARI is nothing special."""
+    for what, masks in (("Blocks of the image", simple.blocks), ("Colours alone", simple.colours)):
+        if trained.fg_ari - masks.fg_ari < SLIGHT_GAIN:
+            return (
+                f" {what} do as well ({masks.fg_ari:.2f}): this footage is too easy to show that "
+                "things are known."
+            )
+    return ""
 
 
 def _object_lesson(trained: MaskScores, untrained: MaskScores) -> str:
@@ -124,15 +139,9 @@ def _figures(evaluation: Evaluation) -> str:
     share = f"probe MSE {_share(trained.mse_share)} of the mean frame's"
     if trained.alphas is None or untrained.alphas is None:
         return f"{share[0].upper()}{share[1:]}, untrained encoder {_share(untrained.mse_share)}."
-    simple = ""
-    if (without := evaluation.without_model) is not None:
-        simple = (
-            f", blocks of the image {without.blocks.fg_ari:.2f}, "
-            f"colours alone {without.colours.fg_ari:.2f}"
-        )
     return (
         f"Held-out FG-ARI {trained.alphas.fg_ari:.2f}, untrained encoder "
-        f"{untrained.alphas.fg_ari:.2f}{simple}; {share}."
+        f"{untrained.alphas.fg_ari:.2f}; {share}."
     )
 
 

@@ -4,15 +4,16 @@
     interacting only:  h += attention among the slots of LayerNorm(h);  h += MLP(LayerNorm(h))
     p_t = s_{t-1} + Linear(LayerNorm(h))
 
-Frames t-2, t-1 and t are `frame_stride` apart. The paper's step is nearly linear and sees one slot
-at a time, so that it foresees neither walls nor collisions; the attention and the MLP of a
-transformer layer (Vaswani et al. 2017, normalised before each) are what lets it.
+Frames t-2, t-1 and t are `frame_stride` apart. The paper's step is nearly linear and sees no other
+slot, so that it foresees no collision. A layer of a transformer (Vaswani et al. 2017), with one
+head and normalised before attention and MLP, lets it.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ class TransitionConfig:
     """`paper` steps each slot by itself; `interacting` has it look at the others first, as things
     that bounce off each other do."""
     hidden_size: int = 64
-    """Size of h where slots interact; in `paper` it is that of a slot."""
+    """Size of h where slots interact; `paper` does not look at it, its h is as large as a slot."""
 
     def __post_init__(self) -> None:
         check_choice("transition kind", self.kind, TransitionKind)
@@ -69,7 +70,7 @@ class Transition(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Slots that look at each other, and what each makes of it."""
+    """A transformer layer over the slots of a triplet of frames; one head, normalised before."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -80,8 +81,7 @@ class Interaction(nn.Module):
         self.mlp = mlp([size, 2 * size, size])
 
     def forward(self, hidden: Float[Tensor, "*n k c"]) -> Float[Tensor, "*n k c"]:
-        """Each slot with all of its own frame, in any order."""
+        """Each slot attends to all; the softmax is over the slots that it looks at."""
         queries, keys, values = self.to_attention(self.norm_attention(hidden)).chunk(3, dim=-1)
-        logits = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
-        hidden = hidden + self.merge(logits.softmax(dim=-1) @ values)
+        hidden = hidden + self.merge(F.scaled_dot_product_attention(queries, keys, values))
         return hidden + self.mlp(self.norm_mlp(hidden))

@@ -58,7 +58,7 @@ def test_ctrl_c_where_nothing_has_to_be_saved_is_one_line(monkeypatch, tmp_path)
     monkeypatch.setattr("online.keys.make_keys", lambda _: signal.raise_signal(signal.SIGINT))
     done = CliRunner().invoke(cli.main, ["keygen", str(tmp_path)])
     assert done.exit_code == 130
-    assert done.output == "stopped; the same command begins again\n"
+    assert done.output == "stopped; run the same command again\n"
 
 
 @pytest.fixture(scope="module")

@@ -97,6 +97,16 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(make_run: MakeRun) -
     assert re.split(r" {2,}", row.strip()) == ["0.833 ± 0.033", "0.500 ± 0.000"]
 
 
+def test_a_run_of_before_a_setting_was_there_is_one_with_its_default(make_run: MakeRun) -> None:
+    old, new = make_run("old", seed=1), make_run("new", seed=2)
+    config = (old / "config.toml").read_text()
+    section = '[model.transition]\nkind = "paper"\nhidden_size = 64\n'
+    assert section in config
+    (old / "config.toml").write_text(config.replace(section, ""))
+    (group,) = group_runs([old, new])
+    assert group.name == "all runs"
+
+
 def test_seeds_of_one_setting_need_no_name(make_run: MakeRun) -> None:
     (group,) = group_runs([make_run("a", seed=1), make_run("b", seed=2)])
     assert group.name == "all runs"

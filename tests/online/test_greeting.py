@@ -113,7 +113,13 @@ def test_whether_anything_listens_is_told_while_a_server_is_waited_for(monkeypat
     words = "something listens there, but does not answer as a setcon server does"
     assert words in str(caught.value)
     (warned,) = caplog.messages
-    assert f"no answer for 0.2 s: {words}; waiting for it for 0.5 s in all" in warned
+    assert f"no answer for 0.2 s, waiting for it for 0.5 s in all: {words}" in warned
+    with (
+        answering(lambda stream: None) as address,
+        Client(address, timeout_seconds=0.5) as client,
+        pytest.raises(ServerSilent, match="something listens there, but hangs up"),
+    ):
+        client.recordings()
     refused = pytest.raises(ServerSilent, match="it cannot be connected to; is a server running")
     with Client(address, timeout_seconds=0.5) as client, refused:
         client.recordings()

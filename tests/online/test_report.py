@@ -25,6 +25,7 @@ from online.scores import (
     Panels,
     ReconstructionScores,
     WithoutModel,
+    load_evaluation,
     save_evaluation,
 )
 from online.transfer import Continual, to_json
@@ -103,7 +104,6 @@ def encoder(mse: float, fg_ari: float | None) -> EncoderScores:
         current=part(1.0),
         predicted=part(1.37),
         attention=None if fg_ari is None else masks(fg_ari * 0.71),
-        copied=part(1.91),
         probe_train_mse=mse * 0.83,
         slot_entropy=0.8765,
         effective_rank=9.314,
@@ -121,6 +121,7 @@ def evaluation(step: int = 1500, *, with_masks: bool = True) -> Evaluation:
         frames_held_out=240,
         frames_without_two_objects=3 if with_masks else 0,
         seconds=41.0,
+        copied=encoder(0.00387 * 1.91, 0.931 / 1.91 if with_masks else None).current,
         without_model=WithoutModel(blocks=masks(0.713), colours=masks(0.922))
         if with_masks
         else None,
@@ -224,7 +225,7 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
     drawn = [
         scores[who][part] for part in ("current", "predicted") for who in ("trained", "untrained")
     ]
-    drawn.append(scores["trained"]["copied"])
+    drawn.append(scores["copied"])
     attended = [scores[who]["attention"] for who in ("trained", "untrained")]
     simple = [scores["without_model"][name] for name in ("blocks", "colours")]
     mean_frame = scores["mean_frame_mse"]
@@ -253,11 +254,11 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
 
 def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
     page = Page(write_report(run))
-    words = (
-        "Held-out FG-ARI 0.93, untrained encoder 0.08, blocks of the image 0.71, "
-        "colours alone 0.92; probe MSE 0.12 of the mean frame's."
+    words = "Held-out FG-ARI 0.93, untrained encoder 0.08; probe MSE 0.12 of the mean frame's."
+    easy = (
+        "Colours alone do as well (0.92): this footage is too easy to show that things are known."
     )
-    assert f"The slots tell the objects apart. {words}" in page.text
+    assert f"The slots tell the objects apart. {easy} {words}" in page.text
     assert "top-1 of 33, up to step 1,500; last state copied 0.25, untrained 0.12" in page.text
     assert "in 2 min 30 s, probes included; 1,234 triplets/s; each clip seen 4.0 times" in page.text
     assert "3 of these show fewer than two objects" in page.text
@@ -305,10 +306,26 @@ def test_without_masks_their_scores_are_dashes_and_nobody_claims_objects(run: Pa
     for name in ("FG-ARI ↑", "FG-ARI, video", "ARI ↑", "mBO"):
         assert page.row(name)[1:11] == [ABSENT] * 10
     assert "This footage has no object masks" in page.text
-    assert "Attention segments:" in page.text
+    below_panels = page.text.split("What each slot holds")[1]
+    assert "Attention segments:" in below_panels
     assert "Held-out FG-ARI" not in page.text
     assert "Held-out FG-ARI" not in page.charts()
     assert len(page.images()) == 2
+
+
+def test_a_run_of_before_baselines_without_a_model_is_shown_without_them(run: Path) -> None:
+    for scores in run.glob("probes/*/scores.json"):
+        found = json.loads(scores.read_text())
+        del found["copied"], found["without_model"]
+        scores.write_text(json.dumps(found))
+    page = Page(write_report(run))
+    assert page.row("FG-ARI ↑")[5] == ABSENT
+    assert page.row("FG-ARI ↑")[8:11] == [ABSENT] * 3
+    assert "The slots tell the objects apart. Held-out FG-ARI 0.93" in page.text
+    told = _evaluation_text(load_evaluation(run / "probes/step-00001500"))
+    assert "untrained  p_t" in told
+    assert "copied" not in told
+    assert "alone" not in told
 
 
 def test_before_the_first_probe_there_are_curves_and_no_scores(tmp_path: Path) -> None:
@@ -462,6 +479,17 @@ def judged(run: Path, trained: EncoderScores, *, with_masks: bool = True) -> str
     return verdict(replace(read_run(run), evaluations=[found]))
 
 
+def test_verdict_says_where_no_model_is_needed(run: Path) -> None:
+    def judged_beside(blocks: float, colours: float) -> str:
+        simple = WithoutModel(blocks=masks(blocks), colours=masks(colours))
+        found = replace(evaluation(), without_model=simple)  # its FG-ARI is 0.931
+        return verdict(replace(read_run(run), evaluations=[found]))
+
+    assert "Colours alone do as well (0.89)" in judged_beside(0.7, 0.89)
+    assert "too easy" not in judged_beside(0.7, 0.88)
+    assert "Blocks of the image do as well (0.90)" in judged_beside(0.9, 0.5)
+
+
 def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
     assert judged(run, encoder(0.003, 0.95)).startswith("The slots tell the objects apart.")
     assert judged(run, encoder(0.003, 0.70)).startswith("The slots tell some of the objects apart")
@@ -567,7 +595,7 @@ def test_the_terminal_shows_the_same_numbers_with_the_same_baselines() -> None:
         line[:16].strip(): line[16:].split() for line in _evaluation_text(evaluation()).split("\n")
     }
     assert lines["trained    s_t"] == ["0.00387", "0.121", "24.12", "0.931", "0.838", "0.717"]
-    assert lines["last s_t as p_t"][:2] == ["0.00739", "0.230"]
+    assert lines["copied as p_t"][:2] == ["0.00739", "0.230"]
     assert lines["mean frame"] == ["0.03210", "1.000", "14.93"]
     assert lines["image in blocks"] == ["-", "-", "-", "0.713", "0.642", "0.549"]
     assert lines["colours alone"] == ["-", "-", "-", "0.922", "0.830", "0.710"]

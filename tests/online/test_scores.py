@@ -11,6 +11,8 @@ from online.catalog import StoreCatalog
 from online.evaluate import EvaluationConfig, Evaluator
 from online.scores import Evaluation, collapse_alarm
 from online.trainer import untrained_model
+from setcon.baselines import block_labels
+from setcon.metrics import mbo
 from setcon.model import SetCon, SetConConfig
 from setcon.probe import ProbeConfig
 
@@ -44,15 +46,28 @@ def test_a_model_to_which_all_frames_look_alike_raises_one(evaluate):
     assert "effective rank" in collapse_alarm(evaluation)
 
 
+def test_what_needs_no_model_is_scored_on_the_held_out_frames(evaluate, balls):
+    found = evaluate(untrained_model(SetConConfig(), seed=1)).without_model
+    with open_store(balls).reader("balls") as reader:
+        frames = reader.read(0, reader.commit.length, masks=True)
+    held_out = torch.from_numpy(frames.masks[192:]).long()
+    count, height, width = held_out.shape
+    labels = block_labels(count, num_segments=4, height=height, width=width)
+    blocks = float(mbo(held_out, labels).mean())
+    assert found.blocks.mbo == pytest.approx(blocks, abs=0.1)  # eight frames of 48
+    assert found.colours.mbo > 0.7 > found.blocks.mbo  # balls of a colour each, over black
+    assert found.colours.fg_ari > 0.85
+
+
 @torch.no_grad()
 def test_a_transition_that_changes_nothing_scores_as_the_copy_it_has_to_beat(evaluate):
     model = untrained_model(SetConConfig(), seed=1)
-    before = evaluate(model).trained
-    assert before.copied != before.predicted
+    before = evaluate(model)
+    assert before.copied != before.trained.predicted
     for parameter in model.transition.parameters():
         parameter.zero_()
-    after = evaluate(model).trained
-    assert after.copied == after.predicted
+    after = evaluate(model)
+    assert after.copied == after.trained.predicted
     assert after.copied.mse_share is not None
 
 

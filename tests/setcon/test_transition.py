@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from setcon.transition import Interaction, Transition, TransitionConfig
 
@@ -51,7 +50,8 @@ def test_interaction_is_attention_and_an_mlp_each_added_to_what_it_reads():
     interaction = Interaction(8).double()
     hidden = torch.randn(2, 5, 3, 8, dtype=torch.float64)
     projected = interaction.to_attention(interaction.norm_attention(hidden))
-    attended = scaled_dot_product_attention(*projected.split(8, dim=-1))
+    queries, keys, values = projected.split(8, dim=-1)
+    attended = (queries @ keys.mT / 8**0.5).softmax(dim=-1) @ values
     between = hidden + interaction.merge(attended)
     expected = between + interaction.mlp(interaction.norm_mlp(between))
     torch.testing.assert_close(interaction(hidden), expected)

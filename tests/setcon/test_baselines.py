@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from online.without_model import block_labels, colour_labels
+from setcon.baselines import COLOURED_PIXELS, block_labels, colour_labels
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,16 @@ def test_each_pixel_gets_the_colour_that_is_nearest():
     labels = colour_labels(images[4:], seen=images[:4], num_segments=4)
     pairs = set(zip(truth[4:].flatten().tolist(), labels.flatten().tolist(), strict=True))
     assert len(pairs) == 4  # one label for each colour, and one colour for each label
+
+
+def test_colours_are_found_wherever_they_lie():
+    side = 32
+    count = COLOURED_PIXELS * side // side**2 + 15  # every 32nd pixel would be of the first column
+    images = torch.zeros(count, side, side, 3, dtype=torch.uint8)
+    images[:, 8:16, 8:16, 0] = 250
+    images[:, 8:16, 20:28, 1] = 250
+    labels = colour_labels(images[:1], seen=images, num_segments=3)
+    assert labels[0, 10, 10] != labels[0, 10, 22] != labels[0, 0, 0] != labels[0, 10, 10]
 
 
 def test_fewer_colours_than_segments_leave_labels_unused():

@@ -4,8 +4,6 @@ Blocks of the image tell things apart wherever they lie in different ones, and c
 thing has its own. A model that does no better has not been shown to know things.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -13,7 +11,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 COLOURED_PIXELS = 20_000
-"""Of those seen, spread evenly; colours are found from them."""
+"""Of those seen, drawn with a seed of their own; colours are found from them."""
 ROUNDS = 20
 LABELLED_AT_ONCE = 1_000_000
 """Pixels; their distances to all colours are in memory together."""
@@ -22,7 +20,7 @@ LABELLED_AT_ONCE = 1_000_000
 def block_labels(
     count: int, *, num_segments: int, height: int, width: int
 ) -> Int64[Tensor, "n h w"]:
-    """A grid of at most ``num_segments`` blocks, as nearly square as it can be, ``count`` times."""
+    """`count` times a grid of at most `num_segments` blocks, as nearly square as it can be."""
     rows = math.isqrt(num_segments)
     columns = num_segments // rows
     row, column = torch.arange(height) * rows // height, torch.arange(width) * columns // width
@@ -32,13 +30,14 @@ def block_labels(
 def colour_labels(
     images: UInt8[Tensor, "n h w 3"], *, seen: UInt8[Tensor, "m h w 3"], num_segments: int
 ) -> Int64[Tensor, "n h w"]:
-    """The nearest of ``num_segments`` colours, which k-means finds in the images ``seen``.
+    """The nearest of `num_segments` colours, which k-means finds in the images `seen`.
 
     It begins with one pixel's colour and, each time, the one that is farthest from all before it
-    (Gonzalez 1985), so that nothing is drawn at random.
+    (Gonzalez 1985). The same images give the same labels.
     """
     pixels = seen.flatten(0, 2)
-    pixels = pixels[:: max(1, len(pixels) // COLOURED_PIXELS)].float()
+    generator = torch.Generator().manual_seed(0)
+    pixels = pixels[torch.randint(len(pixels), (COLOURED_PIXELS,), generator=generator)].float()
     colours = pixels[:1]
     for _ in range(num_segments - 1):
         farthest = torch.cdist(pixels, colours).amin(dim=1).argmax()
