@@ -68,15 +68,15 @@ figure .wide { border-radius: 10px; width: var(--room);
 figure img { display: block; width: clamp(.75 * var(--natural), 100%, var(--natural));
   height: auto; }
 figcaption { margin-top: 8px; max-width: 60em; }
-table { border-collapse: collapse; width: 100%; background: var(--card); font-size: .9rem; }
+table { border-collapse: collapse; width: 100%; background: var(--card); font-size: .875rem; }
 .scores { border: 1px solid var(--line); border-radius: 10px; margin: 14px 0; }
-th, td { padding: 7px 12px; text-align: right; white-space: nowrap;
+th, td { padding: 7px 9px; text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 thead th { color: var(--ink); font-weight: 600; font-size: .8125rem; }
 thead tr:first-child th[colspan] { text-align: center; border-bottom: 1px solid var(--line); }
 tbody tr { border-top: 1px solid var(--line); }
 th:first-child, td:last-child, th:last-child { text-align: left; }
-td:last-child { white-space: normal; min-width: 21em; color: var(--ink); font-size: .8125rem; }
+td:last-child { white-space: normal; min-width: 15em; color: var(--ink); font-size: .8125rem; }
 .compared thead th { text-align: right; }
 .compared td:last-child { min-width: 0; color: inherit; font-size: inherit; text-align: right; }
 td.ours { background: var(--tint); font-weight: 650; }
