@@ -1256,6 +1256,8 @@ def _received_text(outcome: Outcome) -> str:
 
 
 def _evaluation_text(evaluation: Evaluation) -> str:
+    from online.report_table import placed
+
     trained, untrained = evaluation.trained, evaluation.untrained
     mean = (f"{evaluation.mean_frame_mse:.5f}", "1.000", _decibels(evaluation.mean_frame_psnr))
     rows = [
@@ -1273,6 +1275,9 @@ def _evaluation_text(evaluation: Evaluation) -> str:
         rows.append(("colours alone", *nothing_drawn, *_mask_cells(simple.colours)))
     head = f"held-out footage: {evaluation.frames_held_out} frames, step {evaluation.step}"
     lines = [f"{row[0]:<16}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
+    if trained.places and untrained.places:
+        told = f"{placed(trained.places)}, untrained {placed(untrained.places)}"
+        lines.append(f"things whose place one slot alone tells: {told}")
     return "\n".join([head, *(line.rstrip() for line in lines)])
 
 

@@ -28,12 +28,14 @@ from online.scores import (
     Evaluation,
     MaskScores,
     Panels,
+    Placed,
     ReconstructionScores,
     WithoutModel,
 )
 from setcon import metrics
 from setcon.baselines import block_labels, colour_labels
 from setcon.model import SetCon
+from setcon.places import object_places, place_r2
 from setcon.probe import DecoderProbe, FittedProbe, ProbeConfig, Reconstruction, fit_probe
 
 Progress = Callable[[str, float], None]
@@ -152,7 +154,8 @@ class Evaluator:
         report("fetching footage", 0.0)
         train = gather(self.source, "train", clips=self.config.train_clips, config=self.clip)
         with _evaluating(model):
-            return self._fit(model, train, lambda share: report("probing", share)).probe
+            seen = self._encode(model, train)
+            return self._fit(seen, train, lambda share: report("probing", share)).probe
 
     def footage(self) -> ProbeFootage:
         """Clips of both parts, as the source holds them now.
@@ -229,7 +232,8 @@ class Evaluator:
     ) -> _Reading:
         held_out = footage.held_out
         with _evaluating(model):
-            fitted = self._fit(model, footage.train, lambda share: progress(0.8 * share))
+            seen = self._encode(model, footage.train)
+            fitted = self._fit(seen, footage.train, lambda share: progress(0.8 * share))
             encoded = self._encode(model, held_out)
             summaries = model.summarise(encoded.current)
         progress(0.9)
@@ -250,13 +254,15 @@ class Evaluator:
             probe_train_mse=fitted.train_mse,
             slot_entropy=metrics.slot_usage_entropy(encoded.attention),
             effective_rank=metrics.effective_rank(summaries),
+            places=self._places(footage, seen.current, encoded.current),
         )
         progress(1.0)
         return _Reading(scores, fitted.probe, encoded)
 
     @torch.no_grad()
-    def _fit(self, model: SetCon, train: Footage, progress: Callable[[float], None]) -> FittedProbe:
-        seen = self._encode(model, train)
+    def _fit(
+        self, seen: _Encoded, train: Footage, progress: Callable[[float], None]
+    ) -> FittedProbe:
         return fit_probe(
             torch.cat([seen.current, seen.predicted]),
             torch.from_numpy(np.concatenate([self._targets(train)] * 2)),
@@ -314,6 +320,27 @@ class Evaluator:
             return None
         masks = footage.masks[:, self.clip.overlap :]
         return torch.from_numpy(masks.reshape(-1, *masks.shape[2:])).long()
+
+    def _places(
+        self,
+        footage: ProbeFootage,
+        seen: Float[Tensor, "n k d"],
+        held_out: Float[Tensor, "m k d"],
+    ) -> list[Placed] | None:
+        masks, new_masks = map(self._target_masks, (footage.train, footage.held_out))
+        if masks is None or new_masks is None:
+            return None
+        things = int(torch.maximum(masks.max(), new_masks.max()))
+        if not things:
+            return []
+        places, new_places = (object_places(m, num_objects=things) for m in (masks, new_masks))
+        r2 = place_r2((seen.cpu(), places), (held_out.cpu(), new_places))
+        best, slot = r2.max(dim=0)  # of a thing that is seen too rarely, NaN
+        return [
+            Placed(label=label + 1, slot=int(slot[label]) + 1, r2=float(best[label]))
+            for label in range(things)
+            if best[label].isfinite()
+        ]
 
     def _without_model(self, footage: ProbeFootage) -> WithoutModel | None:
         truth = self._target_masks(footage.held_out)

@@ -71,7 +71,7 @@ def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -
     found: dict[ClipSpec, Frames] = {}
     for name, window, anchor in _windows(recordings, part, clips=clips, config=config):
         try:
-            frames = source.fetch(name, window.start, len(window), masks=part == "held_out")
+            frames = source.fetch(name, window.start, len(window), masks=True)
         except ReleasedError:  # since the recordings were listed
             continue
         specs = cut(name, frames.gap, [Interval(0, len(window))], config)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from online.scores import EncoderScores, Evaluation, MaskScores, ReconstructionScores
+from online.scores import (
+    PLACED_R2,
+    EncoderScores,
+    Evaluation,
+    MaskScores,
+    Placed,
+    ReconstructionScores,
+)
 
 ABSENT = "–"  # noqa: RUF001 - an en dash is meant
 """Stands where there is nothing to score: no masks, or no such number."""
@@ -180,7 +187,27 @@ def _encoder_rows(evaluation: Evaluation) -> list[str]:
             decibels,
             "Directions in which whole scenes differ; 1 means that they have collapsed.",
         ),
+        *_place_rows(evaluation),
     ]
+
+
+def _place_rows(evaluation: Evaluation) -> Iterator[str]:
+    places, untrained = evaluation.trained.places, evaluation.untrained.places
+    if places and untrained:
+        each = ", ".join(f"{p.label} by slot {p.slot} ({p.r2:.2f})" for p in places)
+        yield _row(
+            "Things placed",
+            [placed(places), placed(untrained)],
+            f"Whose place on held-out frames one slot alone tells, by a linear map (R² of "
+            f"{PLACED_R2} and more), whatever the probe draws. Trained, best slots: {each}.",
+        )
+
+
+def placed(places: Sequence[Placed]) -> str:
+    """Of how many things a slot knows the place, and how many slots that takes."""
+    known = [place for place in places if place.r2 >= PLACED_R2]
+    slots = len({place.slot for place in known})
+    return f"{len(known)} of {len(places)}" + (f", in {slots}" if slots < len(known) else "")
 
 
 def _table(head: str, rows: Sequence[str]) -> str:

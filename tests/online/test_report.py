@@ -23,6 +23,7 @@ from online.scores import (
     Evaluation,
     MaskScores,
     Panels,
+    Placed,
     ReconstructionScores,
     WithoutModel,
     load_evaluation,
@@ -107,6 +108,13 @@ def encoder(mse: float, fg_ari: float | None) -> EncoderScores:
         probe_train_mse=mse * 0.83,
         slot_entropy=0.8765,
         effective_rank=9.314,
+        places=None
+        if fg_ari is None
+        else [
+            Placed(label=1, slot=3, r2=0.991),
+            Placed(label=2, slot=3, r2=0.962),
+            Placed(label=4, slot=1, r2=fg_ari),
+        ],
     )
 
 
@@ -249,6 +257,8 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
     assert page.row("Probe training MSE")[1:3] == ["0.00321", "0.0102"]
     assert page.row("Slot entropy")[1:3] == ["0.876", "0.876"]
     assert page.row("Effective rank")[1:3] == ["9.31", "9.31"]
+    assert page.row("Things placed")[1:3] == ["2 of 3, in 1", "2 of 3, in 1"]
+    assert "1 by slot 3 (0.99), 2 by slot 3 (0.96), 4 by slot 1 (0.93)" in page.text
     assert all(len(row[-1]) > 20 for row in page.rows if row[0].endswith(("↑", "↓")))
 
 
@@ -317,6 +327,7 @@ def test_a_run_of_before_baselines_without_a_model_is_shown_without_them(run: Pa
     for scores in run.glob("probes/*/scores.json"):
         found = json.loads(scores.read_text())
         del found["copied"], found["without_model"]
+        del found["trained"]["places"], found["untrained"]["places"]
         scores.write_text(json.dumps(found))
     page = Page(write_report(run))
     assert page.row("FG-ARI ↑")[5] == ABSENT
@@ -324,6 +335,7 @@ def test_a_run_of_before_baselines_without_a_model_is_shown_without_them(run: Pa
     assert "The slots tell the objects apart. Held-out FG-ARI 0.93" in page.text
     told = _evaluation_text(load_evaluation(run / "probes/step-00001500"))
     assert "untrained  p_t" in told
+    assert "things" not in told
     assert "copied" not in told
     assert "alone" not in told
 
@@ -599,6 +611,8 @@ def test_the_terminal_shows_the_same_numbers_with_the_same_baselines() -> None:
     assert lines["mean frame"] == ["0.03210", "1.000", "14.93"]
     assert lines["image in blocks"] == ["-", "-", "-", "0.713", "0.642", "0.549"]
     assert lines["colours alone"] == ["-", "-", "-", "0.922", "0.830", "0.710"]
+    told = "things whose place one slot alone tells: 2 of 3, in 1, untrained 2 of 3, in 1"
+    assert _evaluation_text(evaluation()).endswith(told)
     without_masks = _evaluation_text(evaluation(with_masks=False))
     assert "blocks" not in without_masks
     assert without_masks.count(" -") == 15

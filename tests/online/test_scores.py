@@ -16,7 +16,7 @@ from setcon.metrics import mbo
 from setcon.model import SetCon, SetConConfig
 from setcon.probe import ProbeConfig
 
-CONFIG = EvaluationConfig(train_clips=4, held_out_clips=2, panel_frames=1)
+CONFIG = EvaluationConfig(train_clips=8, held_out_clips=6, panel_frames=1)
 
 
 @pytest.fixture
@@ -54,9 +54,15 @@ def test_what_needs_no_model_is_scored_on_the_held_out_frames(evaluate, balls):
     count, height, width = held_out.shape
     labels = block_labels(count, num_segments=4, height=height, width=width)
     blocks = float(mbo(held_out, labels).mean())
-    assert found.blocks.mbo == pytest.approx(blocks, abs=0.1)  # eight frames of 48
+    assert found.blocks.mbo == pytest.approx(blocks, abs=0.1)  # 24 frames of 48
     assert found.colours.mbo > 0.7 > found.blocks.mbo  # balls of a colour each, over black
     assert found.colours.fg_ari > 0.85
+
+
+def test_each_thing_is_placed_by_the_slot_that_tells_it_best(evaluate):
+    found = evaluate(untrained_model(SetConConfig(), seed=1)).untrained.places
+    assert [place.label for place in found] == [1, 2, 3]
+    assert all(1 <= place.slot <= 4 and place.r2 < 1 for place in found)
 
 
 @torch.no_grad()
