@@ -77,7 +77,7 @@ def _lesson(evaluation: Evaluation) -> str:
 def _too_easy(trained: MaskScores, simple: WithoutModel) -> str:
     """What has to be said of footage on which an FG-ARI is nothing special."""
     for what, masks in (("Blocks of the image", simple.blocks), ("Colours alone", simple.colours)):
-        if trained.fg_ari - masks.fg_ari < SLIGHT_GAIN:
+        if max(trained.fg_ari - masks.fg_ari, trained.mbo - masks.mbo) < SLIGHT_GAIN:
             return (
                 f" {what} do as well ({masks.fg_ari:.2f}): this footage is too easy to show that "
                 "things are known."

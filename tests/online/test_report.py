@@ -492,14 +492,17 @@ def judged(run: Path, trained: EncoderScores, *, with_masks: bool = True) -> str
 
 
 def test_verdict_says_where_no_model_is_needed(run: Path) -> None:
-    def judged_beside(blocks: float, colours: float) -> str:
-        simple = WithoutModel(blocks=masks(blocks), colours=masks(colours))
+    def judged_beside(blocks: float, colours: float, mbo: float = 0.9) -> str:
+        by_blocks, by_colours = (replace(masks(each), mbo=mbo) for each in (blocks, colours))
+        simple = WithoutModel(blocks=by_blocks, colours=by_colours)
         found = replace(evaluation(), without_model=simple)  # its FG-ARI is 0.931
         return verdict(replace(read_run(run), evaluations=[found]))
 
     assert "Colours alone do as well (0.89)" in judged_beside(0.7, 0.89)
     assert "too easy" not in judged_beside(0.7, 0.88)
     assert "Blocks of the image do as well (0.90)" in judged_beside(0.9, 0.5)
+    assert "too easy" not in judged_beside(0.95, 0.95, mbo=0.6)  # outlines are the model's, 0.717
+    assert "too easy" in judged_beside(0.95, 0.95, mbo=0.7)
 
 
 def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
