@@ -1276,7 +1276,7 @@ def _evaluation_text(evaluation: Evaluation) -> str:
     head = f"held-out footage: {evaluation.frames_held_out} frames, step {evaluation.step}"
     lines = [f"{row[0]:<16}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
     if trained.places and untrained.places:
-        told = f"{placed(trained.places)}, untrained {placed(untrained.places)}"
+        told = f"{placed(trained.places)}; untrained {placed(untrained.places)}"
         lines.append(f"things whose place one slot alone tells: {told}")
     return "\n".join([head, *(line.rstrip() for line in lines)])
 

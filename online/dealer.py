@@ -25,8 +25,9 @@ is restarted behind a proxy fails some too."""
 
 _UNHEARD = "nothing has come of connecting to it yet"
 _REFUSED = "it cannot be connected to; is a server running there?"
-_MUTE = "something listens there, but does not answer as a setcon server does; check host and port"
+_MUTE = "something listens there, but says nothing: a busy or stopped server, or another program"
 _HANGS_UP = "something listens there, but hangs up; is a server running there?"
+_HANGS_UP_ON_KEYS = "it hangs up; is the key given by --server-key its own?"
 _SILENT = "it is a server, but says nothing; it may be busy or stopped"
 
 
@@ -90,7 +91,7 @@ class Dealer:
                 self.state = _REFUSED
             elif event["event"] == zmq.Event.DISCONNECTED:
                 if self.state != _SILENT:
-                    self.state = _HANGS_UP
+                    self.state = _HANGS_UP if self._keys is None else _HANGS_UP_ON_KEYS
                 # ZeroMQ with keys hangs up on another program for good, and calls it no failure
                 if self._shaking_hands:
                     self._check_mechanism()
@@ -113,6 +114,15 @@ class Dealer:
                 f"{self._address}: {self._failed} handshakes failed; the key given by --server-key "
                 "is not this server's, copy its .public file here again"
             )
+
+    def ask(self) -> None:
+        """Where a handshake does not come to its end, ask the server itself who it is.
+
+        Raises:
+            ServerError: it is another program, or does not let this trainer in.
+        """
+        if self.state == _MUTE:
+            self._check_mechanism()
 
     def close(self, *, linger_milliseconds: int = 0) -> None:
         """Close the socket; what is not sent by then is forgotten."""

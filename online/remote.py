@@ -129,7 +129,8 @@ class RemoteStore:
                 answer = self._await(dealer, request, until)
                 if answer is not None:
                     return answer
-                if not warned and left > patience and time.monotonic() >= until:
+                is_late = time.monotonic() >= until
+                if is_late and not warned and left > patience:
                     warned = True
                     log.warning(
                         "%s: no answer for %g s, waiting for it for %g s in all: %s",
@@ -137,6 +138,8 @@ class RemoteStore:
                     )
                 state = dealer.state
                 self.close()  # with it goes whatever arrives too late
+                if is_late:
+                    dealer.ask()
                 patience = min(2 * patience, wire.MAX_SILENCE_SECONDS)
         raise ServerSilent(f"{self._address}: no answer in {self._timeout_seconds:g} s: {state}")
 
@@ -152,6 +155,8 @@ class RemoteStore:
                 reply = wire.decode_reply(header.buffer)
             except MessageDamaged:
                 return None  # it is asked for again
+            except WireError as error:
+                raise WireError(f"{self._address}: {error}") from error
             if isinstance(reply, wire.Refused) and reply.request in (request, None):
                 raise (ReleasedError if reply.released else ServerError)(reply.message)
             if isinstance(reply, wire.Listed | wire.Fetched) and reply.request == request:

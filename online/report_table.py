@@ -204,10 +204,11 @@ def _place_rows(evaluation: Evaluation) -> Iterator[str]:
 
 
 def placed(places: Sequence[Placed]) -> str:
-    """Of how many things a slot knows the place, and how many slots that takes."""
+    """Of how many things a slot knows the place, and how many slots that are if they share."""
     known = [place for place in places if place.r2 >= PLACED_R2]
     slots = len({place.slot for place in known})
-    return f"{len(known)} of {len(places)}" + (f", in {slots}" if slots < len(known) else "")
+    shared = f", by {slots} slot{'s' * (slots != 1)}" if slots < len(known) else ""
+    return f"{len(known)} of {len(places)}{shared}"
 
 
 def _table(head: str, rows: Sequence[str]) -> str:

@@ -286,7 +286,8 @@ def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
     except (MemoryError, RuntimeError) as error:  # torch says out of memory with a RuntimeError
         raise ConfigError(
             f"model: {_num_parameters(config)} parameters do not fit into memory; "
-            "lower model.encoder.width, model.slot_attention or model.set_encoder"
+            "lower model.encoder.width, or sizes in model.slot_attention, model.transition or "
+            "model.set_encoder"
         ) from error
 
 

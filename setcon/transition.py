@@ -35,7 +35,7 @@ class TransitionConfig:
 
     def __post_init__(self) -> None:
         check_choice("transition kind", self.kind, TransitionKind)
-        check_at_least(1, transition_hidden_size=self.hidden_size)
+        check_at_least(1, hidden_size=self.hidden_size)
 
 
 class Transition(nn.Module):

@@ -104,13 +104,29 @@ def test_another_program_is_told_of_by_what_it_says(keys, keyed, said):
     assert repr(said[:24]) in str(caught.value)
 
 
+def test_another_program_that_goes_on_listening_is_told_of(monkeypatch):
+    monkeypatch.setattr(wire, "SILENCE_SECONDS", 0.5)
+
+    def greet(stream: socket.socket) -> None:
+        stream.sendall(b"SSH-2.0-x\r\n")
+        while stream.recv(64):
+            pass
+
+    with (
+        answering(greet) as address,
+        Client(address) as client,
+        pytest.raises(ServerError, match=r"no setcon server, it begins with b'SSH-2\.0-x"),
+    ):
+        client.recordings()
+
+
 def test_whether_anything_listens_is_told_while_a_server_is_waited_for(monkeypatch, caplog):
     monkeypatch.setattr(wire, "SILENCE_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = "tcp://{}:{}".format(*silent.getsockname())
         with Client(address, timeout_seconds=0.5) as client, pytest.raises(ServerSilent) as caught:
             client.recordings()
-    words = "something listens there, but does not answer as a setcon server does"
+    words = "something listens there, but says nothing: a busy or stopped server, or another"
     assert words in str(caught.value)
     (warned,) = caplog.messages
     assert f"no answer for 0.2 s, waiting for it for 0.5 s in all: {words}" in warned

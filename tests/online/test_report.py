@@ -257,7 +257,7 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
     assert page.row("Probe training MSE")[1:3] == ["0.00321", "0.0102"]
     assert page.row("Slot entropy")[1:3] == ["0.876", "0.876"]
     assert page.row("Effective rank")[1:3] == ["9.31", "9.31"]
-    assert page.row("Things placed")[1:3] == ["2 of 3, in 1", "2 of 3, in 1"]
+    assert page.row("Things placed")[1:3] == ["2 of 3, by 1 slot", "2 of 3, by 1 slot"]
     assert "1 by slot 3 (0.99), 2 by slot 3 (0.96), 4 by slot 1 (0.93)" in page.text
     assert all(len(row[-1]) > 20 for row in page.rows if row[0].endswith(("↑", "↓")))
 
@@ -266,7 +266,8 @@ def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
     page = Page(write_report(run))
     words = "Held-out FG-ARI 0.93, untrained encoder 0.08; probe MSE 0.12 of the mean frame's."
     easy = (
-        "Colours alone do as well (0.92): this footage is too easy to show that things are known."
+        "Without a model colours alone come to 0.92: this footage is too easy to show that things "
+        "are known."
     )
     assert f"The slots tell the objects apart. {easy} {words}" in page.text
     assert "top-1 of 33, up to step 1,500; last state copied 0.25, untrained 0.12" in page.text
@@ -498,11 +499,12 @@ def test_verdict_says_where_no_model_is_needed(run: Path) -> None:
         found = replace(evaluation(), without_model=simple)  # its FG-ARI is 0.931
         return verdict(replace(read_run(run), evaluations=[found]))
 
-    assert "Colours alone do as well (0.89)" in judged_beside(0.7, 0.89)
-    assert "too easy" not in judged_beside(0.7, 0.88)
-    assert "Blocks of the image do as well (0.90)" in judged_beside(0.9, 0.5)
-    assert "too easy" not in judged_beside(0.95, 0.95, mbo=0.6)  # outlines are the model's, 0.717
-    assert "too easy" in judged_beside(0.95, 0.95, mbo=0.7)
+    assert "Without a model colours alone come to 0.89: this" in judged_beside(0.7, 0.89)
+    assert "Without a model" not in judged_beside(0.7, 0.88)
+    both = "Without a model blocks of the image come to 0.94 and colours alone come to 0.95: "
+    assert f"{both}this footage is too easy" in judged_beside(0.94, 0.95, mbo=0.7)
+    outlines = judged_beside(0.94, 0.95, mbo=0.6)
+    assert f"{both}only outlines (mBO 0.72 against 0.60) say that things are known" in outlines
 
 
 def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
@@ -614,7 +616,7 @@ def test_the_terminal_shows_the_same_numbers_with_the_same_baselines() -> None:
     assert lines["mean frame"] == ["0.03210", "1.000", "14.93"]
     assert lines["image in blocks"] == ["-", "-", "-", "0.713", "0.642", "0.549"]
     assert lines["colours alone"] == ["-", "-", "-", "0.922", "0.830", "0.710"]
-    told = "things whose place one slot alone tells: 2 of 3, in 1, untrained 2 of 3, in 1"
+    told = "things whose place one slot alone tells: 2 of 3, by 1 slot; untrained 2 of 3, by 1 slot"
     assert _evaluation_text(evaluation()).endswith(told)
     without_masks = _evaluation_text(evaluation(with_masks=False))
     assert "blocks" not in without_masks
