@@ -160,6 +160,11 @@ class Session:
     def _begin(self) -> None:
         newest = latest_checkpoint(self.directory.checkpoints)
         if newest in (None, self.directory.checkpoint(0)):
+            if newest is not None:
+                log.warning(
+                    "%s: nothing was saved of the start before; this one begins anew",
+                    self.directory.path,
+                )
             self.directory.begin_anew()
             self._save()  # step 0 is the untrained model, which every evaluation is shown beside
             self.clock.start(0.0)

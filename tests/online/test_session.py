@@ -32,6 +32,7 @@ from online.errors import (
     TrainingError,
 )
 from online.run import train_connected, train_on_store
+from online.run_directory import RunDirectory
 from online.session import Outcome
 from online.status import Status
 from online.stream import ServeConfig
@@ -243,6 +244,15 @@ def test_where_only_the_untrained_checkpoint_can_be_read_the_run_begins_there(
     damage(stopped_twice, 8)
     train_on_store(balls, stopped_twice, config())
     assert learned(stopped_twice) == learned(uninterrupted[0])
+
+
+def test_a_start_of_which_nothing_was_saved_is_told_of_as_the_next_begins_anew(
+    balls: Path, stopped_twice: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (5, 8):
+        shutil.rmtree(RunDirectory(stopped_twice).checkpoint(step))
+    train_on_store(balls, stopped_twice, config())
+    assert sum("nothing was saved of the start before" in m for m in caplog.messages) == 1
 
 
 def test_evaluating_takes_the_newest_checkpoint_that_can_be_read(
