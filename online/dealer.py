@@ -51,7 +51,6 @@ class Dealer:
         self._address = address
         self._keys = keys
         self._failed = 0
-        self._shaking_hands = False
         self.socket: zmq.Socket[Any] = wire.limited_socket(
             context, zmq.DEALER, max_bytes=max_bytes, max_messages=max_messages
         )
@@ -85,19 +84,16 @@ class Dealer:
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
             if event["event"] == zmq.Event.CONNECTED:
-                self._shaking_hands = True
                 self.state = _MUTE
             elif event["event"] == zmq.Event.CLOSED:  # before there was a connection
                 self.state = _REFUSED
             elif event["event"] == zmq.Event.DISCONNECTED:
-                if self.state != _SILENT:
-                    self.state = _HANGS_UP if self._keys is None else _HANGS_UP_ON_KEYS
                 # ZeroMQ with keys hangs up on another program for good, and calls it no failure
-                if self._shaking_hands:
+                if self.state == _MUTE:
+                    self.state = self._hangs_up()
                     self._check_mechanism()
             elif event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self.state = _SILENT
-                self._failed, self._shaking_hands = 0, False
+                self.state, self._failed = _SILENT, 0
             elif event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
                 raise ServerError(
                     f"{self._address}: the server does not know this trainer's key "
@@ -106,7 +102,7 @@ class Dealer:
             elif event["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
                 raise ServerError(self._mismatch())
             else:
-                self._failed, self._shaking_hands = self._failed + 1, False
+                self.state, self._failed = self._hangs_up(), self._failed + 1
                 if self._failed % ASK_AFTER_FAILURES == 0:
                     self._check_mechanism()
         if self._keys is not None and self._failed >= MAX_FAILED_HANDSHAKES:
@@ -130,6 +126,9 @@ class Dealer:
         if self._monitor is not None:
             self._monitor.close()
         self.socket.close(linger=linger_milliseconds)
+
+    def _hangs_up(self) -> str:
+        return _HANGS_UP if self._keys is None else _HANGS_UP_ON_KEYS
 
     def _own_key(self) -> str:
         return self._keys.own.public.decode() if self._keys is not None else ""
