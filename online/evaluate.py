@@ -315,11 +315,11 @@ class Evaluator:
         images = footage.images[:, self.clip.overlap :]
         return images.reshape(-1, *images.shape[2:])
 
-    def _target_masks(self, footage: Footage) -> Int[Tensor, "n h w"] | None:
+    def _target_masks(self, footage: Footage) -> UInt8[Tensor, "n h w"] | None:
         if footage.masks is None:
             return None
         masks = footage.masks[:, self.clip.overlap :]
-        return torch.from_numpy(masks.reshape(-1, *masks.shape[2:])).long()
+        return torch.from_numpy(masks.reshape(-1, *masks.shape[2:]))
 
     def _places(
         self,
@@ -378,7 +378,7 @@ class Evaluator:
         return Panels(
             names=[self._name(footage, int(row)) for row in rows],
             frames=targets[rows],
-            truth=None if masks is None else masks[rows].numpy().astype(np.uint8),
+            truth=None if masks is None else masks[rows].numpy(),
             reconstruction=to_bytes(drawn.image),
             predicted=to_bytes(predicted.image),
             untrained=to_bytes(other.image),
@@ -411,7 +411,7 @@ def _decoded(
 
 
 def _mask_scores(
-    truth: Int[Tensor, "n h w"], labels: Int[Tensor, "n h w"], *, clips: int
+    truth: UInt8[Tensor, "n h w"], labels: Int[Tensor, "n h w"], *, clips: int
 ) -> MaskScores | None:
     """Mean over frames, and over clips for the video level, that show two objects or more."""
     shown = metrics.visible_objects(truth) >= 2
