@@ -23,7 +23,7 @@ MAX_FAILED_HANDSHAKES = 30
 """In a row, at some eight a second, after which the server will not come to answer them: one that
 is restarted behind a proxy fails some too."""
 
-_UNHEARD = "nothing has come of connecting to it yet"
+UNHEARD = "nothing has come of connecting to it yet"
 _REFUSED = "it cannot be connected to; is a server running there?"
 _MUTE = "something listens there, but says nothing: a busy or stopped server, or another program"
 _HANGS_UP = "something listens there, but hangs up; is a server running there?"
@@ -42,8 +42,9 @@ class Dealer:
         *,
         max_bytes: int,
         max_messages: int,
+        state: str = UNHEARD,
     ) -> None:
-        """Connect to ``address``.
+        """Connect to ``address``; ``state`` is what has become of an earlier connection to it.
 
         Raises:
             AddressError: there can be no such address.
@@ -55,7 +56,7 @@ class Dealer:
             context, zmq.DEALER, max_bytes=max_bytes, max_messages=max_messages
         )
         self._monitor: zmq.Socket[Any] | None = None
-        self.state = _UNHEARD
+        self.state = state
         """What has become of the connection, in words that follow a colon."""
         try:
             if keys is not None:
@@ -84,12 +85,13 @@ class Dealer:
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
             if event["event"] == zmq.Event.CONNECTED:
-                self.state = _MUTE
+                if self.state != self._hangs_up():  # which it may be about to do again
+                    self.state = _MUTE
             elif event["event"] == zmq.Event.CLOSED:  # before there was a connection
                 self.state = _REFUSED
             elif event["event"] == zmq.Event.DISCONNECTED:
                 # ZeroMQ with keys hangs up on another program for good, and calls it no failure
-                if self.state == _MUTE:
+                if self.state != _SILENT:
                     self.state = self._hangs_up()
                     self._check_mechanism()
             elif event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:

@@ -132,7 +132,7 @@ def test_whether_anything_listens_is_told_while_a_server_is_waited_for(monkeypat
     assert f"no answer for 0.2 s, waiting for it for 0.5 s in all: {words}" in warned
     with (
         answering(lambda stream: None) as address,
-        Client(address, timeout_seconds=0.5) as client,
+        Client(address, timeout_seconds=1.0) as client,
         pytest.raises(ServerSilent, match="something listens there, but hangs up"),
     ):
         client.recordings()

@@ -400,7 +400,10 @@ def test_a_recording_without_a_readable_commit_record_is_not_offered(store, reco
         serve(store, "ipc:///nowhere/s")
 
 
-def test_a_recording_replaced_while_it_is_served_ends_the_stream(store, record, served):
+def test_a_recording_replaced_while_it_is_served_ends_the_stream(
+    store, record, served, monkeypatch
+):
+    monkeypatch.setattr(wire, "SILENCE_SECONDS", BOUND)  # replacing may take longer than 3 s
     record("a", 400, gaps=(100,))
     record("b", 60)
     with served() as address, Peer(address) as peer, Client(address) as client:
