@@ -130,6 +130,13 @@ recordings_option = click.option(
     help="Recordings to use, by name.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One setting, such as optimizer.learning_rate=1e-3; `setcon presets NAME` prints all.",
+)
 keys_option = click.option(
     "--keys",
     type=click.Path(path_type=Path),
@@ -542,13 +549,7 @@ def serve(
     metavar="GLOB",
     help="Recordings to use, by name.  [default: what the preset says, *]",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="One setting, such as optimizer.learning_rate=1e-3; `setcon presets NAME` prints all.",
-)
+@settings_option
 @click.option("--steps", type=click.IntRange(1), help="Optimizer steps of the whole run.")
 @click.option(
     "--minutes",
@@ -723,7 +724,13 @@ def render(
             overwrite=overwrite,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
-    click.echo(f"{rendered.path}: {_counted(rendered.frames, 'frame')}, step {rendered.step}")
+    length = (
+        f"{rendered.seconds:.1f} s, all there is"
+        if rendered.is_all
+        else f"{rendered.seconds:.1f} s"
+    )
+    frames = _counted(rendered.frames, "frame")
+    click.echo(f"{rendered.path}: {frames}, {length}, step {rendered.step}")
 
 
 @main.command()
@@ -779,12 +786,14 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     Runs that differ in `training.seed` alone are one: their scores are given as mean and standard
     error, their curves as a mean in a band.
     """
-    from online.compare import comparison_text, group_runs
+    from online.compare import comparison_text, group_runs, remarks
     from online.compare_page import write_comparison
 
     groups = group_runs(runs)
     write_comparison(groups, out, overwrite=overwrite)
     click.echo(comparison_text(groups))
+    for remark in remarks(groups):
+        click.echo(remark)
     click.echo(f"comparison: {out}")
 
 
@@ -807,7 +816,14 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     type=_Finite(0, min_open=True),
     help="Learn for at most this long, earlier starts included.",
 )
-def demo(video: Path | None, out: Path | None, seed: int, minutes: float | None) -> None:
+@settings_option
+def demo(
+    video: Path | None,
+    out: Path | None,
+    seed: int,
+    minutes: float | None,
+    settings: tuple[str, ...],
+) -> None:
     """Ingest, serve, train, probe and report, on VIDEO or on a recording made for it.
 
     Without VIDEO it renders three bouncing balls with ground-truth masks. Of VIDEO the middle
@@ -817,10 +833,11 @@ def demo(video: Path | None, out: Path | None, seed: int, minutes: float | None)
     from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
 
     out = out or Path("setcon-demo" if video is None else f"setcon-demo-{video.stem}")
-    seeded = f"training.seed={seed}"
     preset = "demo" if video is None else "video"
-    config = _config(preset, [seeded])
-    again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN)]
+    settings = (f"training.seed={seed}", *settings)
+    config = _config(preset, settings)
+    again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", preset]
+    again += [word for setting in settings for word in ("--set", setting)]
     with _line() as show:
         outcome = run_demo(
             out,
@@ -832,7 +849,7 @@ def demo(video: Path | None, out: Path | None, seed: int, minutes: float | None)
                 ingesting=lambda progress: show(*_ingest_parts(progress)),
             ),
             observe=lambda status: show(*_status_parts(status)),
-            command=[*again, "--preset", preset, "--set", seeded],
+            command=again,
         )
     _report_outcome(outcome, out / RUN)
     click.echo(f"picture: {out / PICTURE}")

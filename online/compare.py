@@ -24,7 +24,13 @@ from jaxtyping import Float
 from online.config import RunConfig, flattened
 from online.errors import RunError
 from online.run_log import RunLog, read_run
-from online.scores import Evaluation, ReconstructionScores
+from online.scores import (
+    PLACED_R2,
+    Evaluation,
+    MaskScores,
+    ReconstructionScores,
+    WithoutModel,
+)
 from online.verdict import recent_top1
 
 Points = Float[np.ndarray, "_points 2"]
@@ -32,6 +38,8 @@ Points = Float[np.ndarray, "_points 2"]
 
 SEED = "training.seed"
 _DEFAULTS = flattened(dataclasses.asdict(RunConfig()))
+UNEVEN = 1.5
+"""From which ratio on runs are said to be of different length."""
 MAX_GROUPS = 4
 """More lines than that are not told apart in a chart."""
 
@@ -161,6 +169,21 @@ def comparison_text(groups: Sequence[Group]) -> str:
     )
 
 
+def remarks(groups: Sequence[Group]) -> list[str]:
+    """What a reader of the table should know, a sentence each: damage, and uneven lengths."""
+    found = [
+        f"{run.path}: {each}" for group in groups for run in group.runs for each in run.unreadable
+    ]
+    for group in groups:
+        steps = [run.evaluation.step for run in group.runs if run.evaluation is not None]
+        if steps and max(steps) > UNEVEN * min(steps):
+            found.append(
+                f"{group.name}: scores are of step {min(steps)} in one run and {max(steps)} in "
+                "another; curves end where the first of them does"
+            )
+    return found
+
+
 def measures(groups: Sequence[Group]) -> list[Measure]:
     """All that at least one run has a number for."""
     return [m for m in MEASURES if any(group.values(m) for group in groups)]
@@ -183,10 +206,14 @@ def _name(settings: dict[str, Any], among: Sequence[dict[str, Any]]) -> str:
 
 
 def _scored(
-    of: Callable[[Evaluation], ReconstructionScores],
+    of: Callable[[Evaluation], ReconstructionScores | None],
     value: Callable[[ReconstructionScores], float | None],
 ) -> Callable[[RunLog], float | None]:
-    return lambda run: None if run.evaluation is None else value(of(run.evaluation))
+    def found(run: RunLog) -> float | None:
+        part = run.evaluation and of(run.evaluation)
+        return value(part) if part else None
+
+    return found
 
 
 def fg_ari(scores: ReconstructionScores) -> float | None:
@@ -194,8 +221,25 @@ def fg_ari(scores: ReconstructionScores) -> float | None:
     return None if scores.alphas is None else scores.alphas.fg_ari
 
 
+def _ari(scores: ReconstructionScores) -> float | None:
+    return None if scores.alphas is None else scores.alphas.ari
+
+
 def _mbo(scores: ReconstructionScores) -> float | None:
     return None if scores.alphas is None else scores.alphas.mbo
+
+
+def _placed(run: RunLog) -> float | None:
+    places = run.evaluation and run.evaluation.trained.places
+    return float(sum(place.r2 >= PLACED_R2 for place in places)) if places else None
+
+
+def _simple(of: Callable[[WithoutModel], MaskScores]) -> Callable[[RunLog], float | None]:
+    def value(run: RunLog) -> float | None:
+        found = run.evaluation and run.evaluation.without_model
+        return of(found).fg_ari if found else None
+
+    return value
 
 
 def mse_share(scores: ReconstructionScores) -> float | None:
@@ -214,12 +258,18 @@ def _steps(run: RunLog) -> float | None:
 
 MEASURES = (
     Measure(name="s_t FG-ARI", of=_scored(lambda e: e.trained.current, fg_ari)),
+    Measure(name="s_t ARI", of=_scored(lambda e: e.trained.current, _ari)),
     Measure(name="s_t mBO", of=_scored(lambda e: e.trained.current, _mbo)),
     Measure(name="s_t MSE share", of=_scored(lambda e: e.trained.current, mse_share)),
     Measure(name="p_t FG-ARI", of=_scored(lambda e: e.trained.predicted, fg_ari)),
     Measure(name="p_t MSE share", of=_scored(lambda e: e.trained.predicted, mse_share)),
+    Measure(name="copied as p_t FG-ARI", of=_scored(lambda e: e.copied, fg_ari)),
+    Measure(name="copied as p_t MSE share", of=_scored(lambda e: e.copied, mse_share)),
     Measure(name="untrained s_t FG-ARI", of=_scored(lambda e: e.untrained.current, fg_ari)),
     Measure(name="untrained s_t MSE share", of=_scored(lambda e: e.untrained.current, mse_share)),
+    Measure(name="blocks FG-ARI", of=_simple(lambda w: w.blocks)),
+    Measure(name="colours FG-ARI", of=_simple(lambda w: w.colours)),
+    Measure(name="things placed", of=_placed, decimals=1),
     Measure(name="next frame found", of=_top1),
     Measure(name="steps", of=_steps, decimals=0),
 )

@@ -18,6 +18,7 @@ from online.compare import (
     mean_text,
     measures,
     mse_share,
+    remarks,
     spread,
 )
 from online.curves import Curve, Tone, chart_svg
@@ -136,9 +137,10 @@ def _scores(groups: Sequence[Group]) -> str:
         for measure in found
     )
     note = "Of the latest probe. The mean, its standard error over seeds, and each run's."
+    told = "".join(f'<p class="quiet">{text(each)}.</p>' for each in remarks(groups))
     return heading("Scores", note) + (
         '<div class="wide scores"><table class="compared"><thead><tr><th></th>'
-        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>{told}"
     )
 
 

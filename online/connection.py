@@ -186,7 +186,7 @@ class Connection:
         self.reopen()
 
     def _take(self, parts: list[zmq.Frame]) -> Arrival | None:
-        message = wire.decode_reply(parts[0].buffer)
+        message = self._dealer.decode(parts[0])
         if isinstance(message, wire.Refused) and message.session in (None, self._session):
             raise ServerError(message.message)
         if isinstance(message, wire.Listed | wire.Fetched):

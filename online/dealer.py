@@ -13,7 +13,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from online import wire
 from online.address import connect
-from online.errors import ServerError
+from online.errors import MessageDamaged, ServerError, WireError
 from online.greeting import mechanism_at
 from online.security import TrainerKeys
 
@@ -121,6 +121,20 @@ class Dealer:
         """
         if self.state == _MUTE:
             self._check_mechanism()
+
+    def decode(self, part: zmq.Frame) -> wire.ToTrainer:
+        """The reply that the first part of a message holds.
+
+        Raises:
+            MessageDamaged: it was damaged on its way.
+            WireError: the server is another program or version.
+        """
+        try:
+            return wire.decode_reply(part.buffer)
+        except MessageDamaged:
+            raise
+        except WireError as error:
+            raise WireError(f"{self._address}: {error}") from error
 
     def close(self, *, linger_milliseconds: int = 0) -> None:
         """Close the socket; what is not sent by then is forgotten."""

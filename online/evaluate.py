@@ -152,7 +152,9 @@ class Evaluator:
         """
         report = progress or (lambda what, share: None)
         report("fetching footage", 0.0)
-        train = gather(self.source, "train", clips=self.config.train_clips, config=self.clip)
+        train = gather(
+            self.source, "train", clips=self.config.train_clips, config=self.clip, masks=False
+        )
         with _evaluating(model):
             seen = self._encode(model, train)
             return self._fit(seen, train, lambda share: report("probing", share)).probe

@@ -27,7 +27,7 @@ class Footage:
     images: UInt8[np.ndarray, "m t h w 3"]
     pts_ns: Int64[np.ndarray, "m t"]
     masks: UInt8[np.ndarray, "m t h w"] | None
-    """Label maps, 0 is background; None unless every clip has them."""
+    """Label maps, 0 is background; None unless every clip has them and they were asked for."""
 
     def __len__(self) -> int:
         return len(self.specs)
@@ -60,7 +60,9 @@ class JoinedSource:
         return name if len(self.sources) == 1 else f"{index}:{name}"
 
 
-def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -> Footage:
+def gather(
+    source: FrameSource, part: Part, *, clips: int, config: ClipConfig, masks: bool = True
+) -> Footage:
     """Fetch up to ``clips`` full clips, evenly spread over a part of all recordings.
 
     Raises:
@@ -71,7 +73,7 @@ def gather(source: FrameSource, part: Part, *, clips: int, config: ClipConfig) -
     found: dict[ClipSpec, Frames] = {}
     for name, window, anchor in _windows(recordings, part, clips=clips, config=config):
         try:
-            frames = source.fetch(name, window.start, len(window), masks=True)
+            frames = source.fetch(name, window.start, len(window), masks=masks)
         except ReleasedError:  # since the recordings were listed
             continue
         specs = cut(name, frames.gap, [Interval(0, len(window))], config)
@@ -146,13 +148,18 @@ def _too_short(recordings: list[RecordingSummary], part: Part, config: ClipConfi
     wanted = "training" if part == "train" else "held-out"
     remedy = "record more, or lower evaluation.clip_length or stream.frame_stride"
     if part == "held_out" and not any(r.held_out for r in recordings):
-        remedy = "hold out more with --holdout"
-        if any(r.live for r in recordings):
-            remedy = f"of a camera the last of every {BLOCK_MINUTES} minutes is: record longer"
+        remedy = live_remedy(recordings) or "hold out more with --holdout"
     return (
         f"no run of {config.frames} {wanted} frames without a gap (there: {there or 'nothing'}); "
         f"{remedy}"
     )
+
+
+def live_remedy(recordings: Sequence[RecordingSummary]) -> str | None:
+    """What to do where nothing of a camera is held out yet; None where there is none."""
+    if not any(recording.live for recording in recordings):
+        return None
+    return f"of a camera the last of every {BLOCK_MINUTES} minutes is: record longer"
 
 
 def _stack(found: dict[ClipSpec, Frames]) -> Footage:

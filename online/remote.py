@@ -155,11 +155,9 @@ class RemoteStore:
                 continue
             header, *buffers = dealer.socket.recv_multipart(copy=False)
             try:
-                reply = wire.decode_reply(header.buffer)
+                reply = dealer.decode(header)
             except MessageDamaged:
                 return None  # it is asked for again
-            except WireError as error:
-                raise WireError(f"{self._address}: {error}") from error
             if isinstance(reply, wire.Refused) and reply.request in (request, None):
                 raise (ReleasedError if reply.released else ServerError)(reply.message)
             if isinstance(reply, wire.Listed | wire.Fetched) and reply.request == request:

@@ -5,6 +5,7 @@ frame │ the frame under its segments │ segments │ reconstruction
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,10 +22,13 @@ from online.catalog import RecordingSummary
 from online.clip import Interval
 from online.errors import FootageError, RunError
 from online.figures import GAP, LINE, MARGIN, MUTED, Sheet, Size
+from online.footage import live_remedy
 from online.readout import FRAMES_AT_ONCE, Read, Readout
-from online.run_log import read_run
+from online.run_log import latest_panels
 from online.tiles import panel_colours, slot_colours
 from online.trained_run import opened_run
+
+log = logging.getLogger(__name__)
 
 Part = Literal["held_out", "all"]
 
@@ -47,6 +51,9 @@ class Rendered:
 
     path: Path
     frames: int
+    seconds: float
+    is_all: bool
+    """Whether there were no frames left."""
     step: int
 
 
@@ -77,9 +84,15 @@ def render_run(
     if fault := target_fault(path, what="a video", overwrite=overwrite):
         raise RunError(fault)
     with opened_run(run, store, recordings=recordings) as opened, clear_write_errors(str(path)):
-        trained, shown = opened.trained, read_run(run).panels
-        if not any(_places(opened.catalog.recordings(), part)):
-            raise FootageError(f"{store}: no footage is held out; use --part all")
+        trained = opened.trained
+        shown, unreadable = latest_panels(run)
+        for damage in unreadable:
+            log.warning("%s: %s", run, damage)
+        summaries = opened.catalog.recordings()
+        if not any(_places(summaries, part)):
+            why = live_remedy(summaries)
+            why = f"{why}, or " if why else ""
+            raise FootageError(f"{store}: no footage is held out; {why}use --part all")
         probe = opened.evaluator.fit(trained.model, progress=report)
         # again, as that took its time: a capture may have let go of its oldest frames
         summaries = opened.catalog.recordings()
@@ -88,7 +101,7 @@ def render_run(
         colours = _survey(readout, places) if shown is None else panel_colours(shown)
         sheet = _Strip(summaries[0].height, summaries[0].width)
         total = sum(len(interval) for _, interval in places)
-        written = 0
+        written, end_ns = 0, 0
         with write_mp4(
             path,
             height=sheet.height,
@@ -103,9 +116,10 @@ def render_run(
                 images = [sheet.draw(read, row, name, colours) for row in range(len(pts_ns))]
                 write(Frames(np.stack(images), pts_ns, read.frames.gap[: len(pts_ns)]))
                 written += len(images)
+                end_ns = int(pts_ns[-1])
                 done = pts_ns[-1] / 1e9 / seconds if seconds else 0.0
                 report(f"rendering {name}", max(done, written / total))
-    return Rendered(path, written, trained.checkpoint.step)
+    return Rendered(path, written, end_ns / 1e9, written == total, trained.checkpoint.step)
 
 
 def _places(summaries: Sequence[RecordingSummary], part: Part) -> Iterator[tuple[str, Interval]]:

@@ -172,6 +172,13 @@ def read_run(path: Path) -> RunLog:
     )
 
 
+def latest_panels(path: Path) -> tuple[Panels | None, list[str]]:
+    """Pictures of the latest evaluation of the run at ``path``, and what could not be read."""
+    unreadable: list[str] = []
+    _, panels = _read_probes(path / "probes", unreadable)
+    return panels, unreadable
+
+
 def log_lines(path: Path, decoder: msgspec.json.Decoder[T]) -> Iterator[LogLine[T]]:
     """Lines of a metrics log, oldest first; none where there is no file."""
     if not path.exists():

@@ -45,7 +45,7 @@ def free_port() -> int:
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     assert command[0] == "setcon"
-    extra = FASTER if command[1] == "train" else []
+    extra = FASTER if command[1] in ("train", "demo") else []
     return subprocess.run(
         [sys.executable, "-m", "cli", *command[1:], *extra],
         cwd=folder,

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from online.compare import comparison_text, group_runs, mean_text, spread
+from online.compare import comparison_text, group_runs, mean_text, remarks, spread
 from online.compare_page import comparison_html
 from online.config import dump_config, load_preset
 from online.errors import RunError
@@ -18,7 +19,9 @@ from online.scores import (
     Evaluation,
     MaskScores,
     Panels,
+    Placed,
     ReconstructionScores,
+    WithoutModel,
     save_evaluation,
 )
 
@@ -27,6 +30,7 @@ MakeRun = Callable[..., Path]
 
 def evaluation(step: int, fg_ari: float) -> Evaluation:
     masks = MaskScores(fg_ari=fg_ari, fg_ari_video=fg_ari, ari=0.5, mbo=0.4)
+    blocks = MaskScores(fg_ari=0.35, fg_ari_video=0.35, ari=0.1, mbo=0.2)
     part = ReconstructionScores(mse=0.01, mse_share=0.25, psnr=20.0, alphas=masks)
     encoder = EncoderScores(
         current=part,
@@ -35,6 +39,7 @@ def evaluation(step: int, fg_ari: float) -> Evaluation:
         probe_train_mse=0.01,
         slot_entropy=0.9,
         effective_rank=5.0,
+        places=[Placed(label=i + 1, slot=1, r2=r2) for i, r2 in enumerate((0.99, 0.96, 0.9))],
     )
     return Evaluation(
         step=step,
@@ -46,6 +51,8 @@ def evaluation(step: int, fg_ari: float) -> Evaluation:
         frames_held_out=20,
         frames_without_two_objects=0,
         seconds=1.0,
+        copied=replace(part, mse_share=0.75),
+        without_model=WithoutModel(blocks=blocks, colours=masks),
     )
 
 
@@ -95,6 +102,29 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(make_run: MakeRun) -
     (row,) = re.findall(r"^s_t FG-ARI(.*)$", comparison_text(groups), re.MULTILINE)
     # of 0.8, 0.8 and 0.9: standard deviation 0.0577, by the root of three
     assert re.split(r" {2,}", row.strip()) == ["0.833 ± 0.033", "0.500 ± 0.000"]
+
+
+def test_what_needs_no_model_stands_beside_the_scores(make_run: MakeRun) -> None:
+    runs = [make_run(f"r{s}", seed=s, fg_ari=0.6 + 0.2 * s) for s in range(2)]
+    lines = comparison_text(group_runs(runs)).splitlines()
+    table = dict(re.split(r" {2,}", line, maxsplit=1) for line in lines[1:])
+    assert table["blocks FG-ARI"] == "0.350 ± 0.000"
+    assert table["colours FG-ARI"] == table["s_t FG-ARI"] == "0.700 ± 0.100"
+    assert table["copied as p_t MSE share"] == "0.750 ± 0.000"
+    assert table["things placed"] == "2.0 ± 0.0"
+
+
+def test_uneven_lengths_and_damage_are_remarked(make_run: MakeRun) -> None:
+    runs = [make_run(f"r{s}", seed=s) for s in range(2)]
+    groups = group_runs(runs)
+    assert remarks(groups) == []
+    shutil.rmtree(runs[1] / "probes/step-00000200")
+    (runs[0] / "probes/step-00000200/panels.npz").write_bytes(b"PK")
+    groups = group_runs(runs)
+    damage, uneven = remarks(groups)
+    assert damage.startswith(f"{runs[0]}: probes/step-00000200/panels.npz could not be read: ")
+    assert uneven.startswith("all runs: scores are of step 100 in one run and 200 in another; ")
+    assert uneven in comparison_html(groups)
 
 
 def test_a_run_of_before_a_setting_was_there_is_one_with_its_default(make_run: MakeRun) -> None:

@@ -163,8 +163,14 @@ def test_the_video_shows_the_held_out_frames_at_their_pace(run, balls, tmp_path)
 
 
 def test_as_much_is_drawn_as_was_asked_for(run, balls, tmp_path):
-    assert render_run(run, balls, tmp_path / "a.mp4", seconds=1.0).frames == 15
-    assert render_run(run, balls, tmp_path / "b.mp4", part="all", seconds=4.0).frames == 60
+    for name, part, seconds, frames, is_all in (
+        ("a", "held_out", 1.0, 15, False),
+        ("b", "all", 4.0, 60, False),
+        ("c", "held_out", 5.0, 48, True),
+    ):
+        done = render_run(run, balls, tmp_path / f"{name}.mp4", part=part, seconds=seconds)
+        assert (done.frames, done.is_all) == (frames, is_all)
+        assert done.seconds == pytest.approx((frames - 1) / 15, abs=0.01)
 
 
 def test_without_held_out_footage_there_is_one_line(balls, tmp_path):
