@@ -38,7 +38,9 @@ from setcon.allocator import keep_freed_memory
 from setcon.encoder import EncoderKind
 from setcon.loss import contrastive_loss
 
-LOSS = LossConfig(similarity="cosine", temperature=0.5, standardise=False)  # the port's
+LOSS = LossConfig(  # the port's
+    similarity="cosine", temperature=0.5, standardise=False, regression=0.0
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,18 +3,17 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import av
 import pytest
 from click.testing import CliRunner
+from commands import setcon
 
 import cli
 from ingest.jobs import ingest_sources
@@ -30,19 +29,6 @@ FAST = [
     *("--set", "evaluation.train_clips=4"),
     *("--set", "evaluation.held_out_clips=2"),
 ]
-
-
-def setcon(
-    *arguments: str | Path, limit: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        preexec_fn=limit,
-    )
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -154,12 +140,9 @@ def test_an_unknown_configuration_key(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_while_ingesting_keeps_what_was_committed(video: Path, tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-
     big = tmp_path / "big.mp4"
     shutil.copy(video, big)
-    done = setcon("ingest", big, tmp_path / "store", "--size", "128", limit=limit)
+    done = setcon("ingest", big, tmp_path / "store", "--size", "128", file_bytes=40_000)
     error_of(done)
     again = setcon("ingest", big, tmp_path / "store", "--size", "128")
     assert again.returncode == 0, again.stderr
@@ -169,12 +152,9 @@ def test_a_full_disk_while_ingesting_keeps_what_was_committed(video: Path, tmp_p
 def test_a_full_disk_while_training_keeps_the_last_checkpoint(
     store: Path, run: Path, tmp_path: Path
 ) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
     shutil.copytree(run, tmp_path / "run")
     longer = ["train", store, "--run", tmp_path / "run", "--steps", "4", *FAST]
-    assert "could not be written" in error_of(setcon(*longer, limit=limit))
+    assert "could not be written" in error_of(setcon(*longer, file_bytes=20_000))
     done = setcon(*longer)
     assert done.returncode == 0, done.stderr
     assert re.search(
@@ -189,11 +169,8 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(
 
 
 def test_a_full_disk_while_drawing_a_scene_leaves_nothing(tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
-
     video = tmp_path / "balls.mp4"
-    assert "balls" in error_of(setcon("scene", "balls", video, "--frames", "300", limit=limit))
+    assert "balls" in error_of(setcon("scene", "balls", video, "--frames", "300", file_bytes=4_000))
     assert not list(tmp_path.iterdir())
     lost = setcon("scene", "balls", tmp_path / "none" / "balls.mp4")
     assert error_of(lost).endswith("no such folder; make it, or name a file in another")

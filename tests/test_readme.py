@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import setcon
 
 README = Path(__file__).parents[1] / "README.md"
 PIP_OR_PYTEST = re.compile(r"pip install|pytest")
@@ -46,14 +47,7 @@ def free_port() -> int:
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     assert command[0] == "setcon"
     extra = FASTER if command[1] in ("train", "demo") else []
-    return subprocess.run(
-        [sys.executable, "-m", "cli", *command[1:], *extra],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+    return setcon(*command[1:], *extra, cwd=folder)
 
 
 @pytest.mark.timeout(400)
