@@ -82,7 +82,6 @@ def chart_svg(
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_METADATA)
-    figure.clear()
     return _for_page(buffer.getvalue(), label)
 
 
