@@ -69,7 +69,7 @@ def ball_blocks(config: BallsConfig) -> Iterator[Frames]:
     trajectory = ball_trajectory(config)
     for indices in block_indices(config, size=config.size):
         centres = np.stack(list(islice(trajectory, len(indices))))
-        images, masks = _draw_discs(centres, colours, config=config)
+        images, masks = draw_discs(centres, colours, config=config)
         yield Frames(
             images=images,
             pts_ns=presentation_times(config, indices),
@@ -182,7 +182,7 @@ def _scatter(count: int, *, radius: float, rng: np.random.Generator) -> Float[np
                 return centres
 
 
-def _draw_discs(
+def draw_discs(
     centres: Float[np.ndarray, "n k 2"], colours: Float[np.ndarray, "k 3"], *, config: BallsConfig
 ) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n h w"]]:
     """Anti-aliased discs on black, and the label of the disc that covers half a pixel or more."""
