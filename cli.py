@@ -724,13 +724,9 @@ def render(
             overwrite=overwrite,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
-    length = (
-        f"{rendered.seconds:.1f} s, all there is"
-        if rendered.is_all
-        else f"{rendered.seconds:.1f} s"
-    )
-    frames = _counted(rendered.frames, "frame")
-    click.echo(f"{rendered.path}: {frames}, {length}, step {rendered.step}")
+    shorter = ", all there is" if rendered.is_all and seconds is not None else ""
+    length = f"{_counted(rendered.frames, 'frame')}, {rendered.seconds:.1f} s{shorter}"
+    click.echo(f"{rendered.path}: {length}, step {rendered.step}")
 
 
 @main.command()
@@ -807,9 +803,7 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 @click.option(
     "--seed",
     type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of the recording, the model and every draw.",
+    help="Of the recording, the model and every draw.  [default: 0]",
 )
 @click.option(
     "--minutes",
@@ -820,7 +814,7 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 def demo(
     video: Path | None,
     out: Path | None,
-    seed: int,
+    seed: int | None,
     minutes: float | None,
     settings: tuple[str, ...],
 ) -> None:
@@ -834,7 +828,8 @@ def demo(
 
     out = out or Path("setcon-demo" if video is None else f"setcon-demo-{video.stem}")
     preset = "demo" if video is None else "video"
-    settings = (f"training.seed={seed}", *settings)
+    if seed is not None:
+        settings = (*settings, f"training.seed={seed}")
     config = _config(preset, settings)
     again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", preset]
     again += [word for setting in settings for word in ("--set", setting)]

@@ -26,6 +26,7 @@ from online.errors import RunError
 from online.run_log import RunLog, read_run
 from online.scores import (
     PLACED_R2,
+    EncoderScores,
     Evaluation,
     MaskScores,
     ReconstructionScores,
@@ -39,7 +40,7 @@ Points = Float[np.ndarray, "_points 2"]
 SEED = "training.seed"
 _DEFAULTS = flattened(dataclasses.asdict(RunConfig())) | BEFORE
 UNEVEN = 1.5
-"""From which ratio on runs are said to be of different length."""
+"""Scores of steps further apart than by this factor are remarked on."""
 MAX_GROUPS = 4
 """More lines than that are not told apart in a chart."""
 
@@ -171,16 +172,12 @@ def comparison_text(groups: Sequence[Group]) -> str:
 
 def remarks(groups: Sequence[Group]) -> list[str]:
     """What a reader of the table should know, a sentence each: damage, and uneven lengths."""
-    found = [
-        f"{run.path}: {each}" for group in groups for run in group.runs for each in run.unreadable
-    ]
-    for group in groups:
-        steps = [run.evaluation.step for run in group.runs if run.evaluation is not None]
-        if steps and max(steps) > UNEVEN * min(steps):
-            found.append(
-                f"{group.name}: scores are of step {min(steps)} in one run and {max(steps)} in "
-                "another; curves end where the first of them does"
-            )
+    runs = [run for group in groups for run in group.runs]
+    found = [f"{run.path}: {each}" for run in runs for each in run.unreadable]
+    scored = [(run.evaluation.step, run.path) for run in runs if run.evaluation is not None]
+    if scored and max(scored)[0] > UNEVEN * min(scored)[0]:
+        (least, short), (most, long) = min(scored), max(scored)
+        found.append(f"scores are of step {least} in {short} and of step {most} in {long}")
     return found
 
 
@@ -229,9 +226,12 @@ def _mbo(scores: ReconstructionScores) -> float | None:
     return None if scores.alphas is None else scores.alphas.mbo
 
 
-def _placed(run: RunLog) -> float | None:
-    places = run.evaluation and run.evaluation.trained.places
-    return float(sum(place.r2 >= PLACED_R2 for place in places)) if places else None
+def _placed(of: Callable[[Evaluation], EncoderScores]) -> Callable[[RunLog], float | None]:
+    def value(run: RunLog) -> float | None:
+        places = run.evaluation and of(run.evaluation).places
+        return statistics.mean(place.r2 >= PLACED_R2 for place in places) if places else None
+
+    return value
 
 
 def _simple(of: Callable[[WithoutModel], MaskScores]) -> Callable[[RunLog], float | None]:
@@ -269,7 +269,8 @@ MEASURES = (
     Measure(name="untrained s_t MSE share", of=_scored(lambda e: e.untrained.current, mse_share)),
     Measure(name="blocks FG-ARI", of=_simple(lambda w: w.blocks)),
     Measure(name="colours FG-ARI", of=_simple(lambda w: w.colours)),
-    Measure(name="things placed", of=_placed, decimals=1),
+    Measure(name="share of things placed", of=_placed(lambda e: e.trained)),
+    Measure(name="untrained things placed", of=_placed(lambda e: e.untrained)),
     Measure(name="next frame found", of=_top1),
     Measure(name="steps", of=_steps, decimals=0),
 )

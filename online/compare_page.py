@@ -111,6 +111,7 @@ def comparison_html(groups: Sequence[Group]) -> str:
         [
             f"<header><h1>{_runs(count)}</h1>{''.join(map(_members, groups))}</header>",
             _scores(groups),
+            *(f'<p class="quiet">{text(each)}.</p>' for each in remarks(groups)),
             _charts(groups),
             *_pictures(groups),
         ],
@@ -143,10 +144,9 @@ def _scores(groups: Sequence[Group]) -> str:
         for measure in found
     )
     note = "Of the latest probe. The mean, its standard error over seeds, and each run's."
-    told = "".join(f'<p class="quiet">{text(each)}.</p>' for each in remarks(groups))
     return heading("Scores", note) + (
         '<div class="wide scores"><table class="compared"><thead><tr><th></th>'
-        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>{told}"
+        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -162,7 +162,7 @@ def _charts(groups: Sequence[Group]) -> str:
     if not cards:
         return ""
     note = "Over training steps. Lines are means over seeds, bands reach from the least to the "
-    note += "greatest run."
+    note += "greatest run; they end where the first of them does."
     return heading("Curves", note) + f'<div class="charts">{"".join(cards)}</div>'
 
 

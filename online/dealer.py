@@ -23,7 +23,7 @@ MAX_FAILED_HANDSHAKES = 30
 """In a row, at some eight a second, after which the server will not come to answer them: one that
 is restarted behind a proxy fails some too."""
 
-UNHEARD = "nothing has come of connecting to it yet"
+_UNHEARD = "nothing has come of connecting to it yet"
 _REFUSED = "it cannot be connected to; is a server running there?"
 _MUTE = "something listens there, but says nothing: a busy or stopped server, or another program"
 _HANGS_UP = "something listens there, but hangs up; is a server running there?"
@@ -42,9 +42,8 @@ class Dealer:
         *,
         max_bytes: int,
         max_messages: int,
-        state: str = UNHEARD,
     ) -> None:
-        """Connect to ``address``; ``state`` is what has become of an earlier connection to it.
+        """Connect to ``address``.
 
         Raises:
             AddressError: there can be no such address.
@@ -56,7 +55,7 @@ class Dealer:
             context, zmq.DEALER, max_bytes=max_bytes, max_messages=max_messages
         )
         self._monitor: zmq.Socket[Any] | None = None
-        self.state = state
+        self.state = _UNHEARD
         """What has become of the connection, in words that follow a colon."""
         try:
             if keys is not None:
@@ -119,8 +118,13 @@ class Dealer:
         Raises:
             ServerError: it is another program, or does not let this trainer in.
         """
-        if self.state == _MUTE:
+        if self.state in (_MUTE, self._hangs_up()):
             self._check_mechanism()
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether more may come of the connection yet than its state says."""
+        return self.state in (_UNHEARD, _MUTE)
 
     def decode(self, part: zmq.Frame) -> wire.ToTrainer:
         """The reply that the first part of a message holds.

@@ -14,7 +14,7 @@ from ingest.errors import ReleasedError
 from ingest.frame import Frames
 from online import wire
 from online.catalog import RecordingSummary
-from online.dealer import UNHEARD, Dealer
+from online.dealer import Dealer
 from online.errors import MessageDamaged, ServerError, ServerSilent, WireError
 from online.security import TrainerKeys
 
@@ -48,7 +48,6 @@ class RemoteStore:
         self._requests = itertools.count()
         self._lock = threading.Lock()
         self._dealer: Dealer | None = None
-        self._state = UNHEARD
 
     def recordings(self) -> list[RecordingSummary]:
         """What there is now, sorted by name.
@@ -121,7 +120,7 @@ class RemoteStore:
         with self._lock:
             deadline = time.monotonic() + self._timeout_seconds
             patience = wire.SILENCE_SECONDS
-            warned = False
+            state, warned = "", False
             while (left := deadline - time.monotonic()) > 0:
                 request = next(self._requests)
                 dealer = self._connected()
@@ -137,14 +136,13 @@ class RemoteStore:
                         "%s: no answer for %g s, waiting for it for %g s in all: %s",
                         *(self._address, patience, self._timeout_seconds, dealer.state),
                     )
-                self._state = dealer.state
+                if not state or left > patience or not dealer.is_unsure:
+                    state = dealer.state
                 self.close()  # with it goes whatever arrives too late
                 if is_late:
                     dealer.ask()
                 patience = min(2 * patience, wire.MAX_SILENCE_SECONDS)
-        raise ServerSilent(
-            f"{self._address}: no answer in {self._timeout_seconds:g} s: {self._state}"
-        )
+        raise ServerSilent(f"{self._address}: no answer in {self._timeout_seconds:g} s: {state}")
 
     def _await(
         self, dealer: Dealer, request: int, until: float
@@ -172,6 +170,5 @@ class RemoteStore:
                 self._keys,
                 max_bytes=wire.MAX_FRAME_BYTES,
                 max_messages=MAX_MESSAGES,
-                state=self._state,
             )
         return self._dealer

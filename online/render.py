@@ -52,6 +52,7 @@ class Rendered:
     path: Path
     frames: int
     seconds: float
+    """Length of the video."""
     is_all: bool
     """Whether there were no frames left."""
     step: int
@@ -119,7 +120,8 @@ def render_run(
                 end_ns = int(pts_ns[-1])
                 done = pts_ns[-1] / 1e9 / seconds if seconds else 0.0
                 report(f"rendering {name}", max(done, written / total))
-    return Rendered(path, written, end_ns / 1e9, written == total, trained.checkpoint.step)
+    length = end_ns / 1e9 * written / max(1, written - 1)  # the last frame is shown for a while too
+    return Rendered(path, written, length, written == total, trained.checkpoint.step)
 
 
 def _places(summaries: Sequence[RecordingSummary], part: Part) -> Iterator[tuple[str, Interval]]:

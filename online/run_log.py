@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -146,13 +147,11 @@ def read_run(path: Path) -> RunLog:
     if not path.is_dir():
         raise RunError(f"{path}: no such directory; give the --run directory of a training run")
     unreadable: list[str] = []
-    try:
+    with _reading(path):
         entries = _read_entries(path / "metrics.jsonl", unreadable)
         settings = path / "config.toml"
         text = settings.read_text("utf-8", "replace") if settings.exists() else None
         evaluations, panels = _read_probes(path / "probes", unreadable)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error})") from error
     sources = [entry for entry in entries if isinstance(entry, SourceEntry)]
     return RunLog(
         path=path,
@@ -175,9 +174,14 @@ def read_run(path: Path) -> RunLog:
 
 
 def latest_panels(path: Path) -> tuple[Panels | None, list[str]]:
-    """Pictures of the latest evaluation of the run at ``path``, and what could not be read."""
+    """Pictures of the latest evaluation of the run at ``path``, and what could not be read.
+
+    Raises:
+        RunError: the files are not ours to read.
+    """
     unreadable: list[str] = []
-    _, panels = _read_probes(path / "probes", unreadable)
+    with _reading(path):
+        _, panels = _read_probes(path / "probes", unreadable)
     return panels, unreadable
 
 
@@ -192,6 +196,14 @@ def log_lines(path: Path, decoder: msgspec.json.Decoder[T]) -> Iterator[LogLine[
             yield LogLine(raw, decoder.decode(raw.decode()))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             yield LogLine(raw, None)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error})") from error
 
 
 def _read_entries(path: Path, unreadable: list[str]) -> list[AnyEntry]:

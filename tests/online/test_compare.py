@@ -39,12 +39,12 @@ def evaluation(step: int, fg_ari: float) -> Evaluation:
         probe_train_mse=0.01,
         slot_entropy=0.9,
         effective_rank=5.0,
-        places=[Placed(label=i + 1, slot=1, r2=r2) for i, r2 in enumerate((0.99, 0.96, 0.9))],
+        places=places(0.99, 0.96, 0.9),
     )
     return Evaluation(
         step=step,
         trained=encoder,
-        untrained=encoder,
+        untrained=replace(encoder, places=places(0.99, 0.2, 0.9)),
         mean_frame_mse=0.04,
         mean_frame_psnr=14.0,
         frames_train=100,
@@ -54,6 +54,10 @@ def evaluation(step: int, fg_ari: float) -> Evaluation:
         copied=replace(part, mse_share=0.75),
         without_model=WithoutModel(blocks=blocks, colours=masks),
     )
+
+
+def places(*r2: float) -> list[Placed]:
+    return [Placed(label=i + 1, slot=1, r2=each) for i, each in enumerate(r2)]
 
 
 def panels() -> Panels:
@@ -111,7 +115,8 @@ def test_what_needs_no_model_stands_beside_the_scores(make_run: MakeRun) -> None
     assert table["blocks FG-ARI"] == "0.350 ± 0.000"
     assert table["colours FG-ARI"] == table["s_t FG-ARI"] == "0.700 ± 0.100"
     assert table["copied as p_t MSE share"] == "0.750 ± 0.000"
-    assert table["things placed"] == "2.0 ± 0.0"
+    assert table["share of things placed"] == "0.667 ± 0.000"
+    assert table["untrained things placed"] == "0.333 ± 0.000"
 
 
 def test_uneven_lengths_and_damage_are_remarked(make_run: MakeRun) -> None:
@@ -123,7 +128,7 @@ def test_uneven_lengths_and_damage_are_remarked(make_run: MakeRun) -> None:
     groups = group_runs(runs)
     damage, uneven = remarks(groups)
     assert damage.startswith(f"{runs[0]}: probes/step-00000200/panels.npz could not be read: ")
-    assert uneven.startswith("all runs: scores are of step 100 in one run and 200 in another; ")
+    assert uneven == f"scores are of step 100 in {runs[1]} and of step 200 in {runs[0]}"
     assert uneven in comparison_html(groups)
 
 

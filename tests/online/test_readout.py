@@ -170,7 +170,7 @@ def test_as_much_is_drawn_as_was_asked_for(run, balls, tmp_path):
     ):
         done = render_run(run, balls, tmp_path / f"{name}.mp4", part=part, seconds=seconds)
         assert (done.frames, done.is_all) == (frames, is_all)
-        assert done.seconds == pytest.approx((frames - 1) / 15, abs=0.01)
+        assert done.seconds == pytest.approx(frames / 15, abs=0.01)
 
 
 def test_without_held_out_footage_there_is_one_line(balls, tmp_path):

@@ -8,7 +8,8 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -16,29 +17,43 @@ _FORKS.set_forkserver_preload(["cli", "online.demo", "online.compare_page", "tor
 
 
 def setcon(
-    *arguments: str | Path, cwd: Path | None = None, file_bytes: int | None = None
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    file_bytes: int | None = None,
+    seconds: float = 150.0,
 ) -> subprocess.CompletedProcess[str]:
     """What a command prints and how it ends; it may write no file larger than ``file_bytes``."""
     words = [str(argument) for argument in arguments]
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = _FORKS.Process(target=_run, args=(words, cwd, file_bytes, out, err))
-        process.start()
-        process.join(100.0)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(words, 100.0, out.read_text(), err.read_text())
-        return subprocess.CompletedProcess(
-            words, process.exitcode, out.read_text(), err.read_text()
-        )
+    pipes = [_FORKS.Pipe(duplex=False) for _ in ("stdout", "stderr")]
+    ends = [end for _, end in pipes]
+    process = _FORKS.Process(target=_run, args=(words, cwd, file_bytes, *ends))
+    with ThreadPoolExecutor(len(pipes)) as pool:
+        try:
+            process.start()
+            for end in ends:
+                end.close()
+            out, err = [pool.submit(_read, pipe) for pipe, _ in pipes]
+            process.join(seconds)
+            if process.exitcode is None:
+                raise subprocess.TimeoutExpired(words, seconds)
+        finally:
+            if process.is_alive():
+                process.kill()
+                process.join()
+        return subprocess.CompletedProcess(words, process.exitcode, out.result(), err.result())
 
 
-def _run(words: list[str], cwd: Path | None, file_bytes: int | None, out: Path, err: Path) -> None:
-    for number, path in ((1, out), (2, err)):
-        target = os.open(path, os.O_WRONLY | os.O_CREAT)
-        os.dup2(target, number)
-        os.close(target)
+def _read(pipe: Connection) -> str:
+    with pipe, open(pipe.fileno(), closefd=False) as text:
+        return text.read()
+
+
+def _run(
+    words: list[str], cwd: Path | None, file_bytes: int | None, out: Connection, err: Connection
+) -> None:
+    for number, end in ((1, out), (2, err)):
+        os.dup2(end.fileno(), number)
+        end.close()
     if cwd is not None:
         os.chdir(cwd)
     if file_bytes is not None:
