@@ -80,7 +80,7 @@ def top1(run: Path, store: Path) -> float:
         evaluator, config = opened.evaluator, opened.trained.config
         footage = gather(opened.catalog, "held_out", clips=60, config=evaluator.clip)
         output = opened.trained.model(to_images(footage.images))
-        return float(opened.trained.model.loss(output, config.loss).contrast.top1)
+        return float(opened.trained.model.loss(output, config.loss).top1)
 
 
 def main() -> None:

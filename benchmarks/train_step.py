@@ -38,9 +38,7 @@ from setcon.allocator import keep_freed_memory
 from setcon.encoder import EncoderKind
 from setcon.loss import contrastive_loss
 
-LOSS = LossConfig(  # the port's
-    similarity="cosine", temperature=0.5, standardise=False, regression=0.0
-)
+LOSS = LossConfig(similarity="cosine", temperature=0.5, standardise=False)  # the port's
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from online.config import BEFORE, RunConfig, flattened
+from online.config import RunConfig, flattened
 from online.errors import RunError
 from online.run_log import RunLog, read_run
 from online.scores import (
@@ -38,7 +38,7 @@ Points = Float[np.ndarray, "_points 2"]
 """Steps and values, in order of steps; of each run, another number."""
 
 SEED = "training.seed"
-_DEFAULTS = flattened(dataclasses.asdict(RunConfig())) | BEFORE
+_DEFAULTS = flattened(dataclasses.asdict(RunConfig()))
 UNEVEN = 1.5
 """Scores of steps further apart than by this factor are remarked on."""
 MAX_GROUPS = 4
@@ -189,7 +189,7 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
 def _settings(run: RunLog) -> dict[str, Any]:
     if run.settings is None:
         raise RunError(f"{run.path}: is not a run (no config.toml); name the --run of a training")
-    try:  # of a run made by an earlier version, settings that came later are as it had them
+    try:  # of a run made by an earlier version, settings that came later have their defaults
         return _DEFAULTS | flattened(tomllib.loads(run.settings))
     except tomllib.TOMLDecodeError as error:
         raise RunError(f"{run.path}: config.toml cannot be read as TOML ({error})") from error

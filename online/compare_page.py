@@ -73,12 +73,6 @@ _CHARTS = (
         value=lambda e: e.top1,
     ),
     _Chart(
-        title="Slot error",
-        note="What predicted slots miss of those that came, as a share of the slots' variance.",
-        entries=lambda run: run.steps,
-        value=lambda e: e.slot_error,
-    ),
-    _Chart(
         title="Training loss",
         note="How hard it is to tell the predicted state from all others.",
         entries=lambda run: run.steps,

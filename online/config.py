@@ -56,10 +56,6 @@ class RunConfig:
             raise ValueError("training.keep_segments needs stream.order=stream, to have ends")
 
 
-BEFORE = {"loss.regression": 0.0}
-"""What was so before there was a setting for it, where that is not the setting's default."""
-
-
 def preset_names() -> list[str]:
     """Names that ``load_preset`` takes, sorted."""
     folder = resources.files("setcon.presets")
@@ -84,9 +80,7 @@ def load_preset(name: str, settings: Iterable[str] = ()) -> RunConfig:
 
 
 def load_config(path: Path, settings: Iterable[str] = ()) -> RunConfig:
-    """The configuration that a run has in its TOML file, with settings laid over it.
-
-    Settings that came after the run was made are as it was made without them.
+    """The configuration in a TOML file, with settings laid over it.
 
     Raises:
         ConfigError: the file cannot be read as TOML, or as for ``load_preset``.
@@ -95,9 +89,6 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> RunConfig:
         table = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML ({error})") from error
-    known = flattened(table)
-    earlier = [f"{key}={value}" for key, value in BEFORE.items() if key not in known]
-    settings = [*earlier, *settings]
     return _resolve(table, settings, where=str(path))
 
 

@@ -43,7 +43,6 @@ class Journal:
         self._log(
             "step",
             loss=result.loss,
-            slot_error=result.slot_error,
             top1=result.top1,
             chance_loss=math.log(result.candidates),
             grad_norm=result.grad_norm,
@@ -66,7 +65,6 @@ class Journal:
             self.state.step,
             {
                 "loss": result.loss,
-                "slot_error": result.slot_error,
                 "top1": result.top1,
                 "triplets_per_second": clock.triplets_per_second,
                 "delay_seconds": clock.delay_seconds,

@@ -34,8 +34,6 @@ def curve_cards(run: RunLog) -> list[str]:
     charts: list[_Chart] = []
     if run.steps:
         charts += [_loss(run.steps), _top1(run.steps)]
-        if any(entry.slot_error is not None for entry in run.steps):
-            charts.append(_slot_error(run.steps))
     if run.prequential:
         charts.append(_prequential(run.prequential))
     if len(run.evaluations) > 1:
@@ -65,15 +63,6 @@ def _top1(steps: Sequence[StepEntry]) -> _Chart:
         title="Training top-1",
         note="Share of predictions nearest to their own state among all candidates of the batch.",
         curves=[_curve("top-1", "trained", steps, lambda e: e.top1)],
-        limits=SHARE,
-    )
-
-
-def _slot_error(steps: Sequence[StepEntry]) -> _Chart:
-    return _Chart(
-        title="Slot error",
-        note="What predicted slots miss of those that came, as a share of the slots' variance.",
-        curves=[_curve("slot error", "trained", steps, lambda e: e.slot_error)],
         limits=SHARE,
     )
 

@@ -41,8 +41,6 @@ class StepEntry(SpentEntry, frozen=True, kw_only=True, tag="step"):
 
     loss: float | None
     top1: float | None
-    slot_error: float | None = None
-    """Share of the slots' variance that the predictions miss; not in a log of before it was."""
     chance_loss: float | None = None
     """ln(candidates), the loss of a guess."""
     triplets_per_second: float | None = None

@@ -119,9 +119,6 @@ class StepResult:
     """One optimizer step."""
 
     loss: float
-    """Of the contrast: ln(candidates) at chance."""
-    slot_error: float
-    """Share of the slots' variance that the predictions miss."""
     top1: float
     """Share of predictions whose nearest candidate is their own state."""
     candidates: int
@@ -190,16 +187,14 @@ class Trainer:
         else:
             self.optimizer.step()
         self.step_count += 1
-        contrast = result.contrast
         return StepResult(
-            loss=float(contrast.loss.detach()),
-            slot_error=float(result.slot_error.detach()),
-            top1=float(contrast.top1),
-            candidates=contrast.candidates,
-            states=contrast.candidates + 1 - triplets,
+            loss=loss,
+            top1=float(result.top1),
+            candidates=result.candidates,
+            states=result.candidates + 1 - triplets,
             triplets=triplets,
             grad_norm=grad_norm,
-            features=_clip_means(contrast.states.detach(), batch),
+            features=_clip_means(result.states.detach(), batch),
         )
 
     def check_finite(self) -> None:

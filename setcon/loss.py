@@ -1,16 +1,10 @@
-"""InfoNCE between predictions and states, with predictions as negatives too, and a regression.
+"""InfoNCE between predictions and states, with predictions as negatives too.
 
     logits_i = [p_i·s_1 … p_i·s_S,  p_i·p_1 … -inf (itself) … p_i·p_P] / temperature
     loss     = mean over i of the cross-entropy of logits_i against the state that p_i predicts
 
-States of all time steps are negatives, so there may be more states than predictions. The contrast
-is content once a prediction is nearer to its own state than to all others. How near it comes, slot
-by slot, is what the regression asks; no gradient flows into the slots that came.
-
-    slot error = mean over predictions, slots and dimensions of (p - s)² / variance of s
-    minimised  = contrast + regression · slot error
-
-Logits and losses are float32 also under autocast.
+States of all time steps are negatives, so there may be more states than predictions. Logits and
+loss are float32 also under autocast.
 """
 
 from dataclasses import dataclass
@@ -27,17 +21,15 @@ from setcon.layers import at_least_float32
 Similarity = Literal["cosine", "dot"]
 Unit = Literal["set", "slot"]
 
-_LEAST_VARIANCE = 1e-6
-
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """What is compared with what, and how sharply.
 
-    The defaults of the contrast learned in 10 of 10 trials. The paper's own form is
-    `similarity="dot", temperature=0.5, standardise=False, regression=0`; it often stalls at
-    ln(number of states), because predictions can move away from all states by a constant and so
-    silence the prediction-prediction terms.
+    The defaults learned in 10 of 10 trials. The paper's own form is `similarity="dot",
+    temperature=0.5, standardise=False`; it often stalls at ln(number of states), because
+    predictions can move away from all states by a constant and so silence the
+    prediction-prediction terms.
     """
 
     unit: Unit = "set"
@@ -49,16 +41,12 @@ class LossConfig:
     standardise: bool = True
     """First give every dimension zero mean and unit variance over the batch, states and
     predictions together."""
-    regression: float = 1.0
-    """Weight of the slot error, which is added to the contrast; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         check_choice("loss unit", self.unit, Unit)
         check_choice("loss similarity", self.similarity, Similarity)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
-        if not 0 <= self.regression < float("inf"):
-            raise ValueError(f"regression must be 0 or more, got {self.regression}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,30 +62,6 @@ class ContrastiveLoss:
     """States and predictions without the prediction itself: at chance, loss = ln(candidates)."""
     states: Float[Tensor, "s e"]
     """The states as they were compared; slot by slot, those of all slots side by side."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SetConLoss:
-    """What is minimised, and its parts."""
-
-    loss: Float[Tensor, ""]
-    """The contrast, and the slot error by its weight."""
-    contrast: ContrastiveLoss
-    slot_error: Float[Tensor, ""]
-    """Share of the slots' variance that the predictions miss: 1 at the mean slot."""
-
-
-def slot_error(
-    predicted: Float[Tensor, "p k d"], came: Float[Tensor, "p k d"]
-) -> Float[Tensor, ""]:
-    """How far predicted slots are from those that came, as a share of the variance of the latter.
-
-    No gradient flows into `came`, which would otherwise learn to stand still.
-    """
-    with torch.autocast(predicted.device.type, enabled=False):
-        predicted, came = at_least_float32(predicted), at_least_float32(came.detach())
-        variance = came.flatten(0, 1).var(dim=0, correction=0)
-        return ((predicted - came).square() / (variance + _LEAST_VARIANCE)).mean()
 
 
 def contrastive_loss(

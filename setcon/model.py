@@ -14,13 +14,7 @@ from torch import Tensor, nn
 
 from setcon.deep_set import DeepSet, SetEncoderConfig
 from setcon.encoder import Encoder, EncoderConfig
-from setcon.loss import (
-    LossConfig,
-    SetConLoss,
-    contrastive_loss,
-    slot_error,
-    slotwise_contrastive_loss,
-)
+from setcon.loss import ContrastiveLoss, LossConfig, contrastive_loss, slotwise_contrastive_loss
 from setcon.slot_attention import SlotAttention, SlotAttentionConfig, Slots
 from setcon.transition import Transition, TransitionConfig
 
@@ -101,7 +95,7 @@ class SetCon(nn.Module):
         config: LossConfig,
         *,
         valid: Bool[Tensor, "b t_predicted"] | None = None,
-    ) -> SetConLoss:
+    ) -> ContrastiveLoss:
         """Every prediction of every run against the states of all time steps of all runs.
 
         `valid` says which predictions count, where runs were filled up to one length; without it
@@ -113,13 +107,8 @@ class SetCon(nn.Module):
         counted, target = match(valid, num_frames=output.slots.shape[1])
         predicted, states = output.predicted[valid], output.slots[counted]
         if config.unit == "slot":
-            contrast = slotwise_contrastive_loss(predicted, states, target, config)
-        else:
-            sets = self.summarise(predicted), self.summarise(states)
-            contrast = contrastive_loss(*sets, target, config)
-        error = slot_error(predicted, states[target])
-        total = contrast.loss + config.regression * error if config.regression else contrast.loss
-        return SetConLoss(loss=total, contrast=contrast, slot_error=error)
+            return slotwise_contrastive_loss(predicted, states, target, config)
+        return contrastive_loss(self.summarise(predicted), self.summarise(states), target, config)
 
 
 def match(

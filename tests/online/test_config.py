@@ -108,16 +108,6 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
         load_config(path)
 
 
-def test_a_run_of_before_a_setting_came_goes_on_without_it(tmp_path: Path) -> None:
-    text = dump_config(load_preset("demo"))
-    path = tmp_path / "config.toml"
-    path.write_text(text.replace("regression = 1.0\n", ""))
-    assert path.read_text() != text
-    config = load_config(path)
-    assert config.loss.regression == 0
-    assert differences(load_preset("demo"), config) == ["loss.regression 1.0 (was 0.0)"]
-
-
 def test_differences_name_key_and_both_values() -> None:
     ours = load_preset("demo", ["training.batch_clips=3"])
     theirs = load_preset("demo", ["training.batch_clips=4"])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from setcon.loss import LossConfig, contrastive_loss, slot_error, slotwise_contrastive_loss
+from setcon.loss import LossConfig, contrastive_loss, slotwise_contrastive_loss
 
 STANDARD = LossConfig()
 PLAIN = LossConfig(similarity="dot", temperature=0.5, standardise=False)
@@ -109,37 +109,6 @@ def test_slotwise_loss_is_the_mean_of_the_loss_of_each_slot_index():
     assert found.candidates == 12
 
 
-def test_the_slot_error_is_a_share_of_the_variance_of_what_came():
-    generator = torch.Generator().manual_seed(4)
-    came = torch.randn(6, 3, 4, generator=generator, dtype=torch.float64) * torch.arange(1, 5)
-    predicted = came + torch.randn(6, 3, 4, generator=generator, dtype=torch.float64)
-    total = 0.0
-    for d in range(4):
-        values = came[..., d].flatten().tolist()
-        mean = sum(values) / len(values)
-        variance = sum((value - mean) ** 2 for value in values) / len(values)
-        for p, s in zip(predicted[..., d].flatten().tolist(), values, strict=True):
-            total += (p - s) ** 2 / variance
-    assert slot_error(predicted, came).item() == pytest.approx(total / came.numel(), abs=1e-5)
-    mean = came.mean(dim=(0, 1)).expand_as(came)
-    assert slot_error(mean, came).item() == pytest.approx(1.0, abs=1e-5)
-    assert slot_error(came, came).item() == 0
-    still = torch.ones(2, 3, 4)
-    assert slot_error(still, still).item() == 0  # variance or not
-
-
-def test_the_slot_error_teaches_predictions_and_not_what_came():
-    came = torch.randn(2, 3, 4, requires_grad=True)
-    predicted = torch.randn(2, 3, 4, requires_grad=True)
-    slot_error(predicted, came).backward()
-    assert came.grad is None
-    assert predicted.grad is not None
-    assert predicted.grad.any()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = slot_error(predicted.bfloat16(), came.bfloat16())
-    assert found.dtype == torch.float32
-
-
 def test_loss_is_float32_under_autocast():
     predicted, states, target = (tensor.to(torch.float32) for tensor in batch())
     target = target.long()
@@ -166,8 +135,6 @@ def test_gradients_are_right_through_the_statistics_of_the_batch():
         ({"similarity": "l2"}, "loss similarity must be one of cosine, dot, got 'l2'"),
         ({"unit": "object"}, "loss unit must be one of set, slot"),
         ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
-        ({"regression": -1.0}, "regression must be 0 or more, got -1.0"),
-        ({"regression": math.nan}, "regression must be 0 or more, got nan"),
         ({"temperature": math.nan}, "temperature must be above 0, got nan"),
     ],
 )

@@ -3,7 +3,7 @@ import torch
 
 from setcon.deep_set import SetEncoderConfig
 from setcon.encoder import EncoderConfig
-from setcon.loss import LossConfig, slot_error
+from setcon.loss import LossConfig
 from setcon.model import SetCon, SetConConfig, match
 from setcon.slot_attention import SlotAttentionConfig
 
@@ -49,25 +49,10 @@ def test_each_prediction_is_compared_with_the_frame_it_predicts(frame_stride):
     output = model(frames().double(), frame_stride=frame_stride)
     output.predicted.data.copy_(output.slots[:, 2 * frame_stride :])
     found = model.loss(output, config)
-    assert found.contrast.top1_states.item() == 1
-    assert found.slot_error.item() == 0
-    assert found.contrast.candidates == 10 + 2 * (5 - 2 * frame_stride) - 1
+    assert found.top1_states.item() == 1
+    assert found.candidates == 10 + 2 * (5 - 2 * frame_stride) - 1
     slotwise = LossConfig(unit="slot", standardise=False)
-    assert model.loss(output, slotwise).contrast.top1_states.item() == 1
-
-
-@pytest.mark.parametrize("unit", ["set", "slot"])
-def test_the_slot_error_is_added_by_its_weight(unit):
-    model, valid = make(), torch.tensor([[True, False, True], [True, False, False]])
-    output = model(frames())
-    losses = [
-        model.loss(output, LossConfig(unit=unit, regression=weight), valid=valid)
-        for weight in (0.0, 2.0)
-    ]
-    expected = slot_error(output.predicted[valid], output.slots[:, 2:][valid])
-    for loss, weight in zip(losses, (0.0, 2.0), strict=True):
-        torch.testing.assert_close(loss.slot_error, expected)
-        torch.testing.assert_close(loss.loss, loss.contrast.loss + weight * expected)
+    assert model.loss(output, slotwise).top1_states.item() == 1
 
 
 def test_match_finds_each_triplets_own_state():
