@@ -15,6 +15,8 @@ from online.run_log import PrequentialEntry, RunLog, StepEntry
 from online.scores import Evaluation, ReconstructionScores
 
 SHARE = (0.0, 1.0)
+CLIPS_A_POINT = 5
+"""New clips whose scores make one point at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,8 +81,9 @@ def _prequential(entries: Sequence[PrequentialEntry]) -> _Chart:
             _curve("predicted", "trained", entries, lambda e: e.top1),
         ],
         limits=SHARE,
-        stretches=40,
-        band=False,  # a clip's score takes a few values only
+        # a clip's score takes a few values only: their means are drawn, and no range
+        stretches=max(2, min(40, len(entries) // CLIPS_A_POINT)),
+        band=False,
     )
 
 

@@ -134,9 +134,10 @@ def test_a_checkpoint_of_other_sizes(store: Path, run: Path, tmp_path: Path) -> 
 
 
 def test_an_unknown_configuration_key(store: Path, tmp_path: Path) -> None:
-    done = setcon("train", store, "--run", tmp_path / "run", "--set", "optimizer.lr=1")
-    assert "unknown key optimizer.lr" in error_of(done)
-    assert not (tmp_path / "run").exists()
+    for words in (["train", store, "--run"], ["demo", "--out"]):
+        done = setcon(*words, tmp_path / "new", "--set", "optimizer.lr=1")
+        assert "unknown key optimizer.lr" in error_of(done)
+        assert not (tmp_path / "new").exists()
 
 
 def test_a_full_disk_while_ingesting_keeps_what_was_committed(video: Path, tmp_path: Path) -> None:
