@@ -59,7 +59,7 @@ def test_a_killed_trainer_continues_and_logs_the_same_losses(store: Path, tmp_pa
             assert time.monotonic() < deadline
             time.sleep(0.01)
         trainer.send_signal(signal.SIGKILL)
-        assert trainer.wait(timeout=10) == -signal.SIGKILL
+        assert trainer.wait(timeout=60) == -signal.SIGKILL
     subprocess.run(command("train", store, "--run", killed, *SETTINGS), check=True, timeout=150)
     assert losses(killed) == losses(whole)
     assert [step for step, _, _ in losses(killed)] == list(range(1, 41))
@@ -76,6 +76,6 @@ def test_a_terminated_trainer_saves_and_says_how_to_go_on(store: Path, tmp_path:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     trainer.send_signal(signal.SIGTERM)
-    out, _ = trainer.communicate(timeout=10)
+    out, _ = trainer.communicate(timeout=60)
     assert trainer.returncode == 128 + signal.SIGTERM
     assert "saved; the same command continues" in out

@@ -150,12 +150,12 @@ def served(store: Store, tmp_path: Path) -> Callable[..., object]:
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            assert bound.wait(10)
+            assert bound.wait(30)
             if found:
                 yield found[0]
         finally:
             stop.set()
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive()
         if failed:
             raise failed[0]

@@ -1,5 +1,6 @@
 """What a server says of itself before a handshake: real sockets, also of those that hang up."""
 
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -37,14 +38,16 @@ def answering(greet) -> Iterator[str]:
                 except OSError:
                     return
                 with stream, suppress(OSError):  # the other side may hang up at any time
-                    stream.settimeout(5.0)
+                    stream.settimeout(20.0)
                     greet(stream)
 
         thread = threading.Thread(target=accept)
         thread.start()
-        yield "tcp://{}:{}".format(*listener.getsockname())
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10.0)
+        try:
+            yield "tcp://{}:{}".format(*listener.getsockname())
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(20.0)
 
 
 @pytest.mark.parametrize("where", ["tcp://127.0.0.1:*", "tcp://[::1]:*", "ipc://{}/s"])
@@ -134,6 +137,18 @@ def test_whether_anything_listens_is_told_while_a_server_is_waited_for(monkeypat
         answering(lambda stream: None) as address,
         Client(address, timeout_seconds=1.0) as client,
         pytest.raises(ServerSilent, match="something listens there, but hangs up"),
+    ):
+        client.recordings()
+    calls = itertools.count()
+
+    def hang_up_twice(stream: socket.socket) -> None:
+        while next(calls) >= 2 and stream.recv(64):
+            pass
+
+    with (
+        answering(hang_up_twice) as other,
+        Client(other, timeout_seconds=3.0) as client,
+        pytest.raises(ServerSilent, match="something listens there, but says nothing"),
     ):
         client.recordings()
     refused = pytest.raises(ServerSilent, match="it cannot be connected to; is a server running")

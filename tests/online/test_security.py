@@ -250,7 +250,7 @@ def test_a_server_leaves_at_once_while_strangers_knock(
     ]
     time.sleep(0.3)
     stop.set()
-    thread.join(5)
+    thread.join(BOUND)
     assert not thread.is_alive()
     for caller in callers:
         caller.close()
