@@ -177,7 +177,7 @@ def remarks(groups: Sequence[Group]) -> list[str]:
     scored = [(run.evaluation.step, run.path) for run in runs if run.evaluation is not None]
     if scored and max(scored)[0] > UNEVEN * min(scored)[0]:
         (least, short), (most, long) = min(scored), max(scored)
-        found.append(f"scores are of step {least} in {short} and of step {most} in {long}")
+        found.append(f"Scores are of step {least} in {short} and of step {most} in {long}")
     return found
 
 

@@ -128,7 +128,7 @@ def test_uneven_lengths_and_damage_are_remarked(make_run: MakeRun) -> None:
     groups = group_runs(runs)
     damage, uneven = remarks(groups)
     assert damage.startswith(f"{runs[0]}: probes/step-00000200/panels.npz could not be read: ")
-    assert uneven == f"scores are of step 100 in {runs[1]} and of step 200 in {runs[0]}"
+    assert uneven == f"Scores are of step 100 in {runs[1]} and of step 200 in {runs[0]}"
     assert uneven in comparison_html(groups)
 
 
