@@ -829,6 +829,8 @@ def demo(
     out = out or Path("setcon-demo" if video is None else f"setcon-demo-{video.stem}")
     preset = "demo" if video is None else "video"
     if seed is not None:
+        if any(setting.startswith("training.seed") for setting in settings):
+            raise click.UsageError("--seed and --set training.seed are one setting: give one")
         settings = (*settings, f"training.seed={seed}")
     config = _config(preset, settings)
     again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", preset]

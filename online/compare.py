@@ -175,6 +175,10 @@ def remarks(groups: Sequence[Group]) -> list[str]:
     runs = [run for group in groups for run in group.runs]
     found = [f"{run.path}: {each}" for run in runs for each in run.unreadable]
     scored = [(run.evaluation.step, run.path) for run in runs if run.evaluation is not None]
+    for group in groups:
+        without = [str(run.path) for run in group.runs if run.evaluation is None]
+        if len(without) < len(group.runs):
+            found += [f"{path}: has no scores, the means are of the others" for path in without]
     if scored and max(scored)[0] > UNEVEN * min(scored)[0]:
         (least, short), (most, long) = min(scored), max(scored)
         found.append(f"Scores are of step {least} in {short} and of step {most} in {long}")
@@ -189,6 +193,8 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
 def _settings(run: RunLog) -> dict[str, Any]:
     if run.settings is None:
         raise RunError(f"{run.path}: is not a run (no config.toml); name the --run of a training")
+    if not run.settings.strip():
+        raise RunError(f"{run.path}: config.toml is empty; restore it from a copy")
     try:  # of a run made by an earlier version, settings that came later have their defaults
         return _DEFAULTS | flattened(tomllib.loads(run.settings))
     except tomllib.TOMLDecodeError as error:

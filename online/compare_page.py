@@ -88,13 +88,17 @@ def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) ->
     Raises:
         RunError: the file exists, or cannot be written.
     """
+    if not path.parent.is_dir():
+        raise RunError(f"{path.parent}: no such folder; make it, or name a file in another")
     if path.exists() and not overwrite:
         raise RunError(f"{path}: exists; name another file, or use --overwrite")
     html = comparison_html(groups)
     try:
         write_page(html, path)
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error}); name another file") from error
+        raise RunError(
+            f"{path}: cannot be written ({error}); free some space, or name another file"
+        ) from error
 
 
 def comparison_html(groups: Sequence[Group]) -> str:

@@ -7,6 +7,7 @@ Everything goes through the same doors as by hand; a second call continues the f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from online.config import RunConfig
 from online.errors import RunError
 from online.figures import hero_figure
 from online.run import train_on_store
-from online.run_directory import RunDirectory
-from online.scores import load_panels
+from online.run_log import latest_panels
 from online.session import Outcome
 from online.status import Observer
+
+log = logging.getLogger(__name__)
 
 SCENE = BallsConfig(num_frames=9000, fps=15, size=64, radius=0.14, speed=0.1)
 """The recording that is made where none is given; its seed is the demo's."""
@@ -78,8 +80,11 @@ def run_demo(
     run = out / RUN
     learned = train_on_store(store, run, config, minutes=minutes, observe=observe, command=command)
     if learned.evaluation is not None:
-        panels = load_panels(RunDirectory(run).probe_folder(learned.step))
-        (out / PICTURE).write_bytes(hero_figure(panels))
+        panels, unreadable = latest_panels(run)
+        for damage in unreadable:
+            log.warning("%s: %s", run, damage)
+        if panels is not None:
+            (out / PICTURE).write_bytes(hero_figure(panels))
     return learned
 
 

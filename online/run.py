@@ -131,7 +131,7 @@ def _train(
     check_servers: Callable[[], None] | None = None,
 ) -> Outcome:
     directory = stack.enter_context(RunDirectory(run))
-    directory.claim(config)
+    changes = directory.claim(config)
     keep_freed_memory()
     set_determinism(config.training)
     clients = [
@@ -148,6 +148,7 @@ def _train(
         observe=observe,
         origin=origin,
         check_servers=check_servers,
+        changes=changes,
     )
     with clear_write_errors(str(run)):
         return session.run()

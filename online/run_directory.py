@@ -117,24 +117,25 @@ class RunDirectory:
         self.continual_path.unlink(missing_ok=True)
         shutil.rmtree(self.curves, ignore_errors=True)
 
-    def claim(self, config: RunConfig) -> None:
+    def claim(self, config: RunConfig) -> list[str]:
         """Write ``config`` into a new run, or check that it is what the run was started with.
+
+        Returns what has changed of that which may.
 
         Raises:
             RunError: the run was started with another configuration, naming what differs.
         """
+        changed: list[str] = []
         if latest_checkpoint(self.checkpoints) not in (None, self.checkpoint(0)):
-            changed = [
-                text
-                for text in differences(config, load_config(self.config_path))
-                if not text.startswith(_CHANGEABLE)
-            ]
-            if changed:
+            changed = differences(config, load_config(self.config_path))
+            refused = [text for text in changed if not text.startswith(_CHANGEABLE)]
+            if refused:
                 raise RunError(
-                    f"{self.path}: was started with another configuration: {', '.join(changed)}; "
+                    f"{self.path}: was started with another configuration: {', '.join(refused)}; "
                     "use the same settings, or a new --run directory"
                 )
         write_whole(self.config_path, dump_config(config).encode())
+        return changed
 
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of ``step`` is, or was before newer ones replaced it."""

@@ -89,6 +89,11 @@ class SourceEntry(Entry, frozen=True, kw_only=True, tag="source"):
 
 
 AnyEntry = StepEntry | PrequentialEntry | ProbeEntry | EventEntry | SourceEntry
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, BadZipFile, zlib.error),
+    RuntimeError,  # zipfile, of what it takes for a password or a method that it lacks
+)
+"""What NumPy raises of an archive that is damaged."""
 _DECODER = msgspec.json.Decoder(AnyEntry)
 T = TypeVar("T")
 
@@ -222,12 +227,12 @@ def _read_probes(folder: Path, unreadable: list[str]) -> tuple[list[Evaluation],
         try:
             evaluations.append(load_evaluation(scores.parent))
             latest = scores.parent
-        except msgspec.DecodeError as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             unreadable.append(f"probes/{scores.parent.name}/scores.json could not be read: {error}")
     if latest is None:
         return [], None
     try:
         return evaluations, load_panels(latest)
-    except (OSError, EOFError, ValueError, TypeError, LookupError, BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         unreadable.append(f"probes/{latest.name}/panels.npz could not be read: {error}")
         return evaluations, None

@@ -188,10 +188,28 @@ def find_evaluation(folder: Path) -> Evaluation | None:
 
 
 def load_panels(folder: Path) -> Panels:
-    """Read back the arrays of ``save_evaluation``."""
+    """Read back the arrays of ``save_evaluation``.
+
+    Raises:
+        ValueError: they are not of one evaluation; other errors of NumPy for damage.
+    """
     # opened here: np.load would leave a damaged file open
     with (folder / "panels.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         fields = {name: arrays[name] for name in arrays.files if name != "names"}
-        return Panels(
+        panels = Panels(
             names=[str(n) for n in arrays["names"]], truth=fields.pop("truth", None), **fields
         )
+    n, k, h, w = panels.alphas.shape
+    pictures = [(panels.frames, (n, h, w, 3)), (panels.slots, (n, k, h, w, 3))]
+    pictures += [(drawn, (n, h, w, 3)) for drawn in (panels.reconstruction, panels.predicted)]
+    pictures += [(panels.untrained, (n, h, w, 3))]
+    pictures += [] if panels.truth is None else [(panels.truth, (n, h, w))]
+    if (
+        len(panels.names) != n
+        or not n
+        or any(picture.dtype != np.uint8 or picture.shape != shape for picture, shape in pictures)
+        or panels.attention.shape[:2] != (n, k)
+        or not (np.isfinite(panels.alphas).all() and np.isfinite(panels.attention).all())
+    ):
+        raise ValueError("the arrays are not those of one evaluation")
+    return panels

@@ -91,8 +91,10 @@ class Session:
         observe: Observer | None = None,
         origin: Origin | None = None,
         check_servers: Callable[[], None] | None = None,
+        changes: Sequence[str] = (),
     ) -> None:
         self.directory = directory
+        self.changes = changes
         self.config = config
         self.stop = stop
         self.budget_seconds = math.inf if minutes is None else 60 * minutes
@@ -195,7 +197,8 @@ class Session:
         for damage in filter(None, (found.damage, rebuilt)):
             log.warning("%s; continuing from step %d", damage, self.state.step)
             self.journal.event(damage)
-        self.journal.event(f"continued from the checkpoint of step {self.state.step}")
+        changed = f", with {', '.join(self.changes)}" if self.changes else ""
+        self.journal.event(f"continued from the checkpoint of step {self.state.step}{changed}")
         if gone:
             self._warn(
                 f"{gone} clips of the replay buffers are no longer kept by the capture: the run "

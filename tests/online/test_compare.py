@@ -14,6 +14,7 @@ from online.compare import comparison_text, group_runs, mean_text, remarks, spre
 from online.compare_page import comparison_html
 from online.config import dump_config, load_preset
 from online.errors import RunError
+from online.run_log import latest_panels
 from online.scores import (
     EncoderScores,
     Evaluation,
@@ -22,6 +23,7 @@ from online.scores import (
     Placed,
     ReconstructionScores,
     WithoutModel,
+    load_panels,
     save_evaluation,
 )
 
@@ -62,7 +64,7 @@ def places(*r2: float) -> list[Placed]:
 
 def panels() -> Panels:
     image = np.zeros((2, 8, 8, 3), dtype=np.uint8)
-    shares = np.full((2, 3, 8, 8), 1 / 3)
+    shares = np.full((2, 3, 8, 8), 1 / 3, dtype=np.float32)
     return Panels(
         names=["a 0.0 s", "a 1.0 s"],
         frames=image,
@@ -123,13 +125,50 @@ def test_uneven_lengths_and_damage_are_remarked(make_run: MakeRun) -> None:
     runs = [make_run(f"r{s}", seed=s) for s in range(2)]
     groups = group_runs(runs)
     assert remarks(groups) == []
-    shutil.rmtree(runs[1] / "probes/step-00000200")
+    scores = runs[1] / "probes/step-00000200/scores.json"
+    scores.unlink()
+    scores.mkdir()
     (runs[0] / "probes/step-00000200/panels.npz").write_bytes(b"PK")
     groups = group_runs(runs)
-    damage, uneven = remarks(groups)
+    damage, of_scores, uneven = remarks(groups)
+    assert of_scores.startswith(f"{runs[1]}: probes/step-00000200/scores.json could not be read: ")
     assert damage.startswith(f"{runs[0]}: probes/step-00000200/panels.npz could not be read: ")
     assert uneven == f"Scores are of step 100 in {runs[1]} and of step 200 in {runs[0]}"
     assert uneven in comparison_html(groups)
+    shutil.rmtree(runs[1] / "probes")
+    assert f"{runs[1]}: has no scores, the means are of the others" in remarks(group_runs(runs))
+
+
+@pytest.mark.parametrize("flipped", [(8, 1), (10, 16), (6, 64)], ids=["key", "method", "version"])
+def test_pictures_that_cannot_be_read_are_told_of_and_left_out(
+    make_run: MakeRun, flipped: tuple[int, int]
+) -> None:
+    run, (offset, bit) = make_run("a"), flipped
+    path = run / "probes/step-00000200/panels.npz"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + offset] ^= bit  # of the first entry of the directory
+    path.write_bytes(data)
+    found, (damage,) = latest_panels(run)
+    assert found is None
+    assert damage.startswith("probes/step-00000200/panels.npz could not be read: ")
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_pictures_that_do_not_belong_together_are_left_out(make_run: MakeRun) -> None:
+    run = make_run("a")
+    folder = run / "probes/step-00000200"
+    good = load_panels(folder)
+    for bad in (
+        replace(good, alphas=good.alphas[:, :1]),
+        replace(good, frames=good.frames.astype(np.float32)),
+        replace(good, names=[]),
+        replace(good, alphas=np.full_like(good.alphas, np.nan)),
+    ):
+        save_evaluation(folder, evaluation(200, 0.5), bad)
+        assert latest_panels(run)[1] == [
+            "probes/step-00000200/panels.npz could not be read: the arrays are not those of one "
+            "evaluation"
+        ]
 
 
 def test_a_run_of_before_a_setting_was_there_is_one_with_its_default(make_run: MakeRun) -> None:
@@ -211,6 +250,9 @@ def test_what_cannot_be_compared_is_said(make_run: MakeRun, tmp_path: Path) -> N
         group_runs(widths)
     (run / "config.toml").write_text("[stream")
     with pytest.raises(RunError, match=r"config\.toml cannot be read"):
+        group_runs([run])
+    (run / "config.toml").write_text("\n")
+    with pytest.raises(RunError, match=r"config\.toml is empty"):
         group_runs([run])
     (run / "config.toml").unlink()
     with pytest.raises(RunError, match=r"is not a run \(no config\.toml\)"):

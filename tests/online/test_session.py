@@ -575,6 +575,8 @@ def test_exploding_gradients_are_told_of_also_right_after_a_resume(
     alarms = [e for e in lines(run, "event") if e["message"].startswith("exploding gradient: norm")]
     assert alarms  # by gradients from before, for there are too few since
     assert alarms[0]["step"] >= 28
+    (continued,) = [e["message"] for e in lines(run, "event") if "continued" in e["message"]]
+    assert continued.endswith(", with optimizer.learning_rate 10.0 (was 0.002)")
 
 
 def test_evaluating_again_gives_the_scores_of_the_last_probe(
