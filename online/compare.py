@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from online.config import RunConfig, flattened
 from online.errors import RunError
+from online.run_directory import not_a_run
 from online.run_log import RunLog, read_run
 from online.scores import (
     PLACED_R2,
@@ -192,7 +193,7 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
 
 def _settings(run: RunLog) -> dict[str, Any]:
     if run.settings is None:
-        raise RunError(f"{run.path}: is not a run (no config.toml); name the --run of a training")
+        raise not_a_run(run.path)
     if not run.settings.strip():
         raise RunError(f"{run.path}: config.toml is empty; restore it from a copy")
     try:  # of a run made by an earlier version, settings that came later have their defaults

@@ -91,7 +91,7 @@ def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) ->
     if not path.parent.is_dir():
         raise RunError(f"{path.parent}: no such folder; make it, or name a file in another")
     if path.exists() and not overwrite:
-        raise RunError(f"{path}: exists; name another file, or use --overwrite")
+        raise RunError(f"{path}: exists; name another with --out, or use --overwrite")
     html = comparison_html(groups)
     try:
         write_page(html, path)

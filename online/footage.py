@@ -159,7 +159,9 @@ def live_remedy(recordings: Sequence[RecordingSummary]) -> str | None:
     """What to do where nothing of a camera is held out yet; None where there is none."""
     if not any(recording.live for recording in recordings):
         return None
-    return f"of a camera the last of every {BLOCK_MINUTES} minutes is: record longer"
+    return (
+        f"of a camera every {BLOCK_MINUTES}th minute is held out: record at least {BLOCK_MINUTES}"
+    )
 
 
 def _stack(found: dict[ClipSpec, Frames]) -> Footage:

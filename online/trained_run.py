@@ -17,7 +17,7 @@ from online.checkpoint import Checkpoint, load_into, load_untrained, newest_read
 from online.config import RunConfig, load_config
 from online.errors import RunError
 from online.evaluate import Evaluator, Findings, Progress
-from online.run_directory import RunDirectory
+from online.run_directory import RunDirectory, not_a_run
 from online.trainer import arranged, default_device, set_determinism, untrained_model
 from online.wire import Cursor
 from setcon.allocator import keep_freed_memory
@@ -54,7 +54,7 @@ def load_run(run: Path, *, device: torch.device | None = None) -> TrainedRun:
     """
     directory = RunDirectory(run)
     if not directory.config_path.exists():
-        raise RunError(f"{run}: is not a run (no config.toml); name the --run of a training")
+        raise not_a_run(run)
     found = newest_readable(directory.checkpoints)
     config = load_config(directory.config_path)
     model, untrained = (

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from online.run_log import PrequentialEntry, RunLog
-from online.scores import LEAST_CLIPS, RECENT_CLIPS, Evaluation, MaskScores, WithoutModel
+from online.scores import (
+    LEAST_CLIPS,
+    PLACED_R2,
+    RECENT_CLIPS,
+    Evaluation,
+    MaskScores,
+    Placed,
+    WithoutModel,
+)
 
 CLEAR_GAIN = 0.2
 """FG-ARI above the untrained encoder's that is no accident of one seed."""
@@ -67,7 +77,7 @@ def _lesson(evaluation: Evaluation) -> str:
         if trained.mse_share is not None and trained.mse_share >= NOTHING_READ:
             return "The probe reads next to nothing from the slots."
         return "This footage has no object masks: judge the slots by the pictures below."
-    lesson = _object_lesson(trained.alphas, untrained.alphas)
+    lesson = _object_lesson(trained.alphas, untrained.alphas, evaluation.trained.places or [])
     gained = trained.alphas.fg_ari - untrained.alphas.fg_ari >= SLIGHT_GAIN
     if gained and evaluation.without_model is not None:
         lesson += _too_easy(trained.alphas, evaluation.without_model)
@@ -90,7 +100,7 @@ def _too_easy(trained: MaskScores, simple: WithoutModel) -> str:
     )
 
 
-def _object_lesson(trained: MaskScores, untrained: MaskScores) -> str:
+def _object_lesson(trained: MaskScores, untrained: MaskScores, places: Sequence[Placed]) -> str:
     gain = trained.fg_ari - untrained.fg_ari
     if gain < SLIGHT_GAIN:
         return "The slots do not tell objects apart better than an untrained encoder's."
@@ -103,6 +113,12 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores) -> str:
         return "The slots have begun to tell the objects apart."
     if trained.fg_ari < SEPARATED:
         return "The slots tell some of the objects apart; others share a slot, or have none."
+    known = sum(place.r2 >= PLACED_R2 for place in places)
+    if known < len(places):
+        return (
+            "The slots tell objects apart, but not all: one slot alone tells the place of "
+            f"{known} of {len(places)}."
+        )
     if trained.ari < SPLIT_BACKGROUND * trained.fg_ari:
         return (
             "The slots tell the objects apart, but share the background among them "

@@ -255,8 +255,10 @@ def test_what_cannot_be_compared_is_said(make_run: MakeRun, tmp_path: Path) -> N
     with pytest.raises(RunError, match=r"config\.toml is empty"):
         group_runs([run])
     (run / "config.toml").unlink()
-    with pytest.raises(RunError, match=r"is not a run \(no config\.toml\)"):
+    with pytest.raises(RunError, match=r"is not a run \(no config\.toml\); name the --run of a"):
         group_runs([run])
+    with pytest.raises(RunError, match=f"did you mean {widths[-1].parent}/copy"):
+        group_runs([run.parent])
 
 
 def test_the_command_prints_the_table_and_replaces_nothing_unasked(

@@ -70,7 +70,9 @@ def test_too_little_footage_says_how_much_there_is(
 
 def test_what_would_give_held_out_footage_is_said(store: Store, record: Callable[..., int]) -> None:
     record("a", 64, live=True)
-    with pytest.raises(FootageError, match="of a camera the last of every 5 minutes is: record lo"):
+    with pytest.raises(
+        FootageError, match="of a camera every 5th minute is held out: record at least 5"
+    ):
         gather(StoreCatalog(store, holdout=0.2), "held_out", clips=2, config=CLIP)
     store.remove("a")
     record("a", 64)

@@ -269,7 +269,8 @@ def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
         "Without a model colours alone come to 0.92: this footage is too easy to show that things "
         "are known."
     )
-    assert f"The slots tell the objects apart. {easy} {words}" in page.text
+    told = "The slots tell objects apart, but not all: one slot alone tells the place of 2 of 3."
+    assert f"{told} {easy} {words}" in page.text
     assert "top-1 of 33, up to step 1,500; last state copied 0.25, untrained 0.12" in page.text
     assert "in 2 min 30 s, probes included; 1,234 triplets/s; each clip seen 4.0 times" in page.text
     assert "3 of these show fewer than two objects" in page.text
