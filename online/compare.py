@@ -23,8 +23,7 @@ from jaxtyping import Float
 
 from online.config import RunConfig, flattened
 from online.errors import RunError
-from online.run_directory import not_a_run
-from online.run_log import RunLog, read_run
+from online.run_log import RunLog, not_a_run, read_run
 from online.scores import (
     PLACED_R2,
     EncoderScores,

@@ -48,13 +48,6 @@ class _Stamp(msgspec.Struct):
 _STAMP = msgspec.json.Decoder(_Stamp)
 
 
-def not_a_run(path: Path) -> RunError:
-    """That there is no run at ``path``, and where one is near."""
-    inside = [found.parent for found in sorted(path.glob("*/config.toml"))[:1]]
-    where = f"did you mean {inside[0]}?" if inside else "name the --run of a training"
-    return RunError(f"{path}: is not a run (no config.toml); {where}")
-
-
 class RunDirectory:
     """One run on disk, locked against a second trainer while the object is open."""
 

@@ -188,6 +188,13 @@ def latest_panels(path: Path) -> tuple[Panels | None, list[str]]:
     return panels, unreadable
 
 
+def not_a_run(path: Path) -> RunError:
+    """That there is no run at ``path``, and where one is near."""
+    inside = [found.parent for found in sorted(path.glob("*/config.toml"))[:1]]
+    where = f"did you mean {inside[0]}?" if inside else "name the --run of a training"
+    return RunError(f"{path}: is not a run (no config.toml); {where}")
+
+
 def log_lines(path: Path, decoder: msgspec.json.Decoder[T]) -> Iterator[LogLine[T]]:
     """Lines of a metrics log, oldest first; none where there is no file."""
     if not path.exists():

@@ -17,7 +17,8 @@ from online.checkpoint import Checkpoint, load_into, load_untrained, newest_read
 from online.config import RunConfig, load_config
 from online.errors import RunError
 from online.evaluate import Evaluator, Findings, Progress
-from online.run_directory import RunDirectory, not_a_run
+from online.run_directory import RunDirectory
+from online.run_log import not_a_run
 from online.trainer import arranged, default_device, set_determinism, untrained_model
 from online.wire import Cursor
 from setcon.allocator import keep_freed_memory
