@@ -51,6 +51,7 @@ class Dealer:
         self._address = address
         self._keys = keys
         self._failed = 0
+        self._is_shaking_hands = False
         self.socket: zmq.Socket[Any] = wire.limited_socket(
             context, zmq.DEALER, max_bytes=max_bytes, max_messages=max_messages
         )
@@ -84,17 +85,18 @@ class Dealer:
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
             if event["event"] == zmq.Event.CONNECTED:
+                self._is_shaking_hands = True
                 if self.state != self._hangs_up():  # which it may be about to do again
                     self.state = _MUTE
             elif event["event"] == zmq.Event.CLOSED:  # before there was a connection
                 self.state = _REFUSED
             elif event["event"] == zmq.Event.DISCONNECTED:
                 # ZeroMQ with keys hangs up on another program for good, and calls it no failure
-                if self.state != _SILENT:
-                    self.state = self._hangs_up()
+                if self._is_shaking_hands:
+                    self.state, self._is_shaking_hands = self._hangs_up(), False
                     self._check_mechanism()
             elif event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self.state, self._failed = _SILENT, 0
+                self.state, self._failed, self._is_shaking_hands = _SILENT, 0, False
             elif event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
                 raise ServerError(
                     f"{self._address}: the server does not know this trainer's key "
@@ -103,7 +105,8 @@ class Dealer:
             elif event["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
                 raise ServerError(self._mismatch())
             else:
-                self.state, self._failed = self._hangs_up(), self._failed + 1
+                self.state, self._is_shaking_hands = self._hangs_up(), False
+                self._failed += 1
                 if self._failed % ASK_AFTER_FAILURES == 0:
                     self._check_mechanism()
         if self._keys is not None and self._failed >= MAX_FAILED_HANDSHAKES:
