@@ -263,26 +263,29 @@ def _table(scene: str, ways: list[str], found: dict[tuple[str, str], list[Evalua
         ("blocks of the image", [each.blocks for each in simple]),
         ("k-means of colours", [each.colours for each in simple]),
     ):
-        print(f"{name:28}{'':52}{_each([m.fg_ari for m in masks], '.3f'):>26}")
-    print(f"{'mean frame':28}{_each([4 * e.mean_frame_mse for e in ours], '.4f'):>26}", flush=True)
+        print(f"{name:28}{'':52}{mean_and_each([m.fg_ari for m in masks], '.3f'):>26}")
+    print(
+        f"{'mean frame':28}{mean_and_each([4 * e.mean_frame_mse for e in ours], '.4f'):>26}",
+        flush=True,
+    )
 
 
 def _row(name: str, scores: list[EncoderScores], steps: list[int] | None) -> None:
     cells = [*_cells([s.current for s in scores]), *_cells([s.predicted for s in scores])]
     if steps is not None:
-        cells.append(_each([float(step) for step in steps], ".0f"))
+        cells.append(mean_and_each([float(step) for step in steps], ".0f"))
     print(f"{name:28}" + "".join(f"{cell:>26}" for cell in cells))
 
 
 def _cells(parts: list[ReconstructionScores]) -> list[str]:
     return [
-        _each([4 * part.mse for part in parts], ".4f"),
-        _each([part.mse_share or 0.0 for part in parts], ".3f"),
-        _each([part.alphas.fg_ari for part in parts if part.alphas], ".3f"),
+        mean_and_each([4 * part.mse for part in parts], ".4f"),
+        mean_and_each([part.mse_share or 0.0 for part in parts], ".3f"),
+        mean_and_each([part.alphas.fg_ari for part in parts if part.alphas], ".3f"),
     ]
 
 
-def _each(values: list[float], form: str) -> str:
+def mean_and_each(values: list[float], form: str) -> str:
     """The mean, and all of it is made of."""
     if len(values) < 2:
         return format(values[0], form) if values else "-"

@@ -87,11 +87,16 @@ def ball_colours(config: BallsConfig) -> Float[np.ndarray, "k 3"]:
 
 def ball_trajectory(config: BallsConfig) -> Iterator[Float[np.ndarray, "k 2"]]:
     """Yield the centres (x, y) of all balls in every frame, as shares of the side."""
+    return (table.centres.copy() for table in ball_tables(config))
+
+
+def ball_tables(config: BallsConfig) -> Iterator["BallTable"]:
+    """Yield the table as it stands in every frame; it moves on with the next."""
     episode_frames = config.episode_frames or config.num_frames
     for start in range(0, config.num_frames, episode_frames):
         table = BallTable.drawn(config, np.random.default_rng([config.seed, 1, start]))
         for _ in range(start, min(start + episode_frames, config.num_frames)):
-            yield table.centres.copy()
+            yield table
             table.advance(1.0)
 
 

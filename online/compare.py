@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -24,15 +24,10 @@ from jaxtyping import Float
 from online.config import RunConfig, flattened
 from online.errors import RunError
 from online.run_log import RunLog, not_a_run, read_run
-from online.scores import (
-    PLACED_R2,
-    EncoderScores,
-    Evaluation,
-    MaskScores,
-    ReconstructionScores,
-    WithoutModel,
-)
+from online.scores import Evaluation, Placed, ReconstructionScores
 from online.verdict import recent_top1
+
+T = TypeVar("T")
 
 Points = Float[np.ndarray, "_points 2"]
 """Steps and values, in order of steps; of each run, another number."""
@@ -209,9 +204,10 @@ def _name(settings: dict[str, Any], among: Sequence[dict[str, Any]]) -> str:
 
 
 def _scored(
-    of: Callable[[Evaluation], ReconstructionScores | None],
-    value: Callable[[ReconstructionScores], float | None],
+    of: Callable[[Evaluation], T | None], value: Callable[[T], float | None]
 ) -> Callable[[RunLog], float | None]:
+    """A value of a part of the latest evaluation, where there is that part."""
+
     def found(run: RunLog) -> float | None:
         part = run.evaluation and of(run.evaluation)
         return value(part) if part else None
@@ -224,33 +220,13 @@ def fg_ari(scores: ReconstructionScores) -> float | None:
     return None if scores.alphas is None else scores.alphas.fg_ari
 
 
-def _ari(scores: ReconstructionScores) -> float | None:
-    return None if scores.alphas is None else scores.alphas.ari
-
-
-def _mbo(scores: ReconstructionScores) -> float | None:
-    return None if scores.alphas is None else scores.alphas.mbo
-
-
-def _placed(of: Callable[[Evaluation], EncoderScores]) -> Callable[[RunLog], float | None]:
-    def value(run: RunLog) -> float | None:
-        places = run.evaluation and of(run.evaluation).places
-        return statistics.mean(place.r2 >= PLACED_R2 for place in places) if places else None
-
-    return value
-
-
-def _simple(of: Callable[[WithoutModel], MaskScores]) -> Callable[[RunLog], float | None]:
-    def value(run: RunLog) -> float | None:
-        found = run.evaluation and run.evaluation.without_model
-        return of(found).fg_ari if found else None
-
-    return value
-
-
 def mse_share(scores: ReconstructionScores) -> float | None:
     """Of the mean frame's error."""
     return scores.mse_share
+
+
+def _known(places: Sequence[Placed]) -> float:
+    return statistics.mean(place.is_known for place in places)
 
 
 def _top1(run: RunLog) -> float | None:
@@ -264,8 +240,8 @@ def _steps(run: RunLog) -> float | None:
 
 MEASURES = (
     Measure(name="s_t FG-ARI", of=_scored(lambda e: e.trained.current, fg_ari)),
-    Measure(name="s_t ARI", of=_scored(lambda e: e.trained.current, _ari)),
-    Measure(name="s_t mBO", of=_scored(lambda e: e.trained.current, _mbo)),
+    Measure(name="s_t ARI", of=_scored(lambda e: e.trained.current.alphas, lambda m: m.ari)),
+    Measure(name="s_t mBO", of=_scored(lambda e: e.trained.current.alphas, lambda m: m.mbo)),
     Measure(name="s_t MSE share", of=_scored(lambda e: e.trained.current, mse_share)),
     Measure(name="p_t FG-ARI", of=_scored(lambda e: e.trained.predicted, fg_ari)),
     Measure(name="p_t MSE share", of=_scored(lambda e: e.trained.predicted, mse_share)),
@@ -273,10 +249,12 @@ MEASURES = (
     Measure(name="copied as p_t MSE share", of=_scored(lambda e: e.copied, mse_share)),
     Measure(name="untrained s_t FG-ARI", of=_scored(lambda e: e.untrained.current, fg_ari)),
     Measure(name="untrained s_t MSE share", of=_scored(lambda e: e.untrained.current, mse_share)),
-    Measure(name="blocks FG-ARI", of=_simple(lambda w: w.blocks)),
-    Measure(name="colours FG-ARI", of=_simple(lambda w: w.colours)),
-    Measure(name="share of things placed", of=_placed(lambda e: e.trained)),
-    Measure(name="untrained things placed", of=_placed(lambda e: e.untrained)),
+    Measure(name="blocks FG-ARI", of=_scored(lambda e: e.without_model, lambda w: w.blocks.fg_ari)),
+    Measure(
+        name="colours FG-ARI", of=_scored(lambda e: e.without_model, lambda w: w.colours.fg_ari)
+    ),
+    Measure(name="share of things placed", of=_scored(lambda e: e.trained.places, _known)),
+    Measure(name="untrained things placed", of=_scored(lambda e: e.untrained.places, _known)),
     Measure(name="next frame found", of=_top1),
     Measure(name="steps", of=_steps, decimals=0),
 )

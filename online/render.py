@@ -91,9 +91,8 @@ def render_run(
             log.warning("%s: %s", run, damage)
         summaries = opened.catalog.recordings()
         if not any(_places(summaries, part)):
-            why = live_remedy(summaries)
-            why = f"{why}, or " if why else ""
-            raise FootageError(f"{store}: no footage is held out; {why}use --part all")
+            ways = ", or ".join(filter(None, (live_remedy(summaries), "use --part all")))
+            raise FootageError(f"{store}: no footage is held out; {ways}")
         probe = opened.evaluator.fit(trained.model, progress=report)
         # again, as that took its time: a capture may have let go of its oldest frames
         summaries = opened.catalog.recordings()

@@ -205,7 +205,7 @@ def _place_rows(evaluation: Evaluation) -> Iterator[str]:
 
 def placed(places: Sequence[Placed]) -> str:
     """Of how many things a slot knows the place, and how many slots that are if they share."""
-    known = [place for place in places if place.r2 >= PLACED_R2]
+    known = [place for place in places if place.is_known]
     slots = len({place.slot for place in known})
     shared = f", by {slots} slot{'s' * (slots != 1)}" if slots < len(known) else ""
     return f"{len(known)} of {len(places)}{shared}"

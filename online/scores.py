@@ -64,6 +64,11 @@ class Placed:
     r2: float
     """Of the place by a linear map from that slot alone, on held-out frames: 1 is exact."""
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the slot is said to know the place."""
+        return self.r2 >= PLACED_R2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderScores:
@@ -199,17 +204,20 @@ def load_panels(folder: Path) -> Panels:
         panels = Panels(
             names=[str(n) for n in arrays["names"]], truth=fields.pop("truth", None), **fields
         )
-    n, k, h, w = panels.alphas.shape
-    pictures = [(panels.frames, (n, h, w, 3)), (panels.slots, (n, k, h, w, 3))]
-    pictures += [(drawn, (n, h, w, 3)) for drawn in (panels.reconstruction, panels.predicted)]
-    pictures += [(panels.untrained, (n, h, w, 3))]
-    pictures += [] if panels.truth is None else [(panels.truth, (n, h, w))]
-    if (
-        len(panels.names) != n
-        or not n
-        or any(picture.dtype != np.uint8 or picture.shape != shape for picture, shape in pictures)
-        or panels.attention.shape[:2] != (n, k)
-        or not (np.isfinite(panels.alphas).all() and np.isfinite(panels.attention).all())
-    ):
+    if not _fit_together(panels):
         raise ValueError("the arrays are not those of one evaluation")
     return panels
+
+
+def _fit_together(panels: Panels) -> bool:
+    n, k, h, w = panels.alphas.shape
+    drawn = (panels.frames, panels.reconstruction, panels.predicted, panels.untrained)
+    pictures = [*((picture, (n, h, w, 3)) for picture in drawn), (panels.slots, (n, k, h, w, 3))]
+    if panels.truth is not None:
+        pictures.append((panels.truth, (n, h, w)))
+    return (
+        n == len(panels.names) > 0
+        and all(picture.dtype == np.uint8 and picture.shape == shape for picture, shape in pictures)
+        and panels.attention.shape[:2] == (n, k)
+        and all(bool(np.isfinite(shares).all()) for shares in (panels.alphas, panels.attention))
+    )

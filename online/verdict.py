@@ -9,7 +9,6 @@ import numpy as np
 from online.run_log import PrequentialEntry, RunLog
 from online.scores import (
     LEAST_CLIPS,
-    PLACED_R2,
     RECENT_CLIPS,
     Evaluation,
     MaskScores,
@@ -113,7 +112,7 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores, places: Sequence[
         return "The slots have begun to tell the objects apart."
     if trained.fg_ari < SEPARATED:
         return "The slots tell some of the objects apart; others share a slot, or have none."
-    known = sum(place.r2 >= PLACED_R2 for place in places)
+    known = sum(place.is_known for place in places)
     if known < len(places):
         return (
             "The slots tell objects apart, but not all: one slot alone tells the place of "
