@@ -1188,6 +1188,8 @@ def _server_parts(counters: ServerCounters) -> list[str]:
 
 def _status_parts(status: Status) -> list[str]:
     parts = [f"{status.activity} {status.share:.0%}", f"step {status.step}/{status.steps}"]
+    if not status.learns:
+        return parts
     if status.eta_seconds is not None and status.activity == "learning":
         parts.append(f"ETA {_clock_text(status.eta_seconds)}")
     if status.top1 is not None:
@@ -1244,7 +1246,8 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
 
     if outcome.signal_number is not None:
         saved = f"at step {outcome.step}, saved" if outcome.step else "before the first step"
-        click.echo(f"stopped {saved}; the same command continues {run}")
+        goes_on = "makes the last probe of" if outcome.has_learned else "continues"
+        click.echo(f"stopped {saved}; the same command {goes_on} {run}")
         sys.exit(128 + outcome.signal_number)
     if outcome.step > outcome.first_step:
         click.echo(f"{outcome.reason} at step {outcome.step}; {_received_text(outcome)}")

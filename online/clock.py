@@ -14,6 +14,8 @@ Cause = Literal["probe", "checkpoint"]
 
 WINDOW_STEPS = 50
 """Steps over which rates are taken."""
+FIRST_STEPS = 10
+"""Steps of a start in which memory is found and libraries are loaded, and no rate is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ class RunClock:
         self._steps += 1
         before = self._marks[-1].at
         self._mark()
-        self._learned_seconds += self._marks[-1].at - before
+        if self._steps > FIRST_STEPS:
+            self._learned_seconds += self._marks[-1].at - before
 
     def pause(self) -> None:
         """Forget the latest steps: what comes now (a probe) says nothing about their rate."""
@@ -114,8 +117,10 @@ class RunClock:
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Mean over the learning of this start, pauses left out; None before its first step."""
-        return self._learned_seconds / self._steps if self._steps else None
+        """Mean over the learning of this start, its first steps and pauses left out; None in
+        these first steps."""
+        counted = self._steps - FIRST_STEPS
+        return self._learned_seconds / counted if counted > 0 else None
 
     @property
     def wait_share(self) -> float:

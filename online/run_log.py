@@ -17,14 +17,14 @@ from zipfile import BadZipFile
 import msgspec
 
 from online.errors import RunError
-from online.scores import Evaluation, Panels, load_evaluation, load_panels
-from online.transfer import Continual, find_continual
+from online.scores import Evaluation, Panels, Step, load_evaluation, load_panels
+from online.transfer import Continual, load_continual
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """One line of ``metrics.jsonl``."""
 
-    step: int
+    step: Step
     seconds: float = 0.0
     """Seconds of learning and probing until then."""
 
@@ -94,6 +94,8 @@ _DAMAGE = (
     RuntimeError,  # zipfile, of what it takes for a password or a method that it lacks
 )
 """What NumPy raises of an archive that is damaged."""
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a file of JSON raises that is damaged, or holds something else."""
 _DECODER = msgspec.json.Decoder(AnyEntry)
 T = TypeVar("T")
 
@@ -155,6 +157,7 @@ def read_run(path: Path) -> RunLog:
         settings = path / "config.toml"
         text = settings.read_text("utf-8", "replace") if settings.exists() else None
         evaluations, panels = _read_probes(path / "probes", unreadable)
+        continual = _read_continual(path / "continual.json", unreadable)
     sources = [entry for entry in entries if isinstance(entry, SourceEntry)]
     return RunLog(
         path=path,
@@ -171,7 +174,7 @@ def read_run(path: Path) -> RunLog:
         source=sources[-1] if sources else None,
         evaluations=evaluations,
         panels=panels,
-        continual=find_continual(path / "continual.json"),
+        continual=continual,
         unreadable=unreadable,
     )
 
@@ -204,7 +207,7 @@ def log_lines(path: Path, decoder: msgspec.json.Decoder[T]) -> Iterator[LogLine[
             continue
         try:  # as text first: a kill can cut a letter in two, in a field that no decoder looks at
             yield LogLine(raw, decoder.decode(raw.decode()))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except _NO_JSON:
             yield LogLine(raw, None)
 
 
@@ -234,7 +237,7 @@ def _read_probes(folder: Path, unreadable: list[str]) -> tuple[list[Evaluation],
         try:
             evaluations.append(load_evaluation(scores.parent))
             latest = scores.parent
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (OSError, *_NO_JSON) as error:
             unreadable.append(f"probes/{scores.parent.name}/scores.json could not be read: {error}")
     if latest is None:
         return [], None
@@ -243,3 +246,13 @@ def _read_probes(folder: Path, unreadable: list[str]) -> tuple[list[Evaluation],
     except _DAMAGE as error:
         unreadable.append(f"probes/{latest.name}/panels.npz could not be read: {error}")
         return evaluations, None
+
+
+def _read_continual(path: Path, unreadable: list[str]) -> Continual | None:
+    try:
+        return load_continual(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, *_NO_JSON) as error:
+        unreadable.append(f"{path.name} could not be read: {error}")
+        return None

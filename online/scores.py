@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -22,6 +23,9 @@ PLACED_R2 = 0.95
 """From which a slot is said to know where a thing is."""
 LEAST_EFFECTIVE_RANK = 1.5
 """Below this, set encodings lie on a line."""
+
+Step = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+"""An optimizer step, as it is read from a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +109,7 @@ class WithoutModel:
 class Evaluation:
     """A trained encoder beside an untrained one under the same probe, on held-out footage."""
 
-    step: int
+    step: Step
     trained: EncoderScores
     untrained: EncoderScores
     mean_frame_mse: float

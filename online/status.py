@@ -44,11 +44,16 @@ class Status:
     """From the capture of the newest frame to its arrival here; None where nothing is live."""
     eta_seconds: float | None
     """Time left by the steps, probes not counted, or by the minutes given, whichever is less.
-    None before the first step of a start that was given steps alone."""
+    None in the first steps of a start that was given steps alone."""
     probe_share: float = 0.0
     """Share of the run's time in which learning stood still for probes."""
     beside: str = ""
     """What is done beside learning; empty for nothing."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is learning, or would if there were data: then its rates are of now."""
+        return self.activity in ("learning", "waiting for data")
 
 
 Observer = Callable[[Status], None]

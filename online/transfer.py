@@ -39,6 +39,14 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
     reference: list[float] | None = None
     """Of another run's last weights, such as one that learned from all in random order."""
 
+    def __post_init__(self) -> None:
+        rows = [*self.scores, self.untrained, *([self.reference] if self.reference else [])]
+        fits = all(len(row) == len(self.recordings) > 0 for row in rows)
+        if not fits or not len(self.scores) == len(self.segments) == len(self.steps) > 0:
+            raise ValueError("rows and columns are not those of one matrix")
+        if unknown := set(self.recordings) - set(self.segments):
+            raise ValueError(f"no segment of {min(unknown)!r}")
+
     @property
     def rows(self) -> list[tuple[str, list[float]]]:
         """All that is shown below each other: names, and scores on each recording."""
@@ -110,12 +118,14 @@ def to_json(result: Continual) -> bytes:
     return msgspec.json.format(msgspec.json.encode(found), indent=2)
 
 
-def find_continual(path: Path) -> Continual | None:
-    """What was written of ``to_json``, or None where there is nothing that can be read."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Continual)
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
+def load_continual(path: Path) -> Continual:
+    """Read back what ``to_json`` gave.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        msgspec.DecodeError: the file holds something else.
+    """
+    return msgspec.json.decode(path.read_bytes(), type=Continual)
 
 
 def _mean(values: Sequence[float]) -> float | None:

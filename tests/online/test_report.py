@@ -375,6 +375,15 @@ def test_a_line_cut_within_a_letter_is_left_out_too(tmp_path: Path) -> None:
     assert len(log.unreadable) == 1
 
 
+def test_a_step_beyond_all_counting_is_no_step(run: Path) -> None:
+    known = read_run(run)
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(f'{{"kind":"event","step":1{"0" * 400},"message":"odd"}}\n')
+    log = read_run(run)
+    assert log.events == known.events
+    assert len(log.unreadable) == 1
+
+
 def test_a_probe_that_did_not_finish_does_not_count(run: Path) -> None:
     (run / "probes/step-00002000").mkdir()
     (run / "probes/step-00002000/panels.npz").write_bytes(b"PK")
@@ -387,9 +396,11 @@ def test_damaged_scores_and_panels_are_named_and_the_rest_is_shown(run: Path) ->
     (run / "probes/step-00002000").mkdir()
     (run / "probes/step-00002000/scores.json").write_text('{"step": 2000')
     (run / "probes/step-00001500/panels.npz").write_bytes(b"PK\x03\x04 torn")
+    (run / "continual.json").write_text("[")
     page = Page(write_report(run))
     assert "probes/step-00002000/scores.json could not be read" in page.text
     assert "probes/step-00001500/panels.npz could not be read" in page.text
+    assert "continual.json could not be read" in page.text
     assert "Step 1,500. A probe fitted" in page.text
     assert page.images() == []
 

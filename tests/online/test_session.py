@@ -448,10 +448,25 @@ def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
 
     run = tmp_path / "run"
     outcome = train_on_store(balls, run, config("evaluation.every_steps=6"), observe=during_probe)
-    assert (outcome.reason, outcome.step) == ("stopped", 6)
+    assert (outcome.reason, outcome.step, outcome.has_learned) == ("stopped", 6, False)
     assert not (run / "probes" / "step-00000006" / "scores.json").exists()
     train_on_store(balls, run, config("evaluation.every_steps=6"))
     assert (run / "probes" / "step-00000006" / "scores.json").exists()
+
+
+def test_a_signal_during_the_last_probe_leaves_a_run_that_has_learned(
+    balls: Path, tmp_path: Path
+) -> None:
+    def during_probe(status: Status) -> None:
+        if status.activity.startswith("probing"):
+            signal.raise_signal(signal.SIGINT)
+
+    run = tmp_path / "run"
+    outcome = train_on_store(balls, run, config("training.steps=2"), observe=during_probe)
+    assert (outcome.reason, outcome.step, outcome.has_learned) == ("stopped", 2, True)
+    again = train_on_store(balls, run, config("training.steps=2"))
+    assert (again.first_step, again.step) == (2, 2)
+    assert again.evaluation is not None
 
 
 def test_a_complete_run_is_left_as_it_is(balls: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from cli import _fitted, _spent_text, _status_parts
-from online.clock import RunClock, Spent
+from online.clock import FIRST_STEPS, RunClock, Spent
 from online.status import Status
 
 STATUS = Status(
@@ -78,6 +78,12 @@ def test_what_is_not_known_yet_is_left_out() -> None:
     assert line(early) == "waiting for data 0%  step 0/3500"
 
 
+def test_a_probe_is_told_without_rates_of_learning_that_stands_still() -> None:
+    assert line(replace(STATUS, activity="probing: trained", share=0.3)) == (
+        "probing: trained 30%  step 1400/3500"
+    )
+
+
 def test_footage_that_was_new_long_ago_is_not_told_of_as_new() -> None:
     old = replace(STATUS, prequential_step=1299)
     assert "  new footage .77 until step 1299  loss 1.23" in line(old)
@@ -143,6 +149,10 @@ def test_a_pause_does_not_count_as_learning(monkeypatch: pytest.MonkeyPatch) -> 
     assert clock.seconds_per_step is None
     now = 160.0  # connecting, or a probe
     clock.pause()
+    for _ in range(FIRST_STEPS):
+        now += 30.0  # libraries are loaded
+        clock.step(10)
+    assert clock.seconds_per_step is None
     for _ in range(3):
         now += 2.0
         clock.step(10)
@@ -151,4 +161,4 @@ def test_a_pause_does_not_count_as_learning(monkeypatch: pytest.MonkeyPatch) -> 
     now += 4.0
     clock.step(10)
     assert clock.seconds_per_step == pytest.approx(2.5)
-    assert clock.seconds == pytest.approx(130.0)
+    assert clock.seconds == pytest.approx(130.0 + 30 * FIRST_STEPS)

@@ -1,10 +1,11 @@
 import io
 
+import msgspec
 import pytest
 from PIL import Image
 
 from online.heat_map import heat_map_figure
-from online.transfer import Continual, find_continual, to_json
+from online.transfer import Continual, load_continual, to_json
 
 WORKED = Continual(
     recordings=["a", "b", "c"],
@@ -70,12 +71,27 @@ def test_a_stream_that_comes_by_twice_counts_from_the_first_time():
     assert twice.forward_transfer == pytest.approx(-0.1)
 
 
-def test_it_is_read_back_and_a_damaged_file_is_none(tmp_path):
+def test_it_is_read_back(tmp_path):
     (tmp_path / "good.json").write_bytes(to_json(WORKED))
-    assert find_continual(tmp_path / "good.json") == WORKED
-    (tmp_path / "bad.json").write_bytes(to_json(WORKED)[:40])
-    assert find_continual(tmp_path / "bad.json") is None
-    assert find_continual(tmp_path / "none.json") is None
+    assert load_continual(tmp_path / "good.json") == WORKED
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"untrained": [', '"untrained": [0.5,'),
+        ('"scores": [', '"scores": [[0.1, 0.2, 0.3],'),
+        ('"recordings": [', '"recordings": ["no such segment",'),
+        ('"steps"', '"stops"'),
+        ("}", ""),
+    ],
+)
+def test_what_is_no_matrix_is_not_read(tmp_path, old, new):
+    text = to_json(WORKED).decode()
+    assert old in text
+    (tmp_path / "bad.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(msgspec.DecodeError):
+        load_continual(tmp_path / "bad.json")
 
 
 def test_the_heat_map_is_brighter_where_scores_are_higher():
