@@ -665,6 +665,7 @@ def evaluate(
     from online.figures import panel_figure
     from online.scores import save_evaluation
     from online.trained_run import evaluate_run
+    from online.verdict import evaluation_verdict
 
     with _line() as show:
         findings = evaluate_run(
@@ -681,6 +682,7 @@ def evaluate(
         click.echo(msgspec.json.format(msgspec.json.encode(findings.evaluation), indent=2))
     else:
         click.echo(_evaluation_text(findings.evaluation))
+        click.echo(evaluation_verdict(findings.evaluation))
 
 
 @main.command()

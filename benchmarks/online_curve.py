@@ -8,6 +8,8 @@ The protocol of Pirk et al. 2019: a recording of 200 s at 15 frames a second (th
 scored. Every run makes as many steps, so one that has little footage sees it the more often; the
 weights are those of the last step. The probe, which no encoder learns from, is fitted on the first
 160 s each time. `top-1`: how often the right next frame is found among all of 60 held-out clips.
+Beside the trained encoder stand the untrained one under the same probe, and for masks alone blocks
+of the image and k-means of colours.
 """
 
 import argparse
@@ -32,6 +34,9 @@ from online.trained_run import opened_run
 FPS, SECONDS, HOLDOUT = 15, 200, 0.2
 LEARNED = (5, 10, 20, 40, 80, 120, 160)
 MEASURES = ("FG-ARI", "mBO", "MSE share", "top-1")
+BASELINES = ("untrained", "blocks", "colours")
+Scores = dict[str, dict[str, float]]
+"""Of `trained` and each baseline, the measures that it has."""
 
 
 def make_store(folder: Path, seed: int, seconds: int) -> Path:
@@ -49,7 +54,7 @@ def make_store(folder: Path, seed: int, seconds: int) -> Path:
     return store
 
 
-def learn(seed: int, seconds: int, options: argparse.Namespace) -> dict[str, float]:
+def learn(seed: int, seconds: int, options: argparse.Namespace) -> Scores:
     """Train on the first seconds, and score the last forty of the whole."""
     whole = make_store(options.folder, seed, SECONDS)
     run = options.folder / f"run-{seconds}-{seed}-{options.steps}"
@@ -62,25 +67,39 @@ def learn(seed: int, seconds: int, options: argparse.Namespace) -> dict[str, flo
     limits = ["--holdout", "0", "--steps", str(options.steps)]
     call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *more])
     answer = call([*CLI, "eval", str(run), str(whole), "--holdout", str(HOLDOUT), "--json"])
-    current = json.loads(answer)["trained"]["current"]
-    found = {
-        "FG-ARI": current["alphas"]["fg_ari"],
-        "mBO": current["alphas"]["mbo"],
-        "MSE share": current["mse_share"],
-        "top-1": top1(run, whole),
-    }
-    scores.write_text(json.dumps(found))
-    return found
+    evaluation, found = json.loads(answer), top1(run, whole)
+    simple = evaluation["without_model"]
+    scores.write_text(
+        json.dumps(
+            {
+                **{k: _drawn(evaluation[k]["current"]) | {"top-1": found[k]} for k in found},
+                **{k: _masks(simple[k]) for k in simple},
+            }
+        )
+    )
+    return json.loads(scores.read_text())
+
+
+def _drawn(part: dict[str, Any]) -> dict[str, float]:
+    return {**_masks(part["alphas"]), "MSE share": part["mse_share"]}
+
+
+def _masks(masks: dict[str, float]) -> dict[str, float]:
+    return {"FG-ARI": masks["fg_ari"], "mBO": masks["mbo"]}
 
 
 @torch.no_grad()
-def top1(run: Path, store: Path) -> float:
+def top1(run: Path, store: Path) -> dict[str, float]:
     """Of predictions in the held-out footage, among all its states and predictions."""
     with opened_run(run, store, holdout=HOLDOUT) as opened:
         evaluator, config = opened.evaluator, opened.trained.config
         footage = gather(opened.catalog, "held_out", clips=60, config=evaluator.clip)
-        output = opened.trained.model(to_images(footage.images))
-        return float(opened.trained.model.loss(output, config.loss).top1)
+        images = to_images(footage.images)
+        models = {"trained": opened.trained.model, "untrained": evaluator.untrained}
+        return {
+            name: float(model.loss(model(images), config.loss).top1)
+            for name, model in models.items()
+        }
 
 
 def main() -> None:
@@ -89,7 +108,7 @@ def main() -> None:
     for seed in options.seeds:
         make_store(options.folder, seed, SECONDS)  # which all its runs are scored on
     tasks = [(seed, seconds) for seed in options.seeds for seconds in options.seconds]
-    found: dict[int, list[dict[str, float]]] = {}
+    found: dict[int, list[Scores]] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
         results = pool.map(lambda task: learn(task[0], task[1], options), tasks)
         for number, ((_, seconds), scores) in enumerate(zip(tasks, results, strict=True)):
@@ -97,27 +116,37 @@ def main() -> None:
             print(f"\r{number + 1} of {len(tasks)}{'':20}", end="", file=sys.stderr, flush=True)
     print(f"\r{'seconds':10}" + "".join(f"{name:>28}" for name in MEASURES))
     for seconds, each in found.items():
-        cells = [_each([scores[name] for scores in each]) for name in MEASURES]
-        print(f"{seconds:<10}" + "".join(f"{cell:>28}" for cell in cells))
+        _row(str(seconds), [scores["trained"] for scores in each])
+    for name in BASELINES:  # which are the same, however much is learned from
+        _row(name, [scores[name] for scores in found[options.seconds[-1]]])
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.plot is not None:
         plot(found, options.plot)
 
 
-def plot(found: dict[int, list[dict[str, float]]], path: Path) -> None:
+def _row(name: str, each: list[dict[str, float]]) -> None:
+    cells = [_each([scores[m] for scores in each if m in scores]) for m in MEASURES]
+    print(f"{name:10}" + "".join(f"{cell:>28}" for cell in cells))
+
+
+def plot(found: dict[int, list[Scores]], path: Path) -> None:
     """One panel for each measure: the mean, and a band from the least to the greatest seed."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(MEASURES), figsize=(13, 3.2), constrained_layout=True)
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(13, 3.6), constrained_layout=True)
     seconds = sorted(found)
     for axis, name in zip(axes, MEASURES, strict=True):
-        values: Any = [[scores[name] for scores in found[s]] for s in seconds]
+        values: Any = [[scores["trained"][name] for scores in found[s]] for s in seconds]
         axis.fill_between(seconds, [min(v) for v in values], [max(v) for v in values], alpha=0.25)
-        axis.plot(seconds, [statistics.mean(v) for v in values], marker="o")
+        axis.plot(seconds, [statistics.mean(v) for v in values], marker="o", label="trained")
+        for baseline, style in zip(BASELINES, ("--", ":", "-."), strict=True):
+            level = [each[baseline][name] for each in found[seconds[-1]] if name in each[baseline]]
+            if level:
+                axis.axhline(statistics.mean(level), color="0.35", linestyle=style, label=baseline)
         axis.set_xscale("log")
         axis.set_xticks(seconds, [str(s) for s in seconds], fontsize=7)
         axis.minorticks_off()
@@ -125,10 +154,14 @@ def plot(found: dict[int, list[dict[str, float]]], path: Path) -> None:
         axis.set_xlabel("seconds learned from")
         axis.set_ylim(0, 1)
         axis.grid(alpha=0.3)
+    lines, labels = axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=110)
 
 
 def _each(values: list[float]) -> str:
+    if not values:
+        return "-"
     mean = f"{statistics.mean(values):.3f}"
     return mean if len(values) == 1 else f"{mean} ({' '.join(f'{v:.3f}' for v in values)})"
 

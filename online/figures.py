@@ -28,6 +28,12 @@ from online.tiles import FrameTiles, frame_tiles
 
 Colour = tuple[int, int, int]
 
+HERO_CAPTION = (
+    "Footage that was never trained on. Segments: the colour of the slot with the largest alpha at "
+    "each pixel, so that an object without a slot is not to be seen. Slots: what the probe draws "
+    "from each slot alone, over grey where its alpha leaves room for others."
+)
+
 PAPER: Colour = (21, 24, 30)
 INK: Colour = (230, 233, 238)
 MUTED: Colour = (156, 163, 175)
@@ -54,8 +60,11 @@ def panel_figure(panels: Panels, *, most: int = 8) -> bytes:
 
 
 def hero_figure(panels: Panels, *, most: int = 4) -> bytes:
-    """Frames, reconstructions, segments and slots of at most ``most`` frames, as a PNG."""
-    return to_png(draw_hero(panels, most=most))
+    """Frames, reconstructions, segments and slots of at most ``most`` frames, as a PNG.
+
+    A page says beside its picture what is to be seen; this one says it in itself.
+    """
+    return to_png(draw_hero(panels, most=most, caption=HERO_CAPTION))
 
 
 def to_png(image: Image.Image) -> bytes:
@@ -88,8 +97,8 @@ def draw_panels(panels: Panels, *, most: int) -> Image.Image:
     return sheet.image
 
 
-def draw_hero(panels: Panels, *, most: int) -> Image.Image:
-    """One row per frame, time going down."""
+def draw_hero(panels: Panels, *, most: int, caption: str = "") -> Image.Image:
+    """One row per frame, time going down, and the caption below."""
     frames = frame_tiles(panels, most=most)
     size = tile_size(panels.frames.shape[1], panels.frames.shape[2])
     shared, times = split_names([tiles.name for tiles in frames])
@@ -98,10 +107,12 @@ def draw_hero(panels: Panels, *, most: int) -> Image.Image:
     slots_left = MARGIN + names_width + 3 * (size.width + GAP) + GAP
     num_slots = panels.alphas.shape[1]
     top = MARGIN + (LINE + 6 if shared else 0)
-    sheet = Sheet(
-        slots_left + num_slots * (size.width + GAP) - GAP + MARGIN,
-        top + LINE + 4 + len(frames) * (size.height + GAP) - GAP + MARGIN,
-    )
+    width = slots_left + num_slots * (size.width + GAP) - GAP + MARGIN
+    lines = _wrapped(caption, width - 2 * MARGIN)
+    below = top + LINE + 4 + len(frames) * (size.height + GAP)
+    sheet = Sheet(width, below + (len(lines) * LINE if lines else -GAP) + MARGIN)
+    for number, line in enumerate(lines):
+        sheet.text(MARGIN, below + number * LINE, line, colour=MUTED)
     sheet.text(MARGIN, MARGIN, shared, width=sheet.image.width - 2 * MARGIN, bold=True)
     headings = ("held-out frame", "reconstruction", "segments")
     columns = [MARGIN + names_width + i * (size.width + GAP) for i in range(3)]
@@ -231,6 +242,18 @@ def _one_line(text: str) -> str:
 
 def _width(text: str) -> int:
     return math.ceil(_font().getlength(_one_line(text)))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """``text`` in lines of at most ``width`` pixels, unless a word is longer."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _width(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _fit(text: str, width: int, *, bold: bool) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from online.errors import RunError
-from online.figures import draw_hero, draw_panels
+from online.figures import HERO_CAPTION, draw_hero, draw_panels
 from online.heat_map import draw_heat_map
 from online.report_curves import curve_cards
 from online.report_page import (
@@ -64,7 +64,7 @@ def write_report(run_dir: Path) -> Path:
 
 def report_html(run: RunLog) -> str:
     """The page; the same for the same run."""
-    name = run.path.resolve().name
+    name = _name(run.path.resolve())
     return page(
         f"{name} · SetCon",
         [
@@ -81,6 +81,11 @@ def report_html(run: RunLog) -> str:
             *(f'<p class="quiet">{text(note)}.</p>' for note in run.unreadable),
         ],
     )
+
+
+def _name(path: Path) -> str:
+    """The folder's; where that says nothing, after its parent's."""
+    return f"{path.parent.name}/{path.name}" if path.name == "run" else path.name
 
 
 def _head(name: str, run: RunLog) -> str:
@@ -142,12 +147,7 @@ def _hero(panels: Panels | None) -> str:
     return picture(
         draw_hero(panels, most=4),
         label="Held-out frames, their reconstructions, segments and slots",
-        caption=(
-            "Footage that was never trained on. Segments: the colour of the slot with the largest "
-            "alpha at each pixel, so that an object without a slot is not to be seen. Slots: what "
-            "the probe draws from each slot alone, over grey where its alpha leaves room for "
-            "others."
-        ),
+        caption=HERO_CAPTION,
         crisp=_is_small(panels),
         limit_bytes=HERO_BYTES,
     )

@@ -42,9 +42,14 @@ def verdict(run: RunLog) -> str:
     return f"{_objects(run)} {_foresight(recent)}{_only_early(run, recent)}"
 
 
+def evaluation_verdict(evaluation: Evaluation) -> str:
+    """What a probe says of the slots."""
+    return f"{_lesson(evaluation)} {_figures(evaluation)}"
+
+
 def _objects(run: RunLog) -> str:
     if run.evaluation is not None:
-        return f"{_lesson(run.evaluation)} {_figures(run.evaluation)}"
+        return evaluation_verdict(run.evaluation)
     if not run.steps:
         return "Nothing has been learned yet: the log holds no training step."
     last = run.steps[-1]
@@ -75,7 +80,7 @@ def _lesson(evaluation: Evaluation) -> str:
     if trained.alphas is None or untrained.alphas is None:
         if trained.mse_share is not None and trained.mse_share >= NOTHING_READ:
             return "The probe reads next to nothing from the slots."
-        return "This footage has no object masks: judge the slots by the pictures below."
+        return "This footage has no object masks: judge the slots by the pictures."
     lesson = _object_lesson(trained.alphas, untrained.alphas, evaluation.trained.places or [])
     gained = trained.alphas.fg_ari - untrained.alphas.fg_ari >= SLIGHT_GAIN
     if gained and evaluation.without_model is not None:

@@ -177,6 +177,14 @@ def test_a_full_disk_while_drawing_a_scene_leaves_nothing(tmp_path: Path) -> Non
     assert error_of(lost).endswith("no such folder; make it, or name a file in another")
 
 
+def test_eval_ends_with_what_the_scores_say(store: Path, run: Path) -> None:
+    done = setcon("eval", run, store)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("The slots ")
+    assert "Held-out FG-ARI" in last
+
+
 def test_info_and_eval_speak_json(store: Path, run: Path) -> None:
     held = json.loads(setcon("info", store, "--json").stdout)
     (recording,) = held["recordings"]

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from online.figures import TILE, hero_figure, panel_figure, split_names, tile_size
+from online.figures import (
+    MARGIN,
+    PAPER,
+    TILE,
+    draw_hero,
+    hero_figure,
+    panel_figure,
+    split_names,
+    tile_size,
+)
 from online.scores import Panels
 from online.tiles import GROUND, SLATE, attention_segments, frame_tiles, match_colours, slot_colours
 
@@ -67,6 +76,18 @@ def test_hero_shows_frames_reconstructions_and_slots_but_not_more_rows_than_aske
     assert count(image, (11, 12, 213)) == 4 * tile
     assert count(image, (214, 15, 16)) == 0
     assert count(image, (23, 221, 22)) == 4 * tile // 4
+
+
+def test_the_hero_alone_says_below_what_is_to_be_seen() -> None:
+    panels = make_panels()
+    bare = np.asarray(draw_hero(panels, most=4))
+    told = pixels(hero_figure(panels, most=4))
+    assert told.shape[1] == bare.shape[1]
+    below = told[bare.shape[0] - MARGIN :]
+    assert (told[: bare.shape[0] - MARGIN] == bare[:-MARGIN]).all()
+    ink = np.nonzero((below != PAPER).any(axis=(0, 2)))[0]
+    assert ink.min() >= MARGIN
+    assert ink.max() < told.shape[1] - MARGIN
 
 
 def test_figures_are_the_same_bytes_each_time() -> None:

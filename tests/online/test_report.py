@@ -227,6 +227,12 @@ def test_page_is_called_after_the_run(run: Path) -> None:
     assert ("h1", "my run") in page.texts
 
 
+def test_a_folder_whose_name_says_nothing_is_called_after_its_parent_too(tmp_path: Path) -> None:
+    (tmp_path / "my demo" / "run").mkdir(parents=True)
+    page = Page(write_report(tmp_path / "my demo" / "run"))
+    assert ("h1", "my demo/run") in page.texts
+
+
 def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
     page = Page(write_report(run))
     scores = json.loads((run / "probes/step-00001500/scores.json").read_text())
