@@ -60,6 +60,7 @@ class Measure:
 
     name: str
     of: Callable[[RunLog], float | None]
+    meaning: str
     decimals: int = 3
 
 
@@ -239,22 +240,85 @@ def _steps(run: RunLog) -> float | None:
 
 
 MEASURES = (
-    Measure(name="s_t FG-ARI", of=_scored(lambda e: e.trained.current, fg_ari)),
-    Measure(name="s_t ARI", of=_scored(lambda e: e.trained.current.alphas, lambda m: m.ari)),
-    Measure(name="s_t mBO", of=_scored(lambda e: e.trained.current.alphas, lambda m: m.mbo)),
-    Measure(name="s_t MSE share", of=_scored(lambda e: e.trained.current, mse_share)),
-    Measure(name="p_t FG-ARI", of=_scored(lambda e: e.trained.predicted, fg_ari)),
-    Measure(name="p_t MSE share", of=_scored(lambda e: e.trained.predicted, mse_share)),
-    Measure(name="copied as p_t FG-ARI", of=_scored(lambda e: e.copied, fg_ari)),
-    Measure(name="copied as p_t MSE share", of=_scored(lambda e: e.copied, mse_share)),
-    Measure(name="untrained s_t FG-ARI", of=_scored(lambda e: e.untrained.current, fg_ari)),
-    Measure(name="untrained s_t MSE share", of=_scored(lambda e: e.untrained.current, mse_share)),
-    Measure(name="blocks FG-ARI", of=_scored(lambda e: e.without_model, lambda w: w.blocks.fg_ari)),
     Measure(
-        name="colours FG-ARI", of=_scored(lambda e: e.without_model, lambda w: w.colours.fg_ari)
+        name="s_t FG-ARI",
+        of=_scored(lambda e: e.trained.current, fg_ari),
+        meaning="Is each object in one slot of its own? Pixels of the background are left out.",
     ),
-    Measure(name="share of things placed", of=_scored(lambda e: e.trained.places, _known)),
-    Measure(name="untrained things placed", of=_scored(lambda e: e.untrained.places, _known)),
-    Measure(name="next frame found", of=_top1),
-    Measure(name="steps", of=_steps, decimals=0),
+    Measure(
+        name="s_t ARI",
+        of=_scored(lambda e: e.trained.current.alphas, lambda m: m.ari),
+        meaning="The same over all pixels: the background counts too.",
+    ),
+    Measure(
+        name="s_t mBO",
+        of=_scored(lambda e: e.trained.current.alphas, lambda m: m.mbo),
+        meaning="How well the best slot covers each object, outline included.",
+    ),
+    Measure(
+        name="s_t MSE share",
+        of=_scored(lambda e: e.trained.current, mse_share),
+        meaning="Error of what the probe draws, as a share of the mean frame's; lower is better.",
+    ),
+    Measure(
+        name="p_t FG-ARI",
+        of=_scored(lambda e: e.trained.predicted, fg_ari),
+        meaning="From slots that were predicted out of the two frames before.",
+    ),
+    Measure(
+        name="p_t MSE share",
+        of=_scored(lambda e: e.trained.predicted, mse_share),
+        meaning="From the same slots; lower is better.",
+    ),
+    Measure(
+        name="copied as p_t FG-ARI",
+        of=_scored(lambda e: e.copied, fg_ari),
+        meaning="What p_t has to beat: drawn as if nothing moved.",
+    ),
+    Measure(
+        name="copied as p_t MSE share",
+        of=_scored(lambda e: e.copied, mse_share),
+        meaning="The same; lower is better.",
+    ),
+    Measure(
+        name="untrained s_t FG-ARI",
+        of=_scored(lambda e: e.untrained.current, fg_ari),
+        meaning="Of the encoder before its first step, under the same probe.",
+    ),
+    Measure(
+        name="untrained s_t MSE share",
+        of=_scored(lambda e: e.untrained.current, mse_share),
+        meaning="The same; lower is better.",
+    ),
+    Measure(
+        name="blocks FG-ARI",
+        of=_scored(lambda e: e.without_model, lambda w: w.blocks.fg_ari),
+        meaning="Without a model: a grid on the image.",
+    ),
+    Measure(
+        name="colours FG-ARI",
+        of=_scored(lambda e: e.without_model, lambda w: w.colours.fg_ari),
+        meaning="Without a model: colours found by k-means.",
+    ),
+    Measure(
+        name="share of things placed",
+        of=_scored(lambda e: e.trained.places, _known),
+        meaning="Of how many things one slot alone tells the place, whatever the probe draws.",
+    ),
+    Measure(
+        name="untrained things placed",
+        of=_scored(lambda e: e.untrained.places, _known),
+        meaning="The same of the encoder before its first step.",
+    ),
+    Measure(
+        name="next frame found",
+        of=_top1,
+        meaning="How often, in the latest new footage, before it was learned from.",
+    ),
+    Measure(
+        name="steps",
+        of=_steps,
+        meaning="Until where the run has come.",
+        decimals=0,
+    ),
 )

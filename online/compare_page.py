@@ -138,13 +138,13 @@ def _scores(groups: Sequence[Group]) -> str:
     rows = "".join(
         f'<tr><th scope="row">{text(measure.name)}</th>'
         + "".join(_cell(group, measure) for group in groups)
-        + "</tr>"
+        + f"<td>{text(measure.meaning)}</td></tr>"
         for measure in found
     )
     note = "Of the latest probe. The mean, its standard error over seeds, and each run's."
     return heading("Scores", note) + (
         '<div class="wide scores"><table class="compared"><thead><tr><th></th>'
-        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'{heads}<th scope="col">what it means</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 

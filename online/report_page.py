@@ -77,8 +77,8 @@ thead tr:first-child th[colspan] { text-align: center; border-bottom: 1px solid 
 tbody tr { border-top: 1px solid var(--line); }
 th:first-child, td:last-child, th:last-child { text-align: left; }
 td:last-child { white-space: normal; min-width: 15em; color: var(--ink); font-size: .8125rem; }
-.compared thead th { text-align: right; }
-.compared td:last-child { min-width: 0; color: inherit; font-size: inherit; text-align: right; }
+.compared thead th:not(:last-child) { text-align: right; white-space: normal; min-width: 10em;
+  overflow-wrap: anywhere; }
 td.ours { background: var(--tint); font-weight: 650; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 16px; overflow-x: auto; font: .85rem/1.5 ui-monospace, Menlo, monospace; }
