@@ -8,88 +8,50 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-import re
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from ingest.errors import IngestError
+from terminal.errors import OneLineErrors, exit_if_any, fail
+from terminal.parameters import Duration, Finite
+from terminal.progress import progress_line
+from terminal.recordings import (
+    breaks_text,
+    capture_parts,
+    counted,
+    footage_text,
+    ingest_parts,
+    lost_parts,
+    recording_text,
+    uncommitted_text,
+    verified_text,
+    verifying_parts,
+)
+from terminal.runs import (
+    continual_text,
+    evaluation_text,
+    received_text,
+    server_parts,
+    spent_text,
+    status_parts,
+)
 
 if TYPE_CHECKING:
     from ingest.capture import Captured
-    from ingest.recorder import Progress
-    from ingest.store import CommitRecord, RecordSettings
-    from ingest.verify import Verified, VerifyProgress
-    from online.clock import Spent
+    from ingest.store import RecordSettings
     from online.config import RunConfig
-    from online.scores import Evaluation, MaskScores, ReconstructionScores
     from online.security import ServerKeys, TrainerKeys
-    from online.server import ServerCounters
     from online.session import Outcome
     from online.status import Status
-    from online.transfer import Continual
-
-NOTHING_NEW_STEPS = 100
-"""Since the last new footage, after which it is said how long ago that was."""
-PLAIN_SECONDS = 5.0
-"""Where there is no terminal to redraw a line on, one is printed this often."""
 
 
-class _Group(click.Group):
-    """The one place where an error becomes one line and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("stopped; run the same command again", err=True)
-            sys.exit(128 + signal.SIGINT)
-        except Exception as error:
-            if isinstance(error, _known_errors()):
-                _fail(error)
-            if isinstance(error, OSError):
-                _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
-            raise
-
-
-class _Finite(click.FloatRange):
-    """A number in a range; nan lies in every one of click's, and inf in the open ones."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number", param, ctx)
-        return number
-
-
-class _Duration(click.ParamType):
-    """A length of time with its unit, as 90m or 12h; seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhd])", value.strip())
-        if found is None:
-            self.fail(f"{value!r} is no length of time; write it as 90m, 12h or 7d", param, ctx)
-        return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-v", "--verbose", is_flag=True, help="Log what libraries do, to stderr.")
 @click.version_option(package_name="setcon")
 def main(verbose: bool) -> None:
@@ -117,7 +79,7 @@ size_option = click.option(
 )
 holdout_option = click.option(
     "--holdout",
-    type=_Finite(0, 1, max_open=True),
+    type=Finite(0, 1, max_open=True),
     default=0.2,
     show_default=True,
     help="Share of each recording that is never trained on: its end, or a camera's minutes.",
@@ -164,7 +126,7 @@ allow_option = click.option(
 )
 @click.option(
     "--fps",
-    type=_Finite(0, min_open=True),
+    type=Finite(0, min_open=True),
     help="Keep at most this many frames per second.",
 )
 @click.option(
@@ -210,7 +172,7 @@ def ingest_command(
     from ingest.jobs import ingest_sources
 
     settings = _record_settings(size=size, fit=fit, fps=fps, reader=reader)
-    with _line() as show:
+    with progress_line() as show:
         outcomes = ingest_sources(
             sources,
             store,
@@ -219,20 +181,20 @@ def ingest_command(
             workers=workers,
             overwrite=overwrite,
             durable=durable,
-            progress=lambda progress: show(*_ingest_parts(progress)),
+            progress=lambda progress: show(*ingest_parts(progress)),
         )
     for outcome in outcomes:
         if outcome.recorded is not None:
             commit, recorded = outcome.recorded.commit, outcome.recorded
             click.echo(
-                f"{recorded.name}: {recorded.status}, {_footage_text(commit)}, "
-                f"{_breaks_text(commit)}, {recorded.seconds:.1f} s taken"
+                f"{recorded.name}: {recorded.status}, {footage_text(commit)}, "
+                f"{breaks_text(commit)}, {recorded.seconds:.1f} s taken"
             )
         if outcome.warning is not None:
             click.secho(f"warning: {outcome.warning}", fg="yellow", err=True)
     if any(outcome.recorded is not None for outcome in outcomes):
         _warn_of_several_sizes(store)
-    _exit_if_any(outcome.error for outcome in outcomes if outcome.error is not None)
+    exit_if_any(outcome.error for outcome in outcomes if outcome.error is not None)
 
 
 @main.command()
@@ -242,16 +204,16 @@ def ingest_command(
 @size_option
 @click.option(
     "--fps",
-    type=_Finite(0, min_open=True),
+    type=Finite(0, min_open=True),
     help="Keep at most this many frames per second.",
 )
 @click.option(
-    "--seconds", type=_Finite(0, min_open=True), help="End after this much time.  [default: never]"
+    "--seconds", type=Finite(0, min_open=True), help="End after this much time.  [default: never]"
 )
 @click.option(
     "--keep",
     "keep_seconds",
-    type=_Duration(),
+    type=Duration(),
     metavar="DURATION",
     help="Let go of what is older, as 90m, 12h or 7d; at least 10m.  [default: keep all]",
 )
@@ -305,13 +267,13 @@ def capture(
     server_keys = _server_keys(keys, allow)
     settings = _record_settings(size=size, fps=fps, reader="camera")
     source = parse_device(device, options)
-    with _line() as show, StopSignals() as signals:
+    with progress_line() as show, StopSignals() as signals:
 
         def should_stop() -> bool:
             return signals.received is not None
 
         def observe(captured: Captured) -> None:
-            show(*_capture_parts(captured))
+            show(*capture_parts(captured))
 
         with Camera(source, settings, should_stop=should_stop) as camera:
             opened = open_live_store(store)
@@ -346,8 +308,8 @@ def capture(
                     ),
                 )
     click.echo(
-        f"{captured.name}: captured, {_footage_text(captured.commit)}, "
-        f"{_breaks_text(captured.commit)}, {', '.join(_lost_parts(captured))}"
+        f"{captured.name}: captured, {footage_text(captured.commit)}, "
+        f"{breaks_text(captured.commit)}, {', '.join(lost_parts(captured))}"
     )
     _warn_of_several_sizes(store)
 
@@ -371,16 +333,16 @@ def info(store: Path, as_json: bool) -> None:
             damaged.append(error)
         else:
             entries.append({"name": name, "size_bytes": size} | msgspec.to_builtins(commit))
-            texts.append(_recording_text(name, commit, size))
+            texts.append(recording_text(name, commit, size))
     if as_json:
         path = click.format_filename(store)
         held = {"path": path, "format": opened.format, "recordings": entries}
         click.echo(json.dumps(held | {"uncommitted": opened.uncommitted()}, indent=2))
     else:
-        head = f"{opened.format}, {_counted(len(entries), 'recording')}"
-        texts += map(_uncommitted_text, opened.uncommitted())
+        head = f"{opened.format}, {counted(len(entries), 'recording')}"
+        texts += map(uncommitted_text, opened.uncommitted())
         click.echo("\n".join([f"{click.format_filename(store)}: {head}", *texts]))
-    _exit_if_any(damaged)
+    exit_if_any(damaged)
 
 
 @main.command()
@@ -399,24 +361,24 @@ def verify(store: Path, recordings: str, as_json: bool) -> None:
     opened = open_store(store)
     entries = []
     faulty = 0
-    with _line() as show:
+    with progress_line() as show:
         for verified in verify_store(
-            opened, recordings=recordings, progress=lambda at: show(*_verifying_parts(at))
+            opened, recordings=recordings, progress=lambda at: show(*verifying_parts(at))
         ):
             faulty += not verified.ok
             if as_json:
                 entries.append({"ok": verified.ok} | msgspec.to_builtins(verified))
             else:
-                click.echo(_verified_text(verified))
+                click.echo(verified_text(verified))
     path = click.format_filename(store)
     if as_json:
         held = {"path": path, "format": opened.format, "recordings": entries}
         click.echo(json.dumps(held | {"uncommitted": opened.uncommitted()}, indent=2))
     else:
         for name in opened.uncommitted():
-            click.echo(_uncommitted_text(name))
+            click.echo(uncommitted_text(name))
     if faulty:
-        _fail(f"{path}: {_counted(faulty, 'recording')} damaged; restore or ingest again")
+        fail(f"{path}: {counted(faulty, 'recording')} damaged; restore or ingest again")
 
 
 @main.command()
@@ -425,12 +387,12 @@ def verify(store: Path, recordings: str, as_json: bool) -> None:
 @click.argument("video", type=click.Path(path_type=Path), metavar="OUT.mp4")
 @click.option(
     "--start",
-    type=_Finite(0),
+    type=Finite(0),
     default=0.0,
     show_default=True,
     help="Seconds after the first frame.",
 )
-@click.option("--seconds", type=_Finite(0, min_open=True), help="How much.  [default: all]")
+@click.option("--seconds", type=Finite(0, min_open=True), help="How much.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.mp4, and masks beside it.")
 def export(
     store: Path,
@@ -447,7 +409,7 @@ def export(
     from ingest.export import export_recording
     from ingest.open import open_store
 
-    with _line() as show:
+    with progress_line() as show:
         exported = export_recording(
             open_store(store),
             recording,
@@ -458,7 +420,7 @@ def export(
             progress=lambda done, of: show(f"exporting {recording}", f"{done}/{of} frames"),
         )
     masks = "" if exported.sidecar is None else f"; masks in {exported.sidecar}"
-    frames = _counted(exported.frames, "frame")
+    frames = counted(exported.frames, "frame")
     click.echo(f"{exported.video}: {frames}, {exported.duration_seconds:.1f} s{masks}")
 
 
@@ -507,16 +469,16 @@ def serve(
 
     server_keys = _server_keys(keys, allow)
     config = ServeConfig(order=order, follow=follow, recordings=recordings, holdout=holdout)
-    with _line() as show:
+    with progress_line() as show:
         counters = serve_store(
             open_store(store),
             address,
             config=config,
             keys=server_keys,
             ready=lambda at: click.echo(f"serving {store} at {at}"),
-            report=lambda counters: show(*_server_parts(counters)),
+            report=lambda counters: show(*server_parts(counters)),
         )
-    click.echo(", ".join(_server_parts(counters)))
+    click.echo(", ".join(server_parts(counters)))
 
 
 @main.command()
@@ -553,7 +515,7 @@ def serve(
 @click.option("--steps", type=click.IntRange(1), help="Optimizer steps of the whole run.")
 @click.option(
     "--minutes",
-    type=_Finite(0, min_open=True),
+    type=Finite(0, min_open=True),
     help="End after this much time, earlier starts of the run included.",
 )
 @holdout_option
@@ -585,10 +547,10 @@ def train(
     from online.run import train_connected, train_on_store
 
     config = _config(preset, settings, steps=steps, recordings=recordings)
-    with _line() as show:
+    with progress_line() as show:
 
         def observe(status: Status) -> None:
-            show(*_status_parts(status))
+            show(*status_parts(status))
 
         if store is not None:
             outcome = train_on_store(
@@ -619,7 +581,7 @@ def train(
 @recordings_option
 @click.option(
     "--holdout",
-    type=_Finite(0, 1, max_open=True),
+    type=Finite(0, 1, max_open=True),
     help="Share of each recording to score on.  [default: what the run held out]",
 )
 @json_option
@@ -667,7 +629,7 @@ def evaluate(
     from online.trained_run import evaluate_run
     from online.verdict import evaluation_verdict
 
-    with _line() as show:
+    with progress_line() as show:
         findings = evaluate_run(
             run,
             store,
@@ -681,7 +643,7 @@ def evaluate(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(findings.evaluation), indent=2))
     else:
-        click.echo(_evaluation_text(findings.evaluation))
+        click.echo(evaluation_text(findings.evaluation))
         click.echo(evaluation_verdict(findings.evaluation))
 
 
@@ -697,7 +659,7 @@ def evaluate(
     show_default=True,
     help="Footage that was never learned from, or all of it.",
 )
-@click.option("--seconds", type=_Finite(0, min_open=True), help="How much.  [default: all]")
+@click.option("--seconds", type=Finite(0, min_open=True), help="How much.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.mp4.")
 def render(
     run: Path,
@@ -715,7 +677,7 @@ def render(
     """
     from online.render import render_run
 
-    with _line() as show:
+    with progress_line() as show:
         rendered = render_run(
             run,
             store,
@@ -727,7 +689,7 @@ def render(
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
     shorter = ", all there is" if rendered.is_all and seconds is not None else ""
-    length = f"{_counted(rendered.frames, 'frame')}, {rendered.seconds:.1f} s{shorter}"
+    length = f"{counted(rendered.frames, 'frame')}, {rendered.seconds:.1f} s{shorter}"
     click.echo(f"{rendered.path}: {length}, step {rendered.step}")
 
 
@@ -753,7 +715,7 @@ def embed(
     """
     from online.embed import embed_run
 
-    with _line() as show:
+    with progress_line() as show:
         embedded = embed_run(
             run,
             store,
@@ -763,8 +725,8 @@ def embed(
             overwrite=overwrite,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
-    frames = _counted(embedded.frames, "frame")
-    recorded = _counted(embedded.recordings, "recording")
+    frames = counted(embedded.frames, "frame")
+    recorded = counted(embedded.recordings, "recording")
     click.echo(f"{embedded.path}: {frames} of {recorded}, step {embedded.step}")
 
 
@@ -809,7 +771,7 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 )
 @click.option(
     "--minutes",
-    type=_Finite(0, min_open=True),
+    type=Finite(0, min_open=True),
     help="Learn for at most this long, earlier starts included.",
 )
 @settings_option
@@ -837,7 +799,7 @@ def demo(
     config = _config(preset, settings)
     again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", preset]
     again += [word for setting in settings for word in ("--set", setting)]
-    with _line() as show:
+    with progress_line() as show:
         outcome = run_demo(
             out,
             config,
@@ -845,9 +807,9 @@ def demo(
             minutes=minutes,
             progress=DemoProgress(
                 rendering=lambda done: show("rendering", f"{done}/{SCENE.num_frames} frames"),
-                ingesting=lambda progress: show(*_ingest_parts(progress)),
+                ingesting=lambda progress: show(*ingest_parts(progress)),
             ),
-            observe=lambda status: show(*_status_parts(status)),
+            observe=lambda status: show(*status_parts(status)),
             command=again,
         )
     _report_outcome(outcome, out / RUN)
@@ -875,7 +837,7 @@ def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: 
     if fault := target_fault(video, what="a scene", overwrite=overwrite):
         raise ExportError(fault)
     config = SCENES[scene](num_frames=frames, fps=fps, seed=seed)
-    with _line() as show, clear_write_errors(str(video)):
+    with progress_line() as show, clear_write_errors(str(video)):
         rendered = render_scene(
             config, video, progress=lambda done: show("rendering", f"{done}/{frames} frames")
         )
@@ -924,7 +886,7 @@ def _evaluate_continual(
     from online.report import write_report
     from online.transfer import to_json
 
-    with _line() as show:
+    with progress_line() as show:
         continual = evaluate_continual(
             run,
             store,
@@ -940,7 +902,7 @@ def _evaluate_continual(
     if as_json:
         click.echo(to_json(continual).decode())
     else:
-        click.echo(_continual_text(continual))
+        click.echo(continual_text(continual))
         click.echo(f"report: {report}")
 
 
@@ -1006,72 +968,6 @@ def _command_line() -> list[str]:
     return kept
 
 
-def _known_errors() -> tuple[type[Exception], ...]:
-    """Errors whose message is one line for people; of the packages that were imported."""
-    from online.errors import OnlineError
-
-    known: list[type[Exception]] = [IngestError, OnlineError]
-    if "setcon" in sys.modules:
-        from setcon.errors import SetConError
-
-        known.append(SetConError)
-    return tuple(known)
-
-
-def _fail(error: object) -> NoReturn:
-    _tell(error)
-    sys.exit(1)
-
-
-def _exit_if_any(errors: Iterable[object]) -> None:
-    """What went wrong while the rest went well: a line each, and the exit code."""
-    told = [_tell(error) for error in errors]
-    if told:
-        sys.exit(1)
-
-
-def _tell(error: object) -> None:
-    click.secho(f"error: {error}", fg="red", err=True)
-
-
-@contextmanager
-def _line() -> Iterator[Callable[..., None]]:
-    """A function that shows one line of progress: redrawn on a terminal, else now and then.
-
-    It takes the parts of the line, in order of importance.
-    """
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.live import Live
-        from rich.text import Text
-
-        def redraw(*parts: str) -> None:
-            text = _fitted(parts, live.console.width)
-            live.update(Text(text, no_wrap=True, overflow="ellipsis"))
-
-        with Live(console=Console(stderr=True), transient=True, refresh_per_second=8) as live:
-            yield redraw
-        return
-    shown_at = -PLAIN_SECONDS
-
-    def show(*parts: str) -> None:
-        nonlocal shown_at
-        if time.monotonic() - shown_at >= PLAIN_SECONDS:
-            shown_at = time.monotonic()
-            click.echo("  ".join(parts), err=True)
-
-    yield show
-
-
-def _fitted(parts: Sequence[str], columns: int) -> str:
-    """The first part, and of the others in turn those for which a line has room."""
-    line, *others = parts
-    for part in others:
-        if len(line) + 2 + len(part) <= columns:
-            line += f"  {part}"
-    return line
-
-
 def _warn_of_several_sizes(store: Path) -> None:
     """Say at once what training would refuse in the end."""
     from ingest.jobs import recordings_by_size
@@ -1094,154 +990,6 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _uncommitted_text(name: str) -> str:
-    return f"{name}: nothing is committed, whatever lies there; ingest its source again"
-
-
-def _recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
-    state = "complete" if commit.complete else "not complete"
-    share = f", {size_bytes / commit.raw_bytes:.0%} of raw" if commit.raw_bytes else ""
-    counts = msgspec.to_builtins(commit.counters)
-    del counts["gaps"]
-    named = [f"{key.replace('_', ' ')} {count}" for key, count in counts.items()]
-    return (
-        f"  {name}: {_footage_text(commit)}, {state}, {size_bytes / 1e6:.1f} MB{share}\n"
-        f"    {', '.join([*named, _breaks_text(commit)])}\n"
-        f"    from {commit.source.path}"
-    )
-
-
-def _footage_text(commit: CommitRecord) -> str:
-    masks = ", masks" if commit.has_masks else ""
-    frames = f"{_counted(commit.length, 'frame')} of {commit.width}x{commit.height}"
-    released = f", the first {commit.released} let go of" if commit.released else ""
-    return f"{frames}{masks}, {commit.duration_seconds:.1f} s{released}"
-
-
-def _breaks_text(commit: CommitRecord) -> str:
-    """How often the footage is interrupted; the first frame is a gap, but interrupts nothing."""
-    breaks = max(0, commit.counters.gaps - 1)
-    return _counted(breaks, "break") if breaks else "no breaks"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def _ingest_parts(progress: Progress) -> list[str]:
-    of = f"/{progress.expected_frames}" if progress.expected_frames else ""
-    parts = [f"ingesting {progress.name}", f"{progress.frames}{of} frames"]
-    if progress.eta_seconds is not None:
-        parts.append(f"{progress.eta_seconds:.0f} s left")
-    return [*parts, f"{progress.fps:.0f} fps", f"{progress.times_real_time:.1f}x real time"]
-
-
-def _verifying_parts(progress: VerifyProgress) -> list[str]:
-    rate = progress.read_bytes / 1e6 / progress.seconds if progress.seconds else 0
-    share = progress.read_bytes / progress.total_bytes
-    return [f"verifying {progress.name}", f"{share:.0%}", f"{rate:.0f} MB/s"]
-
-
-def _verified_text(verified: Verified) -> str:
-    if not verified.ok:
-        chunks = _counted(verified.damaged_chunks, "damaged chunk")
-        return f"{verified.name}: {chunks}; {'; '.join(verified.faults)}"
-    rate = verified.read_bytes / 1e6 / verified.seconds if verified.seconds else 0
-    parts = [f"ok, {_counted(verified.frames, 'frame')}, {rate:.0f} MB/s"]
-    if not verified.complete:
-        parts.append("not complete")
-    if verified.leftovers:
-        parts.append(
-            f"left by a killed writer, nothing in it counts: {' '.join(verified.leftovers)}"
-        )
-    return f"{verified.name}: {', '.join(parts)}"
-
-
-def _capture_parts(captured: Captured) -> list[str]:
-    return [
-        f"capturing {captured.name}",
-        f"{captured.commit.length} frames",
-        f"{captured.delay_seconds:.1f} s behind",
-        *_lost_parts(captured),
-        *([f"{released} let go of"] if (released := captured.commit.released) else []),
-        f"{captured.fps:.1f} fps",
-    ]
-
-
-def _lost_parts(captured: Captured) -> list[str]:
-    dropped, reconnects = captured.commit.counters.dropped, captured.reconnects
-    return [f"{dropped} dropped", _counted(reconnects, "reconnect")]
-
-
-def _server_parts(counters: ServerCounters) -> list[str]:
-    return [
-        _counted(counters.connected, "trainer"),
-        _counted(counters.clips, "clip"),
-        f"{counters.clip_bytes / 1e6:.1f} MB sent",
-        f"{counters.bytes_per_second / 1e6:.1f} MB/s",
-        f"{counters.credit_bytes / 1e6:.1f} MB credit",
-        f"{counters.lost} lost",
-        f"{counters.silent} hung",
-        f"{counters.rejected} rejected",
-        f"{counters.fetches} fetches",
-        _counted(counters.sessions, "session"),
-    ]
-
-
-def _status_parts(status: Status) -> list[str]:
-    parts = [f"{status.activity} {status.share:.0%}", f"step {status.step}/{status.steps}"]
-    if not status.learns:
-        return parts
-    if status.eta_seconds is not None and status.activity == "learning":
-        parts.append(f"ETA {_clock_text(status.eta_seconds)}")
-    if status.top1 is not None:
-        parts.append(f"top-1 {_hundredths(status.top1)}")
-    if status.prequential_top1 is not None:
-        old = status.step - status.prequential_step > NOTHING_NEW_STEPS
-        until = f" until step {status.prequential_step}" if old else ""
-        parts.append(f"new footage {_hundredths(status.prequential_top1)}{until}")
-    if status.delay_seconds is not None:
-        parts.append(f"{status.delay_seconds:.1f} s behind")
-    if status.skipped:
-        parts.append(f"{status.skipped} skipped")
-    if status.reconnects:
-        parts.append(_counted(status.reconnects, "reconnect"))
-    if status.damaged:
-        parts.append(f"{status.damaged} damaged")
-    if status.discarded:
-        parts.append(f"{status.discarded} discarded")
-    if status.loss is not None:
-        parts.append(f"loss {status.loss:.2f}")
-    if status.triplets_per_second:
-        parts.append(f"{status.triplets_per_second:.0f} triplets/s")
-    if status.samples_per_insert:
-        parts.append(f"clips seen {status.samples_per_insert:.0f}x")
-    if status.queued_bytes:
-        parts.append(f"{status.queued_bytes / 1e6:.1f} MB queued")
-    if status.beside:
-        parts.append(status.beside)
-    elif status.probe_share >= 0.005:
-        parts.append(f"probes {status.probe_share:.0%}")
-    return parts
-
-
-def _spent_text(spent: Spent) -> str:
-    return (
-        f"took {_clock_text(spent.seconds)}: learning stood still for probes for "
-        f"{spent.probe_share:.1%} of it, for checkpoints for {spent.checkpoint_share:.1%}"
-    )
-
-
-def _clock_text(seconds: float) -> str:
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
-
-
-def _hundredths(share: float) -> str:
-    return f"{share:.2f}".removeprefix("0")
-
-
 def _report_outcome(outcome: Outcome, run: Path) -> None:
     from online.run_log import read_run
     from online.verdict import verdict
@@ -1252,94 +1000,15 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
         click.echo(f"stopped {saved}; the same command {goes_on} {run}")
         sys.exit(128 + outcome.signal_number)
     if outcome.step > outcome.first_step:
-        click.echo(f"{outcome.reason} at step {outcome.step}; {_received_text(outcome)}")
+        click.echo(f"{outcome.reason} at step {outcome.step}; {received_text(outcome)}")
         if outcome.spent is not None:
-            click.echo(_spent_text(outcome.spent))
+            click.echo(spent_text(outcome.spent))
     else:
         click.echo(f"{outcome.reason} at step {outcome.step} already: nothing was left to learn")
     if outcome.evaluation is not None:
-        click.echo(_evaluation_text(outcome.evaluation))
+        click.echo(evaluation_text(outcome.evaluation))
         click.echo(verdict(read_run(run)))
     click.echo(f"report: {outcome.report}")
-
-
-def _received_text(outcome: Outcome) -> str:
-    received, clips = outcome.received, outcome.clips
-    parts = [
-        f"{_counted(received.clips, 'clip')} received ({received.clip_bytes / 1e6:.1f} MB)",
-        _counted(received.reconnects, "reconnect"),
-        f"{received.damaged} damaged",
-        f"{received.stale} discarded",
-    ]
-    return f"{', '.join(parts)}; in all {clips.inserted} inserted, {clips.skipped} skipped"
-
-
-def _evaluation_text(evaluation: Evaluation) -> str:
-    from online.report_table import placed
-
-    trained, untrained = evaluation.trained, evaluation.untrained
-    mean = (f"{evaluation.mean_frame_mse:.5f}", "1.000", _decibels(evaluation.mean_frame_psnr))
-    rows = [
-        ("", "MSE", "of mean", "PSNR", "FG-ARI", "ARI", "mBO"),
-        _score_row("trained    s_t", trained.current),
-        _score_row("trained    p_t", trained.predicted),
-        *([_score_row("copied as p_t", evaluation.copied)] if evaluation.copied else []),
-        _score_row("untrained  s_t", untrained.current),
-        _score_row("untrained  p_t", untrained.predicted),
-        ("mean frame", *mean),
-    ]
-    if (simple := evaluation.without_model) is not None:
-        nothing_drawn = ("-",) * 3
-        rows.append(("image in blocks", *nothing_drawn, *_mask_cells(simple.blocks)))
-        rows.append(("colours alone", *nothing_drawn, *_mask_cells(simple.colours)))
-    head = f"held-out footage: {evaluation.frames_held_out} frames, step {evaluation.step}"
-    lines = [f"{row[0]:<16}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
-    if trained.places and untrained.places:
-        told = f"{placed(trained.places)}; untrained {placed(untrained.places)}"
-        lines.append(f"things whose place one slot alone tells: {told}")
-    return "\n".join([head, *(line.rstrip() for line in lines)])
-
-
-def _continual_text(continual: Continual) -> str:
-    rows = continual.rows
-    wide = max(len(name) for name, _ in rows)
-    columns = [max(9, len(name) + 2) for name in continual.recordings]
-    head = "".join(f"{n:>{w}}" for n, w in zip(continual.recordings, columns, strict=True))
-    lines = [f"{continual.measure} on held-out frames", f"{'':{wide}}{head}"]
-    for name, scores in rows:
-        lines.append(
-            f"{name:{wide}}" + "".join(f"{s:{w}.3f}" for s, w in zip(scores, columns, strict=True))
-        )
-    for what, value in (
-        ("average at the end", continual.final),
-        ("forgotten since the best", continual.forgetting),
-        ("backward transfer", continual.backward_transfer),
-        ("forward transfer", continual.forward_transfer),
-        ("lowest on the way", continual.lowest),
-        ("of the other run's gain", continual.reached),
-    ):
-        if value is not None:
-            lines.append(f"{what:26}{value:7.3f}")
-    return "\n".join(lines)
-
-
-def _score_row(name: str, part: ReconstructionScores) -> tuple[str, ...]:
-    drawn = (f"{part.mse:.5f}", _three(part.mse_share), _decibels(part.psnr))
-    return (name, *drawn, *_mask_cells(part.alphas))
-
-
-def _mask_cells(masks: MaskScores | None) -> tuple[str, ...]:
-    if masks is None:
-        return ("-",) * 3
-    return tuple(f"{value:.3f}" for value in (masks.fg_ari, masks.ari, masks.mbo))
-
-
-def _three(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _decibels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":

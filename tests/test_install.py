@@ -28,7 +28,7 @@ def python(code: str, folder: Path, *options: str) -> str:
 
 def test_a_clone_called_setcon_does_not_hide_the_package_it_holds(tmp_path: Path) -> None:
     clone, site = tmp_path / "setcon", tmp_path / "site"
-    for package in ("setcon", "ingest", "online"):
+    for package in ("setcon", "ingest", "online", "terminal"):
         shutil.copytree(ROOT / package, clone / package)
     for file in ("cli.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / file, clone)

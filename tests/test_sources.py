@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("setcon", "ingest", "online")
+PACKAGES = ("setcon", "ingest", "online", "terminal")
 SOURCES = [
     path.relative_to(ROOT).as_posix()
     for path in [ROOT / "cli.py", *(p for name in PACKAGES for p in (ROOT / name).rglob("*.py"))]

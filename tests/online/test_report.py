@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli import _evaluation_text
 from online.curves import Curve, chart_svg
 from online.errors import RunError
 from online.report import write_report
@@ -31,6 +30,7 @@ from online.scores import (
 )
 from online.transfer import Continual, to_json
 from online.verdict import recent_top1, verdict
+from terminal.runs import evaluation_text
 
 EVIL = "<script>alert(1)</script>&\"'"
 VOID = {"meta", "br", "img"}
@@ -341,7 +341,7 @@ def test_a_run_of_before_baselines_without_a_model_is_shown_without_them(run: Pa
     assert page.row("FG-ARI ↑")[5] == ABSENT
     assert page.row("FG-ARI ↑")[8:11] == [ABSENT] * 3
     assert "The slots tell the objects apart. Held-out FG-ARI 0.93" in page.text
-    told = _evaluation_text(load_evaluation(run / "probes/step-00001500"))
+    told = evaluation_text(load_evaluation(run / "probes/step-00001500"))
     assert "untrained  p_t" in told
     assert "things" not in told
     assert "copied" not in told
@@ -627,7 +627,7 @@ def test_any_values_make_a_chart(values: list[float]) -> None:
 
 def test_the_terminal_shows_the_same_numbers_with_the_same_baselines() -> None:
     lines = {
-        line[:16].strip(): line[16:].split() for line in _evaluation_text(evaluation()).split("\n")
+        line[:16].strip(): line[16:].split() for line in evaluation_text(evaluation()).split("\n")
     }
     assert lines["trained    s_t"] == ["0.00387", "0.121", "24.12", "0.931", "0.838", "0.717"]
     assert lines["copied as p_t"][:2] == ["0.00739", "0.230"]
@@ -635,7 +635,7 @@ def test_the_terminal_shows_the_same_numbers_with_the_same_baselines() -> None:
     assert lines["image in blocks"] == ["-", "-", "-", "0.713", "0.642", "0.549"]
     assert lines["colours alone"] == ["-", "-", "-", "0.922", "0.830", "0.710"]
     told = "things whose place one slot alone tells: 2 of 3, by 1 slot; untrained 2 of 3, by 1 slot"
-    assert _evaluation_text(evaluation()).endswith(told)
-    without_masks = _evaluation_text(evaluation(with_masks=False))
+    assert evaluation_text(evaluation()).endswith(told)
+    without_masks = evaluation_text(evaluation(with_masks=False))
     assert "blocks" not in without_masks
     assert without_masks.count(" -") == 15

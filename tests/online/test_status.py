@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from cli import _fitted, _spent_text, _status_parts
 from online.clock import FIRST_STEPS, RunClock, Spent
 from online.status import Status
+from terminal.progress import fitted
+from terminal.runs import spent_text, status_parts
 
 STATUS = Status(
     activity="learning",
@@ -29,7 +30,7 @@ STATUS = Status(
 
 
 def line(status: Status, columns: int = 1000) -> str:
-    return _fitted(_status_parts(status), columns)
+    return fitted(status_parts(status), columns)
 
 
 def test_a_line_of_progress_says_how_far_how_well_and_how_long() -> None:
@@ -133,7 +134,7 @@ def test_time_that_learning_stands_still_is_counted_over_all_starts(
     with clock.standing_still("checkpoint"):
         now += 4.0
     assert clock.spent == Spent(seconds=20.0, probe_share=0.3, checkpoint_share=0.2)
-    assert _spent_text(clock.spent) == (
+    assert spent_text(clock.spent) == (
         "took 0:20: learning stood still for probes for 30.0% of it, for checkpoints for 20.0%"
     )
     later = RunClock()

@@ -1,0 +1,51 @@
+"""One line that says how far something is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+PLAIN_SECONDS = 5.0
+"""Where there is no terminal to redraw a line on, one is printed this often."""
+
+
+@contextmanager
+def progress_line() -> Iterator[Callable[..., None]]:
+    """A function that shows one line of progress: redrawn on a terminal, else now and then.
+
+    It takes the parts of the line, in order of importance.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        def redraw(*parts: str) -> None:
+            text = fitted(parts, live.console.width)
+            live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+
+        with Live(console=Console(stderr=True), transient=True, refresh_per_second=8) as live:
+            yield redraw
+        return
+    shown_at = -PLAIN_SECONDS
+
+    def show(*parts: str) -> None:
+        nonlocal shown_at
+        if time.monotonic() - shown_at >= PLAIN_SECONDS:
+            shown_at = time.monotonic()
+            click.echo("  ".join(parts), err=True)
+
+    yield show
+
+
+def fitted(parts: Sequence[str], columns: int) -> str:
+    """The first part, and of the others in turn those for which a line has room."""
+    line, *others = parts
+    for part in others:
+        if len(line) + 2 + len(part) <= columns:
+            line += f"  {part}"
+    return line

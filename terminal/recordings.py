@@ -1,0 +1,101 @@
+"""Recordings in words: what a store holds, and how far reading, writing and checking are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from ingest.capture import Captured
+    from ingest.recorder import Progress
+    from ingest.store import CommitRecord
+    from ingest.verify import Verified, VerifyProgress
+
+
+def recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
+    """All of a recording that is not in its frames; three lines."""
+    state = "complete" if commit.complete else "not complete"
+    share = f", {size_bytes / commit.raw_bytes:.0%} of raw" if commit.raw_bytes else ""
+    counts = msgspec.to_builtins(commit.counters)
+    del counts["gaps"]
+    named = [f"{key.replace('_', ' ')} {count}" for key, count in counts.items()]
+    return (
+        f"  {name}: {footage_text(commit)}, {state}, {size_bytes / 1e6:.1f} MB{share}\n"
+        f"    {', '.join([*named, breaks_text(commit)])}\n"
+        f"    from {commit.source.path}"
+    )
+
+
+def uncommitted_text(name: str) -> str:
+    """What lies in a store without ever having been committed."""
+    return f"{name}: nothing is committed, whatever lies there; ingest its source again"
+
+
+def footage_text(commit: CommitRecord) -> str:
+    """How much of what."""
+    masks = ", masks" if commit.has_masks else ""
+    frames = f"{counted(commit.length, 'frame')} of {commit.width}x{commit.height}"
+    released = f", the first {commit.released} let go of" if commit.released else ""
+    return f"{frames}{masks}, {commit.duration_seconds:.1f} s{released}"
+
+
+def breaks_text(commit: CommitRecord) -> str:
+    """How often the footage is interrupted; the first frame is a gap, but interrupts nothing."""
+    breaks = max(0, commit.counters.gaps - 1)
+    return counted(breaks, "break") if breaks else "no breaks"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 clip``, ``2 clips``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def ingest_parts(progress: Progress) -> list[str]:
+    """How far a recording is written."""
+    of = f"/{progress.expected_frames}" if progress.expected_frames else ""
+    parts = [f"ingesting {progress.name}", f"{progress.frames}{of} frames"]
+    if progress.eta_seconds is not None:
+        parts.append(f"{progress.eta_seconds:.0f} s left")
+    return [*parts, f"{progress.fps:.0f} fps", f"{progress.times_real_time:.1f}x real time"]
+
+
+def verifying_parts(progress: VerifyProgress) -> list[str]:
+    """How far a recording is checked."""
+    rate = progress.read_bytes / 1e6 / progress.seconds if progress.seconds else 0
+    share = progress.read_bytes / progress.total_bytes
+    return [f"verifying {progress.name}", f"{share:.0%}", f"{rate:.0f} MB/s"]
+
+
+def verified_text(verified: Verified) -> str:
+    """What checking a recording has found."""
+    if not verified.ok:
+        chunks = counted(verified.damaged_chunks, "damaged chunk")
+        return f"{verified.name}: {chunks}; {'; '.join(verified.faults)}"
+    rate = verified.read_bytes / 1e6 / verified.seconds if verified.seconds else 0
+    parts = [f"ok, {counted(verified.frames, 'frame')}, {rate:.0f} MB/s"]
+    if not verified.complete:
+        parts.append("not complete")
+    if verified.leftovers:
+        parts.append(
+            f"left by a killed writer, nothing in it counts: {' '.join(verified.leftovers)}"
+        )
+    return f"{verified.name}: {', '.join(parts)}"
+
+
+def capture_parts(captured: Captured) -> list[str]:
+    """How a camera is followed."""
+    return [
+        f"capturing {captured.name}",
+        f"{captured.commit.length} frames",
+        f"{captured.delay_seconds:.1f} s behind",
+        *lost_parts(captured),
+        *([f"{released} let go of"] if (released := captured.commit.released) else []),
+        f"{captured.fps:.1f} fps",
+    ]
+
+
+def lost_parts(captured: Captured) -> list[str]:
+    """What of a camera was lost."""
+    dropped, reconnects = captured.commit.counters.dropped, captured.reconnects
+    return [f"{dropped} dropped", counted(reconnects, "reconnect")]
