@@ -22,6 +22,17 @@ PARTIAL = ".partial"
 _FULL = {errno.ENOSPC: "disk", errno.EDQUOT: "quota", errno.EFBIG: "file size limit"}
 
 
+def path_fault(*files: Path, overwrite: bool) -> str | None:
+    """Why these files of one folder may not be written, in one line; None where they may."""
+    folder = files[0].parent
+    if not folder.is_dir():
+        return f"{folder}: no such folder; make it, or name a file in another"
+    in_the_way = next((file for file in files if file.exists()), None)
+    if in_the_way is None or overwrite:
+        return None
+    return f"{in_the_way}: exists; name another file, or use --overwrite"
+
+
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace a file in one step; on return its bytes and its name are on disk, if `durable`."""
     with written_together(path.parent, durable=durable) as write:

@@ -22,6 +22,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Int64
 
 from ingest import masks
+from ingest.durable import path_fault
 from ingest.frame import Frames
 from ingest.hdf5 import NewFile
 
@@ -43,12 +44,7 @@ def target_fault(path: Path, *, what: str, overwrite: bool) -> str | None:
     if path.suffix != ".mp4":
         found = path.suffix or "no ending"
         return f"{path}: {what} is written as .mp4, not {found}; end it in .mp4"
-    if not path.parent.is_dir():
-        return f"{path.parent}: no such folder; make it, or name a file in another"
-    for file in (path, path.with_suffix(masks.SUFFIX)):
-        if file.exists() and not overwrite:
-            return f"{file}: exists; name another file, or use --overwrite"
-    return None
+    return path_fault(path, path.with_suffix(masks.SUFFIX), overwrite=overwrite)
 
 
 def ticks(pts_ns: Int64[np.ndarray, " n"], per_second: int) -> Int64[np.ndarray, " n"]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ingest.durable import path_fault
 from online.compare import (
     Group,
     Measure,
@@ -86,12 +87,10 @@ def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) ->
     """Write the page, which needs nothing beside itself.
 
     Raises:
-        RunError: the file exists, or cannot be written.
+        RunError: the file exists, has no folder, or cannot be written.
     """
-    if not path.parent.is_dir():
-        raise RunError(f"{path.parent}: no such folder; make it, or name a file in another")
-    if path.exists() and not overwrite:
-        raise RunError(f"{path}: exists; name another with --out, or use --overwrite")
+    if fault := path_fault(path, overwrite=overwrite):
+        raise RunError(fault)
     html = comparison_html(groups)
     try:
         write_page(html, path)

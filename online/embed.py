@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ingest.durable import clear_write_errors, sync_folder
+from ingest.durable import clear_write_errors, path_fault, sync_folder
 from ingest.hdf5 import NewFile
 from online.catalog import RecordingSummary
 from online.config import dump_config
@@ -55,12 +55,13 @@ def embed_run(
     eval`. The file appears when it is whole.
 
     Raises:
-        RunError: the file exists and ``overwrite`` is not set, or as for `opened_run`.
+        RunError: the file exists and ``overwrite`` is not set, it has no folder, or as for
+            `opened_run`.
         IngestError, OnlineError: otherwise, in one line.
     """
     report = progress or (lambda what, share: None)
-    if path.exists() and not overwrite:
-        raise RunError(f"{path}: exists; name another file, or use --overwrite")
+    if fault := path_fault(path, overwrite=overwrite):
+        raise RunError(fault)
     with opened_run(run, store, recordings=recordings) as opened, _written(path) as new:
         trained = opened.trained
         probe = opened.evaluator.fit(trained.model, progress=report) if alphas else None
