@@ -782,9 +782,9 @@ def demo(
     minutes: float | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Ingest, serve, train, probe and report, on VIDEO or on a recording made for it.
+    """Ingest, serve, train, probe and report with one command.
 
-    Without VIDEO it renders three bouncing balls with ground-truth masks. Of VIDEO the middle
+    Without VIDEO it renders three bouncing balls with ground-truth masks, and learns from these. Of VIDEO the middle
     square is learned from, at 32x32; `setcon ingest --fit` has other ways. Other work on the
     machine makes it slower; --minutes bounds the learning.
     """
@@ -827,7 +827,7 @@ def demo(
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace VIDEO.")
 def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
-    """Render a procedural SCENE to VIDEO (.mp4), with its ground-truth masks beside it."""
+    """Render a procedural SCENE to VIDEO (.mp4), its true masks beside it."""
     from ingest.durable import clear_write_errors
     from ingest.errors import ExportError
     from ingest.mp4_writer import target_fault
