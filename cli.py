@@ -741,7 +741,7 @@ def embed(
 )
 @click.option("--overwrite", is_flag=True, help="Replace the page.")
 def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
-    """Put several runs on one page: scores, curves and what the slots hold.
+    """Put several runs on one page: scores, curves, what slots hold.
 
     Runs that differ in `training.seed` alone are one: their scores are given as mean and standard
     error, their curves as a mean in a band.
@@ -827,7 +827,7 @@ def demo(
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace VIDEO.")
 def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
-    """Render a procedural SCENE to VIDEO (.mp4), its true masks beside it."""
+    """Render a procedural SCENE to VIDEO (.mp4), masks beside it."""
     from ingest.durable import clear_write_errors
     from ingest.errors import ExportError
     from ingest.mp4_writer import target_fault
@@ -847,9 +847,9 @@ def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 def keygen(folder: Path) -> None:
-    """Make keys in DIR, for a server that other machines reach or for a trainer.
+    """Make keys in DIR, for a server or for a trainer.
 
-    DIR/NAME.secret stays here, where only its owner can read it. DIR/NAME.public is copied to the
+    A server that other machines reach needs them, and each trainer on another machine. DIR/NAME.secret stays here, where only its owner can read it. DIR/NAME.public is copied to the
     other side: a trainer's for --allow, a server's for --server-key.
     """
     from online.keys import make_keys
