@@ -784,9 +784,9 @@ def demo(
 ) -> None:
     """Ingest, serve, train, probe and report with one command.
 
-    Without VIDEO it renders three bouncing balls with ground-truth masks, and learns from these. Of VIDEO the middle
-    square is learned from, at 32x32; `setcon ingest --fit` has other ways. Other work on the
-    machine makes it slower; --minutes bounds the learning.
+    Without VIDEO it renders three bouncing balls with ground-truth masks, and learns from these. Of
+    VIDEO the middle square is learned from, at 32x32; `setcon ingest --fit` has other ways. Other
+    work on the machine makes it slower; --minutes bounds the learning.
     """
     from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
 
@@ -849,7 +849,8 @@ def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: 
 def keygen(folder: Path) -> None:
     """Make keys in DIR, for a server or for a trainer.
 
-    A server that other machines reach needs them, and each trainer on another machine. DIR/NAME.secret stays here, where only its owner can read it. DIR/NAME.public is copied to the
+    A server that other machines reach needs them, and each trainer on another machine.
+    DIR/NAME.secret stays here, where only its owner can read it. DIR/NAME.public is copied to the
     other side: a trainer's for --allow, a server's for --server-key.
     """
     from online.keys import make_keys

@@ -81,6 +81,7 @@ WAYS = {
     "no replay": Way(fifo=-1),
     **_ways(0.08),
     **_ways(0.02),
+    **_ways(0.5),  # of footage so short that 8 % are less than a batch
     "no replay, orthogonal": Way(fifo=-1, settings=ORTHOGONAL),
     "no replay, RMSProp": Way(fifo=-1, settings=RMSPROP),
     "reservoir 8%, orthogonal": Way(fifo=-1, long_term=0.08, settings=ORTHOGONAL),
