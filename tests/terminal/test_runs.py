@@ -1,9 +1,8 @@
-import time
 from dataclasses import replace
 
 import pytest
 
-from online.clock import FIRST_STEPS, RunClock, Spent
+from online.clock import Spent
 from online.status import Status
 from terminal.progress import fitted
 from terminal.runs import spent_text, status_parts
@@ -50,16 +49,6 @@ def test_what_went_wrong_is_shown_once_there_is_something_to_show() -> None:
 )
 def test_time_left_is_shown_like_a_clock(eta_seconds: float, shown: str) -> None:
     assert f"  {shown}  " in line(replace(STATUS, eta_seconds=eta_seconds))
-
-
-def test_how_far_a_run_is_behind_a_camera_is_told() -> None:
-    clock = RunClock()
-    clock.took_in(time.time_ns() - 2_500_000_000)
-    assert clock.delay_seconds is not None
-    assert clock.delay_seconds >= 2.5
-    assert "  2.5 s behind  " in line(replace(STATUS, delay_seconds=2.5))
-    clock.took_in(None)
-    assert clock.delay_seconds is None
 
 
 def test_what_is_not_known_yet_is_left_out() -> None:
@@ -122,44 +111,8 @@ def test_what_probes_cost_is_told_and_what_goes_on_beside_learning() -> None:
     assert line(beside) == f"{line(STATUS)}  probe of step 1000 40%"
 
 
-def test_time_that_learning_stands_still_is_counted_over_all_starts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 100.0
-    monkeypatch.setattr("online.clock.time.monotonic", lambda: now)
-    clock = RunClock()
-    now += 10.0
-    with clock.standing_still("probe"):
-        now += 6.0
-    with clock.standing_still("checkpoint"):
-        now += 4.0
-    assert clock.spent == Spent(seconds=20.0, probe_share=0.3, checkpoint_share=0.2)
-    assert spent_text(clock.spent) == (
+def test_what_time_went_into_is_told_in_shares() -> None:
+    spent = Spent(seconds=20.0, probe_share=0.3, checkpoint_share=0.2)
+    assert spent_text(spent) == (
         "took 0:20: learning stood still for probes for 30.0% of it, for checkpoints for 20.0%"
     )
-    later = RunClock()
-    later.start(clock.seconds, clock.still_seconds)
-    now += 20.0
-    assert later.spent == Spent(seconds=40.0, probe_share=0.15, checkpoint_share=0.1)
-
-
-def test_a_pause_does_not_count_as_learning(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("online.clock.time.monotonic", lambda: now)
-    clock = RunClock()
-    assert clock.seconds_per_step is None
-    now = 160.0  # connecting, or a probe
-    clock.pause()
-    for _ in range(FIRST_STEPS):
-        now += 30.0  # libraries are loaded
-        clock.step(10)
-    assert clock.seconds_per_step is None
-    for _ in range(3):
-        now += 2.0
-        clock.step(10)
-    now += 60.0
-    clock.pause()
-    now += 4.0
-    clock.step(10)
-    assert clock.seconds_per_step == pytest.approx(2.5)
-    assert clock.seconds == pytest.approx(130.0 + 30 * FIRST_STEPS)
