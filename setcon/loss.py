@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from setcon.checks import check_choice
+from setcon.checks import check_at_least, check_choice
 from setcon.layers import at_least_float32
 
 Similarity = Literal["cosine", "dot"]
@@ -41,12 +41,16 @@ class LossConfig:
     standardise: bool = True
     """First give every dimension zero mean and unit variance over the batch, states and
     predictions together."""
+    horizon: int = 1
+    """Predict also the frames after the next, up to this many steps ahead, each step from what was
+    predicted before: 1 in the paper."""
 
     def __post_init__(self) -> None:
         check_choice("loss unit", self.unit, Unit)
         check_choice("loss similarity", self.similarity, Similarity)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        check_at_least(1, horizon=self.horizon)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

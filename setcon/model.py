@@ -6,7 +6,8 @@
 A frame is encoded once, however many triplets it is part of: `forward` takes runs of frames.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -99,16 +100,48 @@ class SetCon(nn.Module):
         """Every prediction of every run against the states of all time steps of all runs.
 
         `valid` says which predictions count, where runs were filled up to one length; without it
-        all do.
+        all do. With a horizon above 1 the loss is the mean over steps ahead, as far as runs are
+        long enough; all else in the result is of one step.
         """
         if valid is None:
             shape = output.predicted.shape[:2]
             valid = torch.ones(shape, dtype=torch.bool, device=output.slots.device)
-        counted, target = match(valid, num_frames=output.slots.shape[1])
-        predicted, states = output.predicted[valid], output.slots[counted]
+        first = self._contrast(output.slots, output.predicted, valid, config)
+        losses = [first.loss]
+        for predicted in self._further(output, config.horizon):
+            reached = valid[:, -predicted.shape[1] :]
+            if reached.sum() < 2:
+                break
+            losses.append(self._contrast(output.slots, predicted, reached, config).loss)
+        return replace(first, loss=torch.stack(losses).mean())
+
+    def _contrast(
+        self,
+        slots: Float[Tensor, "b t k d"],
+        predicted: Float[Tensor, "b t_predicted k d"],
+        valid: Bool[Tensor, "b t_predicted"],
+        config: LossConfig,
+    ) -> ContrastiveLoss:
+        counted, target = match(valid, num_frames=slots.shape[1])
+        states, predicted = slots[counted], predicted[valid]
         if config.unit == "slot":
             return slotwise_contrastive_loss(predicted, states, target, config)
         return contrastive_loss(self.summarise(predicted), self.summarise(states), target, config)
+
+    def _further(
+        self, output: SetConOutput, horizon: int
+    ) -> Iterator[Float[Tensor, "b _t_predicted k d"]]:
+        """Predictions two steps ahead and more, each of the last frames of the runs."""
+        stride = (output.slots.shape[1] - output.predicted.shape[1]) // 2
+        earlier, later = output.slots[:, stride:-stride], output.predicted
+        for _ in range(horizon - 1):
+            if later.shape[1] <= stride:
+                return
+            earlier, later = (
+                later[:, :-stride],
+                self.transition.step(earlier[:, :-stride], later[:, :-stride]),
+            )
+            yield later
 
 
 def match(

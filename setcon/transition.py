@@ -63,8 +63,12 @@ class Transition(nn.Module):
                 f"a triplet of frame stride {frame_stride} needs {2 * frame_stride + 1} frames, "
                 f"got {slots.shape[1]}"
             )
-        earlier = slots[:, :triplets]
-        later = slots[:, frame_stride : frame_stride + triplets]
+        return self.step(slots[:, :triplets], slots[:, frame_stride : frame_stride + triplets])
+
+    def step(
+        self, earlier: Float[Tensor, "*n k d"], later: Float[Tensor, "*n k d"]
+    ) -> Float[Tensor, "*n k d"]:
+        """One step on from two sets of slots, which may be predicted themselves."""
         hidden = self.project(torch.cat([earlier, later, later - earlier], dim=-1))
         return later + self.out(self.norm(self.interaction(hidden)))
 

@@ -96,6 +96,14 @@ def test_a_setting_that_means_nothing_is_refused_by_name(setting: str, found: st
     assert found in str(caught.value)
 
 
+@pytest.mark.parametrize(("length", "stride", "most"), [(10, 1, 10), (10, 4, 3), (1, 1, 1)])
+def test_a_horizon_that_no_clip_reaches_is_refused(length: int, stride: int, most: int) -> None:
+    clips = [f"stream.clip_length={length}", f"stream.frame_stride={stride}"]
+    assert load_preset("demo", [*clips, f"loss.horizon={most}"]).loss.horizon == most
+    with pytest.raises(ConfigError, match=f"loss.horizon is {most + 1}, .* reach {most} ahead"):
+        load_preset("demo", [*clips, f"loss.horizon={most + 1}"])
+
+
 def test_an_unknown_preset_names_those_there_are() -> None:
     with pytest.raises(ConfigError, match="demo"):
         load_preset("dmeo")

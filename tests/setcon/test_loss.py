@@ -136,6 +136,7 @@ def test_gradients_are_right_through_the_statistics_of_the_batch():
         ({"unit": "object"}, "loss unit must be one of set, slot"),
         ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
         ({"temperature": math.nan}, "temperature must be above 0, got nan"),
+        ({"horizon": 0}, "horizon must be at least 1, got 0"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

@@ -3,7 +3,7 @@ import torch
 
 from setcon.deep_set import SetEncoderConfig
 from setcon.encoder import EncoderConfig
-from setcon.loss import LossConfig
+from setcon.loss import LossConfig, contrastive_loss
 from setcon.model import SetCon, SetConConfig, match
 from setcon.slot_attention import SlotAttentionConfig
 
@@ -68,9 +68,45 @@ def test_match_leaves_out_triplets_between_hops_but_keeps_their_frames():
     assert target.tolist() == [4, 6]
 
 
+@pytest.mark.parametrize("frame_stride", [1, 2])
+def test_further_steps_are_taken_from_what_was_predicted(frame_stride):
+    model, s, t = make().double(), frame_stride, 9
+    output = model(frames(t=t).double(), frame_stride=s)
+    known = {(0, b, f): output.slots[b, f] for b in range(2) for f in range(t)}
+    losses = []
+    for ahead in (1, 2, 3):
+        before, just = max(0, ahead - 2), ahead - 1  # a state, until there are predictions
+        ends = [(b, f) for b in range(2) for f in range((ahead + 1) * s, t)]
+        for b, f in ends:
+            earlier, later = known[before, b, f - 2 * s], known[just, b, f - s]
+            known[ahead, b, f] = model.transition.step(earlier, later)
+        found = contrastive_loss(
+            model.summarise(torch.stack([known[ahead, b, f] for b, f in ends])),
+            model.summarise(output.slots.flatten(0, 1)),
+            torch.tensor([b * t + f for b, f in ends]),
+            LossConfig(),
+        )
+        losses.append(found.loss)
+    one, three = (model.loss(output, LossConfig(horizon=horizon)) for horizon in (1, 3))
+    torch.testing.assert_close(one.loss, losses[0])
+    torch.testing.assert_close(three.loss, torch.stack(losses).mean())
+    assert (three.top1, three.candidates) == (one.top1, one.candidates)
+
+
+def test_runs_too_short_for_the_horizon_are_predicted_as_far_as_they_go():
+    model = make()
+    output = model(frames(t=4))
+    assert model.loss(output, LossConfig(horizon=2)).loss != model.loss(output, LossConfig()).loss
+    torch.testing.assert_close(
+        model.loss(output, LossConfig(horizon=9)).loss,
+        model.loss(output, LossConfig(horizon=2)).loss,
+    )
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
 @pytest.mark.parametrize("unit", ["set", "slot"])
-def test_a_run_that_was_filled_up_counts_like_the_shorter_run(unit):
-    model, config, runs = make(), LossConfig(unit=unit), frames(b=1, t=7)
+def test_a_run_that_was_filled_up_counts_like_the_shorter_run(unit, horizon):
+    model, config, runs = make(), LossConfig(unit=unit, horizon=horizon), frames(b=1, t=7)
     filled = runs.clone()
     filled[:, 5:] = filled[:, 4:5]
     valid = torch.tensor([[True, True, True, False, False]])
