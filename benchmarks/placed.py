@@ -48,9 +48,14 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     stores = [make_store(SCENE, options.folder, number) for number in range(RECORDINGS)]
     tasks = [(also, seed) for also in (PRESET, *options.also) for seed in options.seeds]
+
+    def train(task: tuple[str, int]) -> list[Placed]:
+        also, seed = task
+        return learn(also, seed, stores[seed % RECORDINGS], options)
+
     found: dict[str, list[list[Placed]]] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
-        results = pool.map(lambda t: learn(*t, stores[t[1] % RECORDINGS], options), tasks)
+        results = pool.map(train, tasks)
         for number, ((also, _), places) in enumerate(zip(tasks, results, strict=True)):
             found.setdefault(also, []).append(places)
             print(f"\r{number + 1} of {len(tasks)}{'':20}", end="", file=sys.stderr, flush=True)
