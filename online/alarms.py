@@ -40,8 +40,8 @@ class Alarms:
 class CollapseAlarm:
     """Notices a loss that sits at chance: predictions that no longer tell frames apart.
 
-    Chance is ln(states) when predictions stand apart from all states, ln(candidates) when
-    everything is one point.
+    Chance is ln(states) when predictions stand apart from all states, and that of a guess among
+    all candidates when everything is one point.
     """
 
     tolerance = 0.02
@@ -53,8 +53,8 @@ class CollapseAlarm:
     def update(self, result: StepResult) -> str | None:
         """A message on the step at which the alarm goes off, else None."""
         at_chance = any(
-            abs(result.loss - math.log(n)) <= self.tolerance * math.log(n)
-            for n in (result.states, result.candidates)
+            abs(result.loss - chance) <= self.tolerance * chance
+            for chance in (math.log(result.states), result.chance)
         )
         stuck = at_chance and result.top1 <= 3 / result.states
         self.steps_at_chance = self.steps_at_chance + 1 if stuck else 0

@@ -56,14 +56,13 @@ class RunConfig:
             raise ValueError("training.keep_segments needs stream.order=stream, to have ends")
         if self.loss.horizon > (most := self._longest_horizon()):
             raise ValueError(
-                f"loss.horizon is {self.loss.horizon}, but clips of stream.clip_length="
-                f"{self.stream.clip_length} reach {most} ahead; lower it, or make clips longer"
+                f"loss.horizon is {self.loss.horizon}, but clips of {self.stream.clip.frames} "
+                f"frames reach {most} ahead; lower it, or raise stream.clip_length"
             )
 
     def _longest_horizon(self) -> int:
-        """Steps from a clip's first two frames to its last."""
-        last_frame = self.stream.clip_length - 1 + 2 * self.stream.frame_stride
-        return last_frame // self.stream.frame_stride - 1
+        """Steps ahead from a clip's first two frames to its last."""
+        return (self.stream.clip.frames - 1) // self.stream.frame_stride - 1
 
 
 def preset_names() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +43,7 @@ class Journal:
             "step",
             loss=result.loss,
             top1=result.top1,
-            chance_loss=math.log(result.candidates),
+            chance_loss=result.chance,
             grad_norm=result.grad_norm,
             learning_rate=learning_rate,
             triplets_per_second=clock.triplets_per_second,

@@ -54,7 +54,7 @@ def _loss(steps: Sequence[StepEntry]) -> _Chart:
         note="How hard it is to tell the predicted state from all others; at chance, nothing is "
         "learned.",
         curves=[
-            _curve("chance, ln(candidates)", "chance", steps, lambda e: e.chance_loss),
+            _curve("chance", "chance", steps, lambda e: e.chance_loss),
             _curve("loss", "trained", steps, lambda e: e.loss),
         ],
     )

@@ -125,6 +125,8 @@ class StepResult:
     """Candidates that each prediction chose from."""
     states: int
     """Candidates that are states; the others are the batch's other predictions."""
+    chance: float
+    """The loss of a guess among the candidates."""
     triplets: int
     grad_norm: float
     features: Float[np.ndarray, "b e"]
@@ -192,6 +194,7 @@ class Trainer:
             top1=float(result.top1),
             candidates=result.candidates,
             states=result.candidates + 1 - triplets,
+            chance=result.chance,
             triplets=triplets,
             grad_norm=grad_norm,
             features=_clip_means(result.states.detach(), batch),

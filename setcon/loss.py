@@ -7,6 +7,7 @@ States of all time steps are negatives, so there may be more states than predict
 loss are float32 also under autocast.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,7 +64,9 @@ class ContrastiveLoss:
     top1_states: Float[Tensor, ""]
     """The same among the states alone; chance is one over their number."""
     candidates: int
-    """States and predictions without the prediction itself: at chance, loss = ln(candidates)."""
+    """States and predictions without the prediction itself."""
+    chance: float
+    """The loss of a guess: ln(candidates); over a horizon, the mean of every step's."""
     states: Float[Tensor, "s e"]
     """The states as they were compared; slot by slot, those of all slots side by side."""
 
@@ -87,6 +90,7 @@ def contrastive_loss(
             top1=_top1(logits, target),
             top1_states=_top1(to_states, target),
             candidates=logits.shape[1] - 1,
+            chance=math.log(logits.shape[1] - 1),
             states=states,
         )
 
@@ -107,6 +111,7 @@ def slotwise_contrastive_loss(
         top1=torch.stack([slot.top1 for slot in each]).mean(),
         top1_states=torch.stack([slot.top1_states for slot in each]).mean(),
         candidates=each[0].candidates,
+        chance=each[0].chance,
         states=torch.cat([slot.states for slot in each], dim=1),
     )
 

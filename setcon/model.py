@@ -6,6 +6,7 @@
 A frame is encoded once, however many triplets it is part of: `forward` takes runs of frames.
 """
 
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -100,40 +101,39 @@ class SetCon(nn.Module):
         """Every prediction of every run against the states of all time steps of all runs.
 
         `valid` says which predictions count, where runs were filled up to one length; without it
-        all do. With a horizon above 1 the loss is the mean over steps ahead, as far as runs are
-        long enough; all else in the result is of one step.
+        all do. With a horizon above 1, loss and chance are means over the steps ahead, as far as
+        any run reaches; all else in the result is of one step.
         """
         if valid is None:
             shape = output.predicted.shape[:2]
             valid = torch.ones(shape, dtype=torch.bool, device=output.slots.device)
-        first = self._contrast(output.slots, output.predicted, valid, config)
-        losses = [first.loss]
-        for predicted in self._further(output, config.horizon):
-            reached = valid[:, -predicted.shape[1] :]
-            if reached.sum() < 2:
+        by_slot = config.unit == "slot"
+        contrast = slotwise_contrastive_loss if by_slot else contrastive_loss
+        counted, own = match(valid, num_frames=output.slots.shape[1])
+        states = output.slots[counted]
+        states = states if by_slot else self.summarise(states)
+        steps: list[ContrastiveLoss] = []
+        for predicted in self._ahead(output, config.horizon):
+            last = slice(-predicted.shape[1], None)
+            reached = valid[:, last]
+            if steps and not reached.any():
                 break
-            losses.append(self._contrast(output.slots, predicted, reached, config).loss)
-        return replace(first, loss=torch.stack(losses).mean())
+            predicted = predicted[reached]
+            predicted = predicted if by_slot else self.summarise(predicted)
+            steps.append(contrast(predicted, states, own[:, last][reached], config))
+        return replace(
+            steps[0],
+            loss=torch.stack([step.loss for step in steps]).mean(),
+            chance=statistics.mean(step.chance for step in steps),
+        )
 
-    def _contrast(
-        self,
-        slots: Float[Tensor, "b t k d"],
-        predicted: Float[Tensor, "b t_predicted k d"],
-        valid: Bool[Tensor, "b t_predicted"],
-        config: LossConfig,
-    ) -> ContrastiveLoss:
-        counted, target = match(valid, num_frames=slots.shape[1])
-        states, predicted = slots[counted], predicted[valid]
-        if config.unit == "slot":
-            return slotwise_contrastive_loss(predicted, states, target, config)
-        return contrastive_loss(self.summarise(predicted), self.summarise(states), target, config)
-
-    def _further(
+    def _ahead(
         self, output: SetConOutput, horizon: int
     ) -> Iterator[Float[Tensor, "b _t_predicted k d"]]:
-        """Predictions two steps ahead and more, each of the last frames of the runs."""
+        """Predictions one step ahead and more, each of the last frames of the runs."""
         stride = (output.slots.shape[1] - output.predicted.shape[1]) // 2
         earlier, later = output.slots[:, stride:-stride], output.predicted
+        yield later
         for _ in range(horizon - 1):
             if later.shape[1] <= stride:
                 return
@@ -146,11 +146,12 @@ class SetCon(nn.Module):
 
 def match(
     valid: Bool[Tensor, "b t_predicted"], *, num_frames: int
-) -> tuple[Bool[Tensor, "b t"], Int[Tensor, " p"]]:
+) -> tuple[Bool[Tensor, "b t"], Int[Tensor, "b t_predicted"]]:
     """Which frames count as states, and for each valid prediction the index of its own state.
 
     The predictions are those of the last frames of runs of `num_frames`. A run counts up to its
-    last valid prediction; what it is filled up with after that does not.
+    last valid prediction; what it is filled up with after that does not. Indices of predictions
+    that are not valid mean nothing.
     """
     b, triplets = valid.shape
     span = num_frames - triplets
@@ -158,4 +159,4 @@ def match(
     length = (valid * ends).amax(dim=1, keepdim=True)
     states = torch.arange(num_frames, device=valid.device).expand(b, -1) < length
     index = states.flatten().cumsum(0).view(b, -1) - 1
-    return states, index[:, span:][valid]
+    return states, index[:, span:]

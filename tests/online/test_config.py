@@ -96,9 +96,14 @@ def test_a_setting_that_means_nothing_is_refused_by_name(setting: str, found: st
     assert found in str(caught.value)
 
 
-@pytest.mark.parametrize(("length", "stride", "most"), [(10, 1, 10), (10, 4, 3), (1, 1, 1)])
-def test_a_horizon_that_no_clip_reaches_is_refused(length: int, stride: int, most: int) -> None:
-    clips = [f"stream.clip_length={length}", f"stream.frame_stride={stride}"]
+@pytest.mark.parametrize(
+    ("length", "stride", "hop", "most"), [(10, 1, 1, 10), (10, 4, 1, 3), (1, 1, 1, 1), (4, 2, 3, 5)]
+)
+def test_a_horizon_that_no_clip_reaches_is_refused(
+    length: int, stride: int, hop: int, most: int
+) -> None:
+    clips = [f"stream.{k}={v}" for k, v in (("clip_length", length), ("frame_stride", stride))]
+    clips += [f"stream.hop={hop}"]
     assert load_preset("demo", [*clips, f"loss.horizon={most}"]).loss.horizon == most
     with pytest.raises(ConfigError, match=f"loss.horizon is {most + 1}, .* reach {most} ahead"):
         load_preset("demo", [*clips, f"loss.horizon={most + 1}"])

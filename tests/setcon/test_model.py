@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -57,40 +59,62 @@ def test_each_prediction_is_compared_with_the_frame_it_predicts(frame_stride):
 
 def test_match_finds_each_triplets_own_state():
     valid = torch.tensor([[True, True, True], [True, False, False]])  # t = 5, second has 3 frames
-    states, target = match(valid, num_frames=5)
+    states, own = match(valid, num_frames=5)
     assert states.tolist() == [[True] * 5, [True, True, True, False, False]]
-    assert target.tolist() == [2, 3, 4, 7]
+    assert own[valid].tolist() == [2, 3, 4, 7]
 
 
 def test_match_leaves_out_triplets_between_hops_but_keeps_their_frames():
-    states, target = match(torch.tensor([[True, False, True]]), num_frames=7)
+    valid = torch.tensor([[True, False, True]])
+    states, own = match(valid, num_frames=7)
     assert states.all()
-    assert target.tolist() == [4, 6]
+    assert own[valid].tolist() == [4, 6]
 
 
-@pytest.mark.parametrize("frame_stride", [1, 2])
-def test_further_steps_are_taken_from_what_was_predicted(frame_stride):
+HOLES = [[True, False, True, False, True, False, True], [True, True] + [False] * 5]
+"""Hops of two frames, and a run that was filled up."""
+
+
+@pytest.mark.parametrize(("frame_stride", "valid"), [(1, None), (2, None), (1, HOLES)])
+def test_further_steps_are_taken_from_what_was_predicted(frame_stride, valid):
     model, s, t = make().double(), frame_stride, 9
     output = model(frames(t=t).double(), frame_stride=s)
+    valid = torch.tensor(valid or [[True] * (t - 2 * s)] * 2)
+    filled = {(b, f) for b in range(2) for f in range(t) if not valid[b, max(0, f - 2 * s) :].any()}
+    counted = [(b, f) for b in range(2) for f in range(t) if (b, f) not in filled]
     known = {(0, b, f): output.slots[b, f] for b in range(2) for f in range(t)}
-    losses = []
+    losses, chances = [], []
     for ahead in (1, 2, 3):
         before, just = max(0, ahead - 2), ahead - 1  # a state, until there are predictions
-        ends = [(b, f) for b in range(2) for f in range((ahead + 1) * s, t)]
-        for b, f in ends:
-            earlier, later = known[before, b, f - 2 * s], known[just, b, f - s]
-            known[ahead, b, f] = model.transition.step(earlier, later)
+        for b in range(2):
+            for f in range((ahead + 1) * s, t):
+                earlier, later = known[before, b, f - 2 * s], known[just, b, f - s]
+                known[ahead, b, f] = model.transition.step(earlier, later)
+        ends = [(b, f) for k, b, f in known if k == ahead and valid[b, f - 2 * s]]
         found = contrastive_loss(
             model.summarise(torch.stack([known[ahead, b, f] for b, f in ends])),
-            model.summarise(output.slots.flatten(0, 1)),
-            torch.tensor([b * t + f for b, f in ends]),
+            model.summarise(torch.stack([output.slots[b, f] for b, f in counted])),
+            torch.tensor([counted.index(end) for end in ends]),
             LossConfig(),
         )
         losses.append(found.loss)
-    one, three = (model.loss(output, LossConfig(horizon=horizon)) for horizon in (1, 3))
+        chances.append(math.log(len(ends) + len(counted) - 1))
+    one, three = (model.loss(output, LossConfig(horizon=h), valid=valid) for h in (1, 3))
     torch.testing.assert_close(one.loss, losses[0])
     torch.testing.assert_close(three.loss, torch.stack(losses).mean())
+    assert (one.chance, three.chance) == pytest.approx((chances[0], sum(chances) / 3))
     assert (three.top1, three.candidates) == (one.top1, one.candidates)
+
+
+def test_a_model_that_has_collapsed_is_at_chance_however_far_it_predicts():
+    model = make()
+    output = model(torch.zeros(2, 7, 3, 8, 8))
+    output.predicted.data.copy_(output.slots[:, 2:])
+    torch.nn.init.zeros_(model.transition.out.weight)
+    torch.nn.init.zeros_(model.transition.out.bias)
+    found = model.loss(output, LossConfig(horizon=4, standardise=False))
+    assert found.loss.item() == pytest.approx(found.chance, abs=1e-4)
+    assert found.chance < math.log(found.candidates)
 
 
 def test_runs_too_short_for_the_horizon_are_predicted_as_far_as_they_go():
