@@ -34,6 +34,7 @@ from terminal.recordings import (
     verifying_parts,
 )
 from terminal.runs import (
+    comparison_text,
     continual_text,
     evaluation_text,
     received_text,
@@ -746,7 +747,7 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     Runs that differ in `training.seed` alone are one: their scores are given as mean and standard
     error, their curves as a mean in a band.
     """
-    from online.compare import comparison_text, group_runs, remarks
+    from online.compare import group_runs, remarks
     from online.compare_page import write_comparison
 
     groups = group_runs(runs)
@@ -997,7 +998,7 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
 
     if outcome.signal_number is not None:
         saved = f"at step {outcome.step}, saved" if outcome.step else "before the first step"
-        goes_on = "makes the last probe of" if outcome.has_learned else "continues"
+        goes_on = "makes the last probe of" if outcome.lacks_only_probe else "continues"
         click.echo(f"stopped {saved}; the same command {goes_on} {run}")
         sys.exit(128 + outcome.signal_number)
     if outcome.step > outcome.first_step:

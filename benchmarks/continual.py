@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from one_thread import CLI, call
+from one_thread import CLI, call, train_once
 
 from ingest.frame import Frames
 from ingest.jobs import ingest_sources
@@ -81,11 +81,13 @@ WAYS = {
     "no replay": Way(fifo=-1),
     **_ways(0.08),
     **_ways(0.02),
-    **_ways(0.5),  # of footage so short that 8 % are less than a batch
     "no replay, orthogonal": Way(fifo=-1, settings=ORTHOGONAL),
     "no replay, RMSProp": Way(fifo=-1, settings=RMSPROP),
     "reservoir 8%, orthogonal": Way(fifo=-1, long_term=0.08, settings=ORTHOGONAL),
 }
+OF_SHORT_FOOTAGE = _ways(0.5)
+"""For --ways alone: of clips so short that 8 % of them are less than a batch."""
+ALL_WAYS = WAYS | OF_SHORT_FOOTAGE
 
 
 def make_stream(name: str, folder: Path, seed: int, options: argparse.Namespace) -> Path:
@@ -175,10 +177,8 @@ def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> l
 
 def learn(name: str, store: Path, run: Path, seed: int, options: argparse.Namespace) -> None:
     """One run, and what it has kept."""
-    if not (run / "report.html").exists():
-        told = [w for s in settings(WAYS[name], store, seed, options) for w in ("--set", s)]
-        limit = ["--steps", "100000000", "--holdout", str(HOLDOUT)]
-        call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limit, *told])
+    told = settings(ALL_WAYS[name], store, seed, options)
+    train_once(store, run, told, "--steps", "100000000", "--holdout", str(HOLDOUT))
 
 
 def evaluate(name: str, store: Path, run: Path) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--videos", type=Path, nargs="*", default=[], help="for --stream real")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--ways", nargs="+", choices=list(WAYS)[1:], default=list(WAYS)[1:], metavar="WAY"
+        "--ways", nargs="+", choices=list(ALL_WAYS)[1:], default=list(WAYS)[1:], metavar="WAY"
     )
     parser.add_argument("--frames", type=int, default=3000, help="of each segment")
     parser.add_argument("--samples-per-insert", type=float, default=25.0)

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 CLI = [sys.executable, "-m", "cli"]
 
@@ -14,3 +16,10 @@ def call(command: list[str]) -> str:
     if done.returncode:
         raise SystemExit(f"{' '.join(command[:6])}: {done.stdout}{done.stderr}")
     return done.stdout
+
+
+def train_once(store: Path, run: Path, settings: Iterable[str], *limits: str) -> None:
+    """`setcon train` from the preset `demo`, unless the run is there and complete."""
+    if not (run / "report.html").exists():
+        told = [word for setting in settings for word in ("--set", setting)]
+        call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *told])

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from one_thread import CLI, call
+from one_thread import CLI, call, train_once
 
 from ingest.jobs import ingest_sources
 from ingest.scene_balls import BallsConfig
@@ -58,14 +58,12 @@ def learn(seed: int, seconds: int, options: argparse.Namespace) -> Scores:
     """Train on the first seconds, and score the last forty of the whole."""
     whole = make_store(options.folder, seed, SECONDS)
     run = options.folder / f"run-{seconds}-{seed}-{options.steps}"
-    scores = run / "curve.json"
+    scores = run / "scores.json"
     if scores.exists():
         return json.loads(scores.read_text())
     told = [f"training.seed={seed}", "evaluation.every_steps=1000000000"]
-    more = [word for setting in told for word in ("--set", setting)]
     store = make_store(options.folder, seed, seconds)
-    limits = ["--holdout", "0", "--steps", str(options.steps)]
-    call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *more])
+    train_once(store, run, told, "--holdout", "0", "--steps", str(options.steps))
     answer = call([*CLI, "eval", str(run), str(whole), "--holdout", str(HOLDOUT), "--json"])
     evaluation, found = json.loads(answer), top1(run, whole)
     simple = evaluation["without_model"]

@@ -40,7 +40,7 @@ from pathlib import Path
 
 import msgspec
 import torch
-from one_thread import CLI, call
+from one_thread import call, train_once
 from torch import Tensor
 
 from ingest.jobs import ingest_sources
@@ -156,10 +156,8 @@ def make_store(scene: str, folder: Path, seed: int) -> Path:
 def contrast(way: str, scene: str, seed: int, store: Path, options: argparse.Namespace) -> Path:
     """Train with `setcon train`; where the scores are."""
     run = options.folder / f"{scene}-{seed}-{way}"
-    if not (run / "report.html").exists():
-        told = [w for s in settings(scene, seed, CONTRASTIVE[way]) for w in ("--set", s)]
-        limits = ["--minutes", str(options.minutes), "--holdout", str(SCENES[scene].holdout)]
-        call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *told])
+    limits = ["--minutes", str(options.minutes), "--holdout", str(SCENES[scene].holdout)]
+    train_once(store, run, settings(scene, seed, CONTRASTIVE[way]), *limits)
     return max((run / "probes").iterdir()) / "scores.json"
 
 

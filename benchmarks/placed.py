@@ -6,7 +6,7 @@
 A run of a few minutes ends with each ball in a slot of its own, or with two of them mixed in two
 slots, and rounding decides which: three seeds under a full probe cannot tell two settings apart.
 Here the recordings and settings are those of `paper.py --scenes balls`, of which there are three,
-a seed decides the model, training ends after so many steps, and no probe is fitted. A ball is
+a seed decides the model, and training ends after so many steps; the probe has one. A ball is
 placed if one slot alone tells where it is, by a linear map (R² of 0.95 and more) on held-out
 frames.
 
@@ -18,11 +18,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
-from one_thread import CLI, call
+from one_thread import train_once
 from paper import SCENES, make_store, settings
 
-from online.scores import Evaluation, Placed
+from online.scores import Placed, load_evaluation
 
 SCENE = "balls"
 RECORDINGS = 3
@@ -32,15 +31,14 @@ PRESET = "as it is"
 def learn(also: str, seed: int, store: Path, options: argparse.Namespace) -> list[Placed]:
     """The slots that tell best where each ball is, after so many steps."""
     run = options.folder / f"placed-{options.steps}-{also.replace(' ', '-')}-{seed}"
-    if not (run / "report.html").exists():
-        more = () if also == PRESET else tuple(also.split(","))
-        told = [*settings(SCENE, seed, more), "probe.steps=1"]
-        words = [word for setting in told for word in ("--set", setting)]
-        limits = ["--steps", str(options.steps), "--holdout", str(SCENES[SCENE].holdout)]
-        call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *words])
-    scores = max((run / "probes").iterdir()) / "scores.json"
-    evaluation = msgspec.json.decode(scores.read_bytes(), type=Evaluation)
-    return evaluation.trained.places or []
+    more = () if also == PRESET else tuple(also.split(","))
+    told = [*settings(SCENE, seed, more), "probe.steps=1"]
+    limits = ["--steps", str(options.steps), "--holdout", str(SCENES[SCENE].holdout)]
+    train_once(store, run, told, *limits)
+    places = load_evaluation(max((run / "probes").iterdir())).trained.places
+    if not places:
+        raise SystemExit(f"{run}: nothing is known of places")
+    return places
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ Cause = Literal["probe", "checkpoint"]
 WINDOW_STEPS = 50
 """Steps over which rates are taken."""
 FIRST_STEPS = 10
-"""Steps of a start in which memory is found and libraries are loaded, and no rate is told."""
+"""Steps of a start, in which memory is found and libraries are loaded, that its time per step
+leaves out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,19 +153,6 @@ def mean_text(values: Sequence[float], decimals: int) -> str:
     return f"{mean} ± {error:.{decimals}f}"
 
 
-def comparison_text(groups: Sequence[Group]) -> str:
-    """The table of scores for a terminal, a column for each group."""
-    rows = [["", *(f"{group.name} ({len(group.runs)})" for group in groups)]]
-    for measure in measures(groups):
-        cells = [mean_text(group.values(measure), measure.decimals) for group in groups]
-        rows.append([measure.name, *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
 def remarks(groups: Sequence[Group]) -> list[str]:
     """What a reader of the table should know, a sentence each: damage, and uneven lengths."""
     runs = [run for group in groups for run in group.runs]
@@ -243,7 +230,7 @@ MEASURES = (
     Measure(
         name="s_t FG-ARI",
         of=_scored(lambda e: e.trained.current, fg_ari),
-        meaning="Is each object in one slot of its own? Pixels of the background are left out.",
+        meaning="Do pixels of one object share a slot, and those of two not? Background left out.",
     ),
     Measure(
         name="s_t ARI",

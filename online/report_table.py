@@ -100,7 +100,7 @@ _AGREEMENTS = (
     _Agreement(
         "FG-ARI ↑",
         lambda m: m.fg_ari,
-        "Is each object in one slot of its own? Pixels of the background are left out.",
+        "Do pixels of one object share a slot, and those of two not? The background is left out.",
     ),
     _Agreement(
         "FG-ARI, video ↑",

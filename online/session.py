@@ -67,7 +67,7 @@ class Outcome:
     spent: Spent | None = None
     """None where a signal came before the run began or continued."""
     signal_number: int | None = None
-    has_learned: bool = False
+    lacks_only_probe: bool = False
     """Nothing was left but the last probe, which a signal cut off."""
     evaluation: Evaluation | None = None
     """Of the last probe; None after a signal, which does not wait for one."""
@@ -247,7 +247,7 @@ class Session:
         try:
             evaluation = self.probes.last()
         except StopRequested:
-            return self._stopped(has_learned=True)
+            return self._stopped(lacks_only_probe=True)
         return Outcome(
             reason=reason,
             step=self.state.step,
@@ -259,16 +259,16 @@ class Session:
             clips=self.feed.counters,
         )
 
-    def _stopped(self, *, has_learned: bool = False) -> Outcome:
+    def _stopped(self, *, lacks_only_probe: bool = False) -> Outcome:
         number = self.stop.received
-        during = " during the last probe" if has_learned else ""
+        during = " during the last probe" if lacks_only_probe else ""
         self.journal.event(f"stopped by {number.name if number else 'request'}{during}, saved")
         return Outcome(
             reason="stopped",
             step=self.state.step,
             spent=self.clock.spent,
             signal_number=number,
-            has_learned=has_learned,
+            lacks_only_probe=lacks_only_probe,
             received=self.feed.received,
             clips=self.feed.counters,
         )

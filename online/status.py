@@ -52,7 +52,7 @@ class Status:
 
     @property
     def learns(self) -> bool:
-        """Whether it is learning, or would if there were data: then its rates are of now."""
+        """Whether it is learning, or would if there were data; else its losses are old."""
         return self.activity in ("learning", "waiting for data")
 
 

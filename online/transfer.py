@@ -40,7 +40,7 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
     """Of another run's last weights, such as one that learned from all in random order."""
 
     def __post_init__(self) -> None:
-        rows = [*self.scores, self.untrained, *([self.reference] if self.reference else [])]
+        rows = [*self.scores, self.untrained, *([] if self.reference is None else [self.reference])]
         fits = all(len(row) == len(self.recordings) > 0 for row in rows)
         if not fits or not len(self.scores) == len(self.segments) == len(self.steps) > 0:
             raise ValueError("rows and columns are not those of one matrix")

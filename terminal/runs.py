@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from terminal.recordings import counted
 
 if TYPE_CHECKING:
     from online.clock import Spent
+    from online.compare import Group
     from online.scores import Evaluation, MaskScores, ReconstructionScores
     from online.server import ServerCounters
     from online.session import Outcome
@@ -37,13 +39,11 @@ def server_parts(counters: ServerCounters) -> list[str]:
 def status_parts(status: Status) -> list[str]:
     """How a run stands, what matters most first."""
     parts = [f"{status.activity} {status.share:.0%}", f"step {status.step}/{status.steps}"]
-    if not status.learns:
-        return parts
     if status.eta_seconds is not None and status.activity == "learning":
         parts.append(f"ETA {_clock_text(status.eta_seconds)}")
-    if status.top1 is not None:
+    if status.top1 is not None and status.learns:
         parts.append(f"top-1 {_hundredths(status.top1)}")
-    if status.prequential_top1 is not None:
+    if status.prequential_top1 is not None and status.learns:
         old = status.step - status.prequential_step > NOTHING_NEW_STEPS
         until = f" until step {status.prequential_step}" if old else ""
         parts.append(f"new footage {_hundredths(status.prequential_top1)}{until}")
@@ -57,9 +57,9 @@ def status_parts(status: Status) -> list[str]:
         parts.append(f"{status.damaged} damaged")
     if status.discarded:
         parts.append(f"{status.discarded} discarded")
-    if status.loss is not None:
+    if status.loss is not None and status.learns:
         parts.append(f"loss {status.loss:.2f}")
-    if status.triplets_per_second:
+    if status.triplets_per_second and status.learns:
         parts.append(f"{status.triplets_per_second:.0f} triplets/s")
     if status.samples_per_insert:
         parts.append(f"clips seen {status.samples_per_insert:.0f}x")
@@ -117,6 +117,21 @@ def evaluation_text(evaluation: Evaluation) -> str:
         told = f"{placed(trained.places)}; untrained {placed(untrained.places)}"
         lines.append(f"things whose place one slot alone tells: {told}")
     return "\n".join([head, *(line.rstrip() for line in lines)])
+
+
+def comparison_text(groups: Sequence[Group]) -> str:
+    """The table of scores for a terminal, a column for each group."""
+    from online.compare import mean_text, measures
+
+    rows = [["", *(f"{group.name} ({len(group.runs)})" for group in groups)]]
+    for measure in measures(groups):
+        cells = [mean_text(group.values(measure), measure.decimals) for group in groups]
+        rows.append([measure.name, *cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def continual_text(continual: Continual) -> str:

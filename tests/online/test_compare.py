@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from online.compare import comparison_text, group_runs, mean_text, remarks, spread
+from online.compare import group_runs, mean_text, remarks, spread
 from online.compare_page import comparison_html
 from online.config import dump_config, load_preset
 from online.errors import RunError
@@ -26,6 +26,7 @@ from online.scores import (
     load_panels,
     save_evaluation,
 )
+from terminal.runs import comparison_text
 
 MakeRun = Callable[..., Path]
 

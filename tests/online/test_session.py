@@ -448,13 +448,13 @@ def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
 
     run = tmp_path / "run"
     outcome = train_on_store(balls, run, config("evaluation.every_steps=6"), observe=during_probe)
-    assert (outcome.reason, outcome.step, outcome.has_learned) == ("stopped", 6, False)
+    assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 6, False)
     assert not (run / "probes" / "step-00000006" / "scores.json").exists()
     train_on_store(balls, run, config("evaluation.every_steps=6"))
     assert (run / "probes" / "step-00000006" / "scores.json").exists()
 
 
-def test_a_signal_during_the_last_probe_leaves_a_run_that_has_learned(
+def test_a_signal_during_the_last_probe_leaves_a_run_that_lacks_only_probe(
     balls: Path, tmp_path: Path
 ) -> None:
     def during_probe(status: Status) -> None:
@@ -463,7 +463,7 @@ def test_a_signal_during_the_last_probe_leaves_a_run_that_has_learned(
 
     run = tmp_path / "run"
     outcome = train_on_store(balls, run, config("training.steps=2"), observe=during_probe)
-    assert (outcome.reason, outcome.step, outcome.has_learned) == ("stopped", 2, True)
+    assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 2, True)
     again = train_on_store(balls, run, config("training.steps=2"))
     assert (again.first_step, again.step) == (2, 2)
     assert again.evaluation is not None

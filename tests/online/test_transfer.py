@@ -83,6 +83,7 @@ def test_it_is_read_back(tmp_path):
         ('"scores": [', '"scores": [[0.1, 0.2, 0.3],'),
         ('"recordings": [', '"recordings": ["no such segment",'),
         ('"steps"', '"stops"'),
+        ('"reference": [', '"reference": [], "old": ['),
         ("}", ""),
     ],
 )
