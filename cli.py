@@ -537,10 +537,10 @@ def train(
 
     The same command again continues from the last checkpoint. Ctrl-C saves and leaves; a second
     Ctrl-C leaves at once. From a camera, it says how old frames are when they arrive (behind), and
-    how many clips were too old to be learned from or no longer kept (skipped); of servers, how
-    often they were connected to again (reconnects), and how many messages came damaged or too late
-    (discarded): those were asked for again. In the end it counts the clips that were received and
-    inserted.
+    how many clips were too old to be learned from or no longer kept (skipped); of servers, how much
+    has arrived ahead of need (queued; stream.credit_bytes bounds it), how often they were connected
+    to again (reconnects), and how many messages came damaged or too late (discarded): those were
+    asked for again. In the end it counts the clips that were received and inserted.
     """
     if (store is None) == (not addresses):
         raise click.UsageError("give either STORE or --connect ADDR")
@@ -625,11 +625,14 @@ def evaluate(
             )
         _evaluate_continual(run, store, against, holdout, as_json=as_json, out=out)
         return
+    from online.errors import RunError
     from online.figures import panel_figure
     from online.scores import save_evaluation
     from online.trained_run import evaluate_run
     from online.verdict import evaluation_verdict
 
+    if out is not None and out.exists() and not out.is_dir():
+        raise RunError(f"{out}: is a file; name a directory for the scores and their picture")
     with progress_line() as show:
         findings = evaluate_run(
             run,
@@ -638,14 +641,14 @@ def evaluate(
             holdout=holdout,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
-    if out is not None:
-        save_evaluation(out, findings.evaluation, findings.panels)
-        (out / "panels.png").write_bytes(panel_figure(findings.panels))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(findings.evaluation), indent=2))
     else:
         click.echo(evaluation_text(findings.evaluation))
         click.echo(evaluation_verdict(findings.evaluation))
+    if out is not None:  # what cannot be written has been said by then
+        save_evaluation(out, findings.evaluation, findings.panels)
+        (out / "panels.png").write_bytes(panel_figure(findings.panels))
 
 
 @main.command()
@@ -1006,7 +1009,11 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
         if outcome.spent is not None:
             click.echo(spent_text(outcome.spent))
     else:
-        click.echo(f"{outcome.reason} at step {outcome.step} already: nothing was left to learn")
+        probed = "only its probe was made" if outcome.made_probe else "nothing was left to do"
+        click.echo(
+            f"{outcome.reason} at step {outcome.step} already: {probed}; larger --steps or "
+            "--minutes learn on"
+        )
     if outcome.evaluation is not None:
         click.echo(evaluation_text(outcome.evaluation))
         click.echo(verdict(read_run(run)))

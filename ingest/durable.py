@@ -25,12 +25,17 @@ _FULL = {errno.ENOSPC: "disk", errno.EDQUOT: "quota", errno.EFBIG: "file size li
 def path_fault(*files: Path, overwrite: bool) -> str | None:
     """Why these files of one folder may not be written, in one line; None where they may."""
     folder = files[0].parent
-    if not folder.is_dir():
+    if not folder.exists():
         return f"{folder}: no such folder; make it, or name a file in another"
-    in_the_way = next((file for file in files if file.exists()), None)
-    if in_the_way is None or overwrite:
-        return None
-    return f"{in_the_way}: exists; name another file, or use --overwrite"
+    if not folder.is_dir():
+        return f"{folder}: is a file, and no folder; name another"
+    for file in filter(Path.exists, files):
+        if not file.is_file():
+            kind = "a directory" if file.is_dir() else "no ordinary file"
+            return f"{file}: is {kind}; name a file, new or old"
+        if not overwrite:
+            return f"{file}: exists; name another file, or use --overwrite"
+    return None
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:

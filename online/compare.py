@@ -154,10 +154,14 @@ def mean_text(values: Sequence[float], decimals: int) -> str:
 
 
 def remarks(groups: Sequence[Group]) -> list[str]:
-    """What a reader of the table should know, a sentence each: damage, and uneven lengths."""
+    """What a reader of the table should know, a sentence each."""
     runs = [run for group in groups for run in group.runs]
     found = [f"{run.path}: {each}" for run in runs for each in run.unreadable]
     scored = [(run.evaluation.step, run.path) for run in runs if run.evaluation is not None]
+    seeds = [", ".join(sorted(str(_settings(run)[SEED]) for run in g.runs)) for g in groups]
+    if len(set(seeds)) > 1:
+        each = [f"{group.name} has {own}" for group, own in zip(groups, seeds, strict=True)]
+        found.append(f"Seeds differ too: {'; '.join(each)}")
     for group in groups:
         without = [str(run.path) for run in group.runs if run.evaluation is None]
         if len(without) < len(group.runs):

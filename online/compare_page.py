@@ -69,13 +69,15 @@ _CHARTS = (
     ),
     _Chart(
         title="Training top-1",
-        note="Share of predictions nearest to their own state among all candidates of the batch.",
+        note="Share of predictions, one step ahead, nearest to their own state among all "
+        "candidates of the batch.",
         entries=lambda run: run.steps,
         value=lambda e: e.top1,
     ),
     _Chart(
         title="Training loss",
-        note="How hard it is to tell the predicted state from all others.",
+        note="How hard it is to tell the predicted state from all others; with loss.horizon, the "
+        "mean of all steps ahead, so that two horizons do not compare.",
         entries=lambda run: run.steps,
         value=lambda e: e.loss,
         is_share=False,
@@ -140,7 +142,9 @@ def _scores(groups: Sequence[Group]) -> str:
         + f"<td>{text(measure.meaning)}</td></tr>"
         for measure in found
     )
+    several = any(len(group.runs) > 1 for group in groups)
     note = "Of the latest probe. The mean, its standard error over seeds, and each run's."
+    note = note if several else "Of the latest probe, a single run each: no standard errors."
     return heading("Scores", note) + (
         '<div class="wide scores"><table class="compared"><thead><tr><th></th>'
         f'{heads}<th scope="col">what it means</th></tr></thead><tbody>{rows}</tbody></table></div>'

@@ -145,9 +145,11 @@ def _preset_text(name: str) -> str:
 
 
 def _resolve(table: dict[str, Any], settings: Iterable[str], *, where: str) -> RunConfig:
-    for setting in settings:
+    config = _build(RunConfig, table, where=where, prefix="")
+    laid_over = list(settings)
+    for setting in laid_over:
         _lay_over(table, setting)
-    return _build(RunConfig, table, where=where, prefix="")
+    return _build(RunConfig, table, where="--set", prefix="") if laid_over else config
 
 
 def _lay_over(table: dict[str, Any], setting: str) -> None:
@@ -175,7 +177,7 @@ def _build(kind: type, table: Mapping[str, Any], *, where: str, prefix: str) -> 
     for name, value in table.items():
         key = f"{prefix}{name}"
         if name not in names:
-            raise ConfigError(f"{where}: unknown key {key}{_suggestion(name, names)}")
+            raise ConfigError(f"{where}: unknown key {key}{_suggestion(name, names, prefix)}")
         if dataclasses.is_dataclass(types[name]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}: {key} is a section, found the value {value!r}")
@@ -202,9 +204,9 @@ def _check_number(value: object) -> None:
         raise ValueError(f"must lie within {LARGEST_INT:.1e} of 0")
 
 
-def _suggestion(name: str, names: list[str]) -> str:
+def _suggestion(name: str, names: list[str], prefix: str) -> str:
     close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(names)}"
+    return f"; did you mean {prefix}{close[0]}?" if close else f"; known here: {', '.join(names)}"
 
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:

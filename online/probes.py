@@ -106,7 +106,9 @@ class ProbesInPlace:
         """Drop what was left by a start that made its probes beside learning."""
         if (step := self.book.left_over()) is not None:
             shutil.rmtree(self.book.directory.probe_folder(step))
-            self.book.missing(step, "it was cut off, and evaluation.beside is off now")
+            is_last = step == self.state.step >= self.state.config.training.steps
+            if not is_last:  # which is made now
+                self.book.missing(step, "it was cut off, and evaluation.beside is off now")
 
     def due(self) -> None:
         """Make the probe.

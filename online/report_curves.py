@@ -63,7 +63,8 @@ def _loss(steps: Sequence[StepEntry]) -> _Chart:
 def _top1(steps: Sequence[StepEntry]) -> _Chart:
     return _Chart(
         title="Training top-1",
-        note="Share of predictions nearest to their own state among all candidates of the batch.",
+        note="Share of predictions, one step ahead, nearest to their own state among all "
+        "candidates of the batch.",
         curves=[_curve("top-1", "trained", steps, lambda e: e.top1)],
         limits=SHARE,
     )
@@ -73,7 +74,7 @@ def _prequential(entries: Sequence[PrequentialEntry]) -> _Chart:
     return _Chart(
         title="Next frame found, on new footage",
         note="Each clip is scored before it is learned from: the right frame against others of "
-        "another time.",
+        "another time. It ends when all footage has been new once.",
         curves=[
             _curve("chance", "chance", entries, lambda e: 1 / (e.candidates + 1)),
             _curve("untrained encoder", "untrained", entries, lambda e: e.top1_untrained),

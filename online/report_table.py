@@ -172,8 +172,9 @@ def _encoder_rows(evaluation: Evaluation) -> list[str]:
             "Probe training MSE",
             lambda s: s.probe_train_mse,
             small_number,
-            "Mean over its last tenth of training batches: far below the held-out one, it has "
-            "overfitted; as high, more probe steps may help.",
+            "Mean over its last tenth of training batches, which draw from s<sub>t</sub> and "
+            "p<sub>t</sub> alike: far below both held-out ones, it has overfitted; above both, "
+            "more probe steps may help.",
         ),
         row(
             "Slot entropy",

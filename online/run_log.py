@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 from zipfile import BadZipFile
 
 import msgspec
@@ -19,6 +19,9 @@ import msgspec
 from online.errors import RunError
 from online.scores import Evaluation, Panels, Step, load_evaluation, load_panels
 from online.transfer import Continual, load_continual
+
+Loss = Annotated[float, msgspec.Meta(ge=-3.5e38, le=3.5e38)]
+"""What float32 can hold: of more, no chart can be drawn."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -39,7 +42,7 @@ class SpentEntry(Entry, frozen=True, kw_only=True):
 class StepEntry(SpentEntry, frozen=True, kw_only=True, tag="step"):
     """One optimizer step out of so many."""
 
-    loss: float | None
+    loss: Loss | None
     top1: float | None
     chance_loss: float | None = None
     """ln(candidates), the loss of a guess."""

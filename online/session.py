@@ -67,6 +67,8 @@ class Outcome:
     spent: Spent | None = None
     """None where a signal came before the run began or continued."""
     signal_number: int | None = None
+    made_probe: bool = False
+    """The last probe was made in this start."""
     lacks_only_probe: bool = False
     """Nothing was left but the last probe, which a signal cut off."""
     evaluation: Evaluation | None = None
@@ -244,6 +246,7 @@ class Session:
             return self._stopped()
         with self.clock.standing_still("checkpoint"):
             self.state.keep_segments(at_end=True)
+        was_probed = self.book.evaluation(self.state.step) is not None
         try:
             evaluation = self.probes.last()
         except StopRequested:
@@ -254,6 +257,7 @@ class Session:
             first_step=self._first_step,
             spent=self.clock.spent,
             evaluation=evaluation,
+            made_probe=evaluation is not None and not was_probed,
             report=write_report(self.directory.path),
             received=self.feed.received,
             clips=self.feed.counters,

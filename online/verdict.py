@@ -96,6 +96,8 @@ def _too_easy(trained: MaskScores, simple: WithoutModel) -> str:
         return ""
     told = " and ".join(f"{name} come to {masks.fg_ari:.2f}" for name, masks in near.items())
     best = max(masks.mbo for masks in near.values())
+    if any(masks.fg_ari - trained.fg_ari >= SLIGHT_GAIN for masks in near.values()):
+        return f" Without a model {told}: the slots are behind that."
     if trained.mbo - best < SLIGHT_GAIN:
         return f" Without a model {told}: this footage is too easy to show that things are known."
     return (

@@ -164,7 +164,7 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(
         done.stdout,
     )
     again = setcon(*longer)
-    assert "complete at step 4 already: nothing was left to learn" in again.stdout
+    assert "complete at step 4 already: nothing was left to do; larger --steps" in again.stdout
     assert "The slots " in again.stdout
     assert "0 clips" not in again.stdout
 
@@ -183,6 +183,16 @@ def test_eval_ends_with_what_the_scores_say(store: Path, run: Path) -> None:
     last = done.stdout.splitlines()[-1]
     assert last.startswith("The slots ")
     assert "Held-out FG-ARI" in last
+
+
+def test_a_directory_in_the_way_costs_no_video(store: Path, tmp_path: Path) -> None:
+    video = tmp_path / "old.mp4"
+    video.write_bytes(b"frames")
+    (tmp_path / "old.masks.h5").mkdir()
+    for command in (["scene", "balls"], ["export", store, "balls"]):
+        done = setcon(*command, video, "--overwrite")
+        assert "old.masks.h5: is a directory; name a file" in error_of(done)
+    assert video.read_bytes() == b"frames"
 
 
 def test_info_and_eval_speak_json(store: Path, run: Path) -> None:

@@ -122,6 +122,19 @@ def test_what_needs_no_model_stands_beside_the_scores(make_run: MakeRun) -> None
     assert table["untrained things placed"] == "0.333 ± 0.000"
 
 
+def test_groups_of_other_seeds_are_remarked(make_run: MakeRun) -> None:
+    pairs = [("a", 1e-3, 0), ("b", 1e-3, 1), ("c", 1e-2, 1)]
+    runs = [
+        make_run(name, f"optimizer.learning_rate={rate}", seed=seed, fg_ari=0.5 + seed / 10)
+        for name, rate, seed in pairs
+    ]
+    assert remarks(group_runs(runs)) == [
+        "Seeds differ too: optimizer.learning_rate=0.001 has 0, 1; "
+        "optimizer.learning_rate=0.01 has 1"
+    ]
+    assert remarks(group_runs(runs[1:])) == []
+
+
 def test_uneven_lengths_and_damage_are_remarked(make_run: MakeRun) -> None:
     runs = [make_run(f"r{s}", seed=s) for s in range(2)]
     groups = group_runs(runs)

@@ -63,7 +63,7 @@ def test_settings_are_laid_over_a_preset() -> None:
 @pytest.mark.parametrize(
     ("setting", "found"),
     [
-        ("optimizer.learning_rte=1", "did you mean learning_rate"),
+        ("optimizer.learning_rte=1", "did you mean optimizer.learning_rate"),
         ("optimiser.learning_rate=1", "did you mean optimizer"),
         ("training.steps=many", "training.steps = 'many'"),
         ("training.steps=0", "steps is 0"),
@@ -136,7 +136,7 @@ def test_a_setting_that_means_nothing_ends_the_command_before_it_begins(
     done = CliRunner().invoke(cli.main, arguments)
     assert done.exit_code == 1
     assert done.output.count("\n") == 1
-    assert done.output.startswith("error: preset demo: ")
+    assert done.output.startswith("error: --set: ")
     assert not (tmp_path / "run").exists()
 
 

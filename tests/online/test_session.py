@@ -21,6 +21,7 @@ from ingest.scene_balls import BallsConfig
 from ingest.scene_video import render_scene
 from ingest.store import RecordSettings
 from online.checkpoint import latest_checkpoint, load_checkpoint
+from online.clock import FIRST_STEPS
 from online.config import RunConfig, load_preset
 from online.embedded import EmbeddedServer
 from online.errors import (
@@ -368,11 +369,13 @@ def test_frames_of_two_sizes_are_refused_before_anything_is_learned(
 
 def test_an_observer_is_told_how_long_it_will_take(balls: Path, tmp_path: Path) -> None:
     seen: list[Status] = []
-    train_on_store(balls, tmp_path / "run", config("training.steps=4"), observe=seen.append)
-    learning = [status for status in seen if status.activity == "learning"]
-    assert [status.step for status in learning] == [1, 2, 3, 4]
-    assert all(status.eta_seconds is not None for status in learning)
-    assert (learning[0].eta_seconds or 0) > (learning[-1].eta_seconds or 0) == 0
+    steps = FIRST_STEPS + 2
+    train_on_store(balls, tmp_path / "run", config(f"training.steps={steps}"), observe=seen.append)
+    told = [status.eta_seconds for status in seen if status.activity == "learning"]
+    assert told[:FIRST_STEPS] == [None] * FIRST_STEPS
+    assert len(told) == steps
+    assert (told[-2] or 0) > 0
+    assert told[-1] == 0
     seen.clear()
     longer = config("training.steps=1000000")
     train_on_store(balls, tmp_path / "b", longer, minutes=0.01, observe=seen.append)
@@ -465,8 +468,9 @@ def test_a_signal_during_the_last_probe_leaves_a_run_that_lacks_only_probe(
     outcome = train_on_store(balls, run, config("training.steps=2"), observe=during_probe)
     assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 2, True)
     again = train_on_store(balls, run, config("training.steps=2"))
-    assert (again.first_step, again.step) == (2, 2)
+    assert (again.first_step, again.step, again.made_probe) == (2, 2, True)
     assert again.evaluation is not None
+    assert not train_on_store(balls, run, config("training.steps=2")).made_probe
 
 
 def test_a_complete_run_is_left_as_it_is(balls: Path, tmp_path: Path) -> None:
