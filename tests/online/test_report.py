@@ -289,8 +289,8 @@ def test_slots_behind_what_needs_no_model_are_not_excused_by_the_footage() -> No
     current = replace(found.trained.current, alphas=alphas)
     told = evaluation_verdict(replace(found, trained=replace(found.trained, current=current)))
     assert (
-        "Without a model blocks of the image come to 0.71 and colours alone come to 0.92: the slots "
-        "are behind that. Held-out FG-ARI 0.62"
+        "Without a model blocks of the image come to 0.71 and colours alone come to 0.92: the "
+        "slots are behind that. Held-out FG-ARI 0.62"
     ) in told
 
 
