@@ -618,6 +618,10 @@ def evaluate(
     """
     if against is not None and not continual:
         raise click.UsageError("--against RUN is for --continual")
+    from online.errors import RunError
+
+    if out is not None and out.exists() and not out.is_dir():
+        raise RunError(f"{out}: is a file; name a directory for the scores and their picture")
     if continual:
         if recordings != "*":
             raise click.UsageError(
@@ -625,14 +629,11 @@ def evaluate(
             )
         _evaluate_continual(run, store, against, holdout, as_json=as_json, out=out)
         return
-    from online.errors import RunError
     from online.figures import panel_figure
     from online.scores import save_evaluation
     from online.trained_run import evaluate_run
     from online.verdict import evaluation_verdict
 
-    if out is not None and out.exists() and not out.is_dir():
-        raise RunError(f"{out}: is a file; name a directory for the scores and their picture")
     with progress_line() as show:
         findings = evaluate_run(
             run,
@@ -899,16 +900,16 @@ def _evaluate_continual(
             holdout=holdout,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "continual.json").write_bytes(to_json(continual))
-        (out / "continual.png").write_bytes(heat_map_figure(continual))
     report = write_report(run)
     if as_json:
         click.echo(to_json(continual).decode())
     else:
         click.echo(continual_text(continual))
         click.echo(f"report: {report}")
+    if out is not None:  # what cannot be written has been said by then
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "continual.json").write_bytes(to_json(continual))
+        (out / "continual.png").write_bytes(heat_map_figure(continual))
 
 
 def _server_keys(keys: Path | None, allow: Path | None) -> ServerKeys | None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from one_thread import CLI, call, train_once
+from paper import mean_and_each
 
 from ingest.jobs import ingest_sources
 from ingest.scene_balls import BallsConfig
@@ -67,15 +68,10 @@ def learn(seed: int, seconds: int, options: argparse.Namespace) -> Scores:
     answer = call([*CLI, "eval", str(run), str(whole), "--holdout", str(HOLDOUT), "--json"])
     evaluation, found = json.loads(answer), top1(run, whole)
     simple = evaluation["without_model"]
-    scores.write_text(
-        json.dumps(
-            {
-                **{k: _drawn(evaluation[k]["current"]) | {"top-1": found[k]} for k in found},
-                **{k: _masks(simple[k]) for k in simple},
-            }
-        )
-    )
-    return json.loads(scores.read_text())
+    result = {k: _drawn(evaluation[k]["current"]) | {"top-1": found[k]} for k in found}
+    result |= {k: _masks(simple[k]) for k in simple}
+    scores.write_text(json.dumps(result))
+    return result
 
 
 def _drawn(part: dict[str, Any]) -> dict[str, float]:
@@ -124,7 +120,7 @@ def main() -> None:
 
 
 def _row(name: str, each: list[dict[str, float]]) -> None:
-    cells = [_each([scores[m] for scores in each if m in scores]) for m in MEASURES]
+    cells = [mean_and_each([s[m] for s in each if m in s], ".3f") for m in MEASURES]
     print(f"{name:10}" + "".join(f"{cell:>28}" for cell in cells))
 
 
@@ -155,13 +151,6 @@ def plot(found: dict[int, list[Scores]], path: Path) -> None:
     lines, labels = axes[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=110)
-
-
-def _each(values: list[float]) -> str:
-    if not values:
-        return "-"
-    mean = f"{statistics.mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ({' '.join(f'{v:.3f}' for v in values)})"
 
 
 def _options() -> argparse.Namespace:

@@ -45,7 +45,7 @@ class StepEntry(SpentEntry, frozen=True, kw_only=True, tag="step"):
     loss: Loss | None
     top1: float | None
     chance_loss: float | None = None
-    """ln(candidates), the loss of a guess."""
+    """The loss of a guess."""
     triplets_per_second: float | None = None
     wait_share: float | None = None
     samples_per_insert: float | None = None

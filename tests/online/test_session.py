@@ -442,15 +442,18 @@ def test_a_signal_while_a_run_begins_or_continues_is_obeyed_without_waiting_for_
     assert learned(stopped_twice) == learned(uninterrupted[0])
 
 
+def interrupt_probe(status: Status) -> None:
+    if status.activity.startswith("probing"):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
     balls: Path, tmp_path: Path
 ) -> None:
-    def during_probe(status: Status) -> None:
-        if status.activity.startswith("probing"):
-            signal.raise_signal(signal.SIGINT)
-
     run = tmp_path / "run"
-    outcome = train_on_store(balls, run, config("evaluation.every_steps=6"), observe=during_probe)
+    outcome = train_on_store(
+        balls, run, config("evaluation.every_steps=6"), observe=interrupt_probe
+    )
     assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 6, False)
     assert not (run / "probes" / "step-00000006" / "scores.json").exists()
     train_on_store(balls, run, config("evaluation.every_steps=6"))
@@ -460,12 +463,8 @@ def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
 def test_a_signal_during_the_last_probe_leaves_a_run_that_lacks_only_probe(
     balls: Path, tmp_path: Path
 ) -> None:
-    def during_probe(status: Status) -> None:
-        if status.activity.startswith("probing"):
-            signal.raise_signal(signal.SIGINT)
-
     run = tmp_path / "run"
-    outcome = train_on_store(balls, run, config("training.steps=2"), observe=during_probe)
+    outcome = train_on_store(balls, run, config("training.steps=2"), observe=interrupt_probe)
     assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 2, True)
     again = train_on_store(balls, run, config("training.steps=2"))
     assert (again.first_step, again.step, again.made_probe) == (2, 2, True)
