@@ -833,16 +833,16 @@ def demo(
 @click.option("--overwrite", is_flag=True, help="Replace VIDEO.")
 def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
     """Render a procedural SCENE to VIDEO (.mp4), masks beside it."""
-    from ingest.durable import clear_write_errors
     from ingest.errors import ExportError
-    from ingest.mp4_writer import target_fault
+    from ingest.mp4_writer import video_fault
+    from ingest.output import writing
     from ingest.scene_video import render_scene
     from ingest.scenes import SCENES
 
-    if fault := target_fault(video, what="a scene", overwrite=overwrite):
+    if fault := video_fault(video, what="a scene", overwrite=overwrite):
         raise ExportError(fault)
     config = SCENES[scene](num_frames=frames, fps=fps, seed=seed)
-    with progress_line() as show, clear_write_errors(str(video)):
+    with progress_line() as show, writing(video):
         rendered = render_scene(
             config, video, progress=lambda done: show("rendering", f"{done}/{frames} frames")
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ingest.camera import Camera
 from ingest.errors import NotAStoreError, RecordingExistsError
+from ingest.layout import is_store
 from ingest.open import open_store
 from ingest.store import CommitRecord, RecordingWriter, Source, Store
 
@@ -44,7 +45,7 @@ class Captured:
 
 def open_live_store(path: Path) -> Store:
     """Open a store for captures, or make one; NotAStoreError where it cannot take them."""
-    if not (path / "store.json").exists():
+    if not is_store(path):
         return open_store(path, create_format="zarr")
     store = open_store(path)
     if store.format != "zarr":

@@ -22,22 +22,6 @@ PARTIAL = ".partial"
 _FULL = {errno.ENOSPC: "disk", errno.EDQUOT: "quota", errno.EFBIG: "file size limit"}
 
 
-def path_fault(*files: Path, overwrite: bool) -> str | None:
-    """Why these files of one folder may not be written, in one line; None where they may."""
-    folder = files[0].parent
-    if not folder.exists():
-        return f"{folder}: no such folder; make it, or name a file in another"
-    if not folder.is_dir():
-        return f"{folder}: is a file, and no folder; name another"
-    for file in filter(Path.exists, files):
-        if not file.is_file():
-            kind = "a directory" if file.is_dir() else "no ordinary file"
-            return f"{file}: is {kind}; name a file, new or old"
-        if not overwrite:
-            return f"{file}: exists; name another file, or use --overwrite"
-    return None
-
-
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace a file in one step; on return its bytes and its name are on disk, if `durable`."""
     with written_together(path.parent, durable=durable) as write:
@@ -92,7 +76,7 @@ def remove_partial_files(folder: Path) -> None:
 
 
 @contextmanager
-def clear_write_errors(where: str) -> Iterator[None]:
+def clear_write_errors(where: str, *, kept: str = "what was committed is safe") -> Iterator[None]:
     """Turn an operating system's refusal to write into one clear StoreError."""
     try:
         yield
@@ -102,7 +86,7 @@ def clear_write_errors(where: str) -> Iterator[None]:
         if error.errno in _FULL:
             raise StorageFullError(
                 f"{where}: the {_FULL[error.errno]} is exhausted ({os.strerror(error.errno)}); "
-                "what was committed is safe: free some space and run the same command again"
+                f"{kept}: free some space and run the same command again"
             ) from error
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise StoreError(f"{where}: cannot write ({reason}); check the path and its rights") from (

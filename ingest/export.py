@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from ingest.chunk_cache import ChunkCache
-from ingest.durable import clear_write_errors
 from ingest.errors import ExportError
 from ingest.frame import Frames
 from ingest.masks import SUFFIX
-from ingest.mp4_writer import target_fault, ticks, write_mp4
+from ingest.mp4_writer import ticks, video_fault, write_mp4
+from ingest.output import writing
 from ingest.store import RecordingReader, Store
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,9 @@ def export_recording(
     or changed.
     """
     sidecar = path.with_suffix(SUFFIX)
-    if fault := target_fault(path, what="a recording", overwrite=overwrite):
+    if fault := video_fault(path, what="a recording", overwrite=overwrite):
         raise ExportError(fault)
-    with store.reader(name, cache=ChunkCache(0)) as reader, clear_write_errors(str(path)):
+    with store.reader(name, cache=ChunkCache(0)) as reader, writing(path):
         where = f"{store.path}: recording {name!r}"
         commit, pts_ns = reader.commit, reader.pts_ns()
         if commit.length and commit.released == commit.length:

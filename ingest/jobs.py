@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.errors import IngestError, StoreError, VideoError
+from ingest.layout import is_store
 from ingest.open import open_source, open_store
 from ingest.recorder import Progress, Recorded, record
 from ingest.sources import SourceSpec, expand, fingerprint, name_recordings
@@ -102,7 +103,7 @@ def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOu
 
 
 def _open_or_create(path: str | Path, store_format: StoreFormat | None, *, durable: bool) -> Store:
-    if store_format is None and (Path(path) / "store.json").exists():
+    if store_format is None and is_store(Path(path)):
         return open_store(path, durable=durable)
     return open_store(path, create_format=store_format or "zarr", durable=durable)
 

@@ -29,6 +29,11 @@ _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 _NAME = re.compile(r"[^\W_][\w.+ ()@=-]{0,199}")
 
 
+def is_store(path: Path) -> bool:
+    """Whether a directory is marked as a store, readable or not."""
+    return (path / _MARK).exists()
+
+
 class _Mark(msgspec.Struct, frozen=True):
     what: Literal["setcon store"]
     format: StoreFormat

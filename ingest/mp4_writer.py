@@ -22,9 +22,9 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Int64
 
 from ingest import masks
-from ingest.durable import path_fault
 from ingest.frame import Frames
 from ingest.hdf5 import NewFile
+from ingest.output import output_fault
 
 # 4:4:4, because halved chroma would smear the colour of small objects over their outlines
 _EXACT_FORMAT, _PLAYABLE_FORMAT = "yuv444p", "yuv420p"
@@ -39,12 +39,10 @@ _BT709 = 1  # of the matrix, the primaries and the transfer curve alike, in ISO/
 _SMALL = 256 * 256
 
 
-def target_fault(path: Path, *, what: str, overwrite: bool) -> str | None:
-    """Why `what` cannot be written to `path`, in one line; None where it can."""
-    if path.suffix != ".mp4":
-        found = path.suffix or "no ending"
-        return f"{path}: {what} is written as .mp4, not {found}; end it in .mp4"
-    return path_fault(path, path.with_suffix(masks.SUFFIX), overwrite=overwrite)
+def video_fault(path: Path, *, what: str, overwrite: bool) -> str | None:
+    """Why `what` and masks may not be written to `path`, in one line; None where they may."""
+    sidecar = path.with_suffix(masks.SUFFIX) if path.name else path
+    return output_fault(path, sidecar, what=what, endings=(".mp4",), overwrite=overwrite)
 
 
 def ticks(pts_ns: Int64[np.ndarray, " n"], per_second: int) -> Int64[np.ndarray, " n"]:

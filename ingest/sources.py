@@ -17,6 +17,7 @@ from typing import Literal
 import h5py
 
 from ingest.errors import StoreError, VideoError
+from ingest.layout import is_store
 from ingest.masks import SUFFIX as MASKS_SUFFIX
 from ingest.masks import sidecar_path
 from ingest.store import Source, Store
@@ -168,7 +169,7 @@ def _of_folder(folder: Path) -> list[SourceSpec]:
         return [SourceSpec(path, "video") for path in videos]
     if images:
         return [SourceSpec(folder, "images")]
-    found = "is a store already" if (folder / "store.json").exists() else "has no videos or images"
+    found = "is a store already" if is_store(folder) else "has no videos or images"
     raise VideoError(f"{folder}: {found}; name a video, or a folder of videos or of images")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ingest.durable import path_fault
+from ingest.output import output_fault, writing
 from online.compare import (
     Group,
     Measure,
@@ -89,17 +89,14 @@ def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) ->
     """Write the page, which needs nothing beside itself.
 
     Raises:
-        RunError: the file exists, has no folder, or cannot be written.
+        RunError: no page may be written there.
+        StoreError: it cannot be.
     """
-    if fault := path_fault(path, overwrite=overwrite):
+    if fault := output_fault(path, what="the page", endings=(".html", ".htm"), overwrite=overwrite):
         raise RunError(fault)
     html = comparison_html(groups)
-    try:
+    with writing(path):
         write_page(html, path)
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written ({error}); free some space, or name another file"
-        ) from error
 
 
 def comparison_html(groups: Sequence[Group]) -> str:

@@ -20,8 +20,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ingest.durable import clear_write_errors, path_fault, sync_folder
+from ingest.durable import sync_folder
 from ingest.hdf5 import NewFile
+from ingest.output import output_fault, writing
 from online.catalog import RecordingSummary
 from online.config import dump_config
 from online.errors import RunError
@@ -60,7 +61,9 @@ def embed_run(
         IngestError, OnlineError: otherwise, in one line.
     """
     report = progress or (lambda what, share: None)
-    if fault := path_fault(path, overwrite=overwrite):
+    if fault := output_fault(
+        path, what="an embedding", endings=(".h5", ".hdf5"), overwrite=overwrite
+    ):
         raise RunError(fault)
     with opened_run(run, store, recordings=recordings) as opened, _written(path) as new:
         trained = opened.trained
@@ -84,7 +87,7 @@ def embed_run(
 def _written(path: Path) -> Iterator[NewFile]:
     """A file that gets its name when it is whole and on disk."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with clear_write_errors(str(path)):
+    with writing(path):
         try:
             with NewFile(partial) as new:
                 yield new

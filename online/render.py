@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from ingest.durable import clear_write_errors
 from ingest.frame import Frames
-from ingest.mp4_writer import target_fault, write_mp4
+from ingest.mp4_writer import video_fault, write_mp4
+from ingest.output import writing
 from online.catalog import RecordingSummary
 from online.clip import Interval
 from online.errors import FootageError, RunError
@@ -82,9 +82,9 @@ def render_run(
         IngestError, OnlineError: otherwise, in one line.
     """
     report = progress or (lambda what, share: None)
-    if fault := target_fault(path, what="a video", overwrite=overwrite):
+    if fault := video_fault(path, what="a video", overwrite=overwrite):
         raise RunError(fault)
-    with opened_run(run, store, recordings=recordings) as opened, clear_write_errors(str(path)):
+    with opened_run(run, store, recordings=recordings) as opened, writing(path):
         trained = opened.trained
         shown, unreadable = latest_panels(run)
         for damage in unreadable:

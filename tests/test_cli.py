@@ -40,11 +40,30 @@ def error_of(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def test_ctrl_c_where_nothing_has_to_be_saved_is_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr("online.keys.make_keys", lambda _: signal.raise_signal(signal.SIGINT))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_where_nothing_has_to_be_saved_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals
+) -> None:
+    monkeypatch.setattr("online.keys.make_keys", lambda _: signal.raise_signal(number))
+    handler = signal.getsignal(number)
     done = CliRunner().invoke(cli.main, ["keygen", str(tmp_path)])
-    assert done.exit_code == 130
+    assert done.exit_code == 128 + number
     assert done.output == "stopped; run the same command again\n"
+    assert signal.getsignal(number) is handler
+
+
+def test_a_scene_that_is_ended_leaves_nothing_half_drawn(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cli", "scene", "balls", tmp_path / "x.mp4"]
+    with subprocess.Popen([*command, "--frames", "1000000"], stderr=subprocess.PIPE) as scene:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "x.mp4.partial").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        scene.terminate()
+        said = scene.communicate(timeout=60)[1]
+    assert scene.returncode == 128 + signal.SIGTERM, said
+    assert said.endswith(b"stopped; run the same command again\n"), said
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

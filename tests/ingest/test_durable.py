@@ -9,7 +9,6 @@ from ingest.durable import (
     FileLock,
     clear_write_errors,
     is_locked,
-    path_fault,
     remove_partial_files,
     write_whole,
 )
@@ -95,27 +94,3 @@ def test_who_only_looks_whether_a_file_is_locked_keeps_nobody_from_locking_it(tm
         done.set()
         for looker in lookers:
             looker.join()
-
-
-NAME = "name a file, new or old"
-
-
-def test_only_a_new_or_an_ordinary_file_may_be_written(tmp_path: Path) -> None:
-    old, folder = tmp_path / "old.mp4", tmp_path / "folder"
-    old.write_bytes(b"frames")
-    folder.mkdir()
-    for overwrite in (False, True):
-        assert path_fault(tmp_path / "new.mp4", overwrite=overwrite) is None
-        for path in (folder, Path(), Path("/"), Path("..")):
-            assert path_fault(path, overwrite=overwrite) == f"{path}: is a directory; {NAME}"
-        assert path_fault(old, folder, overwrite=True) == f"{folder}: is a directory; {NAME}"
-        assert path_fault(Path("/dev/null"), overwrite=overwrite) == (
-            f"/dev/null: is no ordinary file; {NAME}"
-        )
-        lost = path_fault(tmp_path / "none" / "a", overwrite=overwrite)
-        assert lost == f"{tmp_path / 'none'}: no such folder; make it, or name a file in another"
-        inside = path_fault(old / "a", overwrite=overwrite)
-        assert inside == f"{old}: is a file, and no folder; name another"
-    assert path_fault(old, overwrite=True) is None
-    in_the_way = path_fault(old, overwrite=False)
-    assert in_the_way == f"{old}: exists; name another file, or use --overwrite"
