@@ -887,7 +887,7 @@ def _evaluate_continual(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    from online.continual import evaluate_continual
+    from online.continual import evaluate_continual, keep_continual
     from online.heat_map import heat_map_figure
     from online.report import write_report
     from online.transfer import to_json
@@ -900,16 +900,16 @@ def _evaluate_continual(
             holdout=holdout,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
-    report = write_report(run)
-    if as_json:
-        click.echo(to_json(continual).decode())
-    else:
-        click.echo(continual_text(continual))
-        click.echo(f"report: {report}")
-    if out is not None:  # what cannot be written has been said by then
+    # what cannot be written has been said by then
+    click.echo(to_json(continual).decode() if as_json else continual_text(continual))
+    if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "continual.json").write_bytes(to_json(continual))
         (out / "continual.png").write_bytes(heat_map_figure(continual))
+    keep_continual(run, continual)
+    report = write_report(run)
+    if not as_json:
+        click.echo(f"report: {report}")
 
 
 def _server_keys(keys: Path | None, allow: Path | None) -> ServerKeys | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ingest.durable import write_whole
+from ingest.output import writing
 from online.checkpoint import load_into, newest_readable
 from online.errors import RunError
 from online.evaluate import Progress
@@ -34,8 +35,6 @@ def evaluate_continual(
     progress: Progress | None = None,
 ) -> Continual:
     """Probe what a run has kept of each segment on every recording of its stream.
-
-    The result is also kept in the run, for its report.
 
     Raises:
         RunError: the run has kept no segments, or the store lacks one of its recordings.
@@ -59,7 +58,7 @@ def evaluate_continual(
         columns.append(column)
     has_masks = all(column.untrained.current.alphas is not None for column in columns)
     score = _fg_ari if has_masks else _explained
-    result = Continual(
+    return Continual(
         recordings=recordings,
         segments=[row.recording for row in rows],
         steps=[row.step for row in rows],
@@ -68,8 +67,13 @@ def evaluate_continual(
         untrained=[score(c.untrained) for c in columns],
         reference=[score(c.reference) for c in columns if c.reference] if against else None,
     )
-    write_whole(RunDirectory(run).continual_path, to_json(result))
-    return result
+
+
+def keep_continual(run: Path, continual: Continual) -> None:
+    """Put it into the run, for its report; StoreError where that cannot be written."""
+    path = RunDirectory(run).continual_path
+    with writing(path):
+        write_whole(path, to_json(continual))
 
 
 @dataclass(frozen=True, slots=True)

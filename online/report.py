@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from online.errors import RunError
+from ingest.output import writing
 from online.figures import HERO_CAPTION, draw_hero, draw_panels
 from online.heat_map import draw_heat_map
 from online.report_curves import curve_cards
@@ -49,16 +49,13 @@ def write_report(run_dir: Path) -> Path:
     """Write ``report.html`` into ``run_dir`` from what the run has left there so far.
 
     Raises:
-        RunError: there is no such directory, or it cannot be read or written.
+        RunError: there is no such directory, or it cannot be read.
+        StoreError: the page cannot be written.
     """
     html = report_html(read_run(run_dir))
     target = run_dir / "report.html"
-    try:
+    with writing(target):
         write_page(html, target)
-    except OSError as error:
-        raise RunError(
-            f"{target}: report could not be written ({error}); free some space and try again"
-        ) from error
     return target
 
 

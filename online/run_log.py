@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import msgspec
 
 from online.errors import RunError
-from online.scores import Evaluation, Panels, Step, load_evaluation, load_panels
+from online.scores import NO_JSON, Evaluation, Panels, Step, load_evaluation, load_panels
 from online.transfer import Continual, load_continual
 
 Loss = Annotated[float, msgspec.Meta(ge=-3.5e38, le=3.5e38)]
@@ -97,8 +97,6 @@ _DAMAGE = (
     RuntimeError,  # zipfile, of what it takes for a password or a method that it lacks
 )
 """What NumPy raises of an archive that is damaged."""
-_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What a file of JSON raises that is damaged, or holds something else."""
 _DECODER = msgspec.json.Decoder(AnyEntry)
 T = TypeVar("T")
 
@@ -210,7 +208,7 @@ def log_lines(path: Path, decoder: msgspec.json.Decoder[T]) -> Iterator[LogLine[
             continue
         try:  # as text first: a kill can cut a letter in two, in a field that no decoder looks at
             yield LogLine(raw, decoder.decode(raw.decode()))
-        except _NO_JSON:
+        except NO_JSON:
             yield LogLine(raw, None)
 
 
@@ -240,7 +238,7 @@ def _read_probes(folder: Path, unreadable: list[str]) -> tuple[list[Evaluation],
         try:
             evaluations.append(load_evaluation(scores.parent))
             latest = scores.parent
-        except (OSError, *_NO_JSON) as error:
+        except (OSError, *NO_JSON) as error:
             unreadable.append(f"probes/{scores.parent.name}/scores.json could not be read: {error}")
     if latest is None:
         return [], None
@@ -256,6 +254,6 @@ def _read_continual(path: Path, unreadable: list[str]) -> Continual | None:
         return load_continual(path)
     except FileNotFoundError:
         return None
-    except (OSError, *_NO_JSON) as error:
+    except (OSError, *NO_JSON) as error:
         unreadable.append(f"{path.name} could not be read: {error}")
         return None

@@ -13,6 +13,8 @@ from jaxtyping import Float, UInt8
 
 from ingest.durable import write_whole
 
+NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a file of JSON raises that is damaged, or holds something else."""
 RECENT_CLIPS = 50
 """Latest new clips whose scores are averaged."""
 LEAST_CLIPS = 10
@@ -192,7 +194,7 @@ def find_evaluation(folder: Path) -> Evaluation | None:
     """The evaluation in ``folder``, or None where there is none that can be read."""
     try:
         return load_evaluation(folder)
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, *NO_JSON):
         return None
 
 

@@ -140,6 +140,20 @@ def test_the_command_shows_it_draws_it_and_puts_it_into_the_report(run, stream, 
     assert "What was kept" in (run / "report.html").read_text()
 
 
+def test_what_cannot_be_kept_has_been_said_and_written_where_it_was_wanted(
+    run: Path, stream: Path, tmp_path: Path
+) -> None:
+    copy, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("continual.json"))
+    (copy / "continual.json").mkdir()
+    arguments = ["eval", str(copy), str(stream), "--continual", "--out", str(out)]
+    told = CliRunner().invoke(cli.main, arguments)
+    assert told.exit_code == 1
+    assert "after a" in told.stdout
+    assert f"error: {copy / 'continual.json'}: cannot write (Is a directory)" in told.stderr
+    assert json.loads((out / "continual.json").read_text())["final"] is not None
+
+
 def test_what_was_not_kept_is_one_line(run, stream, tmp_path):
     path = tmp_path / "run"
     train_on_store(stream, path, config("training.keep_segments=false", "training.steps=2"))

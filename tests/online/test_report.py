@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ingest.errors import StoreError
 from online.curves import Curve, chart_svg
 from online.errors import RunError
 from online.report import write_report
@@ -520,7 +521,7 @@ def test_a_missing_run_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_a_report_that_cannot_be_written_is_an_error_and_leaves_no_scraps(run: Path) -> None:
     (run / "report.html").mkdir()
-    with pytest.raises(RunError, match="could not be written"):
+    with pytest.raises(StoreError, match=r"report\.html: cannot write \(Is a directory\)"):
         write_report(run)
     assert not list(run.glob(".report*"))
 
