@@ -175,17 +175,23 @@ class Replay:
         state: dict[str, Any],
         arrays: Mapping[str, np.ndarray],
         fetch: Callable[[ClipSpec], Clip | None],
+        progress: Callable[[float], None] = lambda share: None,
     ) -> int:
         """Take up ``state`` and ``arrays`` in a new buffer; ``fetch`` brings each clip's pixels.
 
-        Clips for which it brings none are no longer held; as many new ones are due before the next
-        batch, up to what the first batch took. Returns how many they are.
+        ``progress`` gets the share of them that has come. Clips for which it brings none are no
+        longer held; as many new ones are due before the next batch, up to what the first batch
+        took. Returns how many they are.
         """
         parts = {
             name: [ClipSpec(*fields) for fields in state[name]]
             for name in ("fresh", "fifo", "long_term")
         }
-        clips = {spec: fetch(spec) for spec in sorted({s for part in parts.values() for s in part})}
+        specs = sorted({spec for part in parts.values() for spec in part})
+        clips: dict[ClipSpec, Clip | None] = {}
+        for spec in specs:
+            progress(len(clips) / len(specs))
+            clips[spec] = fetch(spec)
         self._fresh = deque(clip for spec in parts["fresh"] if (clip := clips[spec]) is not None)
         for spec in parts["fifo"]:
             if (clip := clips[spec]) is not None:

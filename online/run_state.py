@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -91,10 +91,13 @@ class RunState:
             rng=rng_state(),
         )
 
-    def restore(self, checkpoint: Checkpoint, *, where: Path) -> int:
+    def restore(
+        self, checkpoint: Checkpoint, *, where: Path, progress: Callable[[float], None]
+    ) -> int:
         """Go on from ``checkpoint``; the replay's pixels come from the servers.
 
-        Returns how many clips of the replay are no longer kept by a capture.
+        ``progress`` gets the share of them that has come. Returns how many clips of the replay are
+        no longer kept by a capture.
 
         Raises:
             CheckpointError: it belongs to another configuration.
@@ -114,7 +117,7 @@ class RunState:
         self.feed.restore(run["feed"])
         self.feed.agree()  # before pixels are fetched of what may have been replaced
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
-        gone = self.replay.restore(run["replay"], arrays, self._fetched)
+        gone = self.replay.restore(run["replay"], arrays, self._fetched, progress)
         set_rng_state(checkpoint.rng)
         return gone
 

@@ -164,6 +164,7 @@ class Session:
         return ProbesInPlace(evaluator, *helpers)
 
     def _begin(self) -> None:
+        self.watcher.tell("connecting")
         newest = latest_checkpoint(self.directory.checkpoints)
         if newest in (None, self.directory.checkpoint(0)):
             if newest is not None:
@@ -178,7 +179,6 @@ class Session:
         else:
             self._resume()
         self._first_step = self.state.step
-        self.watcher.tell("connecting")
         summaries = self.source.recordings()
         check_sizes(summaries)
         self.state.remember_held_out(summaries)
@@ -195,7 +195,11 @@ class Session:
         rebuilt = load_untrained(self.trainer.untrained, self.directory.checkpoint(0))
         if rebuilt:
             self._save()  # nothing is restored yet: the state is that of step 0
-        gone = self.state.restore(found.checkpoint, where=found.path)
+        gone = self.state.restore(
+            found.checkpoint,
+            where=found.path,
+            progress=lambda share: self.watcher.tell("fetching what is replayed", share),
+        )
         set_aside(found.damaged)
         self.journal.begin()
         for damage in filter(None, (found.damage, rebuilt)):

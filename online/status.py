@@ -10,6 +10,9 @@ from online.prequential import Prequential
 from online.run_state import RunState
 from online.trainer import StepResult
 
+_OF_THE_RUN = ("learning", "waiting for data")
+"""Activities of which as much is done as of the whole run."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
@@ -17,8 +20,9 @@ class Status:
 
     activity: str
     """``learning``, ``waiting for data``, ``probing`` and the like."""
-    share: float
-    """Share of the activity that is done, 0..1; of the whole run while learning."""
+    share: float | None
+    """Share of the activity that is done, 0..1; of the whole run while learning. None where it
+    cannot be told."""
     step: int
     steps: int
     loss: float | None
@@ -53,7 +57,7 @@ class Status:
     @property
     def learns(self) -> bool:
         """Whether it is learning, or would if there were data; else its losses are old."""
-        return self.activity in ("learning", "waiting for data")
+        return self.activity in _OF_THE_RUN
 
 
 Observer = Callable[[Status], None]
@@ -84,14 +88,15 @@ class Watcher:
         self.tell("learning")
 
     def tell(self, activity: str, share: float | None = None) -> None:
-        """Say what the run does; ``share`` of it is done, or without it of the whole run."""
+        """Say what the run does, and what ``share`` of that is done."""
+        if activity in _OF_THE_RUN:
+            share = self._learned()
         clock, steps = self._state.clock, self._state.config.training.steps
         received = self._state.feed.received
-        learned = max(self._state.step / steps, clock.seconds / self._budget_seconds)
         self._observe(
             Status(
                 activity=activity,
-                share=min(1.0, learned) if share is None else share,
+                share=share,
                 step=self._state.step,
                 steps=steps,
                 loss=self._last.loss if self._last else None,
@@ -111,6 +116,11 @@ class Watcher:
                 beside=self.beside,
             )
         )
+
+    def _learned(self) -> float:
+        """Share of the run that is done, by its steps or its minutes."""
+        by_steps = self._state.step / self._state.config.training.steps
+        return min(1.0, max(by_steps, self._state.clock.seconds / self._budget_seconds))
 
     def _eta_seconds(self) -> float | None:
         clock = self._state.clock

@@ -38,7 +38,8 @@ def server_parts(counters: ServerCounters) -> list[str]:
 
 def status_parts(status: Status) -> list[str]:
     """How a run stands, what matters most first."""
-    parts = [f"{status.activity} {status.share:.0%}", f"step {status.step}/{status.steps}"]
+    share = "" if status.share is None else f" {status.share:.0%}"
+    parts = [f"{status.activity}{share}", f"step {status.step}/{status.steps}"]
     if status.eta_seconds is not None and status.activity == "learning":
         parts.append(f"ETA {_clock_text(status.eta_seconds)}")
     if status.top1 is not None and status.learns:

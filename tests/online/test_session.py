@@ -127,8 +127,17 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(
         outcome = train_on_store(balls, run, config(), observe=stop_at(step))
         assert (outcome.reason, outcome.step) == ("stopped", step)
         assert outcome.signal_number == signal.SIGTERM
-    assert train_on_store(balls, run, config()).reason == "complete"
+    told: list[tuple[str, float | None]] = []
+
+    def watch(status: Status) -> None:
+        told.append((status.activity, status.share))
+
+    assert train_on_store(balls, run, config(), observe=watch).reason == "complete"
     assert learned(run) == learned(uninterrupted[0])
+    assert told[0] == ("connecting", None)
+    fetched = [share for activity, share in told if activity == "fetching what is replayed"]
+    assert fetched == [count / len(fetched) for count in range(len(fetched))]
+    assert ("learning", 1.0) in told
 
 
 def test_a_run_does_not_go_on_from_footage_that_was_replaced(
