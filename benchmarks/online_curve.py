@@ -91,7 +91,7 @@ def top1(run: Path, store: Path) -> dict[str, float]:
         images = to_images(footage.images)
         models = {"trained": opened.trained.model, "untrained": evaluator.untrained}
         return {
-            name: float(model.loss(model(images), config.loss).top1)
+            name: float(model.loss(model(images), config.loss).contrast.top1)
             for name, model in models.items()
         }
 

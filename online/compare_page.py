@@ -75,6 +75,12 @@ _CHARTS = (
         value=lambda e: e.top1,
     ),
     _Chart(
+        title="Purity of slots",
+        note="How much of what a slot reads is its alone, mean over slots.",
+        entries=lambda run: run.steps,
+        value=lambda e: e.purity,
+    ),
+    _Chart(
         title="Training loss",
         note="How hard it is to tell the predicted state from all others; with loss.horizon, the "
         "mean of all steps ahead, so that two horizons do not compare.",

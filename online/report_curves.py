@@ -36,6 +36,8 @@ def curve_cards(run: RunLog) -> list[str]:
     charts: list[_Chart] = []
     if run.steps:
         charts += [_loss(run.steps), _top1(run.steps)]
+        if any(entry.purity is not None for entry in run.steps):
+            charts.append(_purity(run.steps))
     if run.prequential:
         charts.append(_prequential(run.prequential))
     if len(run.evaluations) > 1:
@@ -66,6 +68,15 @@ def _top1(steps: Sequence[StepEntry]) -> _Chart:
         note="Share of predictions, one step ahead, nearest to their own state among all "
         "candidates of the batch.",
         curves=[_curve("top-1", "trained", steps, lambda e: e.top1)],
+        limits=SHARE,
+    )
+
+
+def _purity(steps: Sequence[StepEntry]) -> _Chart:
+    return _Chart(
+        title="Purity of slots",
+        note="How much of what a slot reads is its alone, mean over slots: low where they share.",
+        curves=[_curve("purity", "trained", steps, lambda e: e.purity)],
         limits=SHARE,
     )
 

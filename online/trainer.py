@@ -119,6 +119,9 @@ class StepResult:
     """One optimizer step."""
 
     loss: float
+    """Of the contrast, which is `chance` for a guess."""
+    purity: float
+    """How much of what slots read is theirs alone."""
     top1: float
     """Share of predictions whose nearest candidate is their own state."""
     candidates: int
@@ -189,15 +192,17 @@ class Trainer:
         else:
             self.optimizer.step()
         self.step_count += 1
+        contrast = result.contrast
         return StepResult(
-            loss=loss,
-            top1=float(result.top1),
-            candidates=result.candidates,
-            states=result.candidates + 1 - triplets,
-            chance=result.chance,
+            loss=float(contrast.loss.detach()),
+            purity=float(result.purity.detach()),
+            top1=float(contrast.top1),
+            candidates=contrast.candidates,
+            states=contrast.candidates + 1 - triplets,
+            chance=contrast.chance,
             triplets=triplets,
             grad_norm=grad_norm,
-            features=_clip_means(result.states.detach(), batch),
+            features=_clip_means(contrast.states.detach(), batch),
         )
 
     def check_finite(self) -> None:

@@ -15,7 +15,7 @@ or queues.
 from setcon.deep_set import SetEncoderConfig
 from setcon.encoder import EncoderConfig
 from setcon.errors import SeedCheckpointError, SetConError
-from setcon.loss import ContrastiveLoss, LossConfig
+from setcon.loss import ContrastiveLoss, LossConfig, SetConLoss
 from setcon.model import SetCon, SetConConfig, SetConOutput
 from setcon.slot_attention import SlotAttentionConfig, Slots
 from setcon.transition import TransitionConfig
@@ -28,6 +28,7 @@ __all__ = [
     "SetCon",
     "SetConConfig",
     "SetConError",
+    "SetConLoss",
     "SetConOutput",
     "SetEncoderConfig",
     "SlotAttentionConfig",

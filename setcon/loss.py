@@ -1,10 +1,16 @@
-"""InfoNCE between predictions and states, with predictions as negatives too.
+"""InfoNCE between predictions and states, with predictions as negatives too; and slots kept pure.
 
-    logits_i = [p_i·s_1 … p_i·s_S,  p_i·p_1 … -inf (itself) … p_i·p_P] / temperature
-    loss     = mean over i of the cross-entropy of logits_i against the state that p_i predicts
+    logits_i  = [p_i·s_1 … p_i·s_S,  p_i·p_1 … -inf (itself) … p_i·p_P] / temperature
+    contrast  = mean over i of the cross-entropy of logits_i against the state that p_i predicts
+    purity    = mean over frames and slots k of Σ_p a_kp² / Σ_p a_kp,  a_kp: k's share of position p
+    minimised = contrast + weight · (1 - purity)
 
-States of all time steps are negatives, so there may be more states than predictions. Logits and
-loss are float32 also under autocast.
+States of all time steps are negatives, so there may be more states than predictions. The contrast
+does not mind two things mixed in two slots, as a mixture can be told from others and predicted as
+well as a thing. Purity does: it is how much of what a slot reads is its alone, 1 where slots share
+no position and 1/k where all read the same. Each slot counts alike, however little it reads, so
+that those which see a thing have as much to say as the one that sees all else. Logits and losses
+are float32 also under autocast.
 """
 
 import math
@@ -21,6 +27,8 @@ from setcon.layers import at_least_float32
 
 Similarity = Literal["cosine", "dot"]
 Unit = Literal["set", "slot"]
+
+_LEAST_READ = 1e-6  # in positions: a slot that reads nothing has no purity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,8 @@ class LossConfig:
     standardise: bool = True
     """First give every dimension zero mean and unit variance over the batch, states and
     predictions together."""
+    purity: float = 0.0
+    """Weight of what slots lack in purity, which is added to the contrast; none in the paper."""
     horizon: int = 1
     """Predict also the frames after the next, up to this many steps ahead, each step from what was
     predicted before: 1 in the paper."""
@@ -51,6 +61,8 @@ class LossConfig:
         check_choice("loss similarity", self.similarity, Similarity)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if not 0 <= self.purity < math.inf:
+            raise ValueError(f"purity must be 0 or more, got {self.purity}")
         check_at_least(1, horizon=self.horizon)
 
 
@@ -69,6 +81,27 @@ class ContrastiveLoss:
     """The loss of a guess: ln(candidates); over a horizon, the mean of every step's."""
     states: Float[Tensor, "s e"]
     """The states as they were compared; slot by slot, those of all slots side by side."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SetConLoss:
+    """What is minimised, and its parts."""
+
+    loss: Float[Tensor, ""]
+    """The contrast, and by its weight what slots lack in purity."""
+    contrast: ContrastiveLoss
+    purity: Float[Tensor, ""]
+    """How much of what slots read is theirs alone."""
+
+
+def slot_purity(attention: Float[Tensor, "n k p"]) -> Float[Tensor, ""]:
+    """How much of what a slot reads is its alone, mean over slots and images.
+
+    Over k, the attention to each position sums to one.
+    """
+    attention = at_least_float32(attention)
+    read = attention.sum(dim=-1)
+    return (attention.square().sum(dim=-1) / (read + _LEAST_READ)).mean()
 
 
 def contrastive_loss(

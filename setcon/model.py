@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from setcon.deep_set import DeepSet, SetEncoderConfig
 from setcon.encoder import Encoder, EncoderConfig
-from setcon.loss import ContrastiveLoss, LossConfig, contrastive_loss, slotwise_contrastive_loss
+from setcon.loss import (
+    ContrastiveLoss,
+    LossConfig,
+    SetConLoss,
+    contrastive_loss,
+    slot_purity,
+    slotwise_contrastive_loss,
+)
 from setcon.slot_attention import SlotAttention, SlotAttentionConfig, Slots
 from setcon.transition import Transition, TransitionConfig
 
@@ -97,12 +104,12 @@ class SetCon(nn.Module):
         config: LossConfig,
         *,
         valid: Bool[Tensor, "b t_predicted"] | None = None,
-    ) -> ContrastiveLoss:
+    ) -> SetConLoss:
         """Every prediction of every run against the states of all time steps of all runs.
 
         `valid` says which predictions count, where runs were filled up to one length; without it
-        all do. With a horizon above 1, loss and chance are means over the steps ahead, as far as
-        any run reaches; all else in the result is of one step.
+        all do. With a horizon above 1, the contrast's loss and chance are means over the steps
+        ahead, as far as any run reaches; all else of it is of one step.
         """
         if valid is None:
             shape = output.predicted.shape[:2]
@@ -121,11 +128,14 @@ class SetCon(nn.Module):
             predicted = predicted[reached]
             predicted = predicted if by_slot else self.summarise(predicted)
             steps.append(contrast(predicted, states, own[:, last][reached], config))
-        return replace(
+        contrasted = replace(
             steps[0],
             loss=torch.stack([step.loss for step in steps]).mean(),
             chance=statistics.mean(step.chance for step in steps),
         )
+        purity = slot_purity(output.attention[counted])
+        lacks = config.purity * (1 - purity) if config.purity else 0.0
+        return SetConLoss(loss=contrasted.loss + lacks, contrast=contrasted, purity=purity)
 
     def _ahead(
         self, output: SetConOutput, horizon: int

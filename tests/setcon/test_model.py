@@ -5,7 +5,7 @@ import torch
 
 from setcon.deep_set import SetEncoderConfig
 from setcon.encoder import EncoderConfig
-from setcon.loss import LossConfig, contrastive_loss
+from setcon.loss import LossConfig, contrastive_loss, slot_purity
 from setcon.model import SetCon, SetConConfig, match
 from setcon.slot_attention import SlotAttentionConfig
 
@@ -51,10 +51,26 @@ def test_each_prediction_is_compared_with_the_frame_it_predicts(frame_stride):
     output = model(frames().double(), frame_stride=frame_stride)
     output.predicted.data.copy_(output.slots[:, 2 * frame_stride :])
     found = model.loss(output, config)
-    assert found.top1_states.item() == 1
-    assert found.candidates == 10 + 2 * (5 - 2 * frame_stride) - 1
+    assert found.contrast.top1_states.item() == 1
+    assert found.contrast.candidates == 10 + 2 * (5 - 2 * frame_stride) - 1
     slotwise = LossConfig(unit="slot", standardise=False)
-    assert model.loss(output, slotwise).top1_states.item() == 1
+    assert model.loss(output, slotwise).contrast.top1_states.item() == 1
+
+
+@pytest.mark.parametrize("unit", ["set", "slot"])
+def test_what_slots_lack_in_purity_is_added_by_its_weight(unit):
+    model, valid = make(), torch.tensor([[True, False, True], [True, False, False]])
+    output = model(frames())
+    counted = torch.cat([output.attention[0], output.attention[1, :3]])
+    without, with_it = (
+        model.loss(output, LossConfig(unit=unit, purity=weight), valid=valid)
+        for weight in (0.0, 2.0)
+    )
+    torch.testing.assert_close(without.loss, without.contrast.loss)
+    torch.testing.assert_close(with_it.contrast.loss, without.contrast.loss)
+    for found in (without, with_it):
+        torch.testing.assert_close(found.purity, slot_purity(counted))
+    torch.testing.assert_close(with_it.loss, without.loss + 2 * (1 - slot_purity(counted)))
 
 
 def test_match_finds_each_triplets_own_state():
@@ -99,7 +115,7 @@ def test_further_steps_are_taken_from_what_was_predicted(frame_stride, valid):
         )
         losses.append(found.loss)
         chances.append(math.log(len(ends) + len(counted) - 1))
-    one, three = (model.loss(output, LossConfig(horizon=h), valid=valid) for h in (1, 3))
+    one, three = (model.loss(output, LossConfig(horizon=h), valid=valid).contrast for h in (1, 3))
     torch.testing.assert_close(one.loss, losses[0])
     torch.testing.assert_close(three.loss, torch.stack(losses).mean())
     assert (one.chance, three.chance) == pytest.approx((chances[0], sum(chances) / 3))
@@ -112,7 +128,7 @@ def test_a_model_that_has_collapsed_is_at_chance_however_far_it_predicts():
     output.predicted.data.copy_(output.slots[:, 2:])
     torch.nn.init.zeros_(model.transition.out.weight)
     torch.nn.init.zeros_(model.transition.out.bias)
-    found = model.loss(output, LossConfig(horizon=4, standardise=False))
+    found = model.loss(output, LossConfig(horizon=4, standardise=False)).contrast
     assert found.loss.item() == pytest.approx(found.chance, abs=1e-4)
     assert found.chance < math.log(found.candidates)
 
