@@ -618,10 +618,11 @@ def evaluate(
     """
     if against is not None and not continual:
         raise click.UsageError("--against RUN is for --continual")
+    from ingest.output import folder_fault
     from online.errors import RunError
 
-    if out is not None and out.exists() and not out.is_dir():
-        raise RunError(f"{out}: is a file; name a directory for the scores and their picture")
+    if out is not None and (fault := folder_fault(out)):
+        raise RunError(fault)
     if continual:
         if recordings != "*":
             raise click.UsageError(
@@ -665,7 +666,7 @@ def evaluate(
     help="Footage that was never learned from, or all of it.",
 )
 @click.option("--seconds", type=Finite(0, min_open=True), help="How much.  [default: all]")
-@click.option("--overwrite", is_flag=True, help="Replace OUT.mp4.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.mp4, and masks beside it.")
 def render(
     run: Path,
     store: Path,
@@ -830,7 +831,7 @@ def demo(
 @click.option("--frames", type=click.IntRange(1), default=900, show_default=True)
 @click.option("--fps", type=click.IntRange(1, 1000), default=30, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace VIDEO.")
+@click.option("--overwrite", is_flag=True, help="Replace VIDEO, and masks beside it.")
 def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
     """Render a procedural SCENE to VIDEO (.mp4), masks beside it."""
     from ingest.errors import ExportError
@@ -902,11 +903,13 @@ def _evaluate_continual(
         )
     # what cannot be written has been said by then
     click.echo(to_json(continual).decode() if as_json else continual_text(continual))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "continual.json").write_bytes(to_json(continual))
-        (out / "continual.png").write_bytes(heat_map_figure(continual))
-    keep_continual(run, continual)
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "continual.json").write_bytes(to_json(continual))
+            (out / "continual.png").write_bytes(heat_map_figure(continual))
+    finally:
+        keep_continual(run, continual)
     report = write_report(run)
     if not as_json:
         click.echo(f"report: {report}")

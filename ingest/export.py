@@ -62,9 +62,9 @@ def export_recording(
     no such frames, StoreError where one is damaged or nothing can be written; then no file is made
     or changed.
     """
-    sidecar = path.with_suffix(SUFFIX)
     if fault := video_fault(path, what="a recording", overwrite=overwrite):
         raise ExportError(fault)
+    sidecar = path.with_suffix(SUFFIX)
     with store.reader(name, cache=ChunkCache(0)) as reader, writing(path):
         where = f"{store.path}: recording {name!r}"
         commit, pts_ns = reader.commit, reader.pts_ns()

@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 from jaxtyping import Shaped
 
+from ingest.interrupt import held
+
 _CHECKSUMS = "crc32c"
 
 
@@ -55,6 +57,7 @@ class _Disk:
         self.read, self.readinto = self._file.read, self._file.readinto
         self.close = self._file.close
 
+    @held
     def write(self, data: Any) -> int:  # whatever has a buffer: h5py brings a kind of its own
         view, done = memoryview(data), 0
         try:
@@ -64,6 +67,7 @@ class _Disk:
             self.error = error
         return len(view)
 
+    @held
     def truncate(self, size: int) -> int:
         try:
             self._file.truncate(size)
@@ -71,6 +75,7 @@ class _Disk:
             self.error = self.error or error
         return size
 
+    @held
     def flush(self) -> None:
         """Nothing is kept back."""
 

@@ -24,6 +24,7 @@ from jaxtyping import Int64
 from ingest import masks
 from ingest.frame import Frames
 from ingest.hdf5 import NewFile
+from ingest.interrupt import held
 from ingest.output import output_fault
 
 # 4:4:4, because halved chroma would smear the colour of small objects over their outlines
@@ -106,6 +107,7 @@ def _partial(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@held
 def _publish(video_partial: Path, video: Path, sidecar_partial: Path | None, sidecar: Path) -> None:
     _sync(video_partial)
     if sidecar_partial is not None:

@@ -75,10 +75,10 @@ _CHARTS = (
         value=lambda e: e.top1,
     ),
     _Chart(
-        title="Purity of slots",
+        title="Exclusivity of slots",
         note="How much of what a slot reads is its alone, mean over slots.",
         entries=lambda run: run.steps,
-        value=lambda e: e.purity,
+        value=lambda e: e.exclusivity,
     ),
     _Chart(
         title="Training loss",

@@ -42,7 +42,7 @@ class Journal:
         self._log(
             "step",
             loss=result.loss,
-            purity=result.purity,
+            exclusivity=result.exclusivity,
             top1=result.top1,
             chance_loss=result.chance,
             grad_norm=result.grad_norm,
@@ -65,7 +65,7 @@ class Journal:
             self.state.step,
             {
                 "loss": result.loss,
-                "purity": result.purity,
+                "exclusivity": result.exclusivity,
                 "top1": result.top1,
                 "triplets_per_second": clock.triplets_per_second,
                 "delay_seconds": clock.delay_seconds,

@@ -192,6 +192,7 @@ class Replay:
         for spec in specs:
             progress(len(clips) / len(specs))
             clips[spec] = fetch(spec)
+        progress(1.0)
         self._fresh = deque(clip for spec in parts["fresh"] if (clip := clips[spec]) is not None)
         for spec in parts["fifo"]:
             if (clip := clips[spec]) is not None:

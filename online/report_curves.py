@@ -36,8 +36,8 @@ def curve_cards(run: RunLog) -> list[str]:
     charts: list[_Chart] = []
     if run.steps:
         charts += [_loss(run.steps), _top1(run.steps)]
-        if any(entry.purity is not None for entry in run.steps):
-            charts.append(_purity(run.steps))
+        if any(entry.exclusivity is not None for entry in run.steps):
+            charts.append(_exclusivity(run.steps))
     if run.prequential:
         charts.append(_prequential(run.prequential))
     if len(run.evaluations) > 1:
@@ -72,11 +72,11 @@ def _top1(steps: Sequence[StepEntry]) -> _Chart:
     )
 
 
-def _purity(steps: Sequence[StepEntry]) -> _Chart:
+def _exclusivity(steps: Sequence[StepEntry]) -> _Chart:
     return _Chart(
-        title="Purity of slots",
+        title="Exclusivity of slots",
         note="How much of what a slot reads is its alone, mean over slots: low where they share.",
-        curves=[_curve("purity", "trained", steps, lambda e: e.purity)],
+        curves=[_curve("exclusivity", "trained", steps, lambda e: e.exclusivity)],
         limits=SHARE,
     )
 

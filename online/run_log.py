@@ -44,7 +44,7 @@ class StepEntry(SpentEntry, frozen=True, kw_only=True, tag="step"):
 
     loss: Loss | None
     top1: float | None
-    purity: float | None = None
+    exclusivity: float | None = None
     """How much of what slots read is theirs alone; not in a log of before it was measured."""
     chance_loss: float | None = None
     """The loss of a guess."""

@@ -164,7 +164,6 @@ class Session:
         return ProbesInPlace(evaluator, *helpers)
 
     def _begin(self) -> None:
-        self.watcher.tell("connecting")
         newest = latest_checkpoint(self.directory.checkpoints)
         if newest in (None, self.directory.checkpoint(0)):
             if newest is not None:
@@ -179,6 +178,7 @@ class Session:
         else:
             self._resume()
         self._first_step = self.state.step
+        self.watcher.tell("connecting")
         summaries = self.source.recordings()
         check_sizes(summaries)
         self.state.remember_held_out(summaries)

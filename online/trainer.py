@@ -120,7 +120,7 @@ class StepResult:
 
     loss: float
     """Of the contrast, which is `chance` for a guess."""
-    purity: float
+    exclusivity: float
     """How much of what slots read is theirs alone."""
     top1: float
     """Share of predictions whose nearest candidate is their own state."""
@@ -195,7 +195,7 @@ class Trainer:
         contrast = result.contrast
         return StepResult(
             loss=float(contrast.loss.detach()),
-            purity=float(result.purity.detach()),
+            exclusivity=float(result.exclusivity.detach()),
             top1=float(contrast.top1),
             candidates=contrast.candidates,
             states=contrast.candidates + 1 - triplets,

@@ -1,16 +1,17 @@
-"""InfoNCE between predictions and states, with predictions as negatives too; and slots kept pure.
+"""InfoNCE between predictions and states, with predictions as negatives too; and what slots share.
 
-    logits_i  = [p_i·s_1 … p_i·s_S,  p_i·p_1 … -inf (itself) … p_i·p_P] / temperature
-    contrast  = mean over i of the cross-entropy of logits_i against the state that p_i predicts
-    purity    = mean over frames and slots k of Σ_p a_kp² / Σ_p a_kp,  a_kp: k's share of position p
-    minimised = contrast + weight · (1 - purity)
+    logits_i    = [p_i·s_1 … p_i·s_S,  p_i·p_1 … -inf (itself) … p_i·p_P] / temperature
+    contrast    = mean over i of the cross-entropy of logits_i against the state that p_i predicts
+    exclusivity = mean over frames and slots k of Σ_p a_kp² / Σ_p a_kp,  of position p k has a_kp
+    minimised   = contrast + weight · (1 - exclusivity)
 
 States of all time steps are negatives, so there may be more states than predictions. The contrast
 does not mind two things mixed in two slots, as a mixture can be told from others and predicted as
-well as a thing. Purity does: it is how much of what a slot reads is its alone, 1 where slots share
-no position and 1/k where all read the same. Each slot counts alike, however little it reads, so
-that those which see a thing have as much to say as the one that sees all else. Logits and losses
-are float32 also under autocast.
+well as a thing. Exclusivity does: it is how much of what a slot reads is its alone, 1 where every
+slot reads something and no two share, 1/k where all read the same; a slot that reads nothing counts
+as 0. Each slot counts alike, so that a position that two share is given to the one that reads less:
+those which see a thing have as much to say as the one that sees all else. Logits and losses are
+float32 also under autocast.
 """
 
 import math
@@ -28,7 +29,7 @@ from setcon.layers import at_least_float32
 Similarity = Literal["cosine", "dot"]
 Unit = Literal["set", "slot"]
 
-_LEAST_READ = 1e-6  # in positions: a slot that reads nothing has no purity
+_LEAST_READ = 1e-6  # in positions: a slot that reads nothing counts as 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,8 @@ class LossConfig:
     standardise: bool = True
     """First give every dimension zero mean and unit variance over the batch, states and
     predictions together."""
-    purity: float = 0.0
-    """Weight of what slots lack in purity, which is added to the contrast; none in the paper."""
+    exclusivity: float = 0.0
+    """Weight of what slots lack in exclusivity, added to the contrast; none in the paper."""
     horizon: int = 1
     """Predict also the frames after the next, up to this many steps ahead, each step from what was
     predicted before: 1 in the paper."""
@@ -61,8 +62,8 @@ class LossConfig:
         check_choice("loss similarity", self.similarity, Similarity)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
-        if not 0 <= self.purity < math.inf:
-            raise ValueError(f"purity must be 0 or more, got {self.purity}")
+        if not 0 <= self.exclusivity < math.inf:
+            raise ValueError(f"exclusivity must be 0 or more, got {self.exclusivity}")
         check_at_least(1, horizon=self.horizon)
 
 
@@ -88,13 +89,13 @@ class SetConLoss:
     """What is minimised, and its parts."""
 
     loss: Float[Tensor, ""]
-    """The contrast, and by its weight what slots lack in purity."""
+    """The contrast, and by its weight what slots lack in exclusivity."""
     contrast: ContrastiveLoss
-    purity: Float[Tensor, ""]
+    exclusivity: Float[Tensor, ""]
     """How much of what slots read is theirs alone."""
 
 
-def slot_purity(attention: Float[Tensor, "n k p"]) -> Float[Tensor, ""]:
+def slot_exclusivity(attention: Float[Tensor, "n k p"]) -> Float[Tensor, ""]:
     """How much of what a slot reads is its alone, mean over slots and images.
 
     Over k, the attention to each position sums to one.

@@ -21,7 +21,7 @@ from setcon.loss import (
     LossConfig,
     SetConLoss,
     contrastive_loss,
-    slot_purity,
+    slot_exclusivity,
     slotwise_contrastive_loss,
 )
 from setcon.slot_attention import SlotAttention, SlotAttentionConfig, Slots
@@ -133,9 +133,9 @@ class SetCon(nn.Module):
             loss=torch.stack([step.loss for step in steps]).mean(),
             chance=statistics.mean(step.chance for step in steps),
         )
-        purity = slot_purity(output.attention[counted])
-        lacks = config.purity * (1 - purity) if config.purity else 0.0
-        return SetConLoss(loss=contrasted.loss + lacks, contrast=contrasted, purity=purity)
+        exclusivity = slot_exclusivity(output.attention[counted])
+        shared = config.exclusivity * (1 - exclusivity) if config.exclusivity else 0.0
+        return SetConLoss(contrasted.loss + shared, contrasted, exclusivity)
 
     def _ahead(
         self, output: SetConOutput, horizon: int

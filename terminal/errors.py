@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any, NoReturn
@@ -11,6 +13,10 @@ from typing import Any, NoReturn
 import click
 
 from ingest.errors import IngestError
+from ingest.interrupt import may_interrupt
+
+_HELD_SECONDS = 0.01
+"""After which a signal that came where it has to wait is looked at again."""
 
 
 class Terminated(BaseException):
@@ -20,9 +26,16 @@ class Terminated(BaseException):
 class OneLineErrors(click.Group):
     """The one place where an error becomes one line and an exit code."""
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command as the whole of this process, which signals end."""
+        unwinding = _Unwinding()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, unwinding)
+        return super().__call__(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
-        before = signal.signal(signal.SIGTERM, _terminate)
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, Terminated) as stopped:
@@ -35,14 +48,24 @@ class OneLineErrors(click.Group):
             if isinstance(error, OSError):
                 fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
             raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Unwind, so that half-written files go, once: a second SIGTERM ends the process at once."""
-    signal.signal(number, signal.SIG_DFL)
-    raise Terminated
+class _Unwinding:
+    """On the first signal raises, so that half-written files go; on a second leaves at once."""
+
+    def __init__(self) -> None:
+        self._has_raised = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._has_raised:
+            os._exit(128 + number)
+        if not may_interrupt(frame):
+            again = threading.Timer(_HELD_SECONDS, signal.raise_signal, [number])
+            again.daemon = True
+            again.start()
+            return
+        self._has_raised = True
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _known_errors() -> tuple[type[Exception], ...]:

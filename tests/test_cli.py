@@ -12,7 +12,6 @@ from pathlib import Path
 
 import av
 import pytest
-from click.testing import CliRunner
 from commands import setcon
 
 import cli
@@ -40,16 +39,31 @@ def error_of(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
+SIGNALLED = """
+import signal, sys
+import cli, online.keys
+
+class Kept:
+    def __del__(self):
+        signal.raise_signal(int(sys.argv[1]))
+
+def make_keys(folder):
+    kept = Kept()
+    del kept  # an exception raised here would be printed, and forgotten
+    while True:
+        pass
+
+online.keys.make_keys = make_keys
+cli.main(["keygen", "x"])
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_where_nothing_has_to_be_saved_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals
-) -> None:
-    monkeypatch.setattr("online.keys.make_keys", lambda _: signal.raise_signal(number))
-    handler = signal.getsignal(number)
-    done = CliRunner().invoke(cli.main, ["keygen", str(tmp_path)])
-    assert done.exit_code == 128 + number
-    assert done.output == "stopped; run the same command again\n"
-    assert signal.getsignal(number) is handler
+def test_a_signal_where_nothing_has_to_be_saved_is_one_line(number: signal.Signals) -> None:
+    script = [sys.executable, "-c", SIGNALLED, str(int(number))]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr == "stopped; run the same command again\n"
 
 
 def test_a_scene_that_is_ended_leaves_nothing_half_drawn(tmp_path: Path) -> None:
@@ -64,6 +78,37 @@ def test_a_scene_that_is_ended_leaves_nothing_half_drawn(tmp_path: Path) -> None
     assert scene.returncode == 128 + signal.SIGTERM, said
     assert said.endswith(b"stopped; run the same command again\n"), said
     assert list(tmp_path.iterdir()) == []
+
+
+SIGNALLED_WITHIN_HDF5 = """
+import builtins, signal, sys
+import cli, ingest.hdf5
+
+calls = 0
+
+def view(data):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[1]):
+        signal.raise_signal(signal.SIGTERM)
+    return builtins.memoryview(data)
+
+ingest.hdf5.memoryview = view  # what each write that HDF5 asks for begins with
+cli.main(["scene", "balls", sys.argv[2], "--frames", "200"])
+"""
+
+
+@pytest.mark.parametrize("call", [1, 7, 12])
+def test_a_signal_waits_until_hdf5_has_been_answered(tmp_path: Path, call: int) -> None:
+    script = [sys.executable, "-c", SIGNALLED_WITHIN_HDF5, str(call), tmp_path / "x.mp4"]
+    done = subprocess.run(script, capture_output=True, timeout=60, check=False)
+    made = sorted(path.name for path in tmp_path.iterdir())
+    if done.returncode == 0:  # by then there was nothing left to do
+        assert made == ["x.masks.h5", "x.mp4"]
+    else:
+        assert done.returncode == 128 + signal.SIGTERM, done.stderr
+        assert done.stderr.endswith(b"stopped; run the same command again\n"), done.stderr
+        assert made == []
 
 
 @pytest.fixture(scope="module")

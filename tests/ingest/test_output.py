@@ -6,7 +6,7 @@ import pytest
 
 from ingest.errors import StorageFullError
 from ingest.open import open_store
-from ingest.output import output_fault, writing
+from ingest.output import folder_fault, output_fault, writing
 
 NAME = "name a file, new or old"
 
@@ -50,8 +50,30 @@ def test_nothing_is_written_into_a_store(tmp_path: Path) -> None:
     store = tmp_path / "store"
     open_store(store, create_format="h5")
     (tmp_path / "link").symlink_to(store / "recordings")
-    for path in (store / "x.a", store / "recordings" / "x.a", tmp_path / "link" / "x.a"):
+    (store / "out.a").symlink_to(tmp_path / "x.a")
+    for path in (
+        *(store / "x.a", store / "recordings" / "x.a", tmp_path / "link" / "x.a"),
+        store / "out.a",
+    ):
         assert fault(path) == f"{path}: lies in the store {store}; name a file outside of it"
+    assert fault(tmp_path / "x.A") is None
+    for folder in (store, store / "new" / "deep", tmp_path / "link"):
+        told = folder_fault(folder)
+        assert told == f"{folder}: lies in the store {store}; name a directory outside of it"
+    assert folder_fault(tmp_path / "new" / "deep") is None
+    (tmp_path / "file").touch()
+    assert folder_fault(tmp_path / "file" / "x") == (
+        f"{tmp_path / 'file'}: is a file; name a directory"
+    )
+
+
+def test_a_file_that_is_called_like_the_mark_of_a_store_makes_none(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text('{"cart": 1}')
+    assert fault(tmp_path / "x.a") is None
+
+
+def test_a_link_to_itself_is_replaced_like_any_file(tmp_path: Path) -> None:
+    (tmp_path / "x.a").symlink_to(tmp_path / "x.a")
     assert fault(tmp_path / "x.a") is None
 
 

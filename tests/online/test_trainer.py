@@ -13,7 +13,7 @@ from online.trainer import (
     untrained_model,
     uses_bfloat16,
 )
-from setcon.loss import LossConfig, compared, contrastive_loss, slot_purity
+from setcon.loss import LossConfig, compared, contrastive_loss, slot_exclusivity
 from setcon.model import SetCon, SetConConfig
 from setcon.slot_attention import SlotAttentionConfig
 
@@ -54,8 +54,8 @@ def test_a_step_has_the_loss_of_the_model_written_out() -> None:
     )
     result = learner.step(data)
     assert result.loss == pytest.approx(expected.loss.item(), abs=1e-5)
-    purity = slot_purity(learner.untrained.encode(images).attention)
-    assert result.purity == pytest.approx(purity.item(), abs=1e-6)
+    exclusivity = slot_exclusivity(learner.untrained.encode(images).attention)
+    assert result.exclusivity == pytest.approx(exclusivity.item(), abs=1e-6)
     assert (result.states, result.triplets, result.candidates) == (18, 12, 29)
 
 

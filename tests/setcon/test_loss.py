@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from setcon.loss import LossConfig, contrastive_loss, slot_purity, slotwise_contrastive_loss
+from setcon.loss import LossConfig, contrastive_loss, slot_exclusivity, slotwise_contrastive_loss
 
 STANDARD = LossConfig()
 PLAIN = LossConfig(similarity="dot", temperature=0.5, standardise=False)
@@ -109,26 +109,27 @@ def test_slotwise_loss_is_the_mean_of_the_loss_of_each_slot_index():
     assert found.candidates == 12
 
 
-def test_purity_is_what_a_slot_reads_that_no_other_reads():
+def test_exclusivity_is_what_a_slot_reads_that_no_other_reads():
     third = torch.full((2, 3, 5), 1 / 3)
-    assert slot_purity(third).item() == pytest.approx(1 / 3)
+    assert slot_exclusivity(third).item() == pytest.approx(1 / 3)
     alone = torch.eye(3)[:, [0, 0, 0, 1, 2]][None]  # however much each has
-    assert slot_purity(alone).item() == pytest.approx(1.0, abs=1e-5)
+    assert slot_exclusivity(alone).item() == pytest.approx(1.0, abs=1e-5)
     shared = torch.tensor([[[1.0, 0.5], [0.0, 0.5]]])
     expected = ((1 * 1 + 0.5 * 0.5) / 1.5 + 0.5) / 2
-    assert slot_purity(shared).item() == pytest.approx(expected, abs=1e-5)
+    assert slot_exclusivity(shared).item() == pytest.approx(expected, abs=1e-5)
     nothing = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
-    assert slot_purity(nothing).item() == pytest.approx(0.5, abs=1e-5)
+    assert slot_exclusivity(nothing).item() == pytest.approx(0.5, abs=1e-5)
 
 
-def test_purity_pulls_a_position_to_the_slot_that_has_most_of_it():
-    logits = torch.tensor([[[2.0, 2.0, 2.0, 0.4], [0.0, 0.0, 0.0, 0.6]]], requires_grad=True)
-    slot_purity(logits.softmax(dim=1)).backward()
+def test_a_shared_position_is_given_to_the_slot_that_reads_less():
+    logits = torch.tensor([[[2.0, 2.0, 2.0, 0.4], [0.0, 0.0, 0.0, 0.0]]], requires_grad=True)
+    shares = logits.softmax(dim=1)
+    assert shares[0, 0, 3] > shares[0, 1, 3]
+    slot_exclusivity(shares).backward()
     assert logits.grad is not None
-    assert logits.grad[0, 1, 3] > 0  # of the few positions of the smaller slot
-    assert logits.grad[0, 0, 0] > 0
+    assert logits.grad[0, 1, 3] > 0 > logits.grad[0, 0, 3]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert slot_purity(logits.detach().softmax(dim=1).bfloat16()).dtype == torch.float32
+        assert slot_exclusivity(shares.detach().bfloat16()).dtype == torch.float32
 
 
 def test_loss_is_float32_under_autocast():
@@ -157,8 +158,8 @@ def test_gradients_are_right_through_the_statistics_of_the_batch():
         ({"similarity": "l2"}, "loss similarity must be one of cosine, dot, got 'l2'"),
         ({"unit": "object"}, "loss unit must be one of set, slot"),
         ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
-        ({"purity": -1.0}, "purity must be 0 or more, got -1.0"),
-        ({"purity": math.nan}, "purity must be 0 or more, got nan"),
+        ({"exclusivity": -1.0}, "exclusivity must be 0 or more, got -1.0"),
+        ({"exclusivity": math.nan}, "exclusivity must be 0 or more, got nan"),
         ({"temperature": math.nan}, "temperature must be above 0, got nan"),
         ({"horizon": 0}, "horizon must be at least 1, got 0"),
     ],

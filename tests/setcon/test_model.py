@@ -5,7 +5,7 @@ import torch
 
 from setcon.deep_set import SetEncoderConfig
 from setcon.encoder import EncoderConfig
-from setcon.loss import LossConfig, contrastive_loss, slot_purity
+from setcon.loss import LossConfig, contrastive_loss, slot_exclusivity
 from setcon.model import SetCon, SetConConfig, match
 from setcon.slot_attention import SlotAttentionConfig
 
@@ -58,19 +58,19 @@ def test_each_prediction_is_compared_with_the_frame_it_predicts(frame_stride):
 
 
 @pytest.mark.parametrize("unit", ["set", "slot"])
-def test_what_slots_lack_in_purity_is_added_by_its_weight(unit):
+def test_what_slots_lack_in_exclusivity_is_added_by_its_weight(unit):
     model, valid = make(), torch.tensor([[True, False, True], [True, False, False]])
     output = model(frames())
     counted = torch.cat([output.attention[0], output.attention[1, :3]])
     without, with_it = (
-        model.loss(output, LossConfig(unit=unit, purity=weight), valid=valid)
+        model.loss(output, LossConfig(unit=unit, exclusivity=weight), valid=valid)
         for weight in (0.0, 2.0)
     )
     torch.testing.assert_close(without.loss, without.contrast.loss)
     torch.testing.assert_close(with_it.contrast.loss, without.contrast.loss)
     for found in (without, with_it):
-        torch.testing.assert_close(found.purity, slot_purity(counted))
-    torch.testing.assert_close(with_it.loss, without.loss + 2 * (1 - slot_purity(counted)))
+        torch.testing.assert_close(found.exclusivity, slot_exclusivity(counted))
+    torch.testing.assert_close(with_it.loss, without.loss + 2 * (1 - slot_exclusivity(counted)))
 
 
 def test_match_finds_each_triplets_own_state():
