@@ -11,6 +11,7 @@ from online.trainer import StepResult
 def result(*, loss: float = 1.0, top1: float = 0.5, grad_norm: float = 1.0) -> StepResult:
     return StepResult(
         loss=loss,
+        exclusivity=0.5,
         top1=top1,
         candidates=263,
         chance=math.log(263),
