@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ingest.output import output_fault, writing
+from ingest.output import output_fault
 from online.compare import (
     Group,
     Measure,
@@ -100,9 +100,7 @@ def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) ->
     """
     if fault := output_fault(path, what="the page", endings=(".html", ".htm"), overwrite=overwrite):
         raise RunError(fault)
-    html = comparison_html(groups)
-    with writing(path):
-        write_page(html, path)
+    write_page(comparison_html(groups), path)
 
 
 def comparison_html(groups: Sequence[Group]) -> str:

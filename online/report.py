@@ -13,7 +13,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ingest.output import writing
 from online.figures import HERO_CAPTION, draw_hero, draw_panels
 from online.heat_map import draw_heat_map
 from online.report_curves import curve_cards
@@ -54,8 +53,7 @@ def write_report(run_dir: Path) -> Path:
     """
     html = report_html(read_run(run_dir))
     target = run_dir / "report.html"
-    with writing(target):
-        write_page(html, target)
+    write_page(html, target)
     return target
 
 

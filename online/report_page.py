@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ingest.durable import write_whole
+from ingest.output import writing
 from online.curves import Curve
 from online.figures import to_png
 
@@ -112,14 +114,9 @@ def page(title: str, sections: Sequence[str]) -> str:
 
 
 def write_page(html: str, target: Path) -> None:
-    """Write a page in the place of an older one; OSError leaves that, and no scraps."""
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        partial.write_text(html, "utf-8", newline="\n")
-        partial.replace(target)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    """Write a page in the place of an older one; StoreError leaves that, and no scraps."""
+    with writing(target):
+        write_whole(target, html.encode(), durable=False)
 
 
 def heading(title: str, note: str = "") -> str:
