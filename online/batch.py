@@ -34,7 +34,7 @@ class Batch:
 
     def images(self, device: torch.device) -> Float[Tensor, "b t 3 h w"]:
         """The frames on ``device``, in [0, 1], in channels_last memory."""
-        return _as_floats(self.frames.to(device))
+        return as_floats(self.frames.to(device))
 
 
 def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:
@@ -60,7 +60,7 @@ def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:
 def to_images(images: UInt8[np.ndarray, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
     """Bytes as floats in [0, 1], channels first in channels_last memory; one copy."""
     # torch has no read-only tensors and warns; such arrays are views of somebody's buffer
-    return _as_floats(torch.from_numpy(images if images.flags.writeable else images.copy()))
+    return as_floats(torch.from_numpy(images if images.flags.writeable else images.copy()))
 
 
 def to_bytes(images: Float[Tensor, "*n 3 h w"]) -> UInt8[np.ndarray, "*n h w 3"]:
@@ -69,5 +69,6 @@ def to_bytes(images: Float[Tensor, "*n 3 h w"]) -> UInt8[np.ndarray, "*n h w 3"]
     return scaled.movedim(-3, -1).cpu().numpy()
 
 
-def _as_floats(frames: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
+def as_floats(frames: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
+    """Bytes as floats in [0, 1], channels first in channels_last memory, where they are."""
     return frames.float().div_(255).movedim(-1, -3)

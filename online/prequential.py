@@ -22,6 +22,7 @@ from online.clip import Clip, ClipConfig
 from online.replay import Replay
 from online.scores import LEAST_CLIPS, RECENT_CLIPS
 from online.trainer import Trainer, TrainingConfig
+from setcon.cuda_graph import Recorder
 from setcon.loss import LossConfig, compared
 from setcon.model import SetCon
 
@@ -45,12 +46,6 @@ class PrequentialScore:
     """Far states that each prediction is compared with."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    loss: float
-    top1: float
-
-
 class Prequential:
     """Scores new clips with a trainer's model, and remembers the latest scores."""
 
@@ -58,6 +53,7 @@ class Prequential:
         self.trainer = trainer
         self.config = config
         self.clip = clip
+        self._recorder = Recorder[Float[Tensor, "3 2"]](trainer.model, enabled=config.cuda_graphs)
         self._latest: deque[float] = deque(maxlen=RECENT_CLIPS)
         self.latest_step = 0
         """After which a clip was scored last."""
@@ -84,16 +80,24 @@ class Prequential:
         self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
     ) -> PrequentialScore:
         """Does each p_i of ``clip`` lie nearer to its s_i than to every state of the far clips?"""
-        predicted, copied = self._choose(self.trainer.model, clip, far)
-        untrained, _ = self._choose(self.trainer.untrained, clip, far)
+        found = self._recorder((clip.shape, far.shape), lambda: self._choices, clip, far)
+        (loss, top1), (_, top1_copy), (loss_untrained, top1_untrained) = found.tolist()
         return PrequentialScore(
-            loss=predicted.loss,
-            loss_untrained=untrained.loss,
-            top1=predicted.top1,
-            top1_copy=copied.top1,
-            top1_untrained=untrained.top1,
+            loss=loss,
+            loss_untrained=loss_untrained,
+            top1=top1,
+            top1_copy=top1_copy,
+            top1_untrained=top1_untrained,
             candidates=far.shape[0] * (far.shape[1] - 2 * self.trainer.frame_stride),
         )
+
+    def _choices(
+        self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
+    ) -> Float[Tensor, "3 2"]:
+        """Loss and top-1 of predictions, of copies, and of the untrained model's predictions."""
+        predicted, copied = self._choose(self.trainer.model, clip, far)
+        untrained, _ = self._choose(self.trainer.untrained, clip, far)
+        return torch.stack([predicted, copied, untrained])
 
     def _far_clips(self, clip: Clip, replay: Replay) -> Sequence[UInt8[np.ndarray, "t h w 3"]]:
         """Images of clips drawn from the replay that lie far from ``clip`` in time, or none."""
@@ -113,7 +117,7 @@ class Prequential:
 
     def _choose(
         self, model: SetCon, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
-    ) -> tuple[_Choice, _Choice]:
+    ) -> tuple[Float[Tensor, " 2"], Float[Tensor, " 2"]]:
         """How the transition's predictions choose, and how copies of the last seen state do."""
         s, was_training = self.trainer.frame_stride, model.training
         model.eval()
@@ -137,8 +141,9 @@ def _choose_against_far(
     states: Float[Tensor, "n e"],
     new: int,
     config: LossConfig,
-) -> _Choice:
-    """Whether the first ``new`` predictions lie nearer to their own state than to any far one.
+) -> Float[Tensor, " 2"]:
+    """Whether the first ``new`` predictions lie nearer to their own state than to any far one: loss
+    and top-1.
 
     Far predictions take part only in ``compared``, whose statistics are those of the batch.
     """
@@ -147,10 +152,8 @@ def _choose_against_far(
     own = similarity[:, :new].diagonal()[:, None]
     logits = torch.cat([own, similarity[:, new:]], dim=1)
     first = torch.zeros(new, dtype=torch.long, device=logits.device)
-    return _Choice(
-        loss=float(cross_entropy(logits, first)),
-        top1=float((logits[:, 0] > logits[:, 1:].amax(dim=1)).float().mean()),
-    )
+    top1 = (logits[:, 0] > logits[:, 1:].amax(dim=1)).float().mean()
+    return torch.stack([cross_entropy(logits, first), top1])
 
 
 def _distance_ns(one: Clip, other: Clip) -> float:

@@ -13,18 +13,21 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from online.batch import Batch
+from online.batch import Batch, as_floats
 from online.errors import ConfigError, Diverged, TrainingError
+from setcon.cuda_graph import Recorder
 from setcon.loss import LossConfig
-from setcon.model import SetCon, SetConConfig, SetConOutput, match
+from setcon.model import Matching, SetCon, SetConConfig, SetConOutput, match
 
 _PAST = "past_gradient"
 MAX_THREADS = 1024
@@ -78,6 +81,9 @@ class TrainingConfig:
     """Memory layout of images and convolutions; faster on CPUs and on tensor cores."""
     deterministic: bool = True
     """Refuse operations whose result differs between runs."""
+    cuda_graphs: bool = True
+    """On a GPU, record the passes of a step once and replay them, with one launch for hundreds; a
+    layout of batches, such as full clips, is recorded when it comes again."""
     threads: int = 0
     """CPU threads for torch; 0 leaves its default."""
     log_every_steps: int = 10
@@ -112,6 +118,17 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, it cannot be below 0")
         if not 0 <= self.threads <= MAX_THREADS:
             raise ValueError(f"threads is {self.threads}, it must lie in 0..{MAX_THREADS}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """What one pass forward and back measured, still where it was computed."""
+
+    numbers: Float[Tensor, " 5"]
+    """What is minimised, the norm of its gradient, the contrast's loss, exclusivity, top-1."""
+    features: Float[Tensor, "b e"]
+    candidates: int
+    chance: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,6 +177,7 @@ class Trainer:
         self.bfloat16 = uses_bfloat16(training.precision, device)
         self.step_count = 0
         self.optimizer = _optimizer(self.model, optimizer)
+        self._recorder = Recorder[Pass](self.model, enabled=training.cuda_graphs)
 
     def step(self, batch: Batch) -> StepResult:
         """Learn from one batch.
@@ -177,32 +195,27 @@ class Trainer:
             )
         self.model.train()
         self._set_learning_rate()
-        output = self.encode(self.model, batch.images(self.device))
-        valid = batch.valid.to(self.device)
-        result = self.model.loss(output, self.loss_config, valid=valid)
-        self.optimizer.zero_grad(set_to_none=True)
-        result.loss.backward()
-        limit = self.config.clip_norm or math.inf
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        loss = float(result.loss.detach())
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise Diverged(f"step {self.step_count + 1}: loss {loss}, gradient norm {grad_norm}")
+        passed = self._passes(batch)
+        minimised, grad_norm, loss, exclusivity, top1 = passed.numbers.tolist()
+        if not (math.isfinite(minimised) and math.isfinite(grad_norm)):
+            raise Diverged(
+                f"step {self.step_count + 1}: loss {minimised}, gradient norm {grad_norm}"
+            )
         if self.config.orthogonal:
             self._orthogonal_step()
         else:
             self.optimizer.step()
         self.step_count += 1
-        contrast = result.contrast
         return StepResult(
-            loss=float(contrast.loss.detach()),
-            exclusivity=float(result.exclusivity.detach()),
-            top1=float(contrast.top1),
-            candidates=contrast.candidates,
-            states=contrast.candidates + 1 - triplets,
-            chance=contrast.chance,
+            loss=loss,
+            exclusivity=exclusivity,
+            top1=top1,
+            candidates=passed.candidates,
+            states=passed.candidates + 1 - triplets,
+            chance=passed.chance,
             triplets=triplets,
             grad_norm=grad_norm,
-            features=_clip_means(contrast.states.detach(), batch),
+            features=passed.features.cpu().numpy(),
         )
 
     def check_finite(self) -> None:
@@ -231,6 +244,31 @@ class Trainer:
             slots=slots,
             predicted=model.predict(slots, frame_stride=self.frame_stride),
             attention=encoded.attention.unflatten(0, frames.shape[:2]),
+        )
+
+    def _passes(self, batch: Batch) -> Pass:
+        def work() -> Callable[..., Pass]:
+            horizon, num_frames = self.loss_config.horizon, batch.frames.shape[1]
+            matching = match(batch.valid, num_frames=num_frames, horizon=horizon)
+            return partial(self._forward_and_backward, matching=matching.to(self.device))
+
+        layout = (batch.frames.shape, batch.valid.numpy().tobytes())
+        return self._recorder(layout, work, batch.frames)
+
+    def _forward_and_backward(self, frames: UInt8[Tensor, "b t h w 3"], matching: Matching) -> Pass:
+        output = self.encode(self.model, as_floats(frames))
+        result = self.model.loss(output, self.loss_config, matching=matching)
+        result.loss.backward()
+        limit = self.config.clip_norm or math.inf
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        contrast = result.contrast
+        numbers = (result.loss, grad_norm, contrast.loss, result.exclusivity, contrast.top1)
+        runs = matching.states // frames.shape[1]
+        return Pass(
+            numbers=torch.stack([number.detach() for number in numbers]),
+            features=_means(contrast.states.detach(), runs, len(frames)),
+            candidates=contrast.candidates,
+            chance=contrast.chance,
         )
 
     def _orthogonal_step(self) -> None:
@@ -275,11 +313,12 @@ def _optimizer(model: SetCon, config: OptimizerConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay, fused=True)
 
 
-def _clip_means(states: Float[Tensor, "s e"], batch: Batch) -> Float[np.ndarray, "b e"]:
-    """Mean over the states of each clip, in float32."""
-    counted, _ = match(batch.valid, num_frames=batch.frames.shape[1])
-    each = states.split(counted.sum(dim=1).tolist())
-    return torch.stack([of_clip.mean(dim=0) for of_clip in each]).float().cpu().numpy()
+def _means(
+    states: Float[Tensor, "s e"], clips: Int[Tensor, " s"], num_clips: int
+) -> Float[Tensor, "{num_clips} e"]:
+    """Mean of the states of each clip, in float32."""
+    of_clip = (clips == torch.arange(num_clips, device=clips.device)[:, None]).float()
+    return of_clip @ states.float() / of_clip.sum(dim=1, keepdim=True)
 
 
 def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
@@ -337,4 +376,8 @@ def set_determinism(config: TrainingConfig) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
     if config.threads:
         torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(config.deterministic)
+    # torch.use_deterministic_algorithms says the same to a compiler as well, which takes seconds to
+    # import and is not used here
+    torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
+    # else each tensor is filled before it is written, which takes a tenth of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

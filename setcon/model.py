@@ -103,50 +103,49 @@ class SetCon(nn.Module):
         output: SetConOutput,
         config: LossConfig,
         *,
-        valid: Bool[Tensor, "b t_predicted"] | None = None,
+        matching: "Matching | None" = None,
     ) -> SetConLoss:
         """Every prediction of every run against the states of all time steps of all runs.
 
-        `valid` says which predictions count, where runs were filled up to one length; without it
-        all do. With a horizon above 1, the contrast's loss and chance are means over the steps
-        ahead, as far as any run reaches; all else of it is of one step.
+        `matching` is what `match` says of runs that were filled up to one length, for the same
+        horizon, on the device of the output; without it all predictions count. With a horizon
+        above 1, the contrast's loss and chance are means over the steps ahead, as far as any run
+        reaches; all else of it is of one step.
         """
-        if valid is None:
-            shape = output.predicted.shape[:2]
-            valid = torch.ones(shape, dtype=torch.bool, device=output.slots.device)
+        if matching is None:
+            everything = torch.ones(output.predicted.shape[:2], dtype=torch.bool)
+            found = match(everything, num_frames=output.slots.shape[1], horizon=config.horizon)
+            matching = found.to(output.slots.device)
         by_slot = config.unit == "slot"
         contrast = slotwise_contrastive_loss if by_slot else contrastive_loss
-        counted, own = match(valid, num_frames=output.slots.shape[1])
-        states = output.slots[counted]
+        states = output.slots.flatten(0, 1)[matching.states]
         states = states if by_slot else self.summarise(states)
         steps: list[ContrastiveLoss] = []
-        for predicted in self._ahead(output, config.horizon):
-            last = slice(-predicted.shape[1], None)
-            reached = valid[:, last]
-            if steps and not reached.any():
-                break
-            predicted = predicted[reached]
+        ahead = self._ahead(output, len(matching.ahead))
+        for predicted, counted in zip(ahead, matching.ahead, strict=True):
+            predicted = predicted.flatten(0, 1)[counted.predictions]
             predicted = predicted if by_slot else self.summarise(predicted)
-            steps.append(contrast(predicted, states, own[:, last][reached], config))
+            steps.append(contrast(predicted, states, counted.targets, config))
         contrasted = replace(
             steps[0],
             loss=torch.stack([step.loss for step in steps]).mean(),
             chance=statistics.mean(step.chance for step in steps),
         )
-        exclusivity = slot_exclusivity(output.attention[counted])
+        exclusivity = slot_exclusivity(output.attention.flatten(0, 1)[matching.states])
         shared = config.exclusivity * (1 - exclusivity) if config.exclusivity else 0.0
         return SetConLoss(contrasted.loss + shared, contrasted, exclusivity)
 
     def _ahead(
         self, output: SetConOutput, horizon: int
     ) -> Iterator[Float[Tensor, "b _t_predicted k d"]]:
-        """Predictions one step ahead and more, each of the last frames of the runs."""
+        """Predictions one step ahead and more, each of the last frames of the runs.
+
+        The runs are long enough for all of them, as `match` sees to it.
+        """
         stride = (output.slots.shape[1] - output.predicted.shape[1]) // 2
         earlier, later = output.slots[:, stride:-stride], output.predicted
         yield later
         for _ in range(horizon - 1):
-            if later.shape[1] <= stride:
-                return
             earlier, later = (
                 later[:, :-stride],
                 self.transition.step(earlier[:, :-stride], later[:, :-stride]),
@@ -154,19 +153,54 @@ class SetCon(nn.Module):
             yield later
 
 
-def match(
-    valid: Bool[Tensor, "b t_predicted"], *, num_frames: int
-) -> tuple[Bool[Tensor, "b t"], Int[Tensor, "b t_predicted"]]:
-    """Which frames count as states, and for each valid prediction the index of its own state.
+@dataclass(frozen=True, slots=True, eq=False)
+class Ahead:
+    """The predictions that count, so many steps ahead."""
 
-    The predictions are those of the last frames of runs of `num_frames`. A run counts up to its
-    last valid prediction; what it is filled up with after that does not. Indices of predictions
-    that are not valid mean nothing.
+    predictions: Int[Tensor, " q"]
+    """Which they are, of those of all runs one after another."""
+    targets: Int[Tensor, " q"]
+    """Of each, which of the states it has to find."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matching:
+    """Which frames of runs are states, and which of them each prediction has to find.
+
+    By numbers and not by masks, so that no shape depends on what a GPU holds.
+    """
+
+    states: Int[Tensor, " s"]
+    """Which they are, of the frames of all runs one after another."""
+    ahead: tuple[Ahead, ...]
+    """One step ahead, then two, as far as the horizon and any run reach."""
+
+    def to(self, device: torch.device) -> "Matching":
+        """The same on a device."""
+        ahead = tuple(Ahead(a.predictions.to(device), a.targets.to(device)) for a in self.ahead)
+        return Matching(self.states.to(device), ahead)
+
+
+def match(valid: Bool[Tensor, "b t_predicted"], *, num_frames: int, horizon: int = 1) -> Matching:
+    """The states among frames, and the own state of each prediction that counts.
+
+    `valid` says which predictions of one step do: those of the last frames of runs of `num_frames`.
+    A run counts up to its last valid prediction; what it is filled up with after that does not.
     """
     b, triplets = valid.shape
     span = num_frames - triplets
     ends = torch.arange(1, triplets + 1, device=valid.device) + span
     length = (valid * ends).amax(dim=1, keepdim=True)
     states = torch.arange(num_frames, device=valid.device).expand(b, -1) < length
-    index = states.flatten().cumsum(0).view(b, -1) - 1
-    return states, index[:, span:]
+    own = (states.flatten().cumsum(0).view(b, -1) - 1)[:, span:]
+    ahead: list[Ahead] = []
+    for skipped in range(0, min(triplets, horizon * span // 2), span // 2):
+        reached = valid[:, skipped:]
+        if ahead and not reached.any():
+            break
+        ahead.append(Ahead(_which(reached), own[:, skipped:][reached]))
+    return Matching(_which(states), tuple(ahead))
+
+
+def _which(mask: Bool[Tensor, "b n"]) -> Int[Tensor, " m"]:
+    return mask.flatten().nonzero().squeeze(1)

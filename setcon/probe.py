@@ -9,6 +9,7 @@ alone, so the same slots give the same probe whatever else the run has drawn.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
@@ -16,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from setcon.checks import check_at_least
+from setcon.cuda_graph import Recorder
 from setcon.decoder import BroadcastDecoder, DecoderConfig, build_decoder
 from setcon.layers import at_least_float32
 from setcon.position import position_grid
@@ -121,18 +123,19 @@ def fit_probe(
     """
     pixels = images if images.dtype == torch.uint8 else images.permute(0, 2, 3, 1)
     with torch.inference_mode(mode=False), torch.enable_grad():
-        losses = torch.empty(config.steps)
+        losses = torch.empty(config.steps, device=slots.device)
         probe = _new_probe(slots, (pixels.shape[1], pixels.shape[2]), config)
-        optimizer = torch.optim.Adam(probe.parameters(), lr=config.learning_rate)
+        optimizer = torch.optim.Adam(
+            probe.parameters(), lr=config.learning_rate, fused=slots.is_cuda
+        )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, config))
         generator = torch.Generator().manual_seed(config.seed)
+        recorder = Recorder[Float[Tensor, ""]](probe)
         for step in range(config.steps):
-            optimizer.zero_grad()
-            loss = _draw_loss(probe, slots.detach(), pixels, config, generator)
-            loss.backward()
+            drawn = _draw(probe, slots.detach(), pixels, config, generator)
+            losses[step] = recorder("drawn", lambda: partial(_learn, probe), *drawn)
             optimizer.step()
             schedule.step()
-            losses[step] = loss.detach()
             if progress is not None:
                 progress(step + 1, config.steps)
     return FittedProbe(probe, train_mse=losses[-max(1, config.steps // 10) :].mean().item())
@@ -153,27 +156,38 @@ def _new_probe(
     return probe.to(slots.device).eval()
 
 
-def _draw_loss(
+def _learn(
+    probe: DecoderProbe, slots: Tensor, truth: Tensor, *positions: Tensor
+) -> Float[Tensor, ""]:
+    """Set the gradients of the mean squared error on a draw, and return it."""
+    image = probe.at(slots, *positions) if positions else probe(slots).image
+    loss = F.mse_loss(image, truth)
+    loss.backward()
+    return loss.detach()
+
+
+def _draw(
     probe: DecoderProbe,
     slots: Float[Tensor, "n k d"],
     pixels: UInt8[Tensor, "n h w 3"] | Float[Tensor, "n h w 3"],
     config: ProbeConfig,
     generator: torch.Generator,
-) -> Float[Tensor, ""]:
-    """Mean squared error on some frames, and if the decoder can, on some of their pixels."""
+) -> tuple[Tensor, ...]:
+    """Slots of some frames and what they are to draw; of some of their pixels, where those are, if
+    the decoder can."""
     _, height, width, _ = pixels.shape
     frames = torch.randint(len(pixels), (config.frames_per_step,), generator=generator)
     drawn_slots = slots[frames.to(slots.device)]
     drawn_pixels = pixels[frames.to(pixels.device)]
     if isinstance(probe.decoder, BroadcastDecoder):
         truth = _in_unit_range(drawn_pixels, slots.device)
-        return F.mse_loss(probe(drawn_slots).image, truth.permute(0, 3, 1, 2))
+        return drawn_slots, truth.permute(0, 3, 1, 2)
     index = torch.arange(height * width)
     if len(index) > config.pixels_per_frame:
         index = torch.randint(len(index), (config.pixels_per_frame,), generator=generator)
     positions = position_grid(height, width)[index].to(slots.device)
     truth = _in_unit_range(drawn_pixels.flatten(1, 2)[:, index.to(pixels.device)], slots.device)
-    return F.mse_loss(probe.at(drawn_slots, positions), truth.transpose(1, 2))
+    return drawn_slots, truth.transpose(1, 2), positions
 
 
 def _in_unit_range(

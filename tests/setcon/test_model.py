@@ -63,7 +63,9 @@ def test_what_slots_lack_in_exclusivity_is_added_by_its_weight(unit):
     output = model(frames())
     counted = torch.cat([output.attention[0], output.attention[1, :3]])
     without, with_it = (
-        model.loss(output, LossConfig(unit=unit, exclusivity=weight), valid=valid)
+        model.loss(
+            output, LossConfig(unit=unit, exclusivity=weight), matching=match(valid, num_frames=5)
+        )
         for weight in (0.0, 2.0)
     )
     torch.testing.assert_close(without.loss, without.contrast.loss)
@@ -75,16 +77,18 @@ def test_what_slots_lack_in_exclusivity_is_added_by_its_weight(unit):
 
 def test_match_finds_each_triplets_own_state():
     valid = torch.tensor([[True, True, True], [True, False, False]])  # t = 5, second has 3 frames
-    states, own = match(valid, num_frames=5)
-    assert states.tolist() == [[True] * 5, [True, True, True, False, False]]
-    assert own[valid].tolist() == [2, 3, 4, 7]
+    found = match(valid, num_frames=5)
+    assert found.states.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    (one,) = found.ahead
+    assert (one.predictions.tolist(), one.targets.tolist()) == ([0, 1, 2, 3], [2, 3, 4, 7])
 
 
 def test_match_leaves_out_triplets_between_hops_but_keeps_their_frames():
     valid = torch.tensor([[True, False, True]])
-    states, own = match(valid, num_frames=7)
-    assert states.all()
-    assert own[valid].tolist() == [4, 6]
+    found = match(valid, num_frames=7)
+    assert found.states.tolist() == list(range(7))
+    (one,) = found.ahead
+    assert (one.predictions.tolist(), one.targets.tolist()) == ([0, 2], [4, 6])
 
 
 HOLES = [[True, False, True, False, True, False, True], [True, True] + [False] * 5]
@@ -115,7 +119,12 @@ def test_further_steps_are_taken_from_what_was_predicted(frame_stride, valid):
         )
         losses.append(found.loss)
         chances.append(math.log(len(ends) + len(counted) - 1))
-    one, three = (model.loss(output, LossConfig(horizon=h), valid=valid).contrast for h in (1, 3))
+    one, three = (
+        model.loss(
+            output, LossConfig(horizon=h), matching=match(valid, num_frames=t, horizon=h)
+        ).contrast
+        for h in (1, 3)
+    )
     torch.testing.assert_close(one.loss, losses[0])
     torch.testing.assert_close(three.loss, torch.stack(losses).mean())
     assert (one.chance, three.chance) == pytest.approx((chances[0], sum(chances) / 3))
@@ -150,7 +159,8 @@ def test_a_run_that_was_filled_up_counts_like_the_shorter_run(unit, horizon):
     filled = runs.clone()
     filled[:, 5:] = filled[:, 4:5]
     valid = torch.tensor([[True, True, True, False, False]])
-    found = model.loss(model(filled), config, valid=valid)
+    matching = match(valid, num_frames=7, horizon=config.horizon)
+    found = model.loss(model(filled), config, matching=matching)
     torch.testing.assert_close(found.loss, model.loss(model(runs[:, :5]), config).loss)
 
 

@@ -1,0 +1,102 @@
+"""How long a training step takes on a GPU: kernels launched one by one, or recorded and replayed.
+
+    python benchmarks/step_rate.py [--rounds 40]
+
+Each row is a preset as it is on frames of the size it is for, with clips of random pixels that are
+in memory already: forward, loss, backward, Adam, and what a run logs of it. Both ways take the same
+steps in turn, one each per round, in one process; times are medians. "busy" is how long the GPU had
+anything to do in a step, by the profiler.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from online.batch import Batch
+from online.config import load_preset
+from online.trainer import Trainer, set_determinism, untrained_model
+
+ROWS = (
+    ("demo", 32, ()),
+    ("demo", 32, ("training.batch_clips=48",)),
+    ("demo", 32, ("training.batch_clips=128",)),
+    ("balls", 32, ()),
+    ("gridworld", 5, ()),
+    ("tabletop", 64, ()),
+)
+WARM_UP = 5
+
+
+def trainer(preset: str, settings: tuple[str, ...], *, recorded: bool) -> Trainer:
+    """A new one of these settings."""
+    config = load_preset(preset, [*settings, f"training.cuda_graphs={str(recorded).lower()}"])
+    set_determinism(config.training)
+    return Trainer(
+        untrained_model(config.model, seed=0),
+        frame_stride=config.stream.frame_stride,
+        loss=config.loss,
+        optimizer=config.optimizer,
+        training=config.training,
+        device=torch.device("cuda"),
+    )
+
+
+def batches(preset: str, size: int, settings: tuple[str, ...], count: int = 4) -> list[Batch]:
+    """Full clips of random pixels."""
+    config = load_preset(preset, settings)
+    clip, clips = config.stream.clip, config.training.batch_clips
+    valid = torch.zeros(clips, clip.frames - clip.overlap, dtype=torch.bool)
+    valid[:, :: clip.hop] = True
+    shape = (clips, clip.frames, size, size, 3)
+    return [Batch(torch.randint(256, shape, dtype=torch.uint8), valid) for _ in range(count)]
+
+
+def seconds(learner: Trainer, batch: Batch) -> float:
+    """Of one step, to the end of what the GPU has to do for it."""
+    began = time.perf_counter()
+    learner.step(batch)
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def busy_seconds(learner: Trainer, batch: Batch) -> tuple[float, int]:
+    """Of the GPU in a step, and in how many kernels."""
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        learner.step(batch)
+        torch.cuda.synchronize()
+    kernels = [event for event in profiler.events() or () if event.device_time > 0]
+    return sum(event.device_time for event in kernels) / 1e6, len(kernels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Steps on a GPU, one by one and recorded.")
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
+    if not torch.cuda.is_available():
+        raise SystemExit("this benchmark needs a CUDA device")
+    print(torch.cuda.get_device_name(), torch.__version__)
+    print(
+        f"{'ms per step':34}{'clips':>8}{'one by one':>12}{'recorded':>12}{'ratio':>8}{'busy':>8}"
+    )
+    for preset, size, settings in ROWS:
+        given = batches(preset, size, settings)
+        ways = [trainer(preset, settings, recorded=recorded) for recorded in (False, True)]
+        for _ in range(WARM_UP):
+            for learner in ways:
+                learner.step(given[0])
+        took = [[seconds(w, given[i % len(given)]) for w in ways] for i in range(rounds)]
+        one_by_one, recorded = (statistics.median(way) for way in zip(*took, strict=True))
+        busy, kernels = busy_seconds(ways[1], given[0])
+        name, clips = f"{preset}, {kernels} kernels", len(given[0].frames)
+        print(
+            f"{name:34}{clips:>8}{1e3 * one_by_one:>12.2f}{1e3 * recorded:>12.2f}"
+            f"{one_by_one / recorded:>8.1f}{1e3 * busy:>8.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
