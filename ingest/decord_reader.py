@@ -22,7 +22,7 @@ from ingest.decord_process import DecordProcess
 from ingest.errors import SourceStopped, VideoError
 from ingest.fitting import Fit, FitPlan
 from ingest.frame import Frame
-from ingest.masks import MaskSidecar, sidecar_path
+from ingest.masks import MaskSidecar, find_sidecar
 from ingest.pyav_reader import probe
 from ingest.scaling import Scaler
 from ingest.timeline import Placed, Timeline
@@ -53,7 +53,7 @@ class DecordReader:
             )
         self._plan = probed.plan.turned()  # decord turns a frame upright by itself, then scales
         self._times_ns = _times_ns(path, should_stop)
-        masks = sidecar_path(Path(path))
+        masks = find_sidecar(Path(path))
         self._masks = MaskSidecar(masks) if masks else None
         self._decoder: DecordProcess | None = _open(
             path, self._plan, len(self._times_ns), should_stop

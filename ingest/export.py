@@ -21,7 +21,7 @@ from jaxtyping import Int64
 from ingest.chunk_cache import ChunkCache
 from ingest.errors import ExportError
 from ingest.frame import Frames
-from ingest.masks import SUFFIX
+from ingest.masks import sidecar_path
 from ingest.mp4_writer import ticks, video_fault, write_mp4
 from ingest.output import writing
 from ingest.store import RecordingReader, Store
@@ -64,7 +64,7 @@ def export_recording(
     """
     if fault := video_fault(path, what="a recording", overwrite=overwrite):
         raise ExportError(fault)
-    sidecar = path.with_suffix(SUFFIX)
+    sidecar = sidecar_path(path)
     with store.reader(name, cache=ChunkCache(0)) as reader, writing(path):
         where = f"{store.path}: recording {name!r}"
         commit, pts_ns = reader.commit, reader.pts_ns()

@@ -17,9 +17,14 @@ SUFFIX = ".masks.h5"
 _CACHE_BYTES = 16 << 20  # HDF5 decompresses a chunk once for all of its rows
 
 
-def sidecar_path(video: Path) -> Path | None:
+def sidecar_path(video: Path) -> Path:
+    """Where the masks of a video are, if it has any."""
+    return video.parent / (video.stem + SUFFIX)
+
+
+def find_sidecar(video: Path) -> Path | None:
     """The masks beside a video, or None where there are none."""
-    path = video.with_suffix(SUFFIX)
+    path = sidecar_path(video)
     # Path.is_file raises where the longer name is too long to be there
     return path if os.path.isfile(path) else None  # noqa: PTH113
 

@@ -21,10 +21,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Int64
 
-from ingest import masks
 from ingest.frame import Frames
 from ingest.hdf5 import NewFile
 from ingest.interrupt import held
+from ingest.masks import sidecar_path
 from ingest.output import output_fault
 
 # 4:4:4, because halved chroma would smear the colour of small objects over their outlines
@@ -42,8 +42,7 @@ _SMALL = 256 * 256
 
 def video_fault(path: Path, *, what: str, overwrite: bool) -> str | None:
     """Why `what` and masks may not be written to `path`, in one line; None where they may."""
-    sidecar = path.with_suffix(masks.SUFFIX) if path.name else path
-    return output_fault(path, sidecar, what=what, endings=(".mp4",), overwrite=overwrite)
+    return output_fault(path, sidecar_path(path), what=what, endings=(".mp4",), overwrite=overwrite)
 
 
 def ticks(pts_ns: Int64[np.ndarray, " n"], per_second: int) -> Int64[np.ndarray, " n"]:
@@ -73,7 +72,7 @@ def write_mp4(
     OSError where the folder cannot be written to; then, and where the caller fails, the files that
     were there before stay.
     """
-    sidecar = path.with_suffix(masks.SUFFIX)
+    sidecar = sidecar_path(path)
     with _partial(path) as video_partial, _partial(sidecar) as sidecar_partial:
         with (
             _VideoWriter(

@@ -22,7 +22,7 @@ from ingest.errors import VideoError
 from ingest.file_pass import decode_file, decode_on_one_thread
 from ingest.fitting import Fit, FitPlan
 from ingest.frame import Frame
-from ingest.masks import MaskSidecar, sidecar_path
+from ingest.masks import MaskSidecar, find_sidecar
 from ingest.pace import Pace
 from ingest.scaling import Scaler
 from ingest.timeline import Timeline
@@ -53,7 +53,7 @@ class PyAVReader:
         probed = probe(path, self._scaler, fps=fps, should_stop=should_stop)
         self._info, self._interval_ns, self._pace = probed.info, probed.interval_ns, probed.pace
         self._is_strict = probed.is_strict
-        masks = sidecar_path(Path(path))
+        masks = find_sidecar(Path(path))
         self._masks = MaskSidecar(masks) if masks else None
 
     @property
@@ -214,7 +214,7 @@ def _probe(
             fps=min(rate, fps) if rate and fps else rate,
             expected_frames=_expected_frames(stream, rate, fps),
             codec=stream.codec_context.name,
-            has_masks=sidecar_path(Path(path)) is not None,
+            has_masks=find_sidecar(Path(path)) is not None,
             promised_frames=stream.frames or None,
             promised_seconds=promised_seconds(container, stream),
         )

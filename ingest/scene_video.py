@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ingest import masks
+from ingest.masks import sidecar_path
 from ingest.mp4_writer import write_mp4
 from ingest.scenes import Scene, scene_blocks, scene_name
 
@@ -46,6 +46,4 @@ def render_scene(
             written += len(block)
             if progress is not None:
                 progress(written)
-    return RenderedScene(
-        video=path, sidecar=path.with_suffix(masks.SUFFIX), num_frames=config.num_frames
-    )
+    return RenderedScene(video=path, sidecar=sidecar_path(path), num_frames=config.num_frames)

@@ -19,7 +19,7 @@ import h5py
 from ingest.errors import StoreError, VideoError
 from ingest.layout import is_store
 from ingest.masks import SUFFIX as MASKS_SUFFIX
-from ingest.masks import sidecar_path
+from ingest.masks import find_sidecar
 from ingest.store import Source, Store
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def fingerprint(spec: SourceSpec) -> Source:
         ends = {files[0], files[-1]} if files else set()
     else:
         files = [spec.path]
-        masks = sidecar_path(spec.path) if spec.kind == "video" else None
+        masks = find_sidecar(spec.path) if spec.kind == "video" else None
         ends = {spec.path} | ({masks} if masks else set())
     for path in sorted(ends):
         _add_ends(digest, path)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ingest.errors import VideoError
-from ingest.masks import MaskSidecar, sidecar_path
+from ingest.masks import MaskSidecar, find_sidecar
 
 STEP = 40_000_000
 
@@ -17,8 +17,8 @@ def sidecar(media, tmp_path):
 
 
 def test_a_sidecar_is_found_by_the_name_of_its_video(sidecar, tmp_path):
-    assert sidecar_path(tmp_path / "x.mp4") == tmp_path / "x.masks.h5"
-    assert sidecar_path(tmp_path / "y.mp4") is None
+    assert find_sidecar(tmp_path / "x.mp4") == tmp_path / "x.masks.h5"
+    assert find_sidecar(tmp_path / "y.mp4") is None
 
 
 def test_rows_are_found_by_time_with_the_rounding_of_a_container(sidecar):
@@ -56,4 +56,4 @@ def test_a_file_that_is_no_sidecar_is_refused(tmp_path):
 
 
 def test_a_video_whose_name_leaves_no_room_for_a_sidecar_has_none(tmp_path):
-    assert sidecar_path(tmp_path / ("x" * 250 + ".mp4")) is None
+    assert find_sidecar(tmp_path / ("x" * 250 + ".mp4")) is None

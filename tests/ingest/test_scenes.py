@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ingest
 from ingest.frame import Frames
-from ingest.masks import MaskSidecar, sidecar_path
+from ingest.masks import MaskSidecar, find_sidecar
 from ingest.scene_balls import BallTable, ball_colours, ball_trajectory
 from ingest.scene_video import render_scene
 from ingest.scenes import (
@@ -362,7 +362,7 @@ def test_the_sidecar_holds_the_masks_times_and_gaps_of_the_video(tmp_path: Path,
     config = BallsConfig(num_frames=70, episode_frames=12, fps=fps)
     frames = drawn(config)
     rendered = render_scene(config, tmp_path / "a.b.mp4")
-    assert rendered.sidecar == sidecar_path(rendered.video) == tmp_path / "a.b.masks.h5"
+    assert rendered.sidecar == find_sidecar(rendered.video) == tmp_path / "a.b.masks.h5"
     with h5py.File(rendered.sidecar) as sidecar:
         for name, expected in (("masks", frames.masks), ("pts_ns", frames.pts_ns)):
             np.testing.assert_array_equal(sidecar[name][:], expected)
