@@ -32,10 +32,6 @@ class Batch:
     """l = t - 2 * frame_stride. ``valid[i, j]``: clip i owns the triplet that ends at its frame
     j + 2 * frame_stride. False where a clip is filled up, and between hops."""
 
-    def images(self, device: torch.device) -> Float[Tensor, "b t 3 h w"]:
-        """The frames on ``device``, in [0, 1], in channels_last memory."""
-        return as_floats(self.frames.to(device))
-
 
 def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:
     """Stack clips; their bytes are copied once.

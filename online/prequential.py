@@ -53,7 +53,7 @@ class Prequential:
         self.trainer = trainer
         self.config = config
         self.clip = clip
-        self._recorder = Recorder[Float[Tensor, "3 2"]](trainer.model, enabled=config.cuda_graphs)
+        self._choices = Recorder(trainer.model, self._choose_all, enabled=config.cuda_graphs)
         self._latest: deque[float] = deque(maxlen=RECENT_CLIPS)
         self.latest_step = 0
         """After which a clip was scored last."""
@@ -80,8 +80,8 @@ class Prequential:
         self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
     ) -> PrequentialScore:
         """Does each p_i of ``clip`` lie nearer to its s_i than to every state of the far clips?"""
-        found = self._recorder((clip.shape, far.shape), lambda: self._choices, clip, far)
-        (loss, top1), (_, top1_copy), (loss_untrained, top1_untrained) = found.tolist()
+        choices = self._choices(clip, far).tolist()
+        (loss, top1), (_, top1_copy), (loss_untrained, top1_untrained) = choices
         return PrequentialScore(
             loss=loss,
             loss_untrained=loss_untrained,
@@ -91,10 +91,13 @@ class Prequential:
             candidates=far.shape[0] * (far.shape[1] - 2 * self.trainer.frame_stride),
         )
 
-    def _choices(
+    def _choose_all(
         self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
     ) -> Float[Tensor, "3 2"]:
-        """Loss and top-1 of predictions, of copies, and of the untrained model's predictions."""
+        """Loss and top-1 of predictions, of copies, and of the untrained model's predictions.
+
+        In one tensor, as each transfer waits for a GPU.
+        """
         predicted, copied = self._choose(self.trainer.model, clip, far)
         untrained, _ = self._choose(self.trainer.untrained, clip, far)
         return torch.stack([predicted, copied, untrained])

@@ -5,7 +5,7 @@
                                                        every so often: checkpoint, probe, report
 
 All that decides what is learned is a function of the configuration and of the clips inserted, so a
-run that is killed and started again logs the same losses as one that was left alone.
+run that is killed and started again logs, on a CPU, the same losses as one that was left alone.
 """
 
 from __future__ import annotations

@@ -13,9 +13,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -82,8 +80,9 @@ class TrainingConfig:
     deterministic: bool = True
     """Refuse operations whose result differs between runs."""
     cuda_graphs: bool = True
-    """On a GPU, record the passes of a step once and replay them, with one launch for hundreds; a
-    layout of batches, such as full clips, is recorded when it comes again."""
+    """On a GPU, replay recordings of steps and prequential scores, one launch for hundreds. A shape
+    of batches, such as full clips, is recorded when it comes again, which takes the memory of a
+    step once more. Probes are replayed in any case."""
     threads: int = 0
     """CPU threads for torch; 0 leaves its default."""
     log_every_steps: int = 10
@@ -121,11 +120,12 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pass:
-    """What one pass forward and back measured, still where it was computed."""
+class _Pass:
+    """What a pass forward and back measured, still where it was computed."""
 
     numbers: Float[Tensor, " 5"]
-    """What is minimised, the norm of its gradient, the contrast's loss, exclusivity, top-1."""
+    """What is minimised, the norm of its gradient, the contrast's loss, exclusivity, top-1: in one
+    tensor, as each transfer waits for the GPU."""
     features: Float[Tensor, "b e"]
     candidates: int
     chance: float
@@ -177,7 +177,9 @@ class Trainer:
         self.bfloat16 = uses_bfloat16(training.precision, device)
         self.step_count = 0
         self.optimizer = _optimizer(self.model, optimizer)
-        self._recorder = Recorder[Pass](self.model, enabled=training.cuda_graphs)
+        self._passes = Recorder(
+            self.model, self._forward_and_backward, enabled=training.cuda_graphs
+        )
 
     def step(self, batch: Batch) -> StepResult:
         """Learn from one batch.
@@ -195,7 +197,9 @@ class Trainer:
             )
         self.model.train()
         self._set_learning_rate()
-        passed = self._passes(batch)
+        num_frames, horizon = batch.frames.shape[1], self.loss_config.horizon
+        matching = match(batch.valid, num_frames=num_frames, horizon=horizon)
+        passed = self._passes(batch.frames, *matching.tensors())
         minimised, grad_norm, loss, exclusivity, top1 = passed.numbers.tolist()
         if not (math.isfinite(minimised) and math.isfinite(grad_norm)):
             raise Diverged(
@@ -246,16 +250,10 @@ class Trainer:
             attention=encoded.attention.unflatten(0, frames.shape[:2]),
         )
 
-    def _passes(self, batch: Batch) -> Pass:
-        def work() -> Callable[..., Pass]:
-            horizon, num_frames = self.loss_config.horizon, batch.frames.shape[1]
-            matching = match(batch.valid, num_frames=num_frames, horizon=horizon)
-            return partial(self._forward_and_backward, matching=matching.to(self.device))
-
-        layout = (batch.frames.shape, batch.valid.numpy().tobytes())
-        return self._recorder(layout, work, batch.frames)
-
-    def _forward_and_backward(self, frames: UInt8[Tensor, "b t h w 3"], matching: Matching) -> Pass:
+    def _forward_and_backward(
+        self, frames: UInt8[Tensor, "b t h w 3"], *matched: Int[Tensor, " _n"]
+    ) -> _Pass:
+        matching = Matching.of(*matched)
         output = self.encode(self.model, as_floats(frames))
         result = self.model.loss(output, self.loss_config, matching=matching)
         result.loss.backward()
@@ -264,7 +262,7 @@ class Trainer:
         contrast = result.contrast
         numbers = (result.loss, grad_norm, contrast.loss, result.exclusivity, contrast.top1)
         runs = matching.states // frames.shape[1]
-        return Pass(
+        return _Pass(
             numbers=torch.stack([number.detach() for number in numbers]),
             features=_means(contrast.states.detach(), runs, len(frames)),
             candidates=contrast.candidates,
@@ -317,8 +315,10 @@ def _means(
     states: Float[Tensor, "s e"], clips: Int[Tensor, " s"], num_clips: int
 ) -> Float[Tensor, "{num_clips} e"]:
     """Mean of the states of each clip, in float32."""
-    of_clip = (clips == torch.arange(num_clips, device=clips.device)[:, None]).float()
-    return of_clip @ states.float() / of_clip.sum(dim=1, keepdim=True)
+    states = states.float()
+    sums = states.new_zeros(num_clips, states.shape[1]).index_add_(0, clips, states)
+    counts = states.new_zeros(num_clips, 1).index_add_(0, clips, states.new_ones(len(states), 1))
+    return sums / counts
 
 
 def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
@@ -376,8 +376,6 @@ def set_determinism(config: TrainingConfig) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
     if config.threads:
         torch.set_num_threads(config.threads)
-    # torch.use_deterministic_algorithms says the same to a compiler as well, which takes seconds to
-    # import and is not used here
-    torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
+    torch.use_deterministic_algorithms(config.deterministic)
     # else each tensor is filled before it is written, which takes a tenth of a step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -115,7 +115,7 @@ class SetCon(nn.Module):
         if matching is None:
             everything = torch.ones(output.predicted.shape[:2], dtype=torch.bool)
             found = match(everything, num_frames=output.slots.shape[1], horizon=config.horizon)
-            matching = found.to(output.slots.device)
+            matching = Matching.of(*(each.to(output.slots.device) for each in found.tensors()))
         by_slot = config.unit == "slot"
         contrast = slotwise_contrastive_loss if by_slot else contrastive_loss
         states = output.slots.flatten(0, 1)[matching.states]
@@ -175,10 +175,14 @@ class Matching:
     ahead: tuple[Ahead, ...]
     """One step ahead, then two, as far as the horizon and any run reach."""
 
-    def to(self, device: torch.device) -> "Matching":
-        """The same on a device."""
-        ahead = tuple(Ahead(a.predictions.to(device), a.targets.to(device)) for a in self.ahead)
-        return Matching(self.states.to(device), ahead)
+    def tensors(self) -> tuple[Int[Tensor, " _n"], ...]:
+        """All of it in a row, as `of` takes it."""
+        return (self.states, *(each for a in self.ahead for each in (a.predictions, a.targets)))
+
+    @classmethod
+    def of(cls, states: Int[Tensor, " s"], *ahead: Int[Tensor, " _n"]) -> "Matching":
+        """What has these `tensors`."""
+        return cls(states, tuple(map(Ahead, ahead[::2], ahead[1::2])))
 
 
 def match(valid: Bool[Tensor, "b t_predicted"], *, num_frames: int, horizon: int = 1) -> Matching:

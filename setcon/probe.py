@@ -130,10 +130,10 @@ def fit_probe(
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, config))
         generator = torch.Generator().manual_seed(config.seed)
-        recorder = Recorder[Float[Tensor, ""]](probe)
+        learn = Recorder(probe, partial(_learn, probe))
         for step in range(config.steps):
             drawn = _draw(probe, slots.detach(), pixels, config, generator)
-            losses[step] = recorder("drawn", lambda: partial(_learn, probe), *drawn)
+            losses[step] = learn(*drawn)
             optimizer.step()
             schedule.step()
             if progress is not None:

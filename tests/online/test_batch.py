@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from online.batch import collate, to_images
+from online.batch import as_floats, collate, to_images
 from online.clip import Clip, ClipConfig, ClipSpec
 
 
@@ -30,7 +30,7 @@ def test_a_batch_is_the_clips_stacked_in_order():
     clips = [random_clip(7), random_clip(7, start=9)]
     batch = collate(clips, ClipConfig(clip_length=3, frame_stride=2))
     images = torch.stack([to_images(clip.images) for clip in clips])
-    assert torch.equal(batch.images(torch.device("cpu")), images)
+    assert torch.equal(as_floats(batch.frames), images)
     assert batch.frames.dtype == torch.uint8
     assert batch.valid.shape == (2, 3)
     assert batch.valid.all()

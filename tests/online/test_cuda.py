@@ -1,12 +1,15 @@
 """What is done otherwise on a GPU comes to the same; these need one, and are skipped without."""
 
 from collections.abc import Iterator
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
 
 from online.batch import Batch
+from online.clip import ClipConfig
+from online.prequential import Prequential
 from online.trainer import (
     OptimizerConfig,
     StepResult,
@@ -14,6 +17,7 @@ from online.trainer import (
     TrainingConfig,
     set_determinism,
 )
+from setcon.cuda_graph import MAX_RECORDED
 from setcon.decoder import DecoderConfig, DecoderKind
 from setcon.encoder import EncoderConfig
 from setcon.loss import LossConfig
@@ -26,13 +30,13 @@ CONFIG = SetConConfig(encoder=EncoderConfig(normalisation="batch"))
 
 
 def batches() -> list[Batch]:
+    """Two layouts by turns, and then one that comes too late to be recorded."""
     generator = torch.Generator().manual_seed(0)
     found = []
-    for number in range(9):
-        frames = torch.randint(256, (4, 7, 8, 8, 3), generator=generator, dtype=torch.uint8)
-        valid = torch.ones(4, 5, dtype=torch.bool)
-        if number in (3, 6):  # one that is not worth recording, between those that are
-            valid[1, number - 3 :] = False
+    for lacking in (0, 0, 1, 0, 1, 0, 1, 2, 2, 0, 3, 3, 4, 4, 0, 4, 1):
+        frames = torch.randint(256, (4, 8, 8, 8, 3), generator=generator, dtype=torch.uint8)
+        valid = torch.ones(4, 6, dtype=torch.bool)
+        valid[len(found) % 4, 6 - lacking :] = False
         found.append(Batch(frames, valid))
     return found
 
@@ -55,7 +59,7 @@ def deterministic() -> Iterator[None]:
     """Else one kernel and another differ by themselves."""
     set_determinism(TrainingConfig())
     yield
-    torch.set_deterministic_debug_mode("default")
+    torch.use_deterministic_algorithms(False)
 
 
 def told(result: StepResult) -> tuple[float, ...]:
@@ -78,12 +82,31 @@ def test_recorded_steps_are_those_taken_one_kernel_at_a_time(
 ) -> None:
     eager, expected = learn(loss, optimizer, precision=precision, cuda_graphs=False)
     graphed, found = learn(loss, optimizer, precision=precision)
+    assert (len(graphed._passes._recorded), len(eager._passes._recorded)) == (MAX_RECORDED, 0)
     for one, other in zip(found, expected, strict=True):
         assert told(one) == pytest.approx(told(other), rel=tolerance, abs=tolerance)
         np.testing.assert_allclose(one.features, other.features, rtol=0, atol=10 * tolerance)
     for name, value in eager.model.state_dict().items():
         close = {"rtol": tolerance, "atol": tolerance}
         torch.testing.assert_close(graphed.model.state_dict()[name], value, **close)
+
+
+def test_recorded_scores_are_those_of_the_weights_as_they_are_now() -> None:
+    generator = torch.Generator().manual_seed(1)
+    clips, far = torch.rand(4, 6, 3, 8, 8, generator=generator), torch.rand(3, 5, 3, 8, 8)
+    scores = []
+    for recorded in (False, True):
+        learner, _ = learn(LossConfig(), OptimizerConfig(), precision="float32")
+        config = TrainingConfig(cuda_graphs=recorded)
+        prequential = Prequential(learner, config, ClipConfig(clip_length=4))
+        found = []
+        for clip, batch in zip(clips, batches(), strict=False):
+            found.append(astuple(prequential.score_against(clip, far)))
+            learner.step(batch)
+        scores.append(found)
+        assert len(prequential._choices._recorded) == recorded
+    for one, other in zip(*scores, strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["bilinear", "broadcast"])

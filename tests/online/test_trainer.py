@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from online.batch import Batch
+from online.batch import Batch, as_floats
 from online.errors import ConfigError, Diverged
 from online.trainer import (
     OptimizerConfig,
@@ -42,7 +42,7 @@ def batch(*, b: int = 3, t: int = 6, span: int = 2, seed: int = 0) -> Batch:
 
 def test_a_step_has_the_loss_of_the_model_written_out() -> None:
     learner, data = trainer(), batch()
-    images = data.images(CPU).flatten(0, 1)
+    images = as_floats(data.frames).flatten(0, 1)
     slots = learner.model.encode(images).slots.unflatten(0, (3, 6))
     predicted = learner.model.predict(slots).flatten(0, 1)
     target = torch.tensor([2, 3, 4, 5, 8, 9, 10, 11, 14, 15, 16, 17])
@@ -76,7 +76,7 @@ def test_the_features_of_a_clip_are_the_mean_of_its_states_as_the_loss_compared_
     learner, data = trainer(loss=LossConfig(unit=unit)), batch()  # type: ignore[arg-type]
     data.valid[1, 2:] = False  # the clip ends after its fourth frame
     with torch.no_grad():
-        slots = learner.encode(learner.model, data.images(CPU)).slots
+        slots = learner.encode(learner.model, as_floats(data.frames)).slots
         predicted = learner.model.predict(slots)[data.valid]
         states = torch.cat([slots[0], slots[1, :4], slots[2]])
         forms = [
