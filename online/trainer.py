@@ -127,7 +127,6 @@ class _Pass:
     """What is minimised, the norm of its gradient, the contrast's loss, exclusivity, top-1: in one
     tensor, as each transfer waits for the GPU."""
     features: Float[Tensor, "b e"]
-    candidates: int
     chance: float
 
 
@@ -141,10 +140,8 @@ class StepResult:
     """How much of what slots read is theirs alone."""
     top1: float
     """Share of predictions whose nearest candidate is their own state."""
-    candidates: int
-    """Candidates that each prediction chose from."""
     states: int
-    """Candidates that are states; the others are the batch's other predictions."""
+    """That each prediction chose from, beside the batch's other predictions."""
     chance: float
     """The loss of a guess among the candidates."""
     triplets: int
@@ -214,8 +211,7 @@ class Trainer:
             loss=loss,
             exclusivity=exclusivity,
             top1=top1,
-            candidates=passed.candidates,
-            states=passed.candidates + 1 - triplets,
+            states=len(matching.states),
             chance=passed.chance,
             triplets=triplets,
             grad_norm=grad_norm,
@@ -265,7 +261,6 @@ class Trainer:
         return _Pass(
             numbers=torch.stack([number.detach() for number in numbers]),
             features=_means(contrast.states.detach(), runs, len(frames)),
-            candidates=contrast.candidates,
             chance=contrast.chance,
         )
 

@@ -13,7 +13,6 @@ def result(*, loss: float = 1.0, top1: float = 0.5, grad_norm: float = 1.0) -> S
         loss=loss,
         exclusivity=0.5,
         top1=top1,
-        candidates=263,
         chance=math.log(263),
         states=144,
         triplets=120,
