@@ -158,7 +158,10 @@ def collapse_alarm(evaluation: Evaluation) -> str | None:
     """A message where the trained encoder's slots or set encodings have collapsed."""
     scores = evaluation.trained
     if scores.slot_entropy < LEAST_SLOT_ENTROPY:
-        return f"collapse: slot entropy {scores.slot_entropy:.2f}, one slot takes nearly everything"
+        return (
+            f"collapse: slot entropy {scores.slot_entropy:.2f}, one slot takes nearly everything; "
+            "a new run with loss.exclusivity=1 and loss.horizon=4 may take things apart"
+        )
     if scores.effective_rank < LEAST_EFFECTIVE_RANK:
         return f"collapse: effective rank {scores.effective_rank:.2f}, all frames look alike"
     return None
