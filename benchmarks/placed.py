@@ -1,11 +1,11 @@
 """How often every ball gets a slot of its own, over many seeds: the short way to compare settings.
 
-    python benchmarks/placed.py [--also KEY=VALUE,... ...] [--seeds 0 1 ...] [--steps 1500]
-                                [--jobs 2] [--folder DIR]
+    python benchmarks/placed.py [--scene slow-balls] [--also KEY=VALUE,... ...]
+                                [--seeds 0 1 ...] [--steps 1500] [--jobs 2] [--folder DIR]
 
 A run of a few minutes ends with each ball in a slot of its own, or with two of them mixed in two
 slots, and rounding decides which: three seeds under a full probe cannot tell two settings apart.
-Here the recordings and settings are those of `paper.py --scenes balls`, of which there are three,
+Here the recordings and settings are those of `paper.py`, of which there are three for each scene,
 a seed decides the model, and training ends after so many steps; the probe has one. A ball is
 placed if one slot alone tells where it is, by a linear map (R² of 0.95 and more) on held-out
 frames.
@@ -23,17 +23,16 @@ from paper import SCENES, make_store, settings
 
 from online.scores import Placed, load_evaluation
 
-SCENE = "balls"
 RECORDINGS = 3
 PRESET = "as it is"
 
 
 def learn(also: str, seed: int, store: Path, options: argparse.Namespace) -> list[Placed]:
     """The slots that tell best where each ball is, after so many steps."""
-    run = options.folder / f"placed-{options.steps}-{also.replace(' ', '-')}-{seed}"
+    run = options.folder / f"placed-{options.scene}-{options.steps}-{also.replace(' ', '-')}-{seed}"
     more = () if also == PRESET else tuple(also.split(","))
-    told = [*settings(SCENE, seed, more), "probe.steps=1"]
-    limits = ["--steps", str(options.steps), "--holdout", str(SCENES[SCENE].holdout)]
+    told = [*settings(options.scene, seed, more), "probe.steps=1"]
+    limits = ["--steps", str(options.steps), "--holdout", str(SCENES[options.scene].holdout)]
     train_once(store, run, told, *limits)
     places = load_evaluation(max((run / "probes").iterdir())).trained.places
     if not places:
@@ -44,7 +43,7 @@ def learn(also: str, seed: int, store: Path, options: argparse.Namespace) -> lis
 def main() -> None:
     options = _options()
     options.folder.mkdir(parents=True, exist_ok=True)
-    stores = [make_store(SCENE, options.folder, number) for number in range(RECORDINGS)]
+    stores = [make_store(options.scene, options.folder, number) for number in range(RECORDINGS)]
     tasks = [(also, seed) for also in (PRESET, *options.also) for seed in options.seeds]
 
     def train(task: tuple[str, int]) -> list[Placed]:
@@ -68,6 +67,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How often every ball gets a slot of its own.")
+    parser.add_argument("--scene", choices=list(SCENES), default="balls")
     parser.add_argument("--also", nargs="+", default=[], metavar="KEY=VALUE,...")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(12)))
     parser.add_argument("--steps", type=int, default=1500)
