@@ -261,10 +261,10 @@ def _table(scene: str, ways: list[str], found: dict[tuple[str, str], list[Evalua
     for way in ways:
         evaluations = found[scene, way]
         _row(way, [e.trained for e in evaluations], [e.step for e in evaluations])
+        copied = [e.copied for e in evaluations if e.copied]
+        print(f"{'  its last s_t copied':28}{'':78}" + "".join(f"{c:>26}" for c in _cells(copied)))
     ours = found[scene, "SetCon"]
     _row("untrained", [e.untrained for e in ours], None)
-    copied = [e.copied for e in ours if e.copied]
-    print(f"{'the last s_t copied':28}{'':78}" + "".join(f"{cell:>26}" for cell in _cells(copied)))
     simple = [e.without_model for e in ours if e.without_model]
     for name, masks in (
         ("blocks of the image", [each.blocks for each in simple]),

@@ -160,7 +160,8 @@ def collapse_alarm(evaluation: Evaluation) -> str | None:
     if scores.slot_entropy < LEAST_SLOT_ENTROPY:
         return (
             f"collapse: slot entropy {scores.slot_entropy:.2f}, one slot takes nearly everything; "
-            "a new run with loss.exclusivity=1 and loss.horizon=4 may take things apart"
+            "where things hardly move, a new run with loss.exclusivity=1 and loss.horizon=4 may "
+            "take them apart"
         )
     if scores.effective_rank < LEAST_EFFECTIVE_RANK:
         return f"collapse: effective rank {scores.effective_rank:.2f}, all frames look alike"

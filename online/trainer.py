@@ -310,10 +310,9 @@ def _means(
     states: Float[Tensor, "s e"], clips: Int[Tensor, " s"], num_clips: int
 ) -> Float[Tensor, "{num_clips} e"]:
     """Mean of the states of each clip, in float32."""
-    states = states.float()
-    sums = states.new_zeros(num_clips, states.shape[1]).index_add_(0, clips, states)
-    counts = states.new_zeros(num_clips, 1).index_add_(0, clips, states.new_ones(len(states), 1))
-    return sums / counts
+    # a product: index_add_ may wait for the GPU to see whether its indices are in range
+    of_clip = (clips == torch.arange(num_clips, device=clips.device)[:, None]).float()
+    return of_clip @ states.float() / of_clip.sum(dim=1, keepdim=True)
 
 
 def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:

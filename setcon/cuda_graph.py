@@ -55,7 +55,7 @@ class Recorder(Generic[T]):
         return False
 
     def _record(self, inputs: Sequence[Tensor]) -> "_Recording[T]":
-        # they replay by turns, so that one may use the memory that another works in
+        # they replay by turns, so that one may work in the memory that another works in
         beside = next(iter(self._recorded.values()), None)
         return _Recording(self._module, self._work, inputs, beside=beside)
 
@@ -71,24 +71,24 @@ class _Recording(Generic[T]):
         *,
         beside: "_Recording[T] | None",
     ) -> None:
-        self._module = module
         device = next(module.parameters()).device
         self._inputs = [tensor.to(device, copy=True) for tensor in inputs]
         buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
+        # memory is shared by recordings of one pool and one stream
+        self._stream = beside._stream if beside else torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP):
                 _forget_gradients(module)
                 work(*self._inputs)
-        torch.cuda.current_stream(device).wait_stream(stream)
+        torch.cuda.current_stream(device).wait_stream(self._stream)
         with torch.no_grad():
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[name])
         _forget_gradients(module)  # so that they are written, not added
         self._graph = torch.cuda.CUDAGraph()
         pool = beside._graph.pool() if beside else None
-        with torch.cuda.graph(self._graph, pool=pool, stream=stream):
+        with torch.cuda.graph(self._graph, pool=pool, stream=self._stream):
             self._outputs = work(*self._inputs)
         with_gradients = module.parameters() if torch.is_grad_enabled() else ()
         self._gradients = [(parameter, parameter.grad) for parameter in with_gradients]

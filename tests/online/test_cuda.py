@@ -30,7 +30,7 @@ CONFIG = SetConConfig(encoder=EncoderConfig(normalisation="batch"))
 
 
 def batches() -> list[Batch]:
-    """Two layouts by turns, and then one that comes too late to be recorded."""
+    """Five layouts by turns, the fifth of which comes too late to be recorded."""
     generator = torch.Generator().manual_seed(0)
     found = []
     for lacking in (0, 0, 1, 0, 1, 0, 1, 2, 2, 0, 3, 3, 4, 4, 0, 4, 1):

@@ -93,6 +93,4 @@ def test_a_model_of_which_one_slot_takes_everything_raises_one(evaluate):
     assert evaluation.trained.slot_entropy < 0.2
     told = collapse_alarm(evaluation)
     assert told.startswith("collapse: slot entropy 0.")
-    assert told.endswith(
-        "a new run with loss.exclusivity=1 and loss.horizon=4 may take things apart"
-    )
+    assert told.endswith("loss.exclusivity=1 and loss.horizon=4 may take them apart")
