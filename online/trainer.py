@@ -371,5 +371,5 @@ def set_determinism(config: TrainingConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)
-    # else each tensor is filled before it is written, which takes a tenth of a step
+    # else each tensor is filled before it is written, which takes up to a twentieth of a step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
