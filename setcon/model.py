@@ -113,9 +113,9 @@ class SetCon(nn.Module):
         reaches; all else of it is of one step.
         """
         if matching is None:
-            everything = torch.ones(output.predicted.shape[:2], dtype=torch.bool)
-            found = match(everything, num_frames=output.slots.shape[1], horizon=config.horizon)
-            matching = Matching.of(*(each.to(output.slots.device) for each in found.tensors()))
+            shape = output.predicted.shape[:2]
+            valid = torch.ones(shape, dtype=torch.bool, device=output.slots.device)
+            matching = match(valid, num_frames=output.slots.shape[1], horizon=config.horizon)
         by_slot = config.unit == "slot"
         contrast = slotwise_contrastive_loss if by_slot else contrastive_loss
         states = output.slots.flatten(0, 1)[matching.states]
