@@ -31,7 +31,8 @@ import torch
 
 from online.checkpoint import Checkpoint, rng_state, save_checkpoint
 from online.config import load_preset
-from online.trainer import Trainer, untrained_model
+from online.run_state import new_trainer
+from online.trainer import Trainer
 
 EVERY_SECONDS = 60.0
 FAST = [
@@ -88,15 +89,7 @@ def measure_saving(preset: str, folder: Path, rounds: int) -> None:
 
 
 def _filled_trainer(preset: str) -> Trainer:
-    config = load_preset(preset)
-    trainer = Trainer(
-        untrained_model(config.model, seed=0),
-        frame_stride=config.stream.frame_stride,
-        loss=config.loss,
-        optimizer=config.optimizer,
-        training=config.training,
-        device=torch.device("cpu"),
-    )
+    trainer = new_trainer(load_preset(preset), torch.device("cpu"))
     for parameter in trainer.model.parameters():
         parameter.grad = torch.randn_like(parameter)
     trainer.optimizer.step()

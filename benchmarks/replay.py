@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from noise import noise
 
-from online.batch import Batch
 from online.clip import Clip, ClipSpec
 from online.closest_pair import on_grid
 from online.config import RunConfig, load_preset
 from online.minred import MinRed
 from online.replay import Replay, ReplayConfig
-from online.trainer import Trainer, untrained_model
+from online.run_state import new_trainer
 
 SCENES = 32
 FRAME_SIZE = 32
@@ -101,18 +101,7 @@ def replay_seconds(kind: str, clips: int, steps: int, config: RunConfig) -> floa
 
 def demo_step_seconds(config: RunConfig, *, steps: int = 20) -> float:
     """Median seconds of an optimizer step of the demo, on frames of noise."""
-    model = untrained_model(config.model, seed=0)
-    trainer = Trainer(
-        model,
-        frame_stride=config.stream.frame_stride,
-        loss=config.loss,
-        optimizer=config.optimizer,
-        training=config.training,
-        device=torch.device("cpu"),
-    )
-    clip = config.stream.clip
-    frames = torch.rand(config.training.batch_clips, clip.frames, 3, FRAME_SIZE, FRAME_SIZE)
-    batch = Batch(frames, torch.ones(len(frames), clip.clip_length, dtype=torch.bool))
+    trainer, batch = new_trainer(config, torch.device("cpu")), noise(config, FRAME_SIZE)
     taken = []
     for _ in range(steps):
         started = time.perf_counter()

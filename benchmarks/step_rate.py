@@ -13,11 +13,13 @@ import statistics
 import time
 
 import torch
+from noise import noise
 from torch.profiler import ProfilerActivity, profile
 
 from online.batch import Batch
 from online.config import load_preset
-from online.trainer import Trainer, set_determinism, untrained_model
+from online.run_state import new_trainer
+from online.trainer import Trainer, set_determinism
 
 ROWS = (
     ("demo", 32, ()),
@@ -34,24 +36,7 @@ def trainer(preset: str, settings: tuple[str, ...], *, recorded: bool) -> Traine
     """A new one of these settings."""
     config = load_preset(preset, [*settings, f"training.cuda_graphs={str(recorded).lower()}"])
     set_determinism(config.training)
-    return Trainer(
-        untrained_model(config.model, seed=0),
-        frame_stride=config.stream.frame_stride,
-        loss=config.loss,
-        optimizer=config.optimizer,
-        training=config.training,
-        device=torch.device("cuda"),
-    )
-
-
-def batches(preset: str, size: int, settings: tuple[str, ...], count: int = 4) -> list[Batch]:
-    """Full clips of random pixels."""
-    config = load_preset(preset, settings)
-    clip, clips = config.stream.clip, config.training.batch_clips
-    valid = torch.zeros(clips, clip.frames - clip.overlap, dtype=torch.bool)
-    valid[:, :: clip.hop] = True
-    shape = (clips, clip.frames, size, size, 3)
-    return [Batch(torch.randint(256, shape, dtype=torch.uint8), valid) for _ in range(count)]
+    return new_trainer(config, torch.device("cuda"))
 
 
 def seconds(learner: Trainer, batch: Batch) -> float:
@@ -82,7 +67,7 @@ def main() -> None:
         f"{'ms per step':34}{'clips':>8}{'one by one':>12}{'recorded':>12}{'ratio':>8}{'busy':>8}"
     )
     for preset, size, settings in ROWS:
-        given = batches(preset, size, settings)
+        given = [noise(load_preset(preset, settings), size) for _ in range(4)]
         ways = [trainer(preset, settings, recorded=recorded) for recorded in (False, True)]
         for _ in range(WARM_UP):
             for learner in ways:

@@ -43,14 +43,7 @@ class RunState:
             max_delay_seconds=config.stream.max_delay_seconds,
             ledger=ledger,
         )
-        self.trainer = Trainer(
-            untrained_model(config.model, seed=config.training.seed),
-            frame_stride=config.stream.frame_stride,
-            loss=config.loss,
-            optimizer=config.optimizer,
-            training=config.training,
-            device=device,
-        )
+        self.trainer = new_trainer(config, device)
         self.replay = Replay(
             config.replay, batch_clips=config.training.batch_clips, seed=config.training.seed
         )
@@ -190,3 +183,15 @@ class RunState:
                 f"{self._frame_size[0]}x{self._frame_size[1]}; ingest it with that --size, "
                 "or leave it out with --recordings GLOB"
             )
+
+
+def new_trainer(config: RunConfig, device: torch.device) -> Trainer:
+    """What a run of this configuration begins to learn with."""
+    return Trainer(
+        untrained_model(config.model, seed=config.training.seed),
+        frame_stride=config.stream.frame_stride,
+        loss=config.loss,
+        optimizer=config.optimizer,
+        training=config.training,
+        device=device,
+    )

@@ -1,0 +1,15 @@
+"""What a step of training takes does not depend on what is to be seen."""
+
+import torch
+
+from online.batch import Batch
+from online.config import RunConfig
+
+
+def noise(config: RunConfig, size: int) -> Batch:
+    """A batch of full clips of random pixels."""
+    clip, clips = config.stream.clip, config.training.batch_clips
+    frames = torch.randint(256, (clips, clip.frames, size, size, 3), dtype=torch.uint8)
+    valid = torch.zeros(clips, clip.frames - clip.overlap, dtype=torch.bool)
+    valid[:, :: clip.hop] = True
+    return Batch(frames, valid)
