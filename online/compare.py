@@ -36,6 +36,8 @@ SEED = "training.seed"
 _DEFAULTS = flattened(dataclasses.asdict(RunConfig()))
 UNEVEN = 1.5
 """Scores of steps further apart than by this factor are remarked on."""
+LATE = 0.1
+"""Share of a run's steps that says what it has come to."""
 MAX_GROUPS = 4
 """More lines than that are not told apart in a chart."""
 
@@ -226,6 +228,14 @@ def _top1(run: RunLog) -> float | None:
     return None if recent is None else recent.top1
 
 
+def late_exclusivity(run: RunLog) -> float | None:
+    """The mean over the last tenth of the steps; None where it was not measured."""
+    last = run.steps[-1].step if run.steps else 0
+    late = [entry.exclusivity for entry in run.steps if entry.step > (1 - LATE) * last]
+    known = [value for value in late if value is not None]
+    return statistics.mean(known) if known else None
+
+
 def _steps(run: RunLog) -> float | None:
     return None if run.reached is None else float(run.reached.step)
 
@@ -305,6 +315,11 @@ MEASURES = (
         name="next frame found",
         of=_top1,
         meaning="How often, in the latest new footage, before it was learned from.",
+    ),
+    Measure(
+        name="exclusivity",
+        of=late_exclusivity,
+        meaning="How much of what a slot reads is its alone, as training ends; needs no masks.",
     ),
     Measure(
         name="steps",

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from online.compare import group_runs, mean_text, remarks, spread
+from online.compare import group_runs, late_exclusivity, mean_text, remarks, spread
 from online.compare_page import comparison_html
 from online.config import dump_config, load_preset
 from online.errors import RunError
@@ -120,6 +120,20 @@ def test_what_needs_no_model_stands_beside_the_scores(make_run: MakeRun) -> None
     assert table["copied as p_t MSE share"] == "0.750 ± 0.000"
     assert table["share of things placed"] == "0.667 ± 0.000"
     assert table["untrained things placed"] == "0.333 ± 0.000"
+
+
+def test_exclusivity_is_that_of_the_end_of_training(make_run: MakeRun) -> None:
+    runs = [make_run(f"r{s}", seed=s) for s in range(3)]
+    for run, at_the_end in zip(runs, (0.9, 0.7, None), strict=True):
+        log = run / "metrics.jsonl"
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        for line in lines if at_the_end is not None else []:
+            line["exclusivity"] = at_the_end if line["step"] > 180 else 0.3
+        log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    of_all, without = group_runs(runs), group_runs(runs[2:])
+    assert [late_exclusivity(run) for run in of_all[0].runs] == [pytest.approx(0.9), 0.7, None]
+    assert re.search(r"^exclusivity +0\.800 ± 0\.100$", comparison_text(of_all), re.MULTILINE)
+    assert "exclusivity" not in comparison_text(without)
 
 
 def test_groups_of_other_seeds_are_remarked(make_run: MakeRun) -> None:
