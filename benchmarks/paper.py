@@ -17,9 +17,9 @@ SetCon with these settings laid over. Beside them stand the last s_t copied in p
 masks alone blocks of the image and k-means of colours. MSE is in [-1, 1] units, as in the paper,
 and as a share of the mean frame's; both on held-out frames.
 
-With --starts N each run of `setcon train` is made N times, from other first weights, and the one
-whose slots are most exclusive as training ends is scored. That takes neither masks nor held-out
-footage, nor a probe, but N times the learning.
+With --starts N each run of `setcon train` is made N times on the same recording, with other seeds
+of training, and the one whose slots are most exclusive as training ends is scored. That choice
+takes neither masks nor held-out footage, but N times the minutes; reconstruction is run once.
 
 balls      1,000 sequences of 12 frames, 32x32, three balls of radius 0.14, at 0.1 sides a frame
 slow-balls the same with a radius of 0.12 and 0.03 sides a frame: about those of the generator of
@@ -144,12 +144,12 @@ class Task:
     scene: str
     seed: int
     start: int
-    """Of so many runs that differ in their first weights."""
+    """Which of the --starts runs: 0 has the seed of the recording."""
     store: Path
 
 
 NEXT_START = 100
-"""Added to a seed for each further start; recordings keep theirs."""
+"""Added to the seed of training for each further start; recordings keep theirs."""
 CONTRASTIVE: dict[str, tuple[str, ...]] = {
     "SetCon": (),
     "shuffled": ("stream.order=shuffled",),
@@ -186,24 +186,31 @@ def make_store(scene: str, folder: Path, seed: int) -> Path:
 
 def contrast(task: Task, options: argparse.Namespace) -> Path:
     """Train with `setcon train`; the run."""
-    run = options.folder / f"{task.scene}-{task.seed}-{task.way}"
-    more = CONTRASTIVE[task.way]
-    if task.start:
-        run = run.with_name(f"{run.name}-start-{task.start}")
-        more = (*more, f"training.seed={task.seed + NEXT_START * task.start}")
+    seed = task.seed + NEXT_START * task.start
+    of_recording = f"{task.scene}-{task.seed}-{task.way}-{options.minutes:g}-minutes"
+    run = options.folder / (f"{of_recording}-seed-{seed}" if task.start else of_recording)
     limits = ["--minutes", str(options.minutes), "--holdout", str(SCENES[task.scene].holdout)]
-    train_once(task.store, run, settings(task.scene, task.seed, more), *limits)
+    train_once(task.store, run, settings(task.scene, seed, CONTRASTIVE[task.way]), *limits)
     return run
 
 
 def most_exclusive(runs: Sequence[Path]) -> Path:
     """The run whose slots share least of what they read, as training ends."""
-    return max(runs, key=lambda run: late_exclusivity(read_run(run)) or 0.0)
+    if len(runs) == 1:
+        return runs[0]
+    found: dict[float, Path] = {}
+    for run in runs:
+        exclusivity = late_exclusivity(read_run(run))
+        if exclusivity is None:
+            raise SystemExit(f"{run}: its log has no exclusivity; move it away, to make it again")
+        found[exclusivity] = run
+    return found[max(found)]
 
 
 def reconstruct(task: Task, options: argparse.Namespace) -> Path:
     """Train by reconstruction in a process of its own; where the scores are."""
-    scores = options.folder / f"{task.scene}-{task.seed}-{RECONSTRUCTION}.json"
+    name = f"{task.scene}-{task.seed}-{RECONSTRUCTION}-{options.minutes:g}-minutes.json"
+    scores = options.folder / name
     if not scores.exists():
         inner = ["--inner", str(task.store), str(scores)]
         inner += ["--seeds", str(task.seed), "--scenes", task.scene]
@@ -353,7 +360,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("paper-runs"))
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--inner", type=Path, nargs=2, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.starts < 1:
+        parser.error(f"--starts is {options.starts}, it must be at least 1")
+    return options
 
 
 if __name__ == "__main__":

@@ -52,8 +52,12 @@ class Group:
 
     def values(self, measure: Measure) -> list[float]:
         """One for each run that has it."""
+        return [value for alone in self.each(measure) for value in alone]
+
+    def each(self, measure: Measure) -> list[list[float]]:
+        """Of every run, its value or nothing."""
         found = [measure.of(run) for run in self.runs]
-        return [value for value in found if value is not None and math.isfinite(value)]
+        return [[v] if v is not None and math.isfinite(v) else [] for v in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +169,13 @@ def remarks(groups: Sequence[Group]) -> list[str]:
         each = [f"{group.name} has {own}" for group, own in zip(groups, seeds, strict=True)]
         found.append(f"Seeds differ too: {'; '.join(each)}")
     for group in groups:
+        measured = {late_exclusivity(run): run for run in group.runs}
+        known = [value for value in measured if value is not None]
+        if len(known) > 1:
+            best = max(known)
+            found.append(
+                f"{measured[best].path}: has the most exclusive slots of {group.name}, {best:.3f}"
+            )
         without = [str(run.path) for run in group.runs if run.evaluation is None]
         if len(without) < len(group.runs):
             found += [f"{path}: has no scores, the means are of the others" for path in without]

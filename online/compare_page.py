@@ -144,8 +144,9 @@ def _scores(groups: Sequence[Group]) -> str:
         for measure in found
     )
     several = any(len(group.runs) > 1 for group in groups)
-    note = "Of the latest probe. The mean, its standard error over seeds, and each run's."
-    note = note if several else "Of the latest probe, a single run each: no standard errors."
+    spread_over = "The mean, its standard error over seeds, and each run's in the order above."
+    note = spread_over if several else "A single run each: no standard errors."
+    note = f"Of the latest probe, or of the end of training. {note}"
     return heading("Scores", note) + (
         '<div class="wide scores"><table class="compared"><thead><tr><th></th>'
         f'{heads}<th scope="col">what it means</th></tr></thead><tbody>{rows}</tbody></table></div>'
@@ -154,8 +155,8 @@ def _scores(groups: Sequence[Group]) -> str:
 
 def _cell(group: Group, measure: Measure) -> str:
     values = group.values(measure)
-    each = " ".join(format(value, f".{measure.decimals}f") for value in values)
-    single = f'<br><span class="quiet">{each}</span>' if len(values) > 1 else ""
+    each = " ".join(mean_text(alone, measure.decimals) for alone in group.each(measure))
+    single = f'<br><span class="quiet">{each}</span>' if len(group.runs) > 1 else ""
     return f"<td>{mean_text(values, measure.decimals)}{single}</td>"
 
 

@@ -134,6 +134,12 @@ def test_exclusivity_is_that_of_the_end_of_training(make_run: MakeRun) -> None:
     assert [late_exclusivity(run) for run in of_all[0].runs] == [pytest.approx(0.9), 0.7, None]
     assert re.search(r"^exclusivity +0\.800 ± 0\.100$", comparison_text(of_all), re.MULTILINE)
     assert "exclusivity" not in comparison_text(without)
+    told = f"{runs[0]}: has the most exclusive slots of all runs, 0.900"
+    assert remarks(of_all) == [told]
+    assert remarks(without) == []
+    page = comparison_html(of_all)
+    assert told in page
+    assert '<br><span class="quiet">0.900 0.700 -</span>' in page
 
 
 def test_groups_of_other_seeds_are_remarked(make_run: MakeRun) -> None:
