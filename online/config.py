@@ -54,11 +54,6 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.training.keep_segments and self.stream.order != "stream":
             raise ValueError("training.keep_segments needs stream.order=stream, to have ends")
-        if self.training.restart_steps and self.loss.unit == "slot":
-            raise ValueError(
-                "training.restart_steps needs loss.unit=set, which says what frames are without a "
-                "slot"
-            )
         if self.loss.horizon > (most := self._longest_horizon()):
             raise ValueError(
                 f"loss.horizon is {self.loss.horizon}, but clips of {self.stream.clip.frames} "

@@ -350,8 +350,6 @@ class Session:
         if self.state.segment_has_ended():
             with self.clock.standing_still("checkpoint"):
                 self.state.keep_segments()
-        if result.restarted is not None:
-            self.journal.event(f"slot {result.restarted} was idle, and started again")
         for message in self.state.alarms.update(result):
             log.warning("step %d: %s", self.state.step, message)
             self.journal.event(message)

@@ -24,7 +24,6 @@ from torch import Tensor
 from online.batch import Batch, as_floats
 from online.errors import ConfigError, Diverged, TrainingError
 from setcon.cuda_graph import Recorder
-from setcon.idle_slots import idle_slot, largest_slot, slot_importance, start_at_what_moves
 from setcon.loss import LossConfig
 from setcon.model import Matching, SetCon, SetConConfig, SetConOutput, match
 
@@ -86,10 +85,6 @@ class TrainingConfig:
     step once more. Probes are replayed in any case."""
     threads: int = 0
     """CPU threads for torch; 0 leaves its default."""
-    restart_steps: int = 0
-    """After so many steps, and twice, four times, eight times as many, and so on, a slot that helps
-    to tell no frames apart starts again at what moves in the background's slot; 0 leaves slots
-    alone."""
     log_every_steps: int = 10
     """One line of metrics.jsonl per this many steps."""
     checkpoint_every_seconds: float = 60.0
@@ -117,7 +112,7 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
         if self.checkpoint_every_seconds <= 0:
             raise ValueError("checkpoint_every_seconds must be above 0")
-        for name in ("seed", "prequential_gap_seconds", "restart_steps"):
+        for name in ("seed", "prequential_gap_seconds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, it cannot be below 0")
         if not 0 <= self.threads <= MAX_THREADS:
@@ -151,8 +146,6 @@ class StepResult:
     """The loss of a guess among the candidates."""
     triplets: int
     grad_norm: float
-    restarted: int | None
-    """The slot that started again after this step, from 1 on."""
     features: Float[np.ndarray, "b e"]
     """What the model made of each clip: the mean of its states in the form that the loss compared
     (by default standardised set encodings of unit length), which costs no encoding of its own."""
@@ -177,7 +170,6 @@ class Trainer:
         self.frame_stride = frame_stride
         self.loss_config = loss
         self.config = optimizer
-        self.training = training
         self.device = device
         self.bfloat16 = uses_bfloat16(training.precision, device)
         self.step_count = 0
@@ -215,7 +207,6 @@ class Trainer:
         else:
             self.optimizer.step()
         self.step_count += 1
-        restarted = self._restart_idle_slot(batch, matching) if self._looks_for_idle() else None
         return StepResult(
             loss=loss,
             exclusivity=exclusivity,
@@ -224,7 +215,6 @@ class Trainer:
             chance=passed.chance,
             triplets=triplets,
             grad_norm=grad_norm,
-            restarted=None if restarted is None else restarted + 1,
             features=passed.features.cpu().numpy(),
         )
 
@@ -273,33 +263,6 @@ class Trainer:
             features=_means(contrast.states.detach(), runs, len(frames)),
             chance=contrast.chance,
         )
-
-    def _looks_for_idle(self) -> bool:
-        first = self.training.restart_steps
-        times, rest = divmod(self.step_count, first) if first else (0, 1)
-        return rest == 0 and times.bit_count() == 1
-
-    def _restart_idle_slot(self, batch: Batch, matching: Matching) -> int | None:
-        """Give an idle slot another start, and its optimizer no memory of the one before."""
-        frames = as_floats(batch.frames).to(self.device)
-        on_device = Matching.of(*(each.to(self.device) for each in matching.tensors()))
-        self.model.eval()  # what is only looked at is not to count in running means
-        with torch.no_grad():
-            output = self.encode(self.model, frames)
-            importance = slot_importance(self.model, output, self.loss_config, on_device)
-            largest = largest_slot(output, on_device)
-            idle = idle_slot(importance, largest=largest)
-        if idle is None:
-            return None
-        images = frames.flatten(0, 1)[on_device.states].contiguous(memory_format=self.layout)
-        start = start_at_what_moves(self.model, images, slot=idle, largest=largest)
-        starts = self.model.slot_attention.starts
-        with torch.no_grad():
-            starts[idle] = start
-        for value in self.optimizer.state[starts].values():
-            if isinstance(value, Tensor) and value.shape == starts.shape:
-                value[idle] = 0
-        return idle
 
     def _orthogonal_step(self) -> None:
         """Each parameter steps along what is new in its gradient g: g - c (g·c) / (c·c).

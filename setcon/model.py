@@ -71,11 +71,9 @@ class SetCon(nn.Module):
 
     def encode(self, images: Float[Tensor, "n 3 h w"]) -> Slots:
         """The slots of each image."""
-        return self.slot_attention(self.features(images))
-
-    def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p c"]:
-        """What slots are found in, position by position."""
-        return self.encoder(images * 2 - 1 if self.config.center_inputs else images)
+        if self.config.center_inputs:
+            images = images * 2 - 1
+        return self.slot_attention(self.encoder(images))
 
     def predict(
         self, slots: Float[Tensor, "b t k d"], *, frame_stride: int = 1

@@ -76,14 +76,6 @@ class SlotAttention(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self._compete(at_least_float32(keys), at_least_float32(values))
 
-    def keys(self, features: Float[Tensor, "n p c"]) -> Float[Tensor, "n p d"]:
-        """What slots compete for."""
-        return self.to_keys(self.norm_inputs(features))
-
-    def queries(self, slots: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-        """What slots compete with: logits are the inner products with keys."""
-        return self.to_queries(self.norm_slots(slots)) * slots.shape[-1] ** -0.5
-
     def _compete(self, keys: Float[Tensor, "n p d"], values: Float[Tensor, "n p d"]) -> Slots:
         found = self._round(self.starts.expand(len(keys), -1, -1), keys, values)
         for _ in range(self.iterations - 1):
@@ -96,7 +88,8 @@ class SlotAttention(nn.Module):
         keys: Float[Tensor, "n p d"],
         values: Float[Tensor, "n p d"],
     ) -> Slots:
-        attention = (self.queries(slots) @ keys.transpose(-1, -2)).softmax(dim=-2)  # slots compete
+        queries = self.to_queries(self.norm_slots(slots)) * slots.shape[-1] ** -0.5
+        attention = (queries @ keys.transpose(-1, -2)).softmax(dim=-2)  # slots compete
         weights = attention + _EPSILON
         updates = weights @ values / weights.sum(dim=-1, keepdim=True)
         updated = self.gru(updates.flatten(0, 1), slots.flatten(0, 1)).view_as(updates)

@@ -12,7 +12,6 @@ def result(*, loss: float = 1.0, top1: float = 0.5, grad_norm: float = 1.0) -> S
     return StepResult(
         loss=loss,
         exclusivity=0.5,
-        restarted=None,
         top1=top1,
         chance=math.log(263),
         states=144,

@@ -96,15 +96,6 @@ def test_a_setting_that_means_nothing_is_refused_by_name(setting: str, found: st
     assert found in str(caught.value)
 
 
-def test_slots_that_are_compared_one_by_one_are_not_started_again() -> None:
-    restarts = "training.restart_steps=250"
-    assert load_preset("demo", [restarts]).training.restart_steps == 250
-    with pytest.raises(ConfigError, match=r"training.restart_steps needs loss.unit=set"):
-        load_preset("demo", [restarts, "loss.unit=slot"])
-    with pytest.raises(ConfigError, match=r"restart_steps is -1, it cannot be below 0"):
-        load_preset("demo", ["training.restart_steps=-1"])
-
-
 @pytest.mark.parametrize(
     ("length", "stride", "hop", "most"), [(10, 1, 1, 10), (10, 4, 1, 3), (1, 1, 1, 1), (4, 2, 3, 5)]
 )

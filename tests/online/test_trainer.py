@@ -21,12 +21,7 @@ CPU = torch.device("cpu")
 
 
 def trainer(
-    *,
-    seed: int = 0,
-    frame_stride: int = 1,
-    loss: LossConfig | None = None,
-    restart_steps: int = 0,
-    **optimizer: object,
+    *, seed: int = 0, frame_stride: int = 1, loss: LossConfig | None = None, **optimizer: object
 ) -> Trainer:
     torch.manual_seed(seed)
     return Trainer(
@@ -34,7 +29,7 @@ def trainer(
         frame_stride=frame_stride,
         loss=loss or LossConfig(),
         optimizer=OptimizerConfig(**optimizer),  # type: ignore[arg-type]
-        training=TrainingConfig(precision="float32", restart_steps=restart_steps),
+        training=TrainingConfig(precision="float32"),
         device=CPU,
     )
 
@@ -63,47 +58,6 @@ def test_a_step_has_the_loss_of_the_model_written_out() -> None:
     assert result.exclusivity == pytest.approx(exclusivity.item(), abs=1e-6)
     assert (result.states, result.triplets) == (18, 12)
     assert result.chance == pytest.approx(math.log(29))
-
-
-def test_an_idle_slot_starts_again_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[list[float], int]] = []
-
-    def second(importance: list[float], *, largest: int) -> int:
-        asked.append((importance, largest))
-        return (largest + 1) % 4
-
-    monkeypatch.setattr("online.trainer.idle_slot", second)
-    learner = trainer(restart_steps=2)
-    restarted = [learner.step(batch(seed=step)).restarted for step in range(9)]
-    assert [step + 1 for step, slot in enumerate(restarted) if slot is not None] == [2, 4, 8]
-    assert [restarted[step - 1] for step in (2, 4, 8)] == [
-        (largest + 1) % 4 + 1 for _, largest in asked
-    ]
-    assert all(len(importance) == 4 for importance, _ in asked)
-
-
-def test_a_restart_moves_one_start_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    learner, without = trainer(restart_steps=2), trainer()
-    monkeypatch.setattr(
-        "online.trainer.idle_slot", lambda importance, *, largest: (largest + 1) % 4
-    )
-    for step in range(2):
-        result = learner.step(batch(seed=step))
-        without.step(batch(seed=step))
-    assert result.restarted is not None
-    slot = result.restarted - 1
-    others = [other for other in range(4) if other != slot]
-    for (name, ours), theirs in zip(
-        learner.model.state_dict().items(), without.model.state_dict().values(), strict=True
-    ):
-        if name == "slot_attention.starts":
-            assert not torch.equal(ours[slot], theirs[slot])
-            ours, theirs = ours[others], theirs[others]
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    moments = learner.optimizer.state[learner.model.slot_attention.starts]
-    for name in ("exp_avg", "exp_avg_sq"):
-        assert not moments[name][slot].any()
-        assert moments[name][others].any()
 
 
 def test_frames_that_fill_up_a_clip_change_nothing() -> None:
