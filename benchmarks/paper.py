@@ -61,7 +61,7 @@ from ingest.store import RecordSettings
 from online.batch import to_images
 from online.catalog import StoreCatalog
 from online.clip import ClipConfig
-from online.compare import late_exclusivity
+from online.compare import most_exclusive
 from online.config import load_preset
 from online.evaluate import Evaluator
 from online.footage import gather
@@ -194,17 +194,14 @@ def contrast(task: Task, options: argparse.Namespace) -> Path:
     return run
 
 
-def most_exclusive(runs: Sequence[Path]) -> Path:
+def chosen(runs: Sequence[Path]) -> Path:
     """The run whose slots share least of what they read, as training ends."""
     if len(runs) == 1:
         return runs[0]
-    found: dict[float, Path] = {}
-    for run in runs:
-        exclusivity = late_exclusivity(read_run(run))
-        if exclusivity is None:
-            raise SystemExit(f"{run}: its log has no exclusivity; move it away, to make it again")
-        found[exclusivity] = run
-    return found[max(found)]
+    best = most_exclusive([read_run(run) for run in runs])
+    if best is None:
+        raise SystemExit(f"{runs[0]}: too few logs have an exclusivity; move the others away")
+    return best[0].path
 
 
 def reconstruct(task: Task, options: argparse.Namespace) -> Path:
@@ -291,7 +288,7 @@ def main() -> None:
         if way == RECONSTRUCTION:
             evaluation = msgspec.json.decode(paths[0].read_bytes(), type=Evaluation)
         else:
-            evaluation = load_evaluation(max((most_exclusive(paths) / "probes").iterdir()))
+            evaluation = load_evaluation(max((chosen(paths) / "probes").iterdir()))
         found.setdefault((scene, way), []).append(evaluation)
     for scene in options.scenes:
         _table(scene, ways, found)

@@ -169,12 +169,10 @@ def remarks(groups: Sequence[Group]) -> list[str]:
         each = [f"{group.name} has {own}" for group, own in zip(groups, seeds, strict=True)]
         found.append(f"Seeds differ too: {'; '.join(each)}")
     for group in groups:
-        measured = {late_exclusivity(run): run for run in group.runs}
-        known = [value for value in measured if value is not None]
-        if len(known) > 1:
-            best = max(known)
+        if best := most_exclusive(group.runs):
+            run, exclusivity = best
             found.append(
-                f"{measured[best].path}: has the most exclusive slots of {group.name}, {best:.3f}"
+                f"{run.path}: has the most exclusive slots of its seeds, {exclusivity:.3f}"
             )
         without = [str(run.path) for run in group.runs if run.evaluation is None]
         if len(without) < len(group.runs):
@@ -245,6 +243,21 @@ def late_exclusivity(run: RunLog) -> float | None:
     late = [entry.exclusivity for entry in run.steps if entry.step > (1 - LATE) * last]
     known = [value for value in late if value is not None]
     return statistics.mean(known) if known else None
+
+
+def most_exclusive(runs: Sequence[RunLog]) -> tuple[RunLog, float] | None:
+    """Of the runs that have come about as far as any, the first with the highest late exclusivity.
+
+    None where fewer than two have one.
+    """
+    furthest = max((run.steps[-1].step for run in runs if run.steps), default=0)
+    known = [
+        (run, exclusivity)
+        for run in runs
+        if (exclusivity := late_exclusivity(run)) is not None
+        and run.steps[-1].step * UNEVEN >= furthest
+    ]
+    return max(known, key=lambda pair: pair[1]) if len(known) > 1 else None
 
 
 def _steps(run: RunLog) -> float | None:

@@ -21,6 +21,7 @@ from online.scores import NO_JSON, Evaluation, Panels, Step, load_evaluation, lo
 from online.transfer import Continual, load_continual
 
 Loss = Annotated[float, msgspec.Meta(ge=-3.5e38, le=3.5e38)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 """What float32 can hold: of more, no chart can be drawn."""
 
 
@@ -44,7 +45,7 @@ class StepEntry(SpentEntry, frozen=True, kw_only=True, tag="step"):
 
     loss: Loss | None
     top1: float | None
-    exclusivity: float | None = None
+    exclusivity: Share | None = None
     """How much of what slots read is theirs alone; not in a log of before it was measured."""
     chance_loss: float | None = None
     """The loss of a guess."""

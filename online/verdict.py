@@ -94,9 +94,10 @@ def _too_easy(trained: MaskScores, simple: WithoutModel) -> str:
     near = {k: m for k, m in both.items() if trained.fg_ari - m.fg_ari < SLIGHT_GAIN}
     if not near:
         return ""
-    told = " and ".join(f"{name} come to {masks.fg_ari:.2f}" for name, masks in near.items())
+    ahead = {k: m for k, m in near.items() if m.fg_ari - trained.fg_ari >= SLIGHT_GAIN}
+    told = " and ".join(f"{k} come to {m.fg_ari:.2f}" for k, m in (ahead or near).items())
     best = max(masks.mbo for masks in near.values())
-    if any(masks.fg_ari - trained.fg_ari >= SLIGHT_GAIN for masks in near.values()):
+    if ahead:
         return f" Without a model {told}: the slots are behind that."
     if trained.mbo - best < SLIGHT_GAIN:
         return f" Without a model {told}: this footage is too easy to show that things are known."

@@ -10,7 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from online.compare import group_runs, late_exclusivity, mean_text, remarks, spread
+from online.compare import (
+    group_runs,
+    late_exclusivity,
+    mean_text,
+    most_exclusive,
+    remarks,
+    spread,
+)
 from online.compare_page import comparison_html
 from online.config import dump_config, load_preset
 from online.errors import RunError
@@ -134,11 +141,15 @@ def test_exclusivity_is_that_of_the_end_of_training(make_run: MakeRun) -> None:
     assert [late_exclusivity(run) for run in of_all[0].runs] == [pytest.approx(0.9), 0.7, None]
     assert re.search(r"^exclusivity +0\.800 ± 0\.100$", comparison_text(of_all), re.MULTILINE)
     assert "exclusivity" not in comparison_text(without)
-    told = f"{runs[0]}: has the most exclusive slots of all runs, 0.900"
+    told = f"{runs[0]}: has the most exclusive slots of its seeds, 0.900"
     assert remarks(of_all) == [told]
     assert remarks(without) == []
     page = comparison_html(of_all)
     assert told in page
+    assert most_exclusive([*of_all[0].runs[:1], *of_all[0].runs]) == (of_all[0].runs[0], 0.9)
+    short = replace(of_all[0].runs[0], steps=of_all[0].runs[0].steps[:10])
+    assert late_exclusivity(short) is not None
+    assert most_exclusive([short, *of_all[0].runs[1:]]) is None
     assert '<br><span class="quiet">0.900 0.700 -</span>' in page
 
 
