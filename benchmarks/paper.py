@@ -38,7 +38,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -61,12 +61,12 @@ from ingest.store import RecordSettings
 from online.batch import to_images
 from online.catalog import StoreCatalog
 from online.clip import ClipConfig
-from online.compare import most_exclusive
+from online.compare import late_exclusivity
 from online.config import load_preset
 from online.evaluate import Evaluator
 from online.footage import gather
-from online.run_log import read_run
-from online.scores import EncoderScores, Evaluation, ReconstructionScores, load_evaluation
+from online.run_log import RunLog, read_run
+from online.scores import EncoderScores, Evaluation, ReconstructionScores
 from online.trainer import arranged, untrained_model
 from setcon.probe import DecoderProbe
 
@@ -136,18 +136,6 @@ SCENES = {
 }
 
 
-@dataclass(frozen=True)
-class Task:
-    """A run to be made."""
-
-    way: str
-    scene: str
-    seed: int
-    start: int
-    """Which of the --starts runs: 0 has the seed of the recording."""
-    store: Path
-
-
 NEXT_START = 100
 """Added to the seed of training for each further start; recordings keep theirs."""
 CONTRASTIVE: dict[str, tuple[str, ...]] = {
@@ -184,35 +172,50 @@ def make_store(scene: str, folder: Path, seed: int) -> Path:
     return store
 
 
-def contrast(task: Task, options: argparse.Namespace) -> Path:
-    """Train with `setcon train`; the run."""
-    seed = task.seed + NEXT_START * task.start
+@dataclass(frozen=True)
+class Task:
+    """A cell of the table, for one seed."""
+
+    way: str
+    scene: str
+    seed: int
+    store: Path
+
+
+def contrast(task: Task, options: argparse.Namespace) -> Evaluation:
+    """Train with `setcon train`, once for each start; the scores of the run that counts."""
+    runs = [read_run(_train(task, start, options)) for start in range(options.starts)]
+    run = max(runs, key=_exclusivity) if len(runs) > 1 else runs[0]
+    if run.evaluation is None:
+        raise SystemExit(f"{run.path}: has no scores; move it away, to make it again")
+    return run.evaluation
+
+
+def _exclusivity(run: RunLog) -> float:
+    found = late_exclusivity(run)
+    if found is None:
+        raise SystemExit(f"{run.path}: its log has no exclusivity; move it away, to make it again")
+    return found
+
+
+def _train(task: Task, start: int, options: argparse.Namespace) -> Path:
+    seed = task.seed + NEXT_START * start
     of_recording = f"{task.scene}-{task.seed}-{task.way}-{options.minutes:g}-minutes"
-    run = options.folder / (f"{of_recording}-seed-{seed}" if task.start else of_recording)
+    run = options.folder / (f"{of_recording}-seed-{seed}" if start else of_recording)
     limits = ["--minutes", str(options.minutes), "--holdout", str(SCENES[task.scene].holdout)]
     train_once(task.store, run, settings(task.scene, seed, CONTRASTIVE[task.way]), *limits)
     return run
 
 
-def chosen(runs: Sequence[Path]) -> Path:
-    """The run whose slots share least of what they read, as training ends."""
-    if len(runs) == 1:
-        return runs[0]
-    best = most_exclusive([read_run(run) for run in runs])
-    if best is None:
-        raise SystemExit(f"{runs[0]}: too few logs have an exclusivity; move the others away")
-    return best[0].path
-
-
-def reconstruct(task: Task, options: argparse.Namespace) -> Path:
-    """Train by reconstruction in a process of its own; where the scores are."""
+def reconstruct(task: Task, options: argparse.Namespace) -> Evaluation:
+    """Train by reconstruction in a process of its own; its scores."""
     name = f"{task.scene}-{task.seed}-{RECONSTRUCTION}-{options.minutes:g}-minutes.json"
     scores = options.folder / name
     if not scores.exists():
         inner = ["--inner", str(task.store), str(scores)]
         inner += ["--seeds", str(task.seed), "--scenes", task.scene]
         call([sys.executable, __file__, *inner, "--minutes", str(options.minutes)])
-    return scores
+    return msgspec.json.decode(scores.read_bytes(), type=Evaluation)
 
 
 def learn_to_draw(store: Path, out: Path, scene: str, seed: int, minutes: float) -> None:
@@ -269,27 +272,16 @@ def main() -> None:
     for scene in options.scenes:
         for seed in options.seeds:
             store = make_store(scene, options.folder, seed)
-            tasks += [
-                Task(way=way, scene=scene, seed=seed, start=start, store=store)
-                for way in ways
-                for start in range(1 if way == RECONSTRUCTION else options.starts)
-            ]
+            tasks += [Task(way=way, scene=scene, seed=seed, store=store) for way in ways]
 
-    def train(task: Task) -> Path:
+    def train(task: Task) -> Evaluation:
         return reconstruct(task, options) if task.way == RECONSTRUCTION else contrast(task, options)
 
-    learned: dict[tuple[str, str, int], list[Path]] = {}
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for number, (task, path) in enumerate(zip(tasks, pool.map(train, tasks), strict=True)):
-            learned.setdefault((task.scene, task.way, task.seed), []).append(path)
-            _progress(f"{number + 1} of {len(tasks)} have learned")
     found: dict[tuple[str, str], list[Evaluation]] = {}
-    for (scene, way, _), paths in learned.items():
-        if way == RECONSTRUCTION:
-            evaluation = msgspec.json.decode(paths[0].read_bytes(), type=Evaluation)
-        else:
-            evaluation = load_evaluation(max((chosen(paths) / "probes").iterdir()))
-        found.setdefault((scene, way), []).append(evaluation)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for number, (task, scores) in enumerate(zip(tasks, pool.map(train, tasks), strict=True)):
+            found.setdefault((task.scene, task.way), []).append(scores)
+            _progress(f"{number + 1} of {len(tasks)} have learned")
     for scene in options.scenes:
         _table(scene, ways, found)
     if options.json is not None:

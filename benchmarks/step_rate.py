@@ -67,7 +67,8 @@ def main() -> None:
         f"{'ms per step':34}{'clips':>8}{'one by one':>12}{'recorded':>12}{'ratio':>8}{'busy':>8}"
     )
     for preset, size, settings in ROWS:
-        given = [noise(load_preset(preset, settings), size) for _ in range(4)]
+        config = load_preset(preset, settings)
+        given = [noise(config, size) for _ in range(4)]
         ways = [trainer(preset, settings, recorded=recorded) for recorded in (False, True)]
         for _ in range(WARM_UP):
             for learner in ways:

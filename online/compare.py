@@ -52,12 +52,12 @@ class Group:
 
     def values(self, measure: Measure) -> list[float]:
         """One for each run that has it."""
-        return [value for alone in self.each(measure) for value in alone]
+        return [value for value in self.each(measure) if value is not None]
 
-    def each(self, measure: Measure) -> list[list[float]]:
-        """Of every run, its value or nothing."""
+    def each(self, measure: Measure) -> list[float | None]:
+        """One for each run; None for one that has it not."""
         found = [measure.of(run) for run in self.runs]
-        return [[v] if v is not None and math.isfinite(v) else [] for v in found]
+        return [v if v is not None and math.isfinite(v) else None for v in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,7 +155,10 @@ def _scores(groups: Sequence[Group]) -> str:
 
 def _cell(group: Group, measure: Measure) -> str:
     values = group.values(measure)
-    each = " ".join(mean_text(alone, measure.decimals) for alone in group.each(measure))
+    each = " ".join(
+        "-" if value is None else format(value, f".{measure.decimals}f")
+        for value in group.each(measure)
+    )
     single = f'<br><span class="quiet">{each}</span>' if len(group.runs) > 1 else ""
     return f"<td>{mean_text(values, measure.decimals)}{single}</td>"
 

@@ -21,8 +21,8 @@ from online.scores import NO_JSON, Evaluation, Panels, Step, load_evaluation, lo
 from online.transfer import Continual, load_continual
 
 Loss = Annotated[float, msgspec.Meta(ge=-3.5e38, le=3.5e38)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 """What float32 can hold: of more, no chart can be drawn."""
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
