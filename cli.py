@@ -44,12 +44,12 @@ from terminal.runs import (
 )
 
 if TYPE_CHECKING:
-    from ingest.capture import Captured
-    from ingest.store import RecordSettings
+    from ingest.live.capture import Captured
+    from ingest.store.records import RecordSettings
     from online.config import RunConfig
-    from online.security import ServerKeys, TrainerKeys
-    from online.session import Outcome
-    from online.status import Status
+    from online.queue.security import ServerKeys, TrainerKeys
+    from online.session.loop import Outcome
+    from online.session.status import Status
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -255,10 +255,10 @@ def capture(
     While it records it says how long frames take from their arrival to the disk (behind), how many
     were damaged or had no room to wait (dropped), and how often the camera came back (reconnects).
     """
-    from ingest.camera import Camera
-    from ingest.capture import LEAST_KEPT_SECONDS, open_live_store
-    from ingest.capture import capture as capture_from
-    from ingest.devices import parse_device
+    from ingest.live.camera import Camera
+    from ingest.live.capture import LEAST_KEPT_SECONDS, open_live_store
+    from ingest.live.capture import capture as capture_from
+    from ingest.live.devices import parse_device
     from online.stop import StopSignals
 
     if address is None and (keys or allow):
@@ -289,7 +289,7 @@ def capture(
                     should_stop=should_stop,
                 )
             else:
-                from online.live import capture_and_serve
+                from online.capture import capture_and_serve
 
                 captured = capture_and_serve(
                     camera,
@@ -465,8 +465,8 @@ def serve(
     for three seconds (hung), and messages that no trainer of this version sends (rejected).
     """
     from ingest.open import open_store
-    from online.server import serve as serve_store
-    from online.stream import ServeConfig
+    from online.queue.server import serve as serve_store
+    from online.queue.stream import ServeConfig
 
     server_keys = _server_keys(keys, allow)
     config = ServeConfig(order=order, follow=follow, recordings=recordings, holdout=holdout)
@@ -545,7 +545,7 @@ def train(
     if (store is None) == (not addresses):
         raise click.UsageError("give either STORE or --connect ADDR")
     trainer_keys = _trainer_keys(keys, server_keys, len(addresses))
-    from online.run import train_connected, train_on_store
+    from online.session.start import train_connected, train_on_store
 
     config = _config(preset, settings, steps=steps, recordings=recordings)
     with progress_line() as show:
@@ -618,7 +618,7 @@ def evaluate(
     """
     if against is not None and not continual:
         raise click.UsageError("--against RUN is for --continual")
-    from ingest.output import folder_fault
+    from ingest.store.output import folder_fault
     from online.errors import RunError
 
     if out is not None and (fault := folder_fault(out)):
@@ -630,10 +630,10 @@ def evaluate(
             )
         _evaluate_continual(run, store, against, holdout, as_json=as_json, out=out)
         return
-    from online.figures import panel_figure
-    from online.scores import save_evaluation
-    from online.trained_run import evaluate_run
-    from online.verdict import evaluation_verdict
+    from online.analysis.opened import evaluate_run
+    from online.reports.figures import panel_figure
+    from online.reports.verdict import evaluation_verdict
+    from online.scores.evaluation import save_evaluation
 
     with progress_line() as show:
         findings = evaluate_run(
@@ -681,7 +681,7 @@ def render(
     Beside each frame: its segments, one colour for each slot, and what the probe draws from the
     slots.
     """
-    from online.render import render_run
+    from online.analysis.render import render_run
 
     with progress_line() as show:
         rendered = render_run(
@@ -719,7 +719,7 @@ def embed(
     For each recording it has a group with slots (n, k, d), alphas (n, k, h, w) in 255ths, pts_ns,
     gap, and held_out: the frames that a run on STORE does not learn from.
     """
-    from online.embed import embed_run
+    from online.analysis.embed import embed_run
 
     with progress_line() as show:
         embedded = embed_run(
@@ -752,8 +752,8 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     Runs that differ in `training.seed` alone are one: their scores are given as mean and standard
     error, their curves as a mean in a band.
     """
-    from online.compare import group_runs, remarks
-    from online.compare_page import write_comparison
+    from online.reports.compare import group_runs, remarks
+    from online.reports.compare_page import write_comparison
 
     groups = group_runs(runs)
     write_comparison(groups, out, overwrite=overwrite)
@@ -835,10 +835,10 @@ def demo(
 def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
     """Render a procedural SCENE to VIDEO (.mp4), masks beside it."""
     from ingest.errors import ExportError
-    from ingest.mp4_writer import video_fault
-    from ingest.output import writing
-    from ingest.scene_video import render_scene
     from ingest.scenes import SCENES
+    from ingest.scenes.video import render_scene
+    from ingest.store.output import writing
+    from ingest.video.mp4_writer import video_fault
 
     if fault := video_fault(video, what="a scene", overwrite=overwrite):
         raise ExportError(fault)
@@ -859,7 +859,7 @@ def keygen(folder: Path) -> None:
     DIR/NAME.secret stays here, where only its owner can read it. DIR/NAME.public is copied to the
     other side: a trainer's for --allow, a server's for --server-key.
     """
-    from online.keys import make_keys
+    from online.queue.keys import make_keys
 
     click.echo(f"public key, to be copied to the other side: {make_keys(folder)}")
 
@@ -888,10 +888,10 @@ def _evaluate_continual(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    from online.continual import evaluate_continual, keep_continual
-    from online.heat_map import heat_map_figure
-    from online.report import write_report
-    from online.transfer import to_json
+    from online.analysis.continual import evaluate_continual, keep_continual
+    from online.reports.heat_map import heat_map_figure
+    from online.reports.report import write_report
+    from online.scores.matrix import to_json
 
     with progress_line() as show:
         continual = evaluate_continual(
@@ -918,7 +918,7 @@ def _evaluate_continual(
 def _server_keys(keys: Path | None, allow: Path | None) -> ServerKeys | None:
     if keys is None and allow is None:
         return None
-    from online.security import ServerKeys
+    from online.queue.security import ServerKeys
 
     if keys is None or allow is None:
         raise click.UsageError("--keys DIR and --allow PATH need each other")
@@ -929,7 +929,7 @@ def _trainer_keys(keys: Path | None, servers: tuple[Path, ...], count: int) -> l
     """One for each of ``count`` addresses, or none at all."""
     if keys is None and not servers:
         return []
-    from online.security import TrainerKeys
+    from online.queue.security import TrainerKeys
 
     if keys is None or not servers or not count:
         raise click.UsageError("--connect ADDR, --keys DIR and --server-key FILE need each other")
@@ -942,7 +942,7 @@ def _trainer_keys(keys: Path | None, servers: tuple[Path, ...], count: int) -> l
 
 
 def _record_settings(**settings: Any) -> RecordSettings:
-    from ingest.store import RecordSettings
+    from ingest.store.records import RecordSettings
 
     try:
         return RecordSettings(**settings)
@@ -1000,8 +1000,8 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def _report_outcome(outcome: Outcome, run: Path) -> None:
-    from online.run_log import read_run
-    from online.verdict import verdict
+    from online.reports.verdict import verdict
+    from online.runs.log import read_run
 
     if outcome.signal_number is not None:
         saved = f"at step {outcome.step}, saved" if outcome.step else "before the first step"

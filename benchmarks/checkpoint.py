@@ -29,10 +29,10 @@ from typing import Any
 
 import torch
 
-from online.checkpoint import Checkpoint, rng_state, save_checkpoint
 from online.config import load_preset
-from online.run_state import new_trainer
-from online.trainer import Trainer
+from online.runs.checkpoint import Checkpoint, rng_state, save_checkpoint
+from online.session.state import new_trainer
+from online.training.trainer import Trainer
 
 EVERY_SECONDS = 60.0
 FAST = [

@@ -34,14 +34,14 @@ from one_thread import CLI, call, train_once
 
 from ingest.frame import Frames
 from ingest.jobs import ingest_sources
-from ingest.mp4_writer import write_mp4
 from ingest.open import open_store
-from ingest.scene_balls import BallsConfig
-from ingest.scene_gridworld import GridworldConfig
-from ingest.scene_sprites import SpritesConfig
-from ingest.scene_video import render_scene
 from ingest.scenes import scene_frames
-from ingest.store import RecordSettings
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.gridworld import GridworldConfig
+from ingest.scenes.sprites import SpritesConfig
+from ingest.scenes.video import render_scene
+from ingest.store.records import RecordSettings
+from ingest.video.mp4_writer import write_mp4
 
 SIZE = 32
 HOLDOUT = 0.2

@@ -31,9 +31,10 @@ import numpy as np
 from store_speed import looped
 
 from ingest.frame import Frames
-from ingest.mp4_writer import write_mp4
 from ingest.open import open_store, open_video
-from ingest.store import Store, StoreFormat
+from ingest.store.protocols import Store
+from ingest.store.records import StoreFormat
+from ingest.video.mp4_writer import write_mp4
 
 FORMATS: list[StoreFormat] = ["zarr", "h5"]
 SIZE = 128
@@ -70,7 +71,9 @@ def main() -> None:
     # the killed cannot give their locks back, and Python would say so at the end
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cli", "ingest.jobs", "ingest.zarr_store", "ingest.h5_store"])
+    context.set_forkserver_preload(
+        ["cli", "ingest.jobs", "ingest.store.zarr_files", "ingest.store.h5_files"]
+    )
     tallies = []
     with tempfile.TemporaryDirectory(prefix="setcon-crash-", dir=options.folder) as folder:
         video = _make_source(options.video, Path(folder) / "source.mp4", options.frames)

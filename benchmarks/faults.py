@@ -38,13 +38,13 @@ from relay import Relay
 from ingest.errors import IngestError
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
-from ingest.scene_balls import BallsConfig
-from ingest.scene_video import render_scene
-from ingest.store import RecordSettings
-from online.catalog import StoreCatalog
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.video import render_scene
+from ingest.store.records import RecordSettings
+from online.clips.catalog import StoreCatalog
 from online.errors import OnlineError
-from online.ledger import LedgerEntry, read_ledger
-from online.server import serve
+from online.queue.ledger import LedgerEntry, read_ledger
+from online.queue.server import serve
 
 EPOCHS = 4
 SETTINGS = (
@@ -88,7 +88,7 @@ class Failure(Exception):  # noqa: N818 - what the benchmark looks for
 def train(address: str, run: str, mishap: Mishap | None) -> None:
     """A trainer, and what is to befall it."""
     from online.config import load_preset
-    from online.run import train_connected
+    from online.session.start import train_connected
 
     signal.signal(signal.SIGUSR1, _fill_the_disk)
     if mishap is not None:
@@ -385,7 +385,7 @@ def measure(store: Path, folder: Path, relay: Relay, result: Result, rng: random
 
 def main() -> None:
     options = _options()
-    CONTEXT.set_forkserver_preload(["online.run", "online.server", "faults"])
+    CONTEXT.set_forkserver_preload(["online.session.start", "online.queue.server", "faults"])
     result = Result(options.faults)
     with scratch() as folder, Relay() as relay:
         store = make_store(folder)

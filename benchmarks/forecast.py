@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float
 from paper import SCENES, mean_and_each
 
-from ingest.scene_balls import BallsConfig, BallTable, ball_colours, ball_tables, draw_discs
-from setcon import metrics
+from ingest.scenes.balls import BallsConfig, BallTable, ball_colours, ball_tables, draw_discs
+from setcon.measures import metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ import numpy as np
 
 from ingest.errors import IngestError
 from ingest.open import open_store
-from ingest.store import CommitRecord
+from ingest.store.records import CommitRecord
 
 FPS = 30
 DISPLAY = ":97"

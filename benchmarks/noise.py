@@ -2,8 +2,8 @@
 
 import torch
 
-from online.batch import Batch
 from online.config import RunConfig
+from online.training.batch import Batch
 
 
 def noise(config: RunConfig, size: int) -> Batch:

@@ -25,12 +25,12 @@ from one_thread import CLI, call, train_once
 from paper import mean_and_each
 
 from ingest.jobs import ingest_sources
-from ingest.scene_balls import BallsConfig
-from ingest.scene_video import render_scene
-from ingest.store import RecordSettings
-from online.batch import to_images
-from online.footage import gather
-from online.trained_run import opened_run
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.video import render_scene
+from ingest.store.records import RecordSettings
+from online.analysis.opened import opened_run
+from online.probing.footage import gather
+from online.training.batch import to_images
 
 FPS, SECONDS, HOLDOUT = 15, 200, 0.2
 LEARNED = (5, 10, 20, 40, 80, 120, 160)

@@ -51,23 +51,23 @@ from torch import Tensor
 
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
-from ingest.scene_balls import BallsConfig
-from ingest.scene_gridworld import GridworldConfig
-from ingest.scene_sprites import SpritesConfig
-from ingest.scene_tabletop import SevenObjectConfig, ThreeObjectConfig
-from ingest.scene_video import render_scene
 from ingest.scenes import Scene as AnyScene
-from ingest.store import RecordSettings
-from online.batch import to_images
-from online.catalog import StoreCatalog
-from online.clip import ClipConfig
-from online.compare import late_exclusivity
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.gridworld import GridworldConfig
+from ingest.scenes.sprites import SpritesConfig
+from ingest.scenes.tabletop import SevenObjectConfig, ThreeObjectConfig
+from ingest.scenes.video import render_scene
+from ingest.store.records import RecordSettings
+from online.clips.catalog import StoreCatalog
+from online.clips.clip import ClipConfig
 from online.config import load_preset
-from online.evaluate import Evaluator
-from online.footage import gather
-from online.run_log import RunLog, read_run
-from online.scores import EncoderScores, Evaluation, ReconstructionScores
-from online.trainer import arranged, untrained_model
+from online.probing.evaluator import Evaluator
+from online.probing.footage import gather
+from online.reports.compare import late_exclusivity
+from online.runs.log import RunLog, read_run
+from online.scores.evaluation import EncoderScores, Evaluation, ReconstructionScores
+from online.training.batch import to_images
+from online.training.trainer import arranged, untrained_model
 from setcon.probe import DecoderProbe
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from one_thread import train_once
 from paper import SCENES, make_store, settings
 
-from online.scores import Placed, load_evaluation
+from online.scores.evaluation import Placed, load_evaluation
 
 RECORDINGS = 3
 PRESET = "as it is"

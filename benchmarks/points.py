@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
-from online.connection import Connection
-from online.feed import Feed
-from online.server import Server
+from online.queue.connection import Connection
+from online.queue.feed import Feed
+from online.queue.server import Server
 
 Signal = Literal["SIGKILL", "SIGSTOP"]
 

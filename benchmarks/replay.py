@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Float
 from noise import noise
 
-from online.clip import Clip, ClipSpec
-from online.closest_pair import on_grid
+from online.clips.clip import Clip, ClipSpec
 from online.config import RunConfig, load_preset
-from online.minred import MinRed
-from online.replay import Replay, ReplayConfig
-from online.run_state import new_trainer
+from online.replay.closest_pair import on_grid
+from online.replay.minred import MinRed
+from online.replay.mixing import Replay, ReplayConfig
+from online.session.state import new_trainer
 
 SCENES = 32
 FRAME_SIZE = 32

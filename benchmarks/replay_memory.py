@@ -19,14 +19,14 @@ from typing import Literal
 import numpy as np
 
 from ingest.frame import Frames
-from ingest.store import RecordSettings, Source
-from ingest.video import Counters
-from ingest.zarr_store import create_zarr_store
-from online.client import Client, StreamRequest
-from online.clip import ClipConfig
-from online.embedded import EmbeddedServer
-from online.replay import Replay, ReplayConfig
-from setcon.allocator import keep_freed_memory
+from ingest.store.records import RecordSettings, Source
+from ingest.store.zarr_files import create_zarr_store
+from ingest.video.reader import Counters
+from online.allocator import keep_freed_memory
+from online.clips.clip import ClipConfig
+from online.queue.client import Client, StreamRequest
+from online.queue.server_process import EmbeddedServer
+from online.replay.mixing import Replay, ReplayConfig
 
 CREDIT_BYTES = 4 << 20
 THROUGH = 4

@@ -34,18 +34,18 @@ import zmq
 
 from ingest.frame import Frames
 from ingest.open import open_store
-from ingest.store import RecordSettings, Source
-from ingest.video import Counters
-from ingest.zarr_store import create_zarr_store
-from online.address import bound
-from online.batch import collate
-from online.catalog import StoreCatalog
-from online.client import Client, StreamRequest
-from online.clip import ClipConfig
-from online.embedded import EmbeddedServer
+from ingest.store.records import RecordSettings, Source
+from ingest.store.zarr_files import create_zarr_store
+from ingest.video.reader import Counters
+from online.clips.catalog import StoreCatalog
+from online.clips.clip import ClipConfig
 from online.errors import ServerSilent
-from online.server import Server, server_socket
-from online.stream import ServeConfig
+from online.queue.address import bound
+from online.queue.client import Client, StreamRequest
+from online.queue.server import Server, server_socket
+from online.queue.server_process import EmbeddedServer
+from online.queue.stream import ServeConfig
+from online.training.batch import collate
 
 CLIP = ClipConfig(clip_length=32)
 WANT = StreamRequest(clip=CLIP)
@@ -315,9 +315,9 @@ def wait(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Waiting for data in runs of the demo preset at 32x32 and at 128x128."""
     import torch
 
-    from online.clock import RunClock
     from online.config import load_preset
-    from online.run import train_on_store
+    from online.session.clock import RunClock
+    from online.session.start import train_on_store
 
     found: dict[str, float] = {}
     store = make_store(folder, num_clips=120)

@@ -16,10 +16,10 @@ import torch
 from noise import noise
 from torch.profiler import ProfilerActivity, profile
 
-from online.batch import Batch
 from online.config import load_preset
-from online.run_state import new_trainer
-from online.trainer import Trainer, set_determinism
+from online.session.state import new_trainer
+from online.training.batch import Batch
+from online.training.trainer import Trainer, set_determinism
 
 ROWS = (
     ("demo", 32, ()),

@@ -30,11 +30,12 @@ import numpy as np
 import zarr
 from store_speed import Rate, epoch, looped, medians, random_clips, write
 
-from ingest.chunk_cache import ChunkCache
+from ingest.disk.hdf5 import dataset
 from ingest.frame import Frames
-from ingest.hdf5 import dataset
 from ingest.open import open_store
-from ingest.store import Store, StoreFormat
+from ingest.store.cache import ChunkCache
+from ingest.store.protocols import Store
+from ingest.store.records import StoreFormat
 
 FORMATS: list[StoreFormat] = ["zarr", "h5"]
 RANDOM_LENGTH = 16

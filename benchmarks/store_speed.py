@@ -10,13 +10,14 @@ from random import Random
 
 import numpy as np
 
-from ingest.counters import Counters
 from ingest.frame import Frames
 from ingest.open import open_video
-from ingest.store import RecordSettings, Source, Store
-from online.catalog import StoreCatalog
-from online.plan import clip_config, extents_now, make_plan
-from online.wire import Cursor, Hello, Order
+from ingest.store.protocols import Store
+from ingest.store.records import Counters, RecordSettings, Source
+from online.clips.catalog import StoreCatalog
+from online.clips.cursor import Cursor, Order
+from online.clips.plan import clip_config, extents_now, make_plan
+from online.queue.messages import Hello
 
 WANT = Hello(session="benchmark", credit=0, clip_length=32, frame_stride=1, hop=1)
 SIZE = 128

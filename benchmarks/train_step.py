@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from online.allocator import keep_freed_memory
 from setcon import (
     EncoderConfig,
     LossConfig,
@@ -34,8 +35,7 @@ from setcon import (
     SetEncoderConfig,
     SlotAttentionConfig,
 )
-from setcon.allocator import keep_freed_memory
-from setcon.encoder import EncoderKind
+from setcon.encoders.convolutional import EncoderKind
 from setcon.loss import contrastive_loss
 
 LOSS = LossConfig(similarity="cosine", temperature=0.5, standardise=False)  # the port's

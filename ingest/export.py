@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from ingest.chunk_cache import ChunkCache
 from ingest.errors import ExportError
 from ingest.frame import Frames
-from ingest.masks import sidecar_path
-from ingest.mp4_writer import ticks, video_fault, write_mp4
-from ingest.output import writing
-from ingest.store import RecordingReader, Store
+from ingest.store.cache import ChunkCache
+from ingest.store.output import writing
+from ingest.store.protocols import RecordingReader, Store
+from ingest.video.masks import sidecar_path
+from ingest.video.mp4_writer import ticks, video_fault, write_mp4
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.errors import IngestError, StoreError, VideoError
-from ingest.layout import is_store
 from ingest.open import open_source, open_store
 from ingest.recorder import Progress, Recorded, record
-from ingest.sources import SourceSpec, expand, fingerprint, name_recordings
-from ingest.store import CommitRecord, RecordSettings, Source, Store, StoreFormat
-from ingest.video import VideoInfo
+from ingest.store.layout import is_store
+from ingest.store.protocols import Store
+from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
+from ingest.video.reader import VideoInfo
+from ingest.video.sources import SourceSpec, expand, fingerprint, name_recordings
 
 _FAILURES = (IngestError, OSError, ValueError)
 """What one source can fail with; anything else is a mistake of this program."""

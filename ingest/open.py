@@ -4,17 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
-from ingest.directory_store import DirectoryStore, OpenFiles
 from ingest.errors import NotAStoreError, VideoError
-from ingest.fitting import Fit
-from ingest.frames_reader import FrameArchive, ImageFolder, PictureReader
-from ingest.h5_store import H5Files, create_h5_store
-from ingest.layout import StoreLayout
-from ingest.pyav_reader import PyAVReader
-from ingest.sources import SourceSpec, expand
-from ingest.store import RecordSettings, Store, StoreFormat
-from ingest.video import VideoReader
-from ingest.zarr_store import ZarrFiles, create_zarr_store
+from ingest.store.directory import DirectoryStore, OpenFiles
+from ingest.store.h5_files import H5Files, create_h5_store
+from ingest.store.layout import StoreLayout
+from ingest.store.protocols import Store
+from ingest.store.records import Fit, RecordSettings, StoreFormat
+from ingest.store.zarr_files import ZarrFiles, create_zarr_store
+from ingest.video.frames_reader import FrameArchive, ImageFolder, PictureReader
+from ingest.video.pyav_reader import PyAVReader
+from ingest.video.reader import VideoReader
+from ingest.video.sources import SourceSpec, expand
 
 ReaderName = Literal["auto", "pyav", "decord"]
 
@@ -83,7 +83,7 @@ def open_source(
         archive = FrameArchive(spec.path, spec.part)
         return PictureReader(archive, size=size, fit=fit, fps=fps)
     if settings.reader == "decord":
-        from ingest.decord_reader import DecordReader  # it has no wheels on most platforms
+        from ingest.video.decord_reader import DecordReader  # it has no wheels on most platforms
 
         return DecordReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)
     return PyAVReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)

@@ -17,11 +17,11 @@ from typing import Literal
 
 import numpy as np
 
-from ingest.counters import Counters
 from ingest.errors import RecordingExistsError, SourceStopped, VideoError
 from ingest.frame import Frame, Frames
-from ingest.store import CommitRecord, RecordingWriter, RecordSettings, Source, Store
-from ingest.video import VideoReader
+from ingest.store.protocols import RecordingWriter, Store
+from ingest.store.records import CommitRecord, Counters, RecordSettings, Source
+from ingest.video.reader import VideoReader
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from ingest.chunk_cache import ChunkCache
 from ingest.errors import StoreError
-from ingest.sources import printable
-from ingest.store import CommitRecord, RecordingReader, Store
+from ingest.store.cache import ChunkCache
+from ingest.store.protocols import RecordingReader, Store
+from ingest.store.records import CommitRecord
+from ingest.video.sources import printable
 
 _HOPELESS = 1000
 """Damaged chunks of times in a row after which no more is looked for: a wrong length has no end."""

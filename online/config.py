@@ -21,14 +21,14 @@ import msgspec
 import tomli_w
 import torch
 
-from online.augment import AugmentConfig
 from online.errors import ConfigError
-from online.evaluate import EvaluationConfig
-from online.feed import StreamConfig
-from online.replay import ReplayConfig
-from online.trainer import OptimizerConfig, TrainingConfig
+from online.probing.evaluator import EvaluationConfig
+from online.queue.feed import StreamConfig
+from online.replay.mixing import ReplayConfig
+from online.training.augment import AugmentConfig
+from online.training.trainer import OptimizerConfig, TrainingConfig
 from setcon.decoder import build_decoder
-from setcon.encoder import Encoder
+from setcon.encoders.convolutional import Encoder
 from setcon.loss import LossConfig
 from setcon.model import SetConConfig
 from setcon.probe import ProbeConfig

@@ -15,16 +15,16 @@ from pathlib import Path
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.recorder import Progress
-from ingest.scene_balls import BallsConfig
-from ingest.scene_video import render_scene
-from ingest.store import RecordSettings
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.video import render_scene
+from ingest.store.records import RecordSettings
 from online.config import RunConfig
 from online.errors import RunError
-from online.figures import hero_figure
-from online.run import train_on_store
-from online.run_log import latest_panels
-from online.session import Outcome
-from online.status import Observer
+from online.reports.figures import hero_figure
+from online.runs.log import latest_panels
+from online.session.loop import Outcome
+from online.session.start import train_on_store
+from online.session.status import Observer
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ or queues.
 """
 
 from setcon.deep_set import SetEncoderConfig
-from setcon.encoder import EncoderConfig
+from setcon.encoders.convolutional import EncoderConfig
 from setcon.errors import SeedCheckpointError, SetConError
 from setcon.loss import ContrastiveLoss, LossConfig, SetConLoss
 from setcon.model import SetCon, SetConConfig, SetConOutput

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from setcon.deep_set import DeepSet, SetEncoderConfig
-from setcon.encoder import Encoder, EncoderConfig
+from setcon.encoders.convolutional import Encoder, EncoderConfig
 from setcon.loss import (
     ContrastiveLoss,
     LossConfig,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from setcon.decoder import DecoderConfig, DecoderKind
 from setcon.deep_set import SetEncoderConfig
-from setcon.encoder import EncoderConfig, EncoderKind
+from setcon.encoders.convolutional import EncoderConfig, EncoderKind
 from setcon.errors import SeedCheckpointError
 from setcon.layers import Normalisation
 from setcon.model import SetCon, SetConConfig

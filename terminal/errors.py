@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
+from ingest.disk.interrupt import may_interrupt
 from ingest.errors import IngestError
-from ingest.interrupt import may_interrupt
 
 _HELD_SECONDS = 0.01
 """After which a signal that came where it has to wait is looked at again."""

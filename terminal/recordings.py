@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from ingest.capture import Captured
+    from ingest.live.capture import Captured
     from ingest.recorder import Progress
-    from ingest.store import CommitRecord
+    from ingest.store.records import CommitRecord
     from ingest.verify import Verified, VerifyProgress
 
 

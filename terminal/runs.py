@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from terminal.recordings import counted
 
 if TYPE_CHECKING:
-    from online.clock import Spent
-    from online.compare import Group
-    from online.scores import Evaluation, MaskScores, ReconstructionScores
-    from online.server import ServerCounters
-    from online.session import Outcome
-    from online.status import Status
-    from online.transfer import Continual
+    from online.queue.server import ServerCounters
+    from online.reports.compare import Group
+    from online.scores.evaluation import Evaluation, MaskScores, ReconstructionScores
+    from online.scores.matrix import Continual
+    from online.session.clock import Spent
+    from online.session.loop import Outcome
+    from online.session.status import Status
 
 NOTHING_NEW_STEPS = 100
 """Since the last new footage, after which it is said how long ago that was."""
@@ -95,7 +95,7 @@ def received_text(outcome: Outcome) -> str:
 
 def evaluation_text(evaluation: Evaluation) -> str:
     """The table of scores: trained, untrained, and what needs no model."""
-    from online.report_table import placed
+    from online.reports.tables import placed
 
     trained, untrained = evaluation.trained, evaluation.untrained
     mean = (f"{evaluation.mean_frame_mse:.5f}", "1.000", _decibels(evaluation.mean_frame_psnr))
@@ -122,7 +122,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 def comparison_text(groups: Sequence[Group]) -> str:
     """The table of scores for a terminal, a column for each group."""
-    from online.compare import mean_text, measures
+    from online.reports.compare import mean_text, measures
 
     rows = [["", *(f"{group.name} ({len(group.runs)})" for group in groups)]]
     for measure in measures(groups):

@@ -17,9 +17,9 @@ from commands import setcon
 import cli
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
-from ingest.scene_balls import BallsConfig
-from ingest.scene_video import render_scene
-from ingest.store import RecordSettings
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.video import render_scene
+from ingest.store.records import RecordSettings
 
 PICTURE = "lavfi:testsrc2=size=64x48:rate=30,realtime"
 FAST = [
@@ -41,7 +41,7 @@ def error_of(done: subprocess.CompletedProcess[str]) -> str:
 
 SIGNALLED = """
 import signal, sys
-import cli, online.keys
+import cli, online.queue.keys
 
 class Kept:
     def __del__(self):
@@ -53,7 +53,7 @@ def make_keys(folder):
     while True:
         pass
 
-online.keys.make_keys = make_keys
+online.queue.keys.make_keys = make_keys
 cli.main(["keygen", "x"])
 """
 
@@ -82,7 +82,7 @@ def test_a_scene_that_is_ended_leaves_nothing_half_drawn(tmp_path: Path) -> None
 
 SIGNALLED_WITHIN_HDF5 = """
 import builtins, signal, sys
-import cli, ingest.hdf5
+import cli, ingest.disk.hdf5
 
 calls = 0
 
@@ -93,7 +93,7 @@ def view(data):
         signal.raise_signal(signal.SIGTERM)
     return builtins.memoryview(data)
 
-ingest.hdf5.memoryview = view  # what each write that HDF5 asks for begins with
+ingest.disk.hdf5.memoryview = view  # what each write that HDF5 asks for begins with
 cli.main(["scene", "balls", sys.argv[2], "--frames", "200"])
 """
 

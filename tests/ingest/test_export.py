@@ -6,16 +6,16 @@ import h5py
 import numpy as np
 import pytest
 
-from ingest.counters import Counters
 from ingest.errors import DamagedChunkError, ExportError, NoSuchRecordingError
 from ingest.export import export_recording
 from ingest.frame import Frames
 from ingest.jobs import ingest_sources
 from ingest.open import open_store, open_video
-from ingest.scene_balls import BallsConfig
-from ingest.scene_sprites import SpritesConfig
-from ingest.scene_video import render_scene
-from ingest.store import RecordSettings, Source, Store
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.sprites import SpritesConfig
+from ingest.scenes.video import render_scene
+from ingest.store.protocols import Store
+from ingest.store.records import Counters, RecordSettings, Source
 from ingest.verify import verify_store
 
 MICROSECOND = 1000

@@ -15,7 +15,7 @@ import ingest.jobs
 from ingest.errors import NotAStoreError, RecordingExistsError, VideoError
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
-from ingest.store import RecordSettings
+from ingest.store.records import RecordSettings
 
 SETTINGS = RecordSettings(size=32)
 

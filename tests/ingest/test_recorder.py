@@ -14,13 +14,14 @@ import av
 import numpy as np
 import pytest
 
-from ingest.decoder import MAX_BAD_PACKETS
+from ingest.decoding.decoder import MAX_BAD_PACKETS
 from ingest.errors import RecordingExistsError, SourceStopped, StorageFullError, VideoError
 from ingest.frame import Frames
 from ingest.open import open_source, open_store
 from ingest.recorder import Recorded, record
-from ingest.sources import expand, fingerprint
-from ingest.store import RecordSettings, Store
+from ingest.store.protocols import Store
+from ingest.store.records import RecordSettings
+from ingest.video.sources import expand, fingerprint
 
 FORMATS = ["zarr", "h5"]
 ROOT = Path(__file__).parents[2]
@@ -29,11 +30,12 @@ SETTINGS = RecordSettings(size=64)  # a block is 512 frames in zarr, a part 1024
 CHILD = """
 import os, resource, signal, sys, threading
 from dataclasses import replace
-from ingest import layout, recorder
+from ingest.store import layout
+from ingest import recorder
 from ingest.errors import IngestError
 from ingest.open import open_source, open_store
-from ingest.sources import expand, fingerprint
-from ingest.store import RecordSettings
+from ingest.video.sources import expand, fingerprint
+from ingest.store.records import RecordSettings
 
 video, store, store_format, fate, count = sys.argv[1:]
 write_commit, commits = layout.StoreLayout.write_commit, 0

@@ -15,9 +15,6 @@ from hypothesis import strategies as st
 
 import ingest
 from ingest.frame import Frames
-from ingest.masks import MaskSidecar, find_sidecar
-from ingest.scene_balls import BallTable, ball_colours, ball_trajectory
-from ingest.scene_video import render_scene
 from ingest.scenes import (
     SCENES,
     BallsConfig,
@@ -30,6 +27,9 @@ from ingest.scenes import (
     scene_frames,
     scene_name,
 )
+from ingest.scenes.balls import BallTable, ball_colours, ball_trajectory
+from ingest.scenes.video import render_scene
+from ingest.video.masks import MaskSidecar, find_sidecar
 
 EVERY_SCENE = sorted(SCENES)
 
@@ -406,7 +406,7 @@ def test_a_failing_writer_leaves_the_pair_that_was_there(tmp_path: Path) -> None
 KILLED_WRITER = """
 import os, signal, sys
 from pathlib import Path
-from ingest.scene_video import render_scene
+from ingest.scenes.video import render_scene
 from ingest.scenes import BallsConfig
 
 def die(*_):

@@ -8,15 +8,15 @@ import h5py
 import numpy as np
 import pytest
 
-from ingest.counters import Counters
 from ingest.errors import StoreError
 from ingest.frame import Frames
-from ingest.h5_store import H5Files
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
-from ingest.store import RecordingWriter, RecordSettings, Source, Store
+from ingest.store.h5_files import H5Files
+from ingest.store.protocols import RecordingWriter, Store
+from ingest.store.records import Counters, RecordSettings, Source
+from ingest.store.zarr_files import ZarrFiles
 from ingest.verify import Verified, VerifyProgress, verify_store
-from ingest.zarr_store import ZarrFiles
 
 SOURCE = Source(path="/videos/a.mp4", size_bytes=10, digest="ab" * 32)
 

@@ -10,14 +10,15 @@ import pytest
 
 from ingest.frame import Frames
 from ingest.jobs import ingest_sources
-from ingest.scene_balls import BallsConfig
-from ingest.scene_video import render_scene
-from ingest.store import RecordSettings, Source, Store
-from ingest.video import Counters
-from ingest.zarr_store import create_zarr_store
-from online.security import ServerKeys
-from online.server import serve
-from online.stream import ServeConfig
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.video import render_scene
+from ingest.store.protocols import Store
+from ingest.store.records import RecordSettings, Source
+from ingest.store.zarr_files import create_zarr_store
+from ingest.video.reader import Counters
+from online.queue.security import ServerKeys
+from online.queue.server import serve
+from online.queue.stream import ServeConfig
 
 SECOND_NS = 1_000_000_000
 

@@ -6,7 +6,7 @@ import torch
 
 from setcon import SeedCheckpointError
 from setcon.decoder import DecoderConfig, build_decoder
-from setcon.encoder import Encoder, EncoderConfig
+from setcon.encoders.convolutional import Encoder, EncoderConfig
 from setcon.loss import LossConfig, contrastive_loss
 from setcon.seed_checkpoint import load_model, load_probe
 

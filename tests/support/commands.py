@@ -13,7 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["cli", "online.demo", "online.compare_page", "torch._dynamo"])
+_FORKS.set_forkserver_preload(
+    ["cli", "online.demo", "online.reports.compare_page", "torch._dynamo"]
+)
 
 
 def setcon(

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from online.clock import Spent
-from online.status import Status
+from online.session.clock import Spent
+from online.session.status import Status
 from terminal.progress import fitted
 from terminal.runs import spent_text, status_parts
 

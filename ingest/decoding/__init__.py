@@ -1,0 +1,1 @@
+"""Packets to sound frames: decoding, damage, time, and scaling to the stored size."""

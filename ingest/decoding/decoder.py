@@ -1,0 +1,193 @@
+"""Decoding that hands on no frame which a damaged one has touched.
+
+closed ── key frame ──▶ open ── damage ──▶ closed
+  └─ what is decoded meanwhile is dropped and counted: it refers to what is missing or wrong
+
+Damage is a packet that does not decode, that its container marks as corrupt, or that lies beside a
+hole. A codec hides some of it: `err_detect=explode` makes it tell rather than paint over it, and
+where each packet must show one frame, one that shows none is damaged. What decodes into another
+picture without breaking a rule of its codec cannot be told from a good one.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType, VideoFrame
+from av.video.stream import VideoStream
+
+from ingest.decoding.account import Account
+from ingest.decoding.container import packet_ns, time_ns
+from ingest.decoding.gate import Gate
+from ingest.decoding.timeline import Timeline
+
+_NOT_INTRA = (PictureType.P, PictureType.B)
+MAX_BAD_PACKETS = 300
+"""So many packets in a row that do not decode, up to the end, mean that the rest is lost."""
+
+
+class Decoder:
+    """A decoder without frame threads: it tells at once of the very packet that does not decode."""
+
+    def __init__(
+        self,
+        stream: VideoStream,
+        timeline: Timeline,
+        *,
+        settled: Sequence[int] = (),
+        is_strict: bool = True,
+    ) -> None:
+        """`settled` has a 1 for each packet whose frame has been handed on or dropped before."""
+        self.errors_in_a_row = 0
+        """How many of the latest packets did not decode, one after the other."""
+        self._stream = stream
+        self._context = prepare(stream, is_strict=is_strict)
+        self._timeline = timeline
+        self._settled = settled
+        self._gate = Gate(stream, timeline.pace)
+        self._account = Account(stream, frame_threads=False)
+        self._has_lost = False
+        self._opened_at = -1
+        self._refreshes_slowly = False
+        self._untold: deque[tuple[int, bool]] = deque()
+
+    def decode(
+        self, number: int, packet: Packet, following: Packet | None = None
+    ) -> Iterator[VideoFrame]:
+        """Sound frames that come with the next packet; its `number` is higher than all before.
+
+        `following` is the packet behind it, where that is known already.
+        """
+        was_open = self._gate.is_open
+        verdict = self._gate.judge(packet, following)
+        is_trusted = verdict == "sound"
+        if not was_open and self._gate.is_open:
+            if self._refreshes_slowly and self._has_lost:
+                yield from self._forget_all()
+            self._account.begin_at(number, packet)
+            self._opened_at = number
+        if verdict == "damaged":
+            self._lose(number)
+        elif not is_trusted:
+            self._has_lost = True
+            if not packet.is_discard:
+                self._drop(number, packet_ns(packet))
+            if was_open and not self._gate.is_open:
+                self._lose(number, is_damaged=False)
+        self._account.send(number, packet, is_trusted=is_trusted)
+        try:
+            frames = self._context.decode(packet)
+        except FFmpegError:
+            self.errors_in_a_row += 1
+            self._shows_nothing(number, is_trusted)
+            return
+        if frames:
+            self.errors_in_a_row = 0
+        yield from self._sound(frames)
+        if self._account.is_short():
+            self._shows_nothing(number, is_trusted)
+
+    def end(self) -> Iterator[VideoFrame]:
+        """Sound frames that were held back."""
+        try:
+            yield from self._sound(drain(self._stream))
+        except FFmpegError:
+            self._has_lost = True
+        self._tell_before(sys.maxsize)
+
+    def skip(self, number: int) -> None:
+        """Note that nothing could be read where the next packet should be."""
+        self.errors_in_a_row += 1
+        self._gate.close()
+        self._lose(number)
+
+    def _forget_all(self) -> Iterator[VideoFrame]:
+        """Hand on what is held back, and decode on as from the start.
+
+        A decoder that remembers nothing shows no frame before all of the picture has been renewed.
+        """
+        with suppress(FFmpegError):
+            yield from self._sound(drain(self._stream))
+        self._context.flush_buffers()
+
+    def _sound(self, frames: list[VideoFrame]) -> Iterator[VideoFrame]:
+        for frame in frames:
+            number, is_trusted = self._account.take(frame)
+            if not is_trusted or (number < 0 and self._has_lost):
+                continue
+            if self._has_lost and number > self._opened_at and self._account.leads(self._opened_at):
+                self._drop(number, time_ns(frame))
+                continue
+            only_begins = self._only_begins_to_refresh(number, frame)
+            self._refreshes_slowly |= only_begins
+            if only_begins or frame.is_corrupt:
+                self._drop(number, time_ns(frame))
+                self._distrust_from(number)
+            elif not self._is_settled(number):
+                self._tell_before(number)
+                yield frame
+
+    def _only_begins_to_refresh(self, number: int, frame: VideoFrame) -> bool:
+        """Whether a key frame behind damage renews a part of the picture only, as was not known."""
+        is_first = self._has_lost and number == self._opened_at
+        return is_first and not self._refreshes_slowly and frame.pict_type in _NOT_INTRA
+
+    def _shows_nothing(self, number: int, is_trusted: bool) -> None:
+        self._account.forget(number)
+        if is_trusted:
+            self._gate.close()
+            self._lose(number)
+
+    def _distrust_from(self, number: int) -> None:
+        """Keep back the frames that were decoded after a corrupt one."""
+        self._gate.close()
+        for later in self._account.distrust_behind(number):
+            self._drop(later, None)
+        self._lose(number, is_damaged=False)
+
+    def _lose(self, number: int, *, is_damaged: bool = True) -> None:
+        """Footage breaks off at a packet, which counts once the frames of before have come out."""
+        self._has_lost = True
+        if self._account.is_timeless:
+            for due in self._account.distrust_behind(-1):
+                self._drop(due, None)
+        if not self._is_settled(number):
+            self._untold.append((number, is_damaged))
+
+    def _tell_before(self, number: int) -> None:
+        while self._untold and self._untold[0][0] < number:
+            lost_at, is_damaged = self._untold.popleft()
+            for never_came in self._account.lapse(lost_at):
+                self._drop(never_came, None)
+            if is_damaged:
+                self._timeline.corrupt_packet()
+            else:
+                self._timeline.break_off()
+
+    def _drop(self, number: int, source_ns: int | None) -> None:
+        if not self._is_settled(number):
+            self._timeline.drop(source_ns)
+
+    def _is_settled(self, number: int) -> bool:
+        return 0 <= number < len(self._settled) and bool(self._settled[number])
+
+
+def prepare(stream: VideoStream, *, is_strict: bool = True) -> VideoCodecContext:
+    """Let the decoder of a stream, if it `is_strict`, tell damage rather than paint over it."""
+    context = stream.codec_context
+    if is_strict:
+        context.options = {"err_detect": "explode"}
+    return context
+
+
+def drain(stream: VideoStream) -> list[VideoFrame]:
+    """Frames that the decoder of a stream has held back, in the time base of the stream."""
+    context = stream.codec_context
+    frames = context.decode(None) if context.is_open else []
+    for frame in frames:
+        frame.time_base = stream.time_base
+    return frames

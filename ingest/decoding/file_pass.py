@@ -1,0 +1,187 @@
+"""One pass through a file, decoded on all cores as long as it is undamaged.
+
+all cores ── an error, a frame that did not come ──▶ one thread, from some key frames before
+
+Frames that are decoded side by side come late and in bulk, and some that are good get lost with an
+error. So the stretch where anything went wrong is decoded again, and the rest as well, on one
+thread: what comes out never depends on the number of cores. It begins some key frames before, as
+frames stored behind one may refer to what is before it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import chain
+
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ingest.decoding.account import Account
+from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, video_stream
+from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder, drain, prepare
+from ingest.decoding.gate import Gate, Verdict, with_following
+from ingest.decoding.timeline import Timeline
+from ingest.errors import SourceStopped, VideoError
+
+_RUN_IN_KEYS = 3
+
+
+class Handed:
+    """How far a pass has come: packets that are done with, and the key frames behind them."""
+
+    def __init__(self) -> None:
+        self.settled = bytearray()
+        """For each packet, 1 where its frame has been handed on, or none is to come."""
+        self._keys: deque[int] = deque()
+
+    @property
+    def restart(self) -> int:
+        """The packet from which all that is not settled yet can be decoded."""
+        return self._keys[0] if self._keys else len(self.settled)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every packet since then is done with."""
+        return not self.settled.count(0, self.restart)
+
+    def add(self, packet: Packet) -> int:
+        """Note the next packet; returns its number."""
+        number = len(self.settled)
+        self.settled.append(packet.is_discard)
+        if packet.is_keyframe:
+            self._keys.append(number)
+        return number
+
+    def hand(self, number: int) -> None:
+        """Note that the frame of a packet is handed on."""
+        if number < 0:
+            return
+        self.settled[number] = 1
+        while len(self._keys) > _RUN_IN_KEYS and self._keys[_RUN_IN_KEYS] <= number:
+            self._keys.popleft()
+
+
+def decode_file(
+    container: InputContainer,
+    stream: VideoStream,
+    path: str,
+    timeline: Timeline,
+    *,
+    from_pts_ns: int | None = None,
+    is_strict: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[VideoFrame]:
+    """Decode a file just opened, from the key frame before a time; what is wrong is told to
+    `timeline` and left out. Raises VideoError where nothing decodes any more, and SourceStopped
+    at the next packet when it `should_stop`.
+    """
+    stream.thread_type = "AUTO"  # several times as fast as the default
+    if from_pts_ns is not None:
+        seek(container, stream, from_pts_ns)
+    handed = Handed()
+    packets = _packets(container, stream, path, should_stop)
+    if (yield from _on_all_cores(packets, stream, timeline, handed, is_strict=is_strict)):
+        return
+    with closing(open_container(path)) as again:
+        stream = video_stream(again, path)
+        if from_pts_ns is not None:
+            seek(again, stream, from_pts_ns)
+        yield from decode_on_one_thread(
+            again,
+            stream,
+            path,
+            timeline,
+            handed,
+            is_strict=is_strict,
+            should_stop=should_stop,
+        )
+
+
+def decode_on_one_thread(
+    container: InputContainer,
+    stream: VideoStream,
+    path: str,
+    timeline: Timeline,
+    handed: Handed | None = None,
+    *,
+    is_strict: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[VideoFrame]:
+    """Decode a file where it is, except for what another pass has `handed` on before."""
+    handed = handed or Handed()
+    stream.codec_context.thread_count = 1
+    decoder = Decoder(stream, timeline, settled=handed.settled, is_strict=is_strict)
+    number, unread = 0, 0
+    while unread < MAX_BAD_PACKETS:
+        try:
+            packets = _packets(container, stream, path, should_stop)
+            for packet, following in with_following(packets, stream):
+                if number >= handed.restart:
+                    yield from decoder.decode(number, packet, following)
+                number, unread = number + 1, 0
+            break
+        except FFmpegError:  # it ends the iterator, not the file
+            decoder.skip(number)
+            unread += 1
+    yield from decoder.end()
+    if decoder.errors_in_a_row >= MAX_BAD_PACKETS:
+        raise VideoError(
+            f"{path}: the last {decoder.errors_in_a_row} packets in a row did not decode, after "
+            f"{timeline.counters.stored} frames; the rest is lost: repair or re-encode it"
+        )
+
+
+def _packets(
+    container: InputContainer, stream: VideoStream, path: str, should_stop: Callable[[], bool]
+) -> Iterator[Packet]:
+    """Packets in file order; a stretch without a frame may be long, so each may be the last."""
+    for packet in shown_packets(container, stream):
+        if should_stop():
+            raise SourceStopped(path)
+        yield packet
+
+
+def _on_all_cores(
+    packets: Iterator[Packet],
+    stream: VideoStream,
+    timeline: Timeline,
+    handed: Handed,
+    *,
+    is_strict: bool,
+) -> Generator[VideoFrame, None, bool]:
+    """Decode until anything is wrong; whether nothing was."""
+    context = prepare(stream, is_strict=is_strict)
+    gate, account = Gate(stream, timeline.pace), Account(stream, frame_threads=True)
+    try:
+        for packet, following in chain(with_following(packets, stream), [(None, None)]):
+            if packet is not None:
+                was_open, number = gate.is_open, handed.add(packet)
+                verdict = gate.judge(packet, following)
+                if was_open and not gate.is_open:
+                    return False
+                if verdict != "sound":
+                    _leave_out(packet, verdict, timeline)
+                    handed.settled[number] = 1
+                    continue
+                account.send(number, packet)
+            for frame in drain(stream) if packet is None else context.decode(packet):
+                number = account.take(frame).number
+                if frame.is_corrupt or not account.is_in_order:
+                    return False
+                handed.hand(number)
+                yield frame
+            if account.is_short():
+                return False
+    except FFmpegError:
+        return False
+    return handed.is_complete
+
+
+def _leave_out(packet: Packet, verdict: Verdict, timeline: Timeline) -> None:
+    if verdict == "damaged":
+        timeline.corrupt_packet()
+    else:
+        timeline.drop(packet_ns(packet))

@@ -1,0 +1,122 @@
+"""HDF5 files: read with their types checked and checksums that also notice zeros, and written
+without harm where the disk is full."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import Shaped
+
+from ingest.disk.checksum import crc32c
+from ingest.disk.interrupt import held
+
+_CHECKSUMS = "crc32c"
+
+
+class NewFile:
+    """An HDF5 file to fill, which may meet a full disk.
+
+    HDF5 cannot let go of a file that it could not write to its end, and takes the program down with
+    it when that ends. So here a write that fails is noted, and HDF5 is told that all is well.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._disk = _Disk(path)
+        self.file = h5py.File(self._disk, "w")
+
+    def check(self) -> None:
+        """Raise the OSError of a write that failed."""
+        if self._disk.error is not None:
+            raise self._disk.error
+
+    def __enter__(self) -> "NewFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.file.close()
+        self._disk.close()
+        if kind is None:
+            self.check()
+
+
+class _Disk:
+    """A file that keeps its first error to itself, and from then on writes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self.error: OSError | None = None
+        self.seek, self.tell = self._file.seek, self._file.tell
+        self.read, self.readinto = self._file.read, self._file.readinto
+        self.close = self._file.close
+
+    @held
+    def write(self, data: Any) -> int:  # whatever has a buffer: h5py brings a kind of its own
+        view, done = memoryview(data), 0
+        try:
+            while self.error is None and done < len(view):
+                done += self._file.write(view[done:])
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    @held
+    def truncate(self, size: int) -> int:
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    @held
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+
+def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """A dataset of a group; KeyError where there is none, or something else of that name."""
+    found = group[name]
+    if not isinstance(found, h5py.Dataset):
+        raise KeyError(f"{name!r} is not a dataset")
+    return found
+
+
+def store_checksums(data: h5py.Dataset, pieces: Sequence[bytes]) -> None:
+    """Keep the CRC-32C of each piece of a dataset in its header."""
+    checksums = [crc32c(piece) for piece in pieces]
+    data.attrs[_CHECKSUMS] = np.array(checksums, np.uint32)
+
+
+def stored_checksums(data: h5py.Dataset, count: int) -> list[int | None]:
+    """What `store_checksums` kept of `count` pieces; None for each where it kept nothing."""
+    if _CHECKSUMS not in data.attrs:
+        return [None] * count
+    stored = np.asarray(data.attrs[_CHECKSUMS])
+    if stored.shape != (count,):
+        raise ValueError(f"checksums of shape {stored.shape}, not of {count} pieces")
+    return [int(checksum) for checksum in stored]
+
+
+def check_crc32c(data: bytes, stored: int) -> None:
+    """ValueError where bytes are not those that the checksum was made of."""
+    computed = crc32c(data)
+    if computed != stored:
+        raise ValueError(f"checksum {computed:08x}, stored with {stored:08x}")
+
+
+def intact_values(data: h5py.Dataset, dtype: np.dtype) -> Shaped[np.ndarray, "n ..."]:
+    """All values of a dataset that is one piece; ValueError if they are not as written."""
+    if data.dtype != dtype:
+        raise ValueError(f"values of {data.dtype}, not {dtype}")
+    values = data[:]
+    (stored,) = stored_checksums(data, 1)
+    if stored is not None:
+        check_crc32c(values.tobytes(), stored)
+    return values

@@ -1,0 +1,1 @@
+"""Cameras: a source that does not wait, and what is recorded from it."""

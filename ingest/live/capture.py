@@ -1,0 +1,143 @@
+"""From a camera into a store, live: what was captured can be read half a second later.
+
+Camera, its own thread ──▶ backlog ──▶ chunks of half a second ──▶ compress, write, commit
+"""
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ingest.errors import NotAStoreError, RecordingExistsError
+from ingest.live.camera import Camera
+from ingest.open import open_store
+from ingest.store.layout import is_store
+from ingest.store.protocols import RecordingWriter, Store
+from ingest.store.records import CommitRecord, Source
+
+_CHUNK_SECONDS = 0.5
+_UNKNOWN_FPS = 30.0
+LEAST_KEPT_SECONDS = 600.0
+"""The least of a camera that may be kept: two of its ten minutes are held out."""
+_RELEASE_SECONDS = 60.0
+"""How much is let go of at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """How far a capture has come, or how it ended."""
+
+    name: str
+    """Of the recording."""
+    commit: CommitRecord
+    delay_seconds: float
+    """Longest time from the arrival of a frame to its commit, of the latest chunk."""
+    reconnects: int
+    """How often the camera was lost and has come back."""
+
+    @property
+    def fps(self) -> float:
+        """Frames stored per second of footage."""
+        return (self.commit.length - 1) / max(1e-9, self.commit.duration_seconds)
+
+
+def open_live_store(path: Path) -> Store:
+    """Open a store for captures, or make one; NotAStoreError where it cannot take them."""
+    if not is_store(path):
+        return open_store(path, create_format="zarr")
+    store = open_store(path)
+    if store.format != "zarr":
+        raise NotAStoreError(
+            f"{path}: a store of format {store.format}, which closes its files too seldom for a "
+            "camera; name another path"
+        )
+    return store
+
+
+def capture(
+    camera: Camera,
+    store: Store,
+    *,
+    name: str | None = None,
+    seconds: float | None = None,
+    keep_seconds: float | None = None,
+    progress: Callable[[Captured], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Captured:
+    """Record a camera that has been entered, until `seconds` are over or `should_stop()`.
+
+    `name` is of a recording that is not there yet; without it, it tells of the device and the time.
+    With `keep_seconds` only the last so many stay on disk, and up to a minute more. `progress` is
+    called after every commit. Raises StoreError; what was committed stays.
+    """
+    if keep_seconds is not None and keep_seconds < LEAST_KEPT_SECONDS:
+        raise ValueError(f"at least {LEAST_KEPT_SECONDS:g} s are kept, not {keep_seconds:g}")
+    name = name or camera.device.recording_name(datetime.now(UTC))
+    if name in store.recordings():
+        raise RecordingExistsError(
+            f"{store.path}: there is a recording {name!r} already; give another --name"
+        )
+    ends_at = None if seconds is None else camera.began_at + seconds
+    delay_seconds = 0.0
+    kept = None if keep_seconds is None else _Kept(keep_seconds)
+    with _writer(camera, store, name) as writer:
+        while True:
+            if should_stop() or (ends_at is not None and time.monotonic() >= ends_at):
+                camera.stop()
+            taken = camera.take(writer.block_length)
+            if taken is None:
+                continue
+            if taken.last or taken.frames is None:
+                writer.finish(taken.frames, taken.counters)
+            else:
+                writer.append(taken.frames, taken.counters)
+                if kept is not None and (before := kept.begins_at(writer.commit)) is not None:
+                    writer.release(before)
+            if taken.frames is not None and taken.frames.captured_ns is not None:
+                delay_seconds = time.time() - int(taken.frames.captured_ns[0]) / 1e9
+            captured = Captured(
+                name=name,
+                commit=writer.commit,
+                delay_seconds=delay_seconds,
+                reconnects=camera.reconnects,
+            )
+            if progress is not None:
+                progress(captured)
+            if taken.last:
+                return captured
+
+
+class _Kept:
+    """Tells, commit by commit, from which frame on a recording is to be kept."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ns = round(seconds * 1e9)
+        self._step_ns = round(_RELEASE_SECONDS * 1e9)
+        self._marks: deque[tuple[int, int]] = deque()
+        """Time and number of frames, a step apart and the earliest first."""
+
+    def begins_at(self, commit: CommitRecord) -> int | None:
+        """The first frame to keep; None while it is the one that it was."""
+        assert commit.last_pts_ns is not None  # something was committed
+        now = commit.last_pts_ns
+        if not self._marks or now - self._marks[-1][0] >= self._step_ns:
+            self._marks.append((now, commit.length))
+        first = None
+        while self._marks[0][0] < now - self._ns:
+            first = self._marks.popleft()[1]
+        return first
+
+
+def _writer(camera: Camera, store: Store, name: str) -> RecordingWriter:
+    return store.writer(
+        name,
+        source=Source(path=str(camera.device), digest=secrets.token_hex(32)),
+        settings=camera.settings,
+        height=camera.size,
+        width=camera.size,
+        live=True,
+        max_chunk_length=max(1, int((camera.fps or _UNKNOWN_FPS) * _CHUNK_SECONDS)),
+    )

@@ -1,0 +1,316 @@
+"""Tabletop: textured things that hands move about on a textured table, under a moving camera.
+
+Made after the recordings of the 2021 port: most things rest at any time, while one or two are
+carried to other places, over those that lie there, and turned. The camera looks down from above; it
+pans, zooms and turns by slow sums of two sines each, so that what rests moves in the picture too.
+
+    world = camera + R(turn) (pixel - 1/2) / zoom
+
+in sides of the table, of which the camera sees about all. A thing is carried from a to b along a
+bow, at the least jerk: a + (b - a) s(τ) with s(τ) = 10τ³ - 15τ⁴ + 6τ⁵ (Flash & Hogan 1985).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
+from math import ceil, hypot, pi
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from ingest.frame import Frames
+from ingest.scenes.base import (
+    SceneConfig,
+    block_indices,
+    episode_starts,
+    presentation_times,
+    require,
+)
+from ingest.scenes.shapes import OUTLINES, Canvas, PlaneWaves, Shape, TexturedShape
+
+MAX_OBJECTS = len(OUTLINES)
+
+_NUM_WAVES = 10
+_APART = 0.01
+"""Sides between things that rest, at the least."""
+_FAR = 0.15
+"""Sides that a thing is carried, at the least."""
+_TRIES = 50
+"""Places looked at for a thing before the hand leaves it where it is."""
+_LONGEST_REST = 20
+"""Frames between two things that a hand carries, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TabletopConfig(SceneConfig):
+    """Things on a table. Lengths are shares of the table's side, speeds sides per frame."""
+
+    size: int = 128
+    """Height and width of the frames in pixels."""
+    num_objects: int = 3
+    """Number of things, 1..7, each of another shape; what is carried is in front."""
+    min_radius: float = 0.11
+    """Smallest radius of a thing's circumscribed circle."""
+    max_radius: float = 0.15
+    """Largest radius of a thing's circumscribed circle."""
+    hands: int = 2
+    """How many things are carried at once, at most."""
+    speed: float = 0.015
+    """Mean speed at which a thing is carried."""
+    camera: float = 1.0
+    """How far the camera moves: 1 is up to 0.06 sides and radians either way, and 6 % of zoom."""
+
+    def __post_init__(self) -> None:
+        SceneConfig.__post_init__(self)
+        require(self.size >= 16, "size must be at least 16", self.size)
+        require(
+            1 <= self.num_objects <= MAX_OBJECTS,
+            f"num_objects must be in 1..{MAX_OBJECTS}",
+            self.num_objects,
+        )
+        require(self.min_radius > 0, "min_radius must be positive", self.min_radius)
+        require(
+            self.min_radius <= self.max_radius < 0.5,
+            "max_radius must be in min_radius..0.5",
+            self.max_radius,
+        )
+        filled = self.num_objects * pi * self.max_radius**2
+        require(filled <= 0.3, "things must cover at most 0.3 of the table", f"{filled:.2f}")
+        require(self.hands >= 0, "hands must not be negative", self.hands)
+        require(self.speed > 0, "speed must be positive", self.speed)
+        require(0 <= self.camera <= 3, "camera must be in 0..3", self.camera)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreeObjectConfig(TabletopConfig):
+    """Three things on a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SevenObjectConfig(TabletopConfig):
+    """Seven smaller things on a table."""
+
+    num_objects: int = 7
+    min_radius: float = 0.08
+    max_radius: float = 0.11
+
+
+def tabletop_blocks(config: TabletopConfig) -> Iterator[Frames]:
+    """Draw the recording block by block. The visible pixels of thing k carry label k + 1."""
+    rng = np.random.default_rng(config.seed)
+    table = PlaneWaves.drawn(rng, _NUM_WAVES, rates=(6.0, 50.0), mean=(0.3, 0.6))
+    camera = _Camera.drawn(config, rng)
+    shapes = rng.permutation(MAX_OBJECTS)[: config.num_objects]
+    things = _things(config, rng, [OUTLINES[shape] for shape in shapes])
+    for indices in block_indices(config, size=config.size):
+        view = camera.view(indices)
+        size = config.size
+        margin = 2 + ceil(2 * config.max_radius * view.zoom.max() * size)
+        canvas = Canvas(_seen(table, view, size=size), margin=margin)
+        poses = [thing.poses(indices) for thing in things]
+        patches = [
+            thing.shape.render(
+                view.in_picture(pose.centres) * size,
+                pose.angles - view.turn,
+                thing.radius * view.zoom * size,
+            )
+            for thing, pose in zip(things, poses, strict=True)
+        ]
+        for is_carried in (False, True):
+            for k, (pose, patch) in enumerate(zip(poses, patches, strict=True)):
+                canvas.paint(patch, k + 1, np.flatnonzero(pose.carried == is_carried))
+        images, masks = canvas.frames()
+        yield Frames(
+            images=images,
+            pts_ns=presentation_times(config, indices),
+            gap=episode_starts(indices, None),
+            captured_ns=None,
+            masks=masks,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """Where the camera is in each frame: `centre` in sides, `turn` in radians."""
+
+    centre: Float[np.ndarray, "n 2"]
+    zoom: Float[np.ndarray, " n"]
+    turn: Float[np.ndarray, " n"]
+
+    def in_picture(self, places: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+        """Places on the table as shares of the picture's side, (x, y)."""
+        dx, dy = (self.zoom[:, None] * (places - self.centre)).T
+        cos, sin = np.cos(self.turn), np.sin(self.turn)
+        return 0.5 + np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Camera:
+    """Four slow motions (x, y, zoom, turn), each the mean of two sines."""
+
+    reach: float
+    rates: Float[np.ndarray, "4 2"]
+    phases: Float[np.ndarray, "4 2"]
+
+    @classmethod
+    def drawn(cls, config: TabletopConfig, rng: np.random.Generator) -> "_Camera":
+        return cls(
+            reach=0.06 * config.camera,
+            rates=2 * pi / rng.uniform(120, 480, size=(4, 2)),
+            phases=rng.uniform(0, 2 * pi, size=(4, 2)),
+        )
+
+    def view(self, indices: Int64[np.ndarray, " n"]) -> _View:
+        swings = np.sin(indices[:, None, None] * self.rates + self.phases).mean(axis=2)
+        x, y, zoom, turn = (self.reach * swings).T
+        return _View(0.5 + np.stack([x, y], axis=1), 1 + zoom, turn)
+
+
+def _seen(cloth: PlaneWaves, view: _View, *, size: int) -> Float32[np.ndarray, "n size size 3"]:
+    """RGB by sin(a + b) = sin a cos b + cos a sin b, with a of rows and b of columns."""
+    pixels = (np.arange(size) + 0.5) / size - 0.5
+    cos, sin = np.cos(view.turn) / view.zoom, np.sin(view.turn) / view.zoom
+    kx, ky = cloth.waves.T
+    along = np.outer(cos, kx) + np.outer(sin, ky)  # n waves: per pixel to the right
+    down = np.outer(cos, ky) - np.outer(sin, kx)
+    a = (view.centre @ cloth.waves.T + cloth.phases)[:, None] + pixels[:, None] * down[:, None]
+    b = along[:, :, None] * pixels
+    of_rows = np.concatenate([np.sin(a), np.cos(a)], axis=2).astype(np.float32)
+    waves_of_columns = np.concatenate([np.cos(b), np.sin(b)], axis=1)
+    tints = np.tile(cloth.tints, (2, 1))
+    of_columns = (waves_of_columns[..., None] * tints[:, None]).astype(np.float32)
+    swing = of_rows @ of_columns.reshape(len(view.turn), 2 * _NUM_WAVES, -1)
+    return cloth.mean.astype(np.float32) + swing.reshape(len(view.turn), size, size, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A thing is carried, from `begin` on for `frames` frames."""
+
+    begin: int
+    frames: int
+    start: tuple[float, float]
+    end: tuple[float, float]
+    bow: tuple[float, float]
+    first_angle: float
+    last_angle: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Poses:
+    """Where a thing is in each frame, in sides and radians."""
+
+    centres: Float[np.ndarray, "n 2"]
+    angles: Float[np.ndarray, " n"]
+    carried: Bool[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Thing:
+    """A shape and all its moves in order, of which the first is to lie where it lies."""
+
+    shape: TexturedShape
+    radius: float
+    moves: list[_Move]
+
+    def poses(self, indices: Int64[np.ndarray, " n"]) -> _Poses:
+        begins = np.array([move.begin for move in self.moves])
+        at = np.searchsorted(begins, indices, side="right") - 1
+
+        def each(name: str) -> Float[np.ndarray, "n ..."]:
+            return np.array([getattr(move, name) for move in self.moves], dtype=np.float64)[at]
+
+        done = np.clip((indices - begins[at]) / each("frames"), 0, 1)
+        share = done**3 * (10 - 15 * done + 6 * done**2)
+        start, first = each("start"), each("first_angle")
+        straight = start + share[:, None] * (each("end") - start)
+        return _Poses(
+            centres=straight + np.sin(pi * share)[:, None] * each("bow"),
+            angles=first + share * (each("last_angle") - first),
+            carried=(done > 0) & (done < 1),
+        )
+
+
+def _things(
+    config: TabletopConfig, rng: np.random.Generator, outlines: Sequence[Shape]
+) -> list[_Thing]:
+    """All things, and what the hands do with them in the whole recording.
+
+    Hands are free in order of time and each draws then, so a longer recording begins alike.
+    """
+    radii = rng.uniform(config.min_radius, config.max_radius, len(outlines))
+    places = _scatter(radii, rng)
+    things = [
+        _Thing(
+            TexturedShape.drawn(rng, outline),
+            radius,
+            [_lies(place, rng.uniform(0, 2 * pi))],
+        )
+        for outline, radius, place in zip(outlines, radii, places, strict=True)
+    ]
+    free_at = [(int(rng.integers(_LONGEST_REST + 1)), hand) for hand in range(config.hands)]
+    heapify(free_at)
+    while free_at and free_at[0][0] < config.num_frames:
+        now, hand = free_at[0]
+        resting = [t for t in things if t.moves[-1].begin + t.moves[-1].frames <= now]
+        rest = int(rng.integers(1, _LONGEST_REST + 1))
+        if resting:
+            thing = resting[rng.integers(len(resting))]
+            others = [other for other in things if other is not thing]
+            if move := _carry(thing, others, now, config.speed, rng):
+                thing.moves.append(move)
+                rest += move.frames
+        heapreplace(free_at, (now + rest, hand))
+    return things
+
+
+def _lies(place: tuple[float, float], angle: float) -> _Move:
+    return _Move(-1, 1, place, place, (0.0, 0.0), angle, angle)
+
+
+def _carry(
+    thing: _Thing, others: Sequence[_Thing], now: int, speed: float, rng: np.random.Generator
+) -> _Move | None:
+    """A way to a free place, or None where no place was found to be free."""
+    before = thing.moves[-1]
+    taken = [(other.moves[-1].end, other.radius) for other in others]
+    for _ in range(_TRIES):
+        x, y = rng.uniform(thing.radius, 1 - thing.radius, size=2)
+        dx, dy = x - before.end[0], y - before.end[1]
+        distance = hypot(dx, dy)
+        if distance >= _FAR and _is_free((x, y), thing.radius, taken):
+            bend = rng.uniform(-0.2, 0.2)
+            return _Move(
+                begin=now,
+                frames=max(2, round(distance / speed)),
+                start=before.end,
+                end=(x, y),
+                bow=(-bend * dy, bend * dx),
+                first_angle=before.last_angle,
+                last_angle=before.last_angle + rng.uniform(-pi / 2, pi / 2),
+            )
+    return None
+
+
+def _scatter(radii: Float[np.ndarray, " k"], rng: np.random.Generator) -> list[tuple[float, float]]:
+    """Draw places one after the other, each where it is free; start over when it is stuck."""
+    while True:
+        taken: list[tuple[tuple[float, float], float]] = []
+        for _ in range(100 * len(radii)):
+            radius = radii[len(taken)]
+            x, y = rng.uniform(radius, 1 - radius, size=2)
+            if _is_free((x, y), radius, taken):
+                taken.append(((x, y), radius))
+            if len(taken) == len(radii):
+                return [place for place, _ in taken]
+
+
+def _is_free(
+    place: tuple[float, float],
+    radius: float,
+    taken: Sequence[tuple[tuple[float, float], float]],
+) -> bool:
+    x, y = place
+    return all(
+        hypot(x - at_x, y - at_y) >= radius + other + _APART for (at_x, at_y), other in taken
+    )

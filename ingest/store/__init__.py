@@ -1,0 +1,1 @@
+"""Frames on disk: recordings in zarr or HDF5, and the record that says what is committed."""

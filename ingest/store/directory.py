@@ -1,0 +1,140 @@
+"""A store in a directory, in any format that can keep chunks."""
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from ingest.disk.durable import FileLock, clear_write_errors
+from ingest.errors import RecordingExistsError
+from ingest.store.cache import ChunkCache
+from ingest.store.codec import chunk_length
+from ingest.store.layout import StoreLayout
+from ingest.store.protocols import ChunkFiles
+from ingest.store.reader import ChunkReader
+from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
+from ingest.store.writer import ChunkWriter
+
+_READER_CACHE_BYTES = 64 << 20
+
+
+@runtime_checkable
+class OpenFiles(Protocol):
+    """From a recording's folder, and how messages call the recording, to its files."""
+
+    def __call__(self, folder: Path, where: str, *, durable: bool) -> ChunkFiles: ...  # noqa: D102
+
+
+class DirectoryStore:
+    """A Store: one folder per recording, so that many writers need no coordination."""
+
+    def __init__(self, layout: StoreLayout, open_files: OpenFiles) -> None:
+        self._layout = layout
+        self._open_files = open_files
+
+    @property
+    def path(self) -> Path:
+        """Directory of the store."""
+        return self._layout.path
+
+    @property
+    def format(self) -> StoreFormat:
+        """Format of all its recordings."""
+        return self._layout.format
+
+    def recordings(self) -> list[str]:
+        """Names of all recordings, sorted."""
+        return self._layout.recordings()
+
+    def uncommitted(self) -> list[str]:
+        """Names of what lies there without a commit record."""
+        return self._layout.uncommitted()
+
+    def commit(self, name: str) -> CommitRecord:
+        """The commit record of a recording, fresh from disk."""
+        return self._layout.commit(name)
+
+    def size_bytes(self, name: str) -> int:
+        """What a recording takes on disk."""
+        return self._layout.size_bytes(name)
+
+    def leftovers(self, name: str) -> list[Path]:
+        """Files that a killed writer left half written."""
+        return self._layout.leftovers(name)
+
+    def is_being_written(self, name: str) -> bool:
+        """Whether a living process is adding to a recording."""
+        return self._layout.is_being_written(name)
+
+    def reader(self, name: str, *, cache: ChunkCache | None = None) -> ChunkReader:
+        """Open a recording for reading, with a cache that others use too or one of its own."""
+        cache = ChunkCache(_READER_CACHE_BYTES) if cache is None else cache
+        return ChunkReader(self._layout, name, self._files(name), cache)
+
+    def writer(
+        self,
+        name: str,
+        *,
+        source: Source,
+        settings: RecordSettings,
+        height: int,
+        width: int,
+        has_masks: bool = False,
+        live: bool = False,
+        max_chunk_length: int | None = None,
+        overwrite: bool = False,
+    ) -> ChunkWriter:
+        """Begin a recording, or continue an unfinished one behind its last committed frame."""
+        new = CommitRecord(
+            durable=self._layout.durable,
+            live=live,
+            height=height,
+            width=width,
+            has_masks=has_masks,
+            chunk_length=chunk_length(height, width, max_chunk_length),
+            source=source,
+            settings=settings,
+        )
+        lock = self._layout.lock(name)
+        try:
+            if overwrite:
+                self._layout.remove(name)
+            return self._begin(name, new, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def remove(self, name: str) -> None:
+        """Delete a recording from disk; RecordingLockedError while somebody writes it."""
+        lock = self._layout.lock(name)
+        try:
+            self._layout.remove(name)
+        finally:
+            lock.release()
+
+    def _begin(self, name: str, new: CommitRecord, lock: FileLock) -> ChunkWriter:
+        stored = self._layout.unfinished(name, new.source, new.settings)
+        if stored is not None:
+            _check_frames_alike(self._layout.describe(name), stored, new)
+        else:
+            self._layout.remove(name)  # what a writer left that was killed before its first commit
+        commit = stored or new
+        files = self._files(name)
+        with clear_write_errors(self._layout.describe(name)):
+            if not commit.complete:
+                files.begin(commit)
+            if stored is None:
+                self._layout.write_first_commit(name, commit)
+        return ChunkWriter(self._layout, name, commit, files, lock)
+
+    def _files(self, name: str) -> ChunkFiles:
+        folder, where = self._layout.folder(name), self._layout.describe(name)
+        return self._open_files(folder, where, durable=self._layout.durable)
+
+
+def _check_frames_alike(where: str, stored: CommitRecord, new: CommitRecord) -> None:
+    before = (stored.height, stored.width, stored.has_masks)
+    if before != (new.height, new.width, new.has_masks):
+        raise RecordingExistsError(
+            f"{where}: its frames are {stored.width}x{stored.height} (masks: {stored.has_masks}), "
+            f"the source now gives {new.width}x{new.height} (masks: {new.has_masks}); "
+            "use --overwrite to replace it"
+        )

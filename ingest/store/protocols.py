@@ -1,0 +1,255 @@
+"""What every store of recordings offers, and the one small record that says what is in it.
+
+    STORE/
+      store.json                    format and version: what makes a directory a store
+      recordings/NAME/commit.json   the truth: how many frames are safely on disk
+      recordings/NAME/...           frames, pts_ns, gap, captured_ns, masks; may run ahead of it
+
+A writer puts data on disk first and then replaces the commit record in one step, so a reader that
+looks at nothing else never sees a torn or a missing frame, also beside a live writer.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int64, Shaped, UInt8
+
+from ingest.errors import DamagedChunkError
+from ingest.frame import Frames
+from ingest.store.cache import ChunkCache
+from ingest.store.records import (
+    CommitRecord,
+    Counters,
+    Index,
+    Pixels,
+    RecordSettings,
+    Source,
+    StoreFormat,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredChunk:
+    """What one checksum guards: the values of a field for a run of frames, or their damage."""
+
+    field: Pixels | Index
+    values: Shaped[np.ndarray, "n ..."] | None
+    damage: DamagedChunkError | None = None
+
+
+@runtime_checkable
+class RecordingReader(Protocol):
+    """Random access to the committed frames of one recording; for one thread at a time."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def commit(self) -> CommitRecord:
+        """The commit record last read from disk."""
+        ...
+
+    def refresh(self) -> CommitRecord:
+        """Read the commit record again, to see what a writer has added."""
+        ...
+
+    def read(self, start: int, stop: int, *, masks: bool = False) -> Frames:
+        """Frames start..stop as fresh arrays, commit.released <= start <= stop <= commit.length.
+
+        `masks` asks for the label maps where the recording has them. Raises IndexError outside
+        the committed range, ReleasedError where frames were let go of, and DamagedChunkError
+        where a chunk is missing or fails its checksum.
+        """
+        ...
+
+    def chunks(self) -> Iterator[StoredChunk]:
+        """Read every chunk there is once, times before pixels; a damaged one brings its error."""
+        ...
+
+    def pts_ns(self, start: int = 0) -> Int64[np.ndarray, " n"]:
+        """Times of all committed frames from `start` on."""
+        ...
+
+    def gap(self, start: int = 0) -> Bool[np.ndarray, " n"]:
+        """The same: True where a frame does not continue its predecessor."""
+        ...
+
+    def close(self) -> None:
+        """Release files and locks; closing twice is allowed."""
+        ...
+
+    def __enter__(self) -> "RecordingReader": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@runtime_checkable
+class RecordingWriter(Protocol):
+    """The one writer of a recording; holds its lock until closed."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def commit(self) -> CommitRecord:
+        """The commit record on disk."""
+        ...
+
+    @property
+    def block_length(self) -> int:
+        """How many frames every `append` takes: whole chunks."""
+        ...
+
+    def append(self, frames: Frames, counters: Counters) -> CommitRecord:
+        """Write exactly `block_length` frames, then commit them; `counters` are the totals so far.
+
+        Raises StorageFullError, after which everything committed before stays readable.
+        """
+        ...
+
+    def finish(self, tail: Frames | None, counters: Counters) -> CommitRecord:
+        """Write the last, shorter run of frames, then commit the recording as complete."""
+        ...
+
+    def release(self, before: int) -> CommitRecord:
+        """Let go of the pixels before frame `before`, as far as these are whole blocks."""
+        ...
+
+    def close(self) -> None:
+        """Release files and locks; closing twice is allowed."""
+        ...
+
+    def __enter__(self) -> "RecordingWriter": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """A directory of recordings, each on its own."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+
+    @property
+    def format(self) -> StoreFormat: ...  # noqa: D102
+
+    def recordings(self) -> list[str]:
+        """Names of all recordings, sorted."""
+        ...
+
+    def uncommitted(self) -> list[str]:
+        """Names of what lies there without a commit record, and which nobody is writing: of a
+        writer killed before its first commit, or the record was lost."""
+        ...
+
+    def commit(self, name: str) -> CommitRecord:
+        """The commit record of a recording, fresh from disk; NoSuchRecordingError without one."""
+        ...
+
+    def size_bytes(self, name: str) -> int:
+        """What a recording takes on disk."""
+        ...
+
+    def leftovers(self, name: str) -> list[Path]:
+        """Files that a killed writer left half written; nothing in them counts."""
+        ...
+
+    def is_being_written(self, name: str) -> bool:
+        """Whether a living process is adding to a recording."""
+        ...
+
+    def reader(self, name: str, *, cache: ChunkCache | None = None) -> RecordingReader:
+        """Open a recording for reading.
+
+        `cache` bounds the decoded chunks that all readers keep which share it; without one, the
+        reader has its own of 64 MiB.
+        """
+        ...
+
+    def writer(
+        self,
+        name: str,
+        *,
+        source: Source,
+        settings: RecordSettings,
+        height: int,
+        width: int,
+        has_masks: bool = False,
+        live: bool = False,
+        max_chunk_length: int | None = None,
+        overwrite: bool = False,
+    ) -> RecordingWriter:
+        """Begin a recording, or continue an unfinished one behind its last committed frame.
+
+        `max_chunk_length` bounds how long a live frame waits for its chunk. `overwrite` removes
+        a recording of that name first. Raises RecordingExistsError where the stored recording has
+        another source or settings, RecordingLockedError where another process writes it.
+        """
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete a recording from disk."""
+        ...
+
+
+@runtime_checkable
+class ChunkFiles(Protocol):
+    """The files of one recording. Reading needs no `begin`; a checksum guards every chunk."""
+
+    def pixels(
+        self,
+        field: Pixels,
+        chunk: int,
+        commit: CommitRecord,
+        out: UInt8[np.ndarray, "n h w *c"] | None = None,
+    ) -> UInt8[np.ndarray, "n h w *c"]:
+        """Decode one chunk, up to the committed length; DamagedChunkError if it is not intact.
+
+        A chunk that is full can be decoded into `out`. Several threads may do so at once.
+        """
+        ...
+
+    def index(
+        self, field: Index, start: int, stop: int, commit: CommitRecord
+    ) -> Shaped[np.ndarray, " n"]:
+        """Read one value per frame for frames start..stop."""
+        ...
+
+    def index_length(self, commit: CommitRecord) -> int:
+        """For how many frames the values of an index are stored and checked together."""
+        ...
+
+    def block_length(self, commit: CommitRecord) -> int:
+        """How many frames are written and committed together."""
+        ...
+
+    def begin(self, commit: CommitRecord) -> None:
+        """Make ready for writing behind the committed frames, of which there may be none."""
+        ...
+
+    def write(self, frames: Frames, start: int) -> None:
+        """Put frames on disk from index `start` on; synced when it returns, in a durable store."""
+        ...
+
+    def release(self, start: int, stop: int) -> None:
+        """Delete the pixels of frames start..stop, which are whole blocks, and keep their index."""
+        ...
+
+    def trim(self, length: int) -> None:
+        """Give up all room behind the last frame: the recording is complete."""
+        ...

@@ -1,0 +1,203 @@
+"""Random access to committed frames through a small cache of decoded chunks."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import TracebackType
+
+import numpy as np
+from jaxtyping import Bool, Int64, Shaped, UInt8
+
+from ingest.disk.threads import available_cores, side_by_side
+from ingest.errors import DamagedChunkError, ReleasedError
+from ingest.frame import Frames
+from ingest.store.cache import ChunkCache, ChunkKey
+from ingest.store.layout import StoreLayout
+from ingest.store.protocols import ChunkFiles, StoredChunk
+from ingest.store.records import CommitRecord, Index, Pixels
+
+_BYTES_PER_THREAD = 128 << 10
+"""Smaller chunks are decoded before another thread has started."""
+
+
+class ChunkReader:
+    """A RecordingReader over the chunks of any format."""
+
+    def __init__(
+        self, layout: StoreLayout, name: str, files: ChunkFiles, cache: ChunkCache
+    ) -> None:
+        self._layout = layout
+        self._name = name
+        self._files = files
+        self._record = layout.read_commit(name)
+        self._commit = layout.decode_commit(name, self._record)
+        self._cache = cache
+        self._owner = cache.new_owner()
+        self._pts_ns: Int64[np.ndarray, " n"] = np.empty(0, np.int64)
+        self._gap: Bool[np.ndarray, " n"] = np.empty(0, np.bool_)
+
+    @property
+    def name(self) -> str:
+        """Name of the recording."""
+        return self._name
+
+    @property
+    def commit(self) -> CommitRecord:
+        """The commit record last read from disk."""
+        return self._commit
+
+    def refresh(self) -> CommitRecord:
+        """Read the commit record again."""
+        record = self._layout.read_commit(self._name)
+        if record != self._record:
+            self._commit = self._layout.decode_commit(self._name, record)
+            self._record = record
+        return self._commit
+
+    def read(self, start: int, stop: int, *, masks: bool = False) -> Frames:
+        """Frames start..stop as fresh arrays; masks where they are asked for and exist."""
+        commit = self._commit
+        if not 0 <= start <= stop <= commit.length:
+            raise IndexError(
+                f"{self._layout.path}: frames {start}..{stop} of recording {self._name!r} asked "
+                f"for, {commit.length} are committed"
+            )
+        self._check_kept(start, stop)
+        try:
+            return self._read(start, stop, masks=masks)
+        except DamagedChunkError:
+            self.refresh()
+            self._check_kept(start, stop)  # it may just have been let go of
+            raise
+
+    def _check_kept(self, start: int, stop: int) -> None:
+        released = self._commit.released
+        if start < released and start < stop:
+            raise ReleasedError(
+                f"{self._layout.describe(self._name)}: frames {start}..{stop} asked for, and those "
+                f"before {released} were let go of by the capture (--keep); ask for later ones"
+            )
+
+    def _read(self, start: int, stop: int, *, masks: bool) -> Frames:
+        commit = self._commit
+        self._load_index()
+        captured = self._index("captured_ns", start, stop) if commit.live else None
+        return Frames(
+            images=self._gather("frames", start, stop),
+            pts_ns=self._pts_ns[start:stop].copy(),
+            gap=self._gap[start:stop].copy(),
+            captured_ns=captured,
+            masks=self._gather("masks", start, stop) if masks and commit.has_masks else None,
+        )
+
+    def pts_ns(self, start: int = 0) -> Int64[np.ndarray, " n"]:
+        """Times of all committed frames from `start` on."""
+        self._load_index()
+        return self._pts_ns[start : self._commit.length].copy()
+
+    def gap(self, start: int = 0) -> Bool[np.ndarray, " n"]:
+        """From `start` on, where a committed frame does not continue its predecessor."""
+        self._load_index()
+        return self._gap[start : self._commit.length].copy()
+
+    def chunks(self) -> Iterator[StoredChunk]:
+        """Read every chunk there is once, times before pixels; a damaged one brings its error."""
+        commit = self._commit
+        index: list[Index] = ["pts_ns", "gap", *(["captured_ns"] if commit.live else [])]
+        pixels: list[Pixels] = ["frames", *(["masks"] if commit.has_masks else [])]
+        for field in index:
+            for start, stop in _runs(0, commit.length, self._files.index_length(commit)):
+                yield _stored(field, partial(self._index, field, start, stop))
+        for field in pixels:
+            for start, stop in _runs(commit.released, commit.length, commit.chunk_length):
+                chunk = _stored(field, partial(self._gather, field, start, stop))
+                if chunk.damage is not None and start < self.refresh().released:
+                    continue  # it was let go of meanwhile
+                yield chunk
+
+    def close(self) -> None:
+        """Forget the cached chunks; no file stays open between reads."""
+        self._cache.forget(self._owner)
+
+    def __enter__(self) -> "ChunkReader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _load_index(self) -> None:
+        known, length = len(self._pts_ns), self._commit.length
+        if known < length:
+            pts_ns, gap = (self._index(field, known, length) for field in ("pts_ns", "gap"))
+            self._pts_ns = np.concatenate([self._pts_ns, pts_ns])
+            self._gap = np.concatenate([self._gap, gap])
+
+    def _index(self, field: Index, start: int, stop: int) -> Shaped[np.ndarray, " n"]:
+        values = self._files.index(field, start, stop, self._commit)
+        if values.shape != (stop - start,):
+            raise self._damaged(field, start, stop, values)
+        return values
+
+    def _gather(self, field: Pixels, start: int, stop: int) -> UInt8[np.ndarray, "n h w *c"]:
+        size = (self._commit.height, self._commit.width)
+        shape = (*size, 3) if field == "frames" else size
+        out = np.empty((stop - start, *shape), np.uint8)
+        chunk_length = self._commit.chunk_length
+
+        def fill(chunk: int) -> None:
+            first = chunk * chunk_length
+            begin, end = max(start, first), min(stop, first + chunk_length)
+            self._fill(out[begin - start : end - start], field, chunk, begin - first)
+
+        chunks = range(start // chunk_length, -(-stop // chunk_length))
+        missing = sum(ChunkKey(self._owner, field, chunk) not in self._cache for chunk in chunks)
+        worthwhile = chunk_length * math.prod(shape) >= _BYTES_PER_THREAD
+        workers = min(missing, available_cores()) if worthwhile else 1
+        side_by_side(fill, chunks, workers=workers)
+        return out
+
+    def _fill(
+        self, out: UInt8[np.ndarray, "n h w *c"], field: Pixels, chunk: int, skip: int
+    ) -> None:
+        """Put into `out` what a chunk holds behind its first `skip` frames."""
+        key = ChunkKey(self._owner, field, chunk)
+        stop, length = skip + len(out), self._commit.chunk_length
+        if (cached := self._cache.get(key)) is not None and stop <= len(cached):
+            out[:] = cached[skip:stop]
+        elif len(out) == length:
+            pixels = self._files.pixels(field, chunk, self._commit, out)
+            self._check(field, chunk * length, out, pixels)
+            # all that the clip before this one may want of it, and half of what a chunk takes
+            self._cache.put(key, out[: -(-length // 2)].copy())
+        else:
+            pixels = self._files.pixels(field, chunk, self._commit)
+            self._check(field, chunk * length + skip, out, pixels[skip:stop])
+            self._cache.put(key, pixels)
+            out[:] = pixels[skip:stop]
+
+    def _check(self, field: Pixels, start: int, asked: np.ndarray, found: np.ndarray) -> None:
+        if found.shape != asked.shape:
+            raise self._damaged(field, start, start + len(asked), found)
+
+    def _damaged(self, field: str, start: int, stop: int, found: np.ndarray) -> DamagedChunkError:
+        return DamagedChunkError(
+            f"{self._layout.describe(self._name)}: `{field}` of frames {start}..{stop} is "
+            f"{found.dtype} of shape {found.shape}, not what the commit record says; restore the "
+            "recording or ingest it again with --overwrite"
+        )
+
+
+def _runs(begin: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + step, end)) for start in range(begin, end, step))
+
+
+def _stored(field: Pixels | Index, read: Callable[[], Shaped[np.ndarray, "n ..."]]) -> StoredChunk:
+    try:
+        return StoredChunk(field, read())
+    except DamagedChunkError as error:
+        return StoredChunk(field, None, error)

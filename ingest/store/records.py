@@ -1,0 +1,152 @@
+"""The one small record that says what of a recording is on disk, and what it was made from."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+StoreFormat = Literal["zarr", "h5"]
+Pixels = Literal["frames", "masks"]
+Index = Literal["pts_ns", "gap", "captured_ns"]
+Fit = Literal["crop", "pad", "stretch"]
+
+MAX_SIDE = 15_000
+"""Longest side of a frame, in pixels."""
+_RANGES = {
+    "length": (0, 1 << 40),
+    "height": (1, MAX_SIDE),
+    "width": (1, MAX_SIDE),
+    "chunk_length": (1, 1 << 10),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What became of the frames so far: decoded = stored + dropped + duplicate + resampled."""
+
+    decoded: int = 0
+    stored: int = 0
+    """Frames handed on, and so kept."""
+    dropped: int = 0
+    """Frames that refer to damaged or missing ones, or that a live source had no room for."""
+    duplicate: int = 0
+    """Frames that bear the time of the frame before them."""
+    resampled: int = 0
+    """Frames left out because fewer frames per second were asked for."""
+    corrupt_packets: int = 0
+    """Packets that are damaged; not frames, so beside the sum."""
+    gaps: int = 0
+    """Stored frames that do not continue the one before them, the first included."""
+
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
+
+    def __sub__(self, other: "Counters") -> "Counters":
+        return Counters(
+            **{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Which source a recording was made from: compared by content, not by path."""
+
+    path: str
+    """Absolute path or address; for people."""
+    part: str = ""
+    """Which part of the file, where it holds several recordings: `train` or `test`."""
+    size_bytes: int = 0
+    digest: str = ""
+    """SHA-256 over the first and last MiB and those of its masks; random for live sources, which
+    are never the same again."""
+
+    def same_content(self, other: "Source") -> bool:
+        """Whether both name the same bytes, wherever they lie."""
+        mine = (self.part, self.size_bytes, self.digest)
+        return mine == (other.part, other.size_bytes, other.digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSettings:
+    """How the frames of a recording are made from its source."""
+
+    size: int | None = 128
+    """Side of the square frames in pixels; None keeps the size of the source."""
+    fit: Fit = "crop"
+    """How an oblong image becomes a square: cut its sides, add black bars, or distort it."""
+    fps: float | None = None
+    """Leave out frames above this rate; None keeps all. Sources without a clock run at it."""
+    reader: str = "auto"
+    """`auto`, `pyav`, `decord` or `camera`; a recording remembers the reader that made it."""
+
+    def __post_init__(self) -> None:
+        if self.size is not None and not 1 <= self.size <= 8192:
+            raise ValueError(f"size must be 1 to 8192 pixels, not {self.size}")
+        if self.fps is not None and not 1e-3 <= self.fps <= 1e6:
+            raise ValueError(f"fps must be 0.001 to 1000000 frames per second, not {self.fps}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRecord:
+    """How much of a recording is safely on disk; replaced atomically after its data."""
+
+    version: int = 1
+    """2 where frames were let go of, which programs that know of version 1 only take for damage."""
+    length: int = 0
+    """Frames committed: indices released..length may be read."""
+    released: int = 0
+    """The first frames, in whole blocks, of which the pixels were let go of; the times and gaps of
+    all stay."""
+    complete: bool = False
+    """True when no frame will follow."""
+    durable: bool = True
+    """Whether all that it speaks of was synced; once it is complete it always was."""
+    live: bool = False
+    height: int
+    width: int
+    has_masks: bool = False
+    chunk_length: int
+    """Frames per chunk: what is compressed, checked and cached together."""
+    source: Source
+    settings: RecordSettings
+    first_pts_ns: int | None = None
+    last_pts_ns: int | None = None
+    counters: Counters = Counters()
+
+    def __post_init__(self) -> None:
+        for field, (least, most) in _RANGES.items():
+            value = getattr(self, field)
+            if not least <= value <= most:
+                raise ValueError(f"{field} must be {least} to {most}, not {value}")
+        if not 0 <= self.released <= self.length:
+            raise ValueError(f"{self.released} frames let go of, of {self.length}")
+        counts = {"size_bytes": self.source.size_bytes} | asdict(self.counters)
+        if below := {name: count for name, count in counts.items() if count < 0}:
+            raise ValueError(f"counts cannot be below 0: {below}")
+        times = (self.first_pts_ns, self.last_pts_ns)
+        if not (_in_order(times) if self.length else times == (None, None)):
+            raise ValueError(f"{self.length} frames cannot last from {times[0]} to {times[1]} ns")
+
+    @property
+    def identity(self) -> str:
+        """What stays as it is while a recording grows, and tells it from one in its place."""
+        source = (self.source.part, self.source.size_bytes, self.source.digest)
+        frames = (self.height, self.width, self.has_masks, self.live, self.chunk_length)
+        return repr((source, self.settings, frames))
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of the images that can be read, without compression."""
+        return (self.length - self.released) * self.height * self.width * 3
+
+    @property
+    def duration_seconds(self) -> float:
+        """Time from the first committed frame to the last."""
+        if self.first_pts_ns is None or self.last_pts_ns is None:
+            return 0.0
+        return (self.last_pts_ns - self.first_pts_ns) / 1e9
+
+
+def _in_order(times: tuple[int | None, int | None]) -> bool:
+    first, last = times
+    return first is not None and last is not None and -(1 << 63) <= first <= last < 1 << 63

@@ -1,0 +1,243 @@
+"""Video files through PyAV: any container and codec that FFmpeg knows, damaged ones included.
+
+demux ─▶ decode (all cores) ─▶ timeline: keep? ─▶ scale and convert to RGB in one pass ─▶ place
+           └─ what is damaged, and refers to it, is counted and leaves a gap
+"""
+
+import logging
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ingest.decoding.container import (
+    open_container,
+    promised_seconds,
+    steps_ns,
+    time_ns,
+    video_stream,
+)
+from ingest.decoding.file_pass import decode_file, decode_on_one_thread
+from ingest.decoding.fitting import FitPlan
+from ingest.decoding.pace import Pace
+from ingest.decoding.scaling import Scaler
+from ingest.decoding.timeline import Timeline
+from ingest.errors import VideoError
+from ingest.frame import Frame
+from ingest.store.records import Counters, Fit
+from ingest.video.masks import MaskSidecar, find_sidecar
+from ingest.video.reader import VideoInfo
+
+log = logging.getLogger(__name__)
+
+
+class PyAVReader:
+    """A VideoReader of one file; opening it decodes one frame, so it is known to be video."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        size: int | None = 128,
+        fit: Fit = "crop",
+        fps: float | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Open a file; when it `should_stop`, this and reading raise SourceStopped."""
+        self._path = path
+        self._should_stop = should_stop
+        self._fps = fps
+        self._scaler = Scaler(size=size, fit=fit)
+        self._timeline = Timeline(interval_ns=None)
+        self._pass: Generator[Frame, None, None] | None = None
+        probed = probe(path, self._scaler, fps=fps, should_stop=should_stop)
+        self._info, self._interval_ns, self._pace = probed.info, probed.interval_ns, probed.pace
+        self._is_strict = probed.is_strict
+        masks = find_sidecar(Path(path))
+        self._masks = MaskSidecar(masks) if masks else None
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known before decoding."""
+        return self._info
+
+    @property
+    def counters(self) -> Counters:
+        """What became of the frames of the latest pass."""
+        return self._timeline.counters
+
+    def frames(self, *, from_pts_ns: int | None = None) -> Iterator[Frame]:
+        """Yield frames in time order, from the first one at or after `from_pts_ns`."""
+        self._end_pass()
+        self._timeline = Timeline(
+            interval_ns=self._interval_ns,
+            fps=self._fps,
+            from_pts_ns=from_pts_ns,
+            pace=self._pace,
+        )
+        self._pass = self._frames(self._timeline, from_pts_ns)
+        return self._pass
+
+    def close(self) -> None:
+        """Release the file."""
+        self._end_pass()
+        if self._masks is not None:
+            self._masks.close()
+
+    def __enter__(self) -> "PyAVReader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _end_pass(self) -> None:
+        if self._pass is not None:
+            self._pass.close()
+            self._pass = None
+
+    def _frames(self, timeline: Timeline, from_pts_ns: int | None) -> Generator[Frame, None, None]:
+        with closing(open_container(self._path)) as container:
+            stream = video_stream(container, self._path)
+            aspect = pixel_aspect(stream)
+            for decoded in decode_file(
+                container,
+                stream,
+                self._path,
+                timeline,
+                from_pts_ns=from_pts_ns,
+                is_strict=self._is_strict,
+                should_stop=self._should_stop,
+            ):
+                frame = self._keep(decoded, aspect, timeline)
+                if frame is not None:
+                    yield frame
+
+    def _keep(self, decoded: VideoFrame, aspect: Fraction, timeline: Timeline) -> Frame | None:
+        source_ns = time_ns(decoded)
+        row = None
+        if self._masks is not None and source_ns is not None:
+            row = self._masks.row(source_ns)
+            if self._masks.gap(row):
+                timeline.break_off()
+        placed = timeline.place(source_ns)
+        if placed is None:
+            return None
+        plan = self._scaler.plan(decoded, aspect)
+        if (plan.height, plan.width) != (self._info.height, self._info.width):
+            raise VideoError(
+                f"{self._path}: frames change from {self._info.width}x{self._info.height} to "
+                f"{plan.width}x{plan.height} at {placed.pts_ns / 1e9:.3f} s; give them one --size"
+            )
+        return Frame(
+            image=self._scaler.image(decoded, plan),
+            pts_ns=placed.pts_ns,
+            gap=placed.gap,
+            masks=None
+            if self._masks is None or row is None
+            else plan.place_nearest(self._masks.labels(row)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What one decoded frame tells of a file."""
+
+    info: VideoInfo
+    plan: FitPlan
+    interval_ns: int | None
+    """Usual time between frames in nanoseconds, where the file says."""
+    pace: Pace
+    """Whether frames come at that rate all the time."""
+    is_strict: bool = True
+    """False of a file in which nothing decodes where every breach of its codec's rules counts."""
+
+
+def probe(
+    path: str,
+    scaler: Scaler,
+    *,
+    fps: float | None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Probed:
+    """Decode one frame of a file; VideoError where none decodes."""
+    try:
+        return _probe(path, scaler, should_stop, fps=fps, is_strict=True)
+    except VideoError as error:
+        with suppress(VideoError):
+            probed = _probe(path, scaler, should_stop, fps=fps, is_strict=False)
+            log.warning(
+                "%s: breaks the rules of its codec throughout; what decodes is kept, and damage in "
+                "it may go unseen",
+                path,
+            )
+            return probed
+        raise error
+
+
+def _probe(
+    path: str,
+    scaler: Scaler,
+    should_stop: Callable[[], bool],
+    *,
+    fps: float | None,
+    is_strict: bool,
+) -> Probed:
+    with closing(open_container(path)) as container:
+        stream = video_stream(container, path)
+        frames = decode_on_one_thread(
+            container,
+            stream,
+            path,
+            Timeline(interval_ns=None),
+            is_strict=is_strict,
+            should_stop=should_stop,
+        )
+        frame = next(frames, None)
+        if frame is None:
+            raise VideoError(f"{path}: no frame in it decodes; copy it again or re-encode it")
+        aspect = pixel_aspect(stream)
+        plan = scaler.plan(frame, aspect)
+        upright = Scaler(size=None, fit="stretch").plan(frame, aspect)
+        rate = float(stream.average_rate) if stream.average_rate else None
+        info = VideoInfo(
+            name=path,
+            reader="pyav",
+            height=plan.height,
+            width=plan.width,
+            source_height=upright.height,
+            source_width=upright.width,
+            fps=min(rate, fps) if rate and fps else rate,
+            expected_frames=_expected_frames(stream, rate, fps),
+            codec=stream.codec_context.name,
+            has_masks=find_sidecar(Path(path)) is not None,
+            promised_frames=stream.frames or None,
+            promised_seconds=promised_seconds(container, stream),
+        )
+        pace = Pace(steps_ns(container, stream))
+        return Probed(info, plan, round(1e9 / rate) if rate else None, pace, is_strict)
+
+
+def pixel_aspect(stream: VideoStream) -> Fraction:
+    """Width of a pixel over its height."""
+    return Fraction(stream.sample_aspect_ratio or 1)
+
+
+def _expected_frames(stream: VideoStream, rate: float | None, fps: float | None) -> int | None:
+    duration = stream.container.duration  # type: ignore[attr-defined]
+    frames = stream.frames
+    if not frames and duration and rate:
+        frames = round(duration / av.time_base * rate)
+    if frames and rate and fps and fps < rate:
+        frames = round(frames * fps / rate)
+    return frames or None

@@ -1,0 +1,140 @@
+"""The slots of every frame in one HDF5 file, for whatever is built on top of them.
+
+/                attributes: run, step, settings (TOML), store
+/RECORDING/      slots    (n, k, d)     float32
+                 alphas   (n, k, h, w)  uint8, shares of 255, if asked for
+                 pts_ns   (n)           int64, nanoseconds
+                 gap      (n)           bool, where a frame does not continue the one before
+                 held_out (n)           bool, what a run on this store does not learn from
+                 attribute first_frame: frames before it were let go of, and are not among the n
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ingest.disk.durable import sync_folder
+from ingest.disk.hdf5 import NewFile
+from ingest.store.output import output_fault, writing
+from online.analysis.opened import opened_run
+from online.analysis.readout import FRAMES_AT_ONCE, Read, Readout
+from online.clips.catalog import RecordingSummary
+from online.config import dump_config
+from online.errors import RunError
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What ``embed_run`` wrote."""
+
+    path: Path
+    recordings: int
+    frames: int
+    step: int
+
+
+def embed_run(
+    run: Path,
+    store: Path,
+    path: Path,
+    *,
+    recordings: str = "*",
+    alphas: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[str, float], None] | None = None,
+) -> Embedded:
+    """Write what a run's newest checkpoint makes of all frames of a store.
+
+    The probe that ``alphas`` come from is fitted on the training part of the store, as by `setcon
+    eval`. The file appears when it is whole.
+
+    Raises:
+        RunError: the file exists and ``overwrite`` is not set, it has no folder, or as for
+            `opened_run`.
+        IngestError, OnlineError: otherwise, in one line.
+    """
+    report = progress or (lambda what, share: None)
+    if fault := output_fault(
+        path, what="an embedding", endings=(".h5", ".hdf5"), overwrite=overwrite
+    ):
+        raise RunError(fault)
+    with opened_run(run, store, recordings=recordings) as opened, _written(path) as new:
+        trained = opened.trained
+        probe = opened.evaluator.fit(trained.model, progress=report) if alphas else None
+        # behind the probe, which takes its time: a capture lets go of its oldest frames
+        summaries = opened.catalog.recordings()
+        readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
+        new.file.attrs.update(
+            run=str(run),
+            step=trained.checkpoint.step,
+            settings=dump_config(trained.config),
+            store=str(store),
+        )
+        for summary in summaries:
+            _embed(new, readout, summary, report)
+    frames = sum(len(summary.kept) for summary in summaries)
+    return Embedded(path, len(summaries), frames, trained.checkpoint.step)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[NewFile]:
+    """A file that gets its name when it is whole and on disk."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with writing(path):
+        try:
+            with NewFile(partial) as new:
+                yield new
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(path)
+            sync_folder(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _embed(
+    new: NewFile,
+    readout: Readout,
+    summary: RecordingSummary,
+    report: Callable[[str, float], None],
+) -> None:
+    group = new.file.create_group(summary.name)
+    first, length = summary.released, len(summary.kept)
+    group.attrs["first_frame"] = first
+    held_out = np.zeros(length, np.bool_)
+    for interval in summary.held_out:
+        held_out[interval.start - first : interval.stop - first] = True
+    group["held_out"] = held_out
+    pts_ns, gap = np.zeros(length, np.int64), np.zeros(length, np.bool_)
+    columns: dict[str, h5py.Dataset] = {}
+    for read in readout.read(summary.name, summary.kept):
+        here = slice(read.start - first, read.start - first + len(read.frames))
+        pts_ns[here], gap[here] = read.frames.pts_ns, read.frames.gap
+        for name, values in _columns(read).items():
+            if name not in columns:
+                columns[name] = group.create_dataset(
+                    name,
+                    shape=(length, *values.shape[1:]),
+                    dtype=values.dtype,
+                    chunks=(min(FRAMES_AT_ONCE, length), *values.shape[1:]),
+                    compression="gzip" if name == "alphas" else None,
+                    compression_opts=1 if name == "alphas" else None,
+                )
+            columns[name][here] = values
+        new.check()
+        report(f"embedding {summary.name}", here.stop / length)
+    group["pts_ns"], group["gap"] = pts_ns, gap
+
+
+def _columns(read: Read) -> dict[str, np.ndarray]:
+    columns: dict[str, np.ndarray] = {"slots": read.slots.astype(np.float32)}
+    if read.alphas is not None:
+        columns["alphas"] = (read.alphas * 255).round().astype(np.uint8)
+    return columns

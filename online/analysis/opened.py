@@ -1,0 +1,180 @@
+"""What a run has learned, once it is there: its models, and what they make of a store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+
+from ingest.open import open_store
+from online.allocator import keep_freed_memory
+from online.clips.catalog import DEFAULT_HOLDOUT, StoreCatalog
+from online.clips.cursor import Cursor
+from online.config import RunConfig, load_config
+from online.errors import RunError
+from online.probing.evaluator import Evaluator, Findings, Progress
+from online.runs.checkpoint import Checkpoint, load_into, load_untrained, newest_readable
+from online.runs.directory import RunDirectory
+from online.runs.log import not_a_run
+from online.training.trainer import arranged, default_device, set_determinism, untrained_model
+from setcon.model import SetCon
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedRun:
+    """A run's models as its newest checkpoint has them."""
+
+    config: RunConfig
+    checkpoint: Checkpoint
+    model: SetCon
+    untrained: SetCon
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedRun:
+    """A run and a store that it can be held against."""
+
+    trained: TrainedRun
+    catalog: StoreCatalog
+    evaluator: Evaluator
+
+
+def load_run(run: Path, *, device: torch.device | None = None) -> TrainedRun:
+    """The models of a run directory; which checkpoints are damaged is logged.
+
+    Raises:
+        RunError: there is no run.
+        CheckpointError: no checkpoint can be read, or it is of another configuration.
+    """
+    directory = RunDirectory(run)
+    if not directory.config_path.exists():
+        raise not_a_run(run)
+    found = newest_readable(directory.checkpoints)
+    config = load_config(directory.config_path)
+    model, untrained = (
+        arranged(
+            untrained_model(config.model, seed=config.training.seed),
+            config.training,
+            device or default_device(),
+        )
+        for _ in range(2)
+    )
+    load_into(model, found.checkpoint.model, where=found.path)
+    rebuilt = load_untrained(untrained, directory.checkpoint(0))
+    for damage in filter(None, (found.damage, rebuilt)):
+        log.warning("%s; evaluating step %d", damage, found.checkpoint.step)
+    return TrainedRun(config, found.checkpoint, model.eval(), untrained.eval())
+
+
+@contextmanager
+def opened_run(
+    run: Path,
+    store: Path,
+    *,
+    recordings: str = "*",
+    holdout: float | None = None,
+    device: torch.device | None = None,
+) -> Iterator[OpenedRun]:
+    """A run's newest checkpoint that can be read, beside the recordings of a store.
+
+    Raises:
+        RunError: the frames are of another size than those learned from, or ``holdout`` is larger
+            than what the run itself held out; None takes that.
+        IngestError, OnlineError: otherwise, in one line.
+    """
+    device = device or default_device()
+    keep_freed_memory()
+    trained = load_run(run, device=device)
+    set_determinism(trained.config.training)
+    share = _holdout(trained, store) if holdout is None else holdout
+    with closing(StoreCatalog(open_store(store), holdout=share, recordings=recordings)) as catalog:
+        _check_frame_size(run, trained, catalog, store, recordings)
+        _check_holdout(run, trained, catalog)
+        evaluator = Evaluator(
+            catalog,
+            trained.untrained,
+            trained.config.evaluation,
+            trained.config.probe,
+            frame_stride=trained.config.stream.frame_stride,
+            device=device,
+        )
+        yield OpenedRun(trained, catalog, evaluator)
+
+
+def evaluate_run(
+    run: Path,
+    store: Path,
+    *,
+    recordings: str = "*",
+    holdout: float | None = None,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> Findings:
+    """Probe a run's newest checkpoint on the held-out part of a store; raises as `opened_run`."""
+    with opened_run(run, store, recordings=recordings, holdout=holdout, device=device) as opened:
+        return opened.evaluator.evaluate(
+            opened.trained.model, step=opened.trained.checkpoint.step, progress=progress
+        )
+
+
+def _holdout(trained: TrainedRun, store: Path) -> float:
+    """The share to score on: what the run held out of these recordings, if it knows them."""
+    held_out = _held_out(trained.checkpoint)
+    there = open_store(store).recordings()
+    return min((held_out[name] for name in there if name in held_out), default=DEFAULT_HOLDOUT)
+
+
+def _check_holdout(run: Path, trained: TrainedRun, catalog: StoreCatalog) -> None:
+    """Refuse to score what was learned from."""
+    held_out = _held_out(trained.checkpoint)
+    for summary in catalog.recordings():
+        share = held_out.get(summary.name, 1.0)
+        if summary.live and share > 0:
+            continue  # the same minutes of a camera, whatever the share
+        if catalog.holdout > share + 1e-3:
+            raise RunError(
+                f"{run}: has trained on all but {share:.1%} of {summary.name}; "
+                f"--holdout {catalog.holdout:g} would score what it has seen, leave it out"
+            )
+
+
+def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
+    """Which share of each recording was held out.
+
+    The cursors have it from the servers, for every recording that clips were planned of; others,
+    and all in older checkpoints, are known if they were complete when the run was started.
+    """
+    planned: dict[str, float] = {}
+    for cursor in msgspec.convert(checkpoint.run["feed"]["cursors"], list[Cursor | None]):
+        if cursor is not None and cursor.holdout is not None:
+            for name in (*cursor.base, *cursor.extents):
+                planned[name] = min(cursor.holdout, planned.get(name, 1.0))
+    complete: dict[str, float] = {}
+    for key, share in checkpoint.run["held_out"].items():
+        name = key.rpartition(":")[2]  # of several servers, the keys have numbers
+        complete[name] = min(share, complete.get(name, 1.0))
+    return complete | planned
+
+
+def _check_frame_size(
+    run: Path, trained: TrainedRun, catalog: StoreCatalog, store: Path, recordings: str
+) -> None:
+    summaries = catalog.recordings()
+    if not summaries:
+        there = ", ".join(catalog.store.recordings()) or "none"
+        raise RunError(f"{store}: no recording matches {recordings!r}; there are: {there}")
+    learned = trained.checkpoint.run["frame_size"]
+    for summary in summaries:
+        if learned is not None and [summary.height, summary.width] != learned:
+            raise RunError(
+                f"{store}: {summary.name} has frames of {summary.height}x{summary.width}, "
+                f"{run} learned from {learned[0]}x{learned[1]}; "
+                f"ingest it with --size {learned[0]}, or choose others with --recordings"
+            )

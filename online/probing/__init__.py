@@ -1,0 +1,1 @@
+"""The decoder probe: footage, slots of its frames, and how well they can be read."""

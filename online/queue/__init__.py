@@ -1,0 +1,1 @@
+"""Clips over ZeroMQ: what server and trainer say to each other, and how none is lost."""

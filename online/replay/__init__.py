@@ -1,0 +1,1 @@
+"""What is seen again: buffers of clips, and how often each is trained on."""

@@ -1,0 +1,294 @@
+"""``report.html``: a run on one page that needs nothing beside itself.
+
+    verdict ─ numbers ─ a picture ─ scores ─ curves ─ all panels ─ events ─ settings ─ commands
+
+It is written after every probe, so it has to do with whatever a run has left so far.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from online.reports.figures import HERO_CAPTION, draw_hero, draw_panels
+from online.reports.heat_map import draw_heat_map
+from online.reports.page import (
+    command_block,
+    folded,
+    heading,
+    page,
+    picture,
+    text,
+    tile,
+    write_page,
+)
+from online.reports.report_curves import curve_cards
+from online.reports.tables import score_table, share
+from online.reports.verdict import recent_top1, verdict
+from online.runs.log import EventEntry, RunLog, StepEntry, read_run
+from online.scores.evaluation import Evaluation, Panels
+
+HERO_BYTES = 500_000
+PANEL_BYTES = 1_200_000
+CRISP_PIXELS = 80
+"""Frames up to this size are inlined pixel by pixel."""
+_ATTENDED = (
+    "Attention segments: that of the slot that each place counted most for as the frame was "
+    "encoded, with no probe between. "
+)
+SHOWN_RECORDINGS = 12
+SHOWN_EVENTS = 200
+"""The latest ones; a run that resumes every minute for a week has ten thousand."""
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report.html`` into ``run_dir`` from what the run has left there so far.
+
+    Raises:
+        RunError: there is no such directory, or it cannot be read.
+        StoreError: the page cannot be written.
+    """
+    html = report_html(read_run(run_dir))
+    target = run_dir / "report.html"
+    write_page(html, target)
+    return target
+
+
+def report_html(run: RunLog) -> str:
+    """The page; the same for the same run."""
+    name = _name(run.path.resolve())
+    return page(
+        f"{name} · SetCon",
+        [
+            _head(name, run),
+            _tiles(run),
+            _hero(run.panels),
+            _scores(run),
+            _curves(run),
+            _panels(run.panels),
+            _continual(run),
+            _events(run.events),
+            folded("Settings", run.settings) if run.settings else "",
+            _commands(run),
+            *(f'<p class="quiet">{text(note)}.</p>' for note in run.unreadable),
+        ],
+    )
+
+
+def _name(path: Path) -> str:
+    """The folder's; where that says nothing, after its parent's."""
+    return f"{path.parent.name}/{path.name}" if path.name == "run" else path.name
+
+
+def _head(name: str, run: RunLog) -> str:
+    recordings = _recordings(run)
+    shown = ", ".join(recordings[:SHOWN_RECORDINGS])
+    if len(recordings) > SHOWN_RECORDINGS:
+        shown += f" and {len(recordings) - SHOWN_RECORDINGS:,} more"
+    parts = [f"<h1>{text(name)}</h1>"]
+    if shown:
+        parts.append(f'<p class="names">SetCon on {text(shown)}</p>')
+    parts.append(f'<p class="verdict">{text(verdict(run))}</p>')
+    alarms = [event for event in run.events if event.is_alarm]
+    if alarms:
+        last = alarms[-1]
+        parts.append(f'<p class="alarm">Step {last.step:,}: {text(last.message)}</p>')
+    return "<header>" + "".join(parts) + "</header>"
+
+
+def _recordings(run: RunLog) -> list[str]:
+    if run.source is not None and run.source.recordings:
+        return run.source.recordings
+    names = run.panels.names if run.panels is not None else []
+    return sorted({re.sub(r" \d+\.\d s$", "", name) for name in names})
+
+
+def _tiles(run: RunLog) -> str:
+    tiles: list[str] = []
+    if run.evaluation is not None:
+        trained, untrained = run.evaluation.trained.current, run.evaluation.untrained.current
+        if trained.alphas is not None and untrained.alphas is not None:
+            note = f"untrained encoder {untrained.alphas.fg_ari:.2f}"
+            tiles.append(tile("Held-out FG-ARI", f"{trained.alphas.fg_ari:.2f}", note))
+        note = f"of the mean frame's; untrained {share(untrained.mse_share)}"
+        tiles.append(tile("Probe MSE", share(trained.mse_share), note))
+    if (recent := recent_top1(run.prequential)) is not None:
+        note = (
+            f"top-1 of {recent.candidates + 1}, up to step {recent.step:,}; last state copied "
+            f"{recent.top1_copy:.2f}, untrained {recent.top1_untrained:.2f}"
+        )
+        tiles.append(tile("Next frame found", f"{recent.top1:.2f}", note))
+    if run.reached is not None and run.reached.step:
+        took = f"in {_duration(run.reached.seconds)}, probes included"
+        note = "; ".join([took, *_speed(run.steps[-1:])])
+        tiles.append(tile("Steps", f"{run.reached.step:,}", note))
+    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _speed(latest: Sequence[StepEntry]) -> Iterator[str]:
+    for entry in latest:
+        if entry.triplets_per_second is not None:
+            yield f"{entry.triplets_per_second:,.0f} triplets/s"
+        if entry.samples_per_insert is not None:
+            yield f"each clip seen {entry.samples_per_insert:.1f} times"
+
+
+def _hero(panels: Panels | None) -> str:
+    if panels is None:
+        return ""
+    return picture(
+        draw_hero(panels, most=4),
+        label="Held-out frames, their reconstructions, segments and slots",
+        caption=HERO_CAPTION,
+        crisp=_is_small(panels),
+        limit_bytes=HERO_BYTES,
+    )
+
+
+def _scores(run: RunLog) -> str:
+    evaluation = run.evaluation
+    if evaluation is None:
+        return ""
+    note = (
+        f"Step {evaluation.step:,}. A probe fitted on frozen slots of {evaluation.frames_train:,} "
+        f"frames and scored on {evaluation.frames_held_out:,} held-out ones"
+    )
+    if evaluation.frames_without_two_objects:
+        note += (
+            f"; {evaluation.frames_without_two_objects:,} of these show fewer than two objects "
+            "and do not count for ARI and mBO"
+        )
+    return heading("Scores", f"{note}. {_time_taken(run, evaluation)}") + score_table(evaluation)
+
+
+def _time_taken(run: RunLog, evaluation: Evaluation) -> str:
+    beside = any(probe.beside and probe.step == evaluation.step for probe in run.probes)
+    taken = f"Took {_duration(evaluation.seconds)}{', beside learning' if beside else ''}."
+    spent = run.spent
+    if spent is None or spent.probe_share is None or spent.checkpoint_share is None:
+        return taken
+    return (
+        f"{taken} Of all the run's time, learning stood still for probes for "
+        f"{spent.probe_share:.1%} and for checkpoints for {spent.checkpoint_share:.1%}."
+    )
+
+
+def _panels(panels: Panels | None) -> str:
+    if panels is None:
+        return ""
+    attended = "" if panels.truth is not None else _ATTENDED
+    return heading("What each slot holds") + picture(
+        draw_panels(panels, most=8),
+        label="All that the probe read from held-out frames, slot by slot",
+        caption=(
+            "Predicted: drawn from slots that were predicted out of the two frames before. "
+            "Untrained encoder: the best the same probe can do without learning. Drawn: a slot's "
+            f"picture over grey. {attended}"
+            "Alpha: its share of each pixel. Attention: where the slot looked, "
+            "each map at its own maximum. A slot keeps its colour; a ground-truth object has that "
+            "of the slot that goes best with it over all frames, each slot with one; a slot with "
+            "more than half of all pixels is slate."
+        ),
+        crisp=_is_small(panels),
+        limit_bytes=PANEL_BYTES,
+    )
+
+
+def _continual(run: RunLog) -> str:
+    continual = run.continual
+    if continual is None:
+        return ""
+    told = [f"Step {continual.steps[-1]:,}"]
+    if run.reached is not None and run.reached.step > continual.steps[-1]:
+        told[0] += f", of a run that has gone on to step {run.reached.step:,}"
+    told.append(f"{continual.final:.3f} on average at the end")
+    for what, value in (
+        ("forgotten", continual.forgetting),
+        ("backward transfer", continual.backward_transfer),
+        ("forward transfer", continual.forward_transfer),
+        ("lowest on the way", continual.lowest),
+    ):
+        if value is not None:
+            told.append(f"{what} {value:.3f}")
+    if continual.reached is not None:
+        told.append(f"{continual.reached:.0%} of what the other run gained over the untrained one")
+    return heading("What was kept", f"{'; '.join(told)}.") + picture(
+        draw_heat_map(continual),
+        label="Scores on each recording after each segment of the stream",
+        caption=(
+            "A row for each segment, in the order of the stream; a new probe for each cell, fitted "
+            "on the training part of that column's recording. Framed: learned from by then."
+        ),
+        crisp=False,
+        limit_bytes=PANEL_BYTES,
+    )
+
+
+def _is_small(panels: Panels) -> bool:
+    return max(panels.frames.shape[1:3]) <= CRISP_PIXELS
+
+
+def _curves(run: RunLog) -> str:
+    cards = curve_cards(run)
+    if not cards:
+        return ""
+    note = "Over training steps. Bands reach from the least to the greatest value."
+    return heading("Curves", note) + f'<div class="charts">{"".join(cards)}</div>'
+
+
+def _events(events: Sequence[EventEntry]) -> str:
+    if not events:
+        return ""
+    note = ""
+    if len(events) > SHOWN_EVENTS:
+        note = f"The latest {SHOWN_EVENTS} of {len(events):,}."
+    items = "".join(_event(event) for event in events[-SHOWN_EVENTS:])
+    return heading("Events", note) + f'<ol class="events">{items}</ol>'
+
+
+def _event(event: EventEntry) -> str:
+    kind = "hot" if event.is_alarm else "calm"
+    return (
+        f'<li class="{kind}"><span>step {event.step:,}, after {_duration(event.seconds)}</span>'
+        f"<span>{text(event.message)}</span></li>"
+    )
+
+
+def _commands(run: RunLog) -> str:
+    source = run.source
+    store = (
+        shlex.quote(source.store)
+        if source is not None and source.store and "://" not in source.store
+        else "STORE"
+    )
+    path = shlex.quote(str(run.path))
+    go_on = f"setcon train {store} --run {path}"
+    if source is not None and source.command:
+        go_on = shlex.join(source.command)
+    note = "The first command continues the run from its last checkpoint"
+    if (steps := _next_goal(run)) is not None:
+        go_on += f" --steps {steps}"
+        note += f", until step {steps:,}"
+    return heading("Go on", f"{note}.") + command_block([go_on, f"setcon eval {path} {store}"])
+
+
+def _next_goal(run: RunLog) -> int | None:
+    """The step that the run was to come to, or twice that if it is there; None if unknown."""
+    if run.source is None or run.source.steps is None or run.reached is None:
+        return None
+    return run.source.steps * (2 if run.reached.step >= run.source.steps else 1)
+
+
+def _duration(seconds: float) -> str:
+    """Two units at most: ``41 s``, ``7 min 48 s``, ``3 h 12 min``."""
+    if not math.isfinite(seconds):
+        return "an unknown time"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"

@@ -1,0 +1,346 @@
+"""Checkpoints: directories of safetensors and JSON, written beside, fsynced and renamed.
+
+    checkpoints/step-00001500/
+        model.safetensors       parameters and buffers
+        optimizer.safetensors   moments, flattened to "parameter index/name"
+        replay.safetensors      what MinRed knows of the clips it holds; empty for a reservoir
+        state.json              version, step, every RNG, replay indices, feed's cursor, checksums
+
+A folder that carries the final name is complete: whatever a crash leaves behind has another name.
+A disk may damage one all the same; then the newest older one that can be read takes its place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ingest.disk.checksum import crc32c
+from ingest.disk.durable import sync_folder, write_whole
+from online.errors import CheckpointDamaged, CheckpointError
+
+VERSION = 2
+READABLE_FROM = 2
+"""The oldest program that can read what this one writes: a version that only adds to what there
+was leaves it, and others then pass over what they do not know."""
+OLDEST = 2
+"""The oldest version that this program reads."""
+PREFIX = "step-"
+MODEL_FILE = "model.safetensors"
+_TENSORS = (MODEL_FILE, "optimizer.safetensors", "replay.safetensors")
+_UNREADABLE = (
+    *(OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError),
+    SafetensorError,
+)
+"""What files that are cut short, garbled or gone raise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checkpoint:
+    """All that a run needs to continue as if it had never stopped."""
+
+    step: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    """``Optimizer.state_dict()``."""
+    replay: dict[str, Tensor]
+    """``Replay.arrays()``."""
+    run: dict[str, Any]
+    """JSON-able state of the rest of the run: replay, feed, counters, elapsed seconds."""
+    rng: dict[str, Any]
+    """JSON-able state of every random generator, from ``rng_state``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """The newest checkpoint that can be read."""
+
+    path: Path
+    checkpoint: Checkpoint
+    damage: str
+    """What is wrong with the newer ones, newest first; empty where there are none."""
+    damaged: list[Path]
+    """The newer ones."""
+
+
+def folder_name(step: int) -> str:
+    """Name of the checkpoint and probe folders of a step; sorts by step."""
+    return f"{PREFIX}{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """The step that a folder of ``folder_name`` belongs to."""
+    return int(folder.name.removeprefix(PREFIX))
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write ``checkpoint`` under ``folder``; the newest ``keep`` stay, and the untrained one.
+
+    One of the same step that can be read stays as it is: a run that resumes repeats itself.
+
+    Args:
+        folder: the run's ``checkpoints`` directory, made if missing.
+        checkpoint: what to write.
+        keep: how many of the newest stay.
+
+    Raises:
+        CheckpointError: it could not be written; earlier checkpoints are untouched.
+    """
+    target = folder / folder_name(checkpoint.step)
+    if _is_readable(target):
+        return target
+    partial = folder / f".{target.name}.{os.getpid()}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        _write_files(partial, checkpoint)
+        if target.exists():  # a damaged one, or what another program put there
+            shutil.rmtree(target)
+        partial.rename(target)
+        sync_folder(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(
+            f"{target}: checkpoint could not be written ({error}); earlier ones are kept, "
+            "free some space and run the same command again"
+        ) from error
+    _remove_old(folder, newest=target, keep=keep)
+    return target
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint under a run's ``checkpoints`` directory, if there is one.
+
+    Whether it can be read is for ``newest_readable`` to say.
+    """
+    there = _all(folder)
+    return there[-1] if there else None
+
+
+def newest_readable(folder: Path) -> Found:
+    """Read the newest checkpoint under ``folder`` that is not damaged.
+
+    Raises:
+        CheckpointError: there is none, or it is of another version.
+    """
+    damaged: dict[Path, CheckpointDamaged] = {}
+    for path in reversed(_all(folder)):
+        try:
+            return Found(
+                path=path,
+                checkpoint=load_checkpoint(path),
+                damage="; ".join(map(str, damaged.values())),
+                damaged=list(damaged),
+            )
+        except CheckpointDamaged as error:
+            damaged[path] = error
+    if not damaged:
+        raise CheckpointError(f"{folder}: has no checkpoint yet; train the run first")
+    raise CheckpointError(
+        f"{next(iter(damaged.values()))}, and no older one can be read; restore {folder} from a "
+        "copy, or start again with a new --run directory"
+    )
+
+
+def set_aside(damaged: Sequence[Path]) -> None:
+    """Give damaged checkpoints a name that is not looked at, so that they are told of once."""
+    for path in damaged:
+        aside = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint directory.
+
+    Raises:
+        CheckpointDamaged: it is missing or damaged.
+        CheckpointError: it is of another version.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text())
+        version = state["version"]
+        if version < OLDEST or state.get("readable_from", version) > VERSION:
+            raise CheckpointError(
+                f"{path}: is a checkpoint of version {version}, this program reads "
+                f"{OLDEST} to {VERSION}; use the setcon that wrote it"
+            )
+        checksums = state.pop("crc32c")
+        files = {name: (path / name).read_bytes() for name in _TENSORS}
+        if any(checksums.get(name) != of for name, of in _checksums(state, files).items()):
+            raise ValueError("a checksum does not hold")
+        model, moments, replay = (load(files[name]) for name in _TENSORS)
+        return Checkpoint(
+            step=state["step"],
+            model=model,
+            optimizer=_join_optimizer(state["optimizer"], moments),
+            replay=replay,
+            run=state["run"],
+            rng=state["rng"],
+        )
+    except _UNREADABLE as error:
+        raise CheckpointDamaged(
+            f"{path}: not a readable checkpoint ({type(error).__name__}: {error})"
+        ) from error
+
+
+def load_into(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
+    """Put checkpoint tensors into ``model``.
+
+    Raises:
+        CheckpointError: a name or a size differs, naming the first one.
+    """
+    own = model.state_dict()
+    for name in sorted(own.keys() ^ tensors.keys()):
+        side = "the checkpoint lacks" if name in own else "the configured model has no"
+        raise CheckpointError(f"{where}: {side} {name}; it belongs to another configuration")
+    for name, tensor in sorted(tensors.items()):
+        if own[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{where}: {name} is {tuple(tensor.shape)}, the configured model needs "
+                f"{tuple(own[name].shape)}; it belongs to another configuration"
+            )
+    model.load_state_dict(tensors)
+
+
+def load_untrained(model: torch.nn.Module, path: Path) -> str:
+    """Put the checkpoint of step 0 into ``model``, which the run's seed has made.
+
+    Where it is damaged the model stays as it is, and what is wrong is returned, else "".
+
+    Raises:
+        CheckpointError: it belongs to another configuration, or is of another version.
+    """
+    try:
+        load_into(model, load_checkpoint(path).model, where=path)
+    except CheckpointDamaged as error:
+        return f"{error}; the untrained model is made again from training.seed"
+    return ""
+
+
+def rng_state() -> dict[str, Any]:
+    """State of the python, numpy and torch generators, and of every CUDA device, JSON-able."""
+    version, internal, gauss = random.getstate()
+    numpy_state: Any = np.random.get_state(legacy=False)
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": {
+            **numpy_state,
+            "state": {
+                "key": numpy_state["state"]["key"].tolist(),
+                "pos": numpy_state["state"]["pos"],
+            },
+        },
+        "torch": torch.get_rng_state().numpy().tobytes().hex(),
+        "cuda": [s.numpy().tobytes().hex() for s in torch.cuda.get_rng_state_all()],
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Undo everything drawn since ``rng_state``."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    numpy_state = state["numpy"]
+    np.random.set_state(
+        {
+            **numpy_state,
+            "state": {
+                "key": np.array(numpy_state["state"]["key"], dtype=np.uint32),
+                "pos": numpy_state["state"]["pos"],
+            },
+        }
+    )
+    torch.set_rng_state(_bytes_tensor(state["torch"]))
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([_bytes_tensor(s) for s in state["cuda"]])
+
+
+def _bytes_tensor(text: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
+
+
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    described, moments = _split_optimizer(checkpoint.optimizer)
+    tensors = (checkpoint.model, moments, checkpoint.replay)
+    files = {name: save(_contiguous(held)) for name, held in zip(_TENSORS, tensors, strict=True)}
+    for name, data in files.items():
+        write_whole(folder / name, data)
+    state = {
+        "version": VERSION,
+        "readable_from": READABLE_FROM,
+        "step": checkpoint.step,
+        "optimizer": described,
+        "rng": checkpoint.rng,
+        "run": checkpoint.run,
+    }
+    summed = state | {"crc32c": _checksums(state, files)}
+    write_whole(folder / "state.json", json.dumps(summed).encode())
+
+
+def _checksums(state: dict[str, Any], files: dict[str, bytes]) -> dict[str, int]:
+    """Of the tensors, whose own format has none, and of the rest as JSON has it."""
+    parts = files | {"state": json.dumps(state).encode()}
+    return {name: crc32c(data) for name, data in parts.items()}
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    # safetensors refuses channels_last and shared memory; a copy on the host is neither
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _split_optimizer(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, entries in state["state"].items():
+        scalars[str(index)] = {}
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}/{name}"] = value
+            else:
+                scalars[str(index)][name] = value
+    return {"param_groups": state["param_groups"], "scalars": scalars}, tensors
+
+
+def _join_optimizer(described: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {
+        int(index): dict(entries) for index, entries in described["scalars"].items()
+    }
+    for key, tensor in tensors.items():
+        index, _, name = key.partition("/")
+        state[int(index)][name] = tensor
+    return {"state": state, "param_groups": described["param_groups"]}
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        load_checkpoint(path)
+    except CheckpointDamaged:
+        return False
+    return True
+
+
+def _remove_old(folder: Path, *, newest: Path, keep: int) -> None:
+    """Of those up to ``newest``: later ones are damaged, and the run will come to them."""
+    old = [path for path in _all(folder) if path.name <= newest.name][:-keep]
+    for path in old:
+        if path.name != folder_name(0):
+            shutil.rmtree(path, ignore_errors=True)
+    for leftover in folder.glob(f".{PREFIX}*.partial"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)

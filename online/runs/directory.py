@@ -1,0 +1,182 @@
+"""A run's directory: its names, its lock, and the metrics log that a resume cuts back.
+
+RUN/config.toml  metrics.jsonl  ledger.jsonl  report.html  lock
+    checkpoints/step-00001500/   probes/step-00001500/   segments/   tensorboard/
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from ingest.disk.durable import PARTIAL, write_whole
+from online.config import RunConfig, differences, dump_config, load_config
+from online.errors import RunError
+from online.runs.checkpoint import PREFIX, folder_name, latest_checkpoint
+from online.runs.log import log_lines
+
+# May change between two starts of one run: how long, how often, on what; never what is learned.
+_CHANGEABLE = (
+    *("optimizer.learning_rate", "optimizer.warmup_steps"),
+    *("optimizer.weight_decay", "optimizer.clip_norm"),
+    "stream.credit_bytes",
+    "stream.max_epochs",
+    "stream.max_delay_seconds",
+    "training.steps",
+    "training.log_every_steps",
+    "training.checkpoint_every_seconds",
+    "training.keep_checkpoints",
+    "evaluation.",
+    "probe.",
+)
+
+
+class _Stamp(msgspec.Struct):
+    """What a line of the log must have to be kept."""
+
+    step: int
+
+
+_STAMP = msgspec.json.Decoder(_Stamp)
+
+
+class RunDirectory:
+    """One run on disk, locked against a second trainer while the object is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.toml"
+        self.metrics_path = path / "metrics.jsonl"
+        self.ledger_path = path / "ledger.jsonl"
+        self.curves = path / "tensorboard"
+        self.checkpoints = path / "checkpoints"
+        self.probes = path / "probes"
+        self.segments = path / "segments"
+        self.continual_path = path / "continual.json"
+        self._lock: int | None = None
+
+    def __enter__(self) -> RunDirectory:
+        """Make the directory if it is missing, and lock it.
+
+        Raises:
+            RunError: it is a file, holds something else, or another trainer is at work in it.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path}: is a file; give --run a directory")
+        if self.path.is_dir() and not self.config_path.exists() and self._holds_something():
+            raise RunError(
+                f"{self.path}: is not empty and not a run (no config.toml); choose a new directory"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            self._lock = None
+            raise RunError(f"{self.path}: another trainer is at work in this run") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _holds_something(self) -> bool:
+        """Whether there is more than what a start that failed at once leaves."""
+        return any(p.name != "lock" and p.suffix != PARTIAL for p in self.path.iterdir())
+
+    def begin_anew(self) -> None:
+        """Forget a start that never came to its first checkpoint behind step 0.
+
+        Raises:
+            RunError: the run has come further, and its checkpoints are gone.
+        """
+        if not self.checkpoint(0).exists() and (steps := self._steps_logged()):
+            raise RunError(
+                f"{self.path}: metrics.jsonl tells of {steps} steps, and there is no checkpoint; "
+                f"restore {self.checkpoints} from a copy, or choose a new --run directory"
+            )
+        self.metrics_path.unlink(missing_ok=True)  # first: it counts only beside a checkpoint
+        shutil.rmtree(self.checkpoint(0), ignore_errors=True)
+        shutil.rmtree(self.probes, ignore_errors=True)
+        shutil.rmtree(self.segments, ignore_errors=True)
+        self.continual_path.unlink(missing_ok=True)
+        shutil.rmtree(self.curves, ignore_errors=True)
+
+    def claim(self, config: RunConfig) -> list[str]:
+        """Write ``config`` into a new run, or check that it is what the run was started with.
+
+        Returns what has changed of that which may.
+
+        Raises:
+            RunError: the run was started with another configuration, naming what differs.
+        """
+        changed: list[str] = []
+        if latest_checkpoint(self.checkpoints) not in (None, self.checkpoint(0)):
+            changed = differences(config, load_config(self.config_path))
+            refused = [text for text in changed if not text.startswith(_CHANGEABLE)]
+            if refused:
+                raise RunError(
+                    f"{self.path}: was started with another configuration: {', '.join(refused)}; "
+                    "use the same settings, or begin in another directory"
+                )
+        write_whole(self.config_path, dump_config(config).encode())
+        return changed
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` is, or was before newer ones replaced it."""
+        return self.checkpoints / folder_name(step)
+
+    def probe_folder(self, step: int) -> Path:
+        """Where the evaluation of ``step`` is kept."""
+        return self.probes / folder_name(step)
+
+    def cut_back(self, step: int) -> None:
+        """Drop probes and lines of the log after ``step``, and lines that cannot be read."""
+        for probe in self.probes.glob(f"{PREFIX}*"):
+            if probe.name > folder_name(step):
+                shutil.rmtree(probe)
+        if not self.metrics_path.exists():
+            return
+        kept = [
+            line.raw + b"\n"
+            for line in log_lines(self.metrics_path, _STAMP)
+            if line.entry is not None and line.entry.step <= step
+        ]
+        write_whole(self.metrics_path, b"".join(kept))
+
+    def log(self, kind: str, **values: Any) -> None:
+        """Append one line to the metrics log; a number that is not finite becomes null."""
+        line = {"kind": kind} | {key: _jsonable(value) for key, value in values.items()}
+        with self.metrics_path.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def _steps_logged(self) -> int:
+        if not self.metrics_path.exists():
+            return 0
+        entries = (line.entry for line in log_lines(self.metrics_path, _STAMP))
+        return max((entry.step for entry in entries if entry is not None), default=0)
+
+    def sync_metrics(self) -> None:
+        """Put on disk what was logged: before a checkpoint, whose resume keeps it."""
+        if self.metrics_path.exists():
+            with self.metrics_path.open("a") as log:
+                os.fsync(log.fileno())
+
+
+def _jsonable(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,135 @@
+"""The weights of a run at the end of each segment of its stream.
+
+    stream     balls ──────▶│ sprites ─────▶│ gridworld ─▶│ end
+    segments/          000000.safetensors  000001.safetensors  000002.safetensors
+
+A segment is a recording. It ends with the step that takes the last of its new clips: those of the
+next one may have been inserted before. A run that is resumed comes to the same ends again, with the
+same weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ingest.disk.checksum import crc32c
+from ingest.disk.durable import write_whole
+from online.errors import CheckpointError
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The end of one."""
+
+    path: Path
+    recording: str
+    step: int
+    """Optimizer steps from the start of the run to this end."""
+
+
+class Segments:
+    """Follows the stream from one recording to the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ended = 0
+        self._open: list[str] = []
+
+    def enter(self, recording: str) -> None:
+        """Note that a clip of ``recording`` is inserted."""
+        if not self._open or self._open[-1] != recording:
+            self._open.append(recording)
+
+    def has_ended(self, waiting: Collection[str]) -> bool:
+        """Whether the oldest segment has: ``waiting`` are the recordings of the clips that were
+        inserted and not learned from yet.
+        """
+        return len(self._open) > 1 and self._open[0] not in waiting
+
+    def stepped(self, waiting: Collection[str], model: Mapping[str, Tensor], step: int) -> None:
+        """Keep ``model`` for each segment that has ended."""
+        while self.has_ended(waiting):
+            self._keep(model, step)
+            self._open.pop(0)
+            self._ended += 1
+
+    def end(self, model: Mapping[str, Tensor], step: int) -> None:
+        """Keep ``model`` as the end of what is being learned from."""
+        if self._open:
+            self._keep(model, step)
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able: where in the stream a run is."""
+        return {"ended": self._ended, "open": list(self._open)}
+
+    def restore(self, state: dict[str, Any], *, step: int) -> None:
+        """Go on from ``state``; what was kept of later steps is removed, and will come again."""
+        self._ended, self._open = state["ended"], state["open"]
+        for segment in find_segments(self._folder):
+            if segment.step > step:
+                segment.path.unlink()
+
+    def _keep(self, model: Mapping[str, Tensor], step: int) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.items()}
+        about = {
+            "recording": json.dumps(self._open[0]),
+            "step": str(step),
+            "crc32c": str(_checksum(tensors)),
+        }
+        path = self._folder / f"{self._ended:06d}{SUFFIX}"
+        write_whole(path, save(tensors, metadata=about))
+
+
+def find_segments(folder: Path) -> list[Segment]:
+    """What a run has kept, in the order of its stream.
+
+    Raises:
+        CheckpointError: a file is damaged.
+    """
+    return [_segment(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+
+
+def load_segment(segment: Segment) -> dict[str, Tensor]:
+    """The weights at its end.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    try:
+        with safe_open(segment.path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if _checksum(tensors) != int(file.metadata()["crc32c"]):
+                raise ValueError("its checksum does not hold")
+        return tensors
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise _unreadable(segment.path, error) from error
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    return crc32c(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors)))
+
+
+def _segment(path: Path) -> Segment:
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        return Segment(path, json.loads(about["recording"]), int(about["step"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: weights of a segment that cannot be read ({error}); remove it, or train again"
+    )

@@ -1,0 +1,1 @@
+"""What an evaluation found, as numbers; nothing here needs torch."""

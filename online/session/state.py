@@ -1,0 +1,197 @@
+"""What a run is between two steps: everything that a checkpoint holds, and puts back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from ingest.errors import ReleasedError
+from online.clips.catalog import RecordingSummary
+from online.clips.clip import Clip, ClipSpec
+from online.config import RunConfig, check_frame_size
+from online.errors import RunError, TrainingError
+from online.queue.client import Client
+from online.queue.feed import Feed
+from online.queue.ledger import Ledger
+from online.replay.mixing import Replay
+from online.runs.checkpoint import Checkpoint, load_into, rng_state, set_rng_state
+from online.runs.segments import Segments
+from online.session.clock import RunClock
+from online.training.alarms import Alarms
+from online.training.trainer import Trainer, untrained_model
+
+
+class RunState:
+    """The trainer, the feed, the replay, and what must not change while a run lasts."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        clients: Sequence[Client],
+        *,
+        device: torch.device,
+        ledger: Ledger | None = None,
+        segments: Segments | None = None,
+    ) -> None:
+        self.config = config
+        self.segments = segments
+        self.feed = Feed(
+            clients,
+            config.stream.request(seed=config.training.seed),
+            max_delay_seconds=config.stream.max_delay_seconds,
+            ledger=ledger,
+        )
+        self.trainer = new_trainer(config, device)
+        self.replay = Replay(
+            config.replay, batch_clips=config.training.batch_clips, seed=config.training.seed
+        )
+        self.alarms = Alarms()
+        self.clock = RunClock()
+        self._frame_size: list[int] | None = None
+        self._held_out: dict[str, float] = {}
+        self._recordings: list[str] | None = None
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken."""
+        return self.trainer.step_count
+
+    @property
+    def samples_per_insert(self) -> float:
+        """How often each clip was seen so far, on average."""
+        return self.replay.samples / max(1, self.replay.inserts)
+
+    def checkpoint(self) -> Checkpoint:
+        """All of it; tensors are those of the model, not copies."""
+        return Checkpoint(
+            step=self.step,
+            model=self.trainer.model.state_dict(),
+            optimizer=self.trainer.optimizer.state_dict(),
+            run={
+                "seconds": self.clock.seconds,
+                "still_seconds": dict(self.clock.still_seconds),
+                "alarms": self.alarms.state(),
+                "frame_size": self._frame_size,
+                "held_out": self._held_out,
+                "recordings": self._recordings,
+                "feed": self.feed.state(),
+                "replay": self.replay.state(),
+                "segments": self.segments.state() if self.segments else None,
+            },
+            replay={name: torch.from_numpy(a) for name, a in self.replay.arrays().items()},
+            rng=rng_state(),
+        )
+
+    def restore(
+        self, checkpoint: Checkpoint, *, where: Path, progress: Callable[[float], None]
+    ) -> int:
+        """Go on from ``checkpoint``; the replay's pixels come from the servers.
+
+        ``progress`` gets the share of them that has come. Returns how many clips of the replay are
+        no longer kept by a capture.
+
+        Raises:
+            CheckpointError: it belongs to another configuration.
+            OnlineError: the servers do not give what the run has seen.
+        """
+        load_into(self.trainer.model, checkpoint.model, where=where)
+        self.trainer.load_optimizer(checkpoint.optimizer)
+        self.trainer.step_count = checkpoint.step
+        run = checkpoint.run
+        self.clock.start(run["seconds"], run["still_seconds"])
+        self.alarms.restore(run["alarms"])
+        self._frame_size = run["frame_size"]
+        self._held_out = run["held_out"]
+        self._recordings = run.get("recordings")
+        if self.segments and run.get("segments"):
+            self.segments.restore(run["segments"], step=checkpoint.step)
+        self.feed.restore(run["feed"])
+        self.feed.agree()  # before pixels are fetched of what may have been replaced
+        arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
+        gone = self.replay.restore(run["replay"], arrays, self._fetched, progress)
+        set_rng_state(checkpoint.rng)
+        return gone
+
+    def _fetched(self, spec: ClipSpec) -> Clip | None:
+        try:
+            return self.feed.fetch_clip(spec)
+        except ReleasedError:
+            return None
+
+    def remember_recordings(self, names: Sequence[str]) -> list[str]:
+        """Note what there is to learn from; those that were not there when the run last began."""
+        before = names if self._recordings is None else self._recordings
+        self._recordings = list(names)
+        return [name for name in names if name not in before]
+
+    def remember_held_out(self, summaries: Sequence[RecordingSummary]) -> None:
+        """Note what share of each recording is held out, so that nothing else is scored later.
+
+        Raises:
+            RunError: a server now holds out more of a recording, which was trained on.
+        """
+        for summary in summaries:
+            if not summary.complete or summary.live or not summary.length:
+                continue
+            share = sum(map(len, summary.held_out)) / summary.length
+            before = self._held_out.setdefault(summary.name, share)
+            if share > before:
+                raise RunError(
+                    f"{summary.name}: {share:.1%} is held out now, but this run has trained on all "
+                    f"but {before:.1%} of it; use --holdout {before:.4g}"
+                )
+
+    def enter(self, clip: Clip) -> None:
+        """Note that ``clip`` is inserted; its size must be that of the others.
+
+        Raises:
+            OnlineError: as ``check_size``.
+        """
+        self.check_size(clip)
+        if self.segments:
+            self.segments.enter(clip.spec.recording)
+
+    def segment_has_ended(self) -> bool:
+        """Whether this step has taken the last new clip of a segment."""
+        return self.segments is not None and self.segments.has_ended(self.replay.waiting())
+
+    def keep_segments(self, *, at_end: bool = False) -> None:
+        """Keep the weights of segments that have ended with this step, or with the run."""
+        if not self.segments:
+            return
+        model = self.trainer.model.state_dict()
+        self.segments.stepped(self.replay.waiting(), model, self.step)
+        if at_end:
+            self.segments.end(model, self.step)
+
+    def check_size(self, clip: Clip) -> None:
+        """Refuse a clip of another frame size than the first, or of one that nothing can fill.
+
+        Raises:
+            ConfigError: the model or the probe is not made for such frames.
+            TrainingError: the frames are not of the size that the run learns from.
+        """
+        size = list(clip.images.shape[1:3])
+        if self._frame_size is None:
+            check_frame_size(self.config, *size)
+            self._frame_size = size
+        if size != self._frame_size:
+            raise TrainingError(
+                f"{clip.spec.recording}: frames of {size[0]}x{size[1]}, but this run learns from "
+                f"{self._frame_size[0]}x{self._frame_size[1]}; ingest it with that --size, "
+                "or leave it out with --recordings GLOB"
+            )
+
+
+def new_trainer(config: RunConfig, device: torch.device) -> Trainer:
+    """What a run of this configuration begins to learn with."""
+    return Trainer(
+        untrained_model(config.model, seed=config.training.seed),
+        frame_stride=config.stream.frame_stride,
+        loss=config.loss,
+        optimizer=config.optimizer,
+        training=config.training,
+        device=device,
+    )

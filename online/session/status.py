@@ -1,0 +1,130 @@
+"""What a person watching a run wants to know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from online.session.state import RunState
+from online.training.prequential import Prequential
+from online.training.trainer import StepResult
+
+_OF_THE_RUN = ("learning", "waiting for data")
+"""Activities of which as much is done as of the whole run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A run at one moment."""
+
+    activity: str
+    """``learning``, ``waiting for data``, ``probing`` and the like."""
+    share: float | None
+    """Share of the activity that is done, 0..1; of the whole run while learning. None where it
+    cannot be told."""
+    step: int
+    steps: int
+    loss: float | None
+    top1: float | None
+    prequential_top1: float | None
+    """Of the latest new footage, before it was learned from."""
+    prequential_step: int
+    """After which that was scored."""
+    triplets_per_second: float
+    samples_per_insert: float
+    """How often each clip was seen so far, on average."""
+    reconnects: int
+    """How often a server was connected to again in this start."""
+    damaged: int
+    """Messages that arrived damaged in this start, and were asked for again."""
+    discarded: int
+    """Messages that came too late in this start: they were asked for again before."""
+    queued_bytes: int
+    """Of clips that have arrived and wait to be learned from."""
+    skipped: int
+    """Clips of a camera that were too old when their turn came."""
+    delay_seconds: float | None
+    """From the capture of the newest frame to its arrival here; None where nothing is live."""
+    eta_seconds: float | None
+    """Time left by the steps, probes not counted, or by the minutes given, whichever is less.
+    None in the first steps of a start that was given steps alone."""
+    probe_share: float = 0.0
+    """Share of the run's time in which learning stood still for probes."""
+    beside: str = ""
+    """What is done beside learning; empty for nothing."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is learning, or would if there were data; else its losses are old."""
+        return self.activity in _OF_THE_RUN
+
+
+Observer = Callable[[Status], None]
+
+
+class Watcher:
+    """Tells an observer how a run stands."""
+
+    def __init__(
+        self,
+        observe: Observer | None,
+        state: RunState,
+        prequential: Prequential,
+        *,
+        budget_seconds: float,
+    ) -> None:
+        self._observe = observe or (lambda status: None)
+        self._state = state
+        self._prequential = prequential
+        self._budget_seconds = budget_seconds
+        self._last: StepResult | None = None
+        self.beside = ""
+        """What is done beside learning, to be told with the rest."""
+
+    def stepped(self, result: StepResult) -> None:
+        """The run has come one step further."""
+        self._last = result
+        self.tell("learning")
+
+    def tell(self, activity: str, share: float | None = None) -> None:
+        """Say what the run does, and what ``share`` of that is done."""
+        if activity in _OF_THE_RUN:
+            share = self._learned()
+        clock, steps = self._state.clock, self._state.config.training.steps
+        received = self._state.feed.received
+        self._observe(
+            Status(
+                activity=activity,
+                share=share,
+                step=self._state.step,
+                steps=steps,
+                loss=self._last.loss if self._last else None,
+                top1=self._last.top1 if self._last else None,
+                prequential_top1=self._prequential.recent_top1,
+                prequential_step=self._prequential.latest_step,
+                triplets_per_second=clock.triplets_per_second,
+                samples_per_insert=self._state.samples_per_insert,
+                reconnects=received.reconnects,
+                damaged=received.damaged,
+                discarded=received.stale,
+                queued_bytes=received.waiting_bytes,
+                skipped=self._state.feed.counters.skipped,
+                delay_seconds=clock.delay_seconds,
+                eta_seconds=self._eta_seconds(),
+                probe_share=clock.spent.probe_share,
+                beside=self.beside,
+            )
+        )
+
+    def _learned(self) -> float:
+        """Share of the run that is done, by its steps or its minutes."""
+        by_steps = self._state.step / self._state.config.training.steps
+        return min(1.0, max(by_steps, self._state.clock.seconds / self._budget_seconds))
+
+    def _eta_seconds(self) -> float | None:
+        clock = self._state.clock
+        steps_left = self._state.config.training.steps - self._state.step
+        per_step = math.inf if clock.seconds_per_step is None else clock.seconds_per_step
+        left = min(per_step * steps_left, self._budget_seconds - clock.seconds)
+        return max(0.0, left) if math.isfinite(left) else None

@@ -1,0 +1,91 @@
+"""Other views of the clips of a batch, for footage that could be told apart by other than things.
+
+    clip ─▶ moved by (dy, dx), mirrored at its border ─▶ perhaps left and right swapped
+         ─▶ each frame moved by a (dy, dx) of its own
+         ─▶ every colour channel brightened and stretched, each by its own numbers
+
+Of a few hundred frames an encoder learns to tell the time: clips are shown moved, mirrored and in
+other colours, all frames of a clip alike, so that what moves in it moves on. Under a moving camera
+it learns to tell where that looks, which finds the next frame as well: with frames that jitter, by
+themselves, only where things are to each other still does. The paper augments nothing, having all
+the footage that it wants and no camera.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from online.training.batch import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How clips are changed whenever they are learned from; scores are of footage as it is."""
+
+    shift: float = 0.0
+    """Clips are moved by up to this share of their side, up or down and left or right."""
+    flip: bool = False
+    """Left and right are swapped in half of the clips."""
+    jitter: float = 0.0
+    """Each frame is moved on its own by up to this share of its side, up or down and left or right:
+    as far as the camera moves in a clip, or further."""
+    colour: float = 0.0
+    """Each colour channel of a clip is multiplied by a number within this of 1, and one within
+    this of 0 added, for values in 0..1."""
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "jitter", "colour"):
+            if not 0 <= getattr(self, name) <= 0.5:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must lie in 0..0.5")
+
+
+def augmented(batch: Batch, config: AugmentConfig, *, key: str) -> Batch:
+    """``batch`` with every clip changed as ``key`` decides, and by nothing else."""
+    if config == AugmentConfig():
+        return batch
+    rng = random.Random(key)  # stable between versions, and a resumed run has nothing to restore
+    height, width = batch.frames.shape[2:4]
+    clips = []
+    for clip in batch.frames:
+        rows = _moved(height, config.shift, rng)
+        columns = _moved(width, config.shift, rng)
+        if config.flip and rng.random() < 0.5:
+            columns = columns.flip(0)
+        if config.jitter:
+            view = torch.stack(
+                [
+                    frame[rows[_moved(height, config.jitter, rng)]][
+                        :, columns[_moved(width, config.jitter, rng)]
+                    ]
+                    for frame in clip
+                ]
+            )
+        else:
+            view = clip.index_select(1, rows).index_select(2, columns)
+        clips.append(_coloured(view, config.colour, rng) if config.colour else view)
+    return Batch(torch.stack(clips), batch.valid)
+
+
+def _moved(size: int, share: float, rng: random.Random) -> Int64[Tensor, " n"]:
+    """Where each row or column comes from: 2 1 0 1 2 3 for one that is moved by two."""
+    most = min(round(share * size), size - 1)
+    index = torch.arange(size) + rng.randint(-most, most)
+    return (size - 1) - ((size - 1) - index.abs()).abs()
+
+
+def _coloured(
+    clip: UInt8[Tensor, "t h w 3"], most: float, rng: random.Random
+) -> UInt8[Tensor, "t h w 3"]:
+    values = np.arange(256) / 255
+    channels = []
+    for channel in clip.numpy().transpose(3, 0, 1, 2):
+        changed = values * (1 + rng.uniform(-most, most)) + rng.uniform(-most, most)
+        table = np.rint(255 * changed.clip(0, 1)).astype(np.uint8)
+        channels.append(table[channel])
+    return torch.from_numpy(np.stack(channels, axis=-1))

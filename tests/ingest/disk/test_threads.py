@@ -1,0 +1,49 @@
+import threading
+from collections import Counter
+
+import pytest
+
+from ingest.disk.threads import MAX_WORKERS, available_cores, side_by_side
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3, 100])
+def test_every_item_is_done_once(workers):
+    done: Counter[int] = Counter()
+    lock = threading.Lock()
+
+    def work(item: int) -> None:
+        with lock:
+            done[item] += 1
+
+    side_by_side(work, range(200), workers=workers)
+    assert done == Counter(range(200))
+
+
+def test_items_are_done_at_the_same_time_and_no_thread_is_left():
+    before = threading.active_count()
+    together = threading.Barrier(MAX_WORKERS, timeout=20)
+
+    def meet(_: int) -> None:
+        together.wait()
+
+    side_by_side(meet, range(MAX_WORKERS), workers=MAX_WORKERS)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_ends_the_work_and_is_raised_here(workers):
+    done = []
+
+    def work(item: int) -> None:
+        if item == 3:
+            raise ValueError("three")
+        done.append(item)
+
+    with pytest.raises(ValueError, match="three"):
+        side_by_side(work, range(10_000_000), workers=workers)
+    assert 3 not in done
+    assert len(done) < 10_000_000
+
+
+def test_there_is_a_core_to_work_on():
+    assert available_cores() >= 1

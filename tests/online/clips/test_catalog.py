@@ -1,0 +1,256 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import online.clips.catalog
+from ingest.errors import NoSuchRecordingError, StoreError
+from ingest.store.reader import ChunkReader
+from online.clips.catalog import StoreCatalog, split
+from online.clips.clip import ClipConfig, Interval
+
+CONFIG = ClipConfig(clip_length=4, frame_stride=2)
+
+
+def times(n: int, fps: float) -> np.ndarray:
+    return (np.arange(n) * 1e9 / fps).astype(np.int64)
+
+
+def frames_of(intervals) -> set[int]:
+    return {frame for i in intervals for frame in range(i.start, i.stop)}
+
+
+@pytest.mark.parametrize("length", [1, 5, 10, 99, 1000])
+@pytest.mark.parametrize("holdout", [0.0, 0.1, 0.2, 0.5])
+def test_the_last_share_of_a_complete_recording_is_held_out(length, holdout):
+    parts = split(times(length, 30.0), live=False, complete=True, holdout=holdout)
+    held_out = frames_of(parts.held_out)
+    assert len(held_out) == round(length * holdout - 0.499999)
+    assert held_out == set(range(length - len(held_out), length))
+    assert frames_of(parts.train) == set(range(length)) - held_out
+
+
+@given(
+    st.lists(st.integers(0, 600), min_size=2, max_size=5, unique=True).map(sorted),
+    st.booleans(),
+    st.sampled_from([0.05, 0.2, 0.35]),
+    st.sampled_from([0.2, 1.0, 3.7]),
+    st.integers(0, 9),
+)
+def test_no_frame_is_ever_reassigned_while_a_recording_grows(lengths, live, holdout, fps, guard):
+    trained: set[int] = set()
+    held_out: set[int] = set()
+    for length in lengths:
+        for complete in (False, True) if length == lengths[-1] else (False,):
+            parts = split(
+                times(length, fps), live=live, complete=complete, holdout=holdout, guard=guard
+            )
+            assert trained <= frames_of(parts.train)
+            assert held_out <= frames_of(parts.held_out)
+            trained, held_out = frames_of(parts.train), frames_of(parts.held_out)
+            assert not trained & held_out
+
+
+def test_every_fifth_minute_of_a_camera_is_held_out_with_a_guard_around_it():
+    parts = split(times(700, 1.0), live=True, complete=False, holdout=0.2, guard=4)
+    assert parts.held_out == (Interval(240, 300), Interval(540, 600))
+    assert parts.train == (Interval(0, 236), Interval(304, 536), Interval(604, 696))
+
+
+def test_a_catalog_says_what_a_store_holds(store, record):
+    record("b", 50, gaps=(20,), masks=True)
+    record("a", 30)
+    first, second = StoreCatalog(store).recordings()
+    assert (first.name, first.length, first.train) == ("a", 30, (Interval(0, 24),))
+    assert (second.name, second.gaps, second.has_masks) == ("b", 2, True)
+    assert second.held_out == (Interval(40, 50),)
+    assert (second.height, second.width, second.complete, second.live) == (8, 8, True, False)
+
+
+def test_a_glob_chooses_recordings(store, record):
+    for name in ("cat-1", "cat-2", "dog"):
+        record(name, 20)
+    catalog = StoreCatalog(store, recordings="cat-*")
+    assert catalog.names() == ["cat-1", "cat-2"]
+    assert catalog.names("*2") == ["cat-2"]
+
+
+def test_fetch_gives_the_frames_asked_for(store, record):
+    record("a", 300, mark=7, masks=True)
+    frames = StoreCatalog(store).fetch("a", 250, 20, masks=True)
+    index = np.arange(250, 270)
+    stamp = np.stack([index % 256, index // 256, np.full(20, 7)], axis=1)
+    assert np.array_equal(frames.images[:, 0, 0], stamp)
+    assert frames.masks is not None
+    assert np.array_equal(frames.masks[:, 0, 0], index % 256)
+    assert StoreCatalog(store).fetch("a", 0, 2).masks is None
+
+
+@pytest.mark.parametrize(("start", "length"), [(-1, 2), (29, 2), (0, 31), (3, 0)])
+def test_frames_that_are_not_there_are_refused_with_the_range_there_is(
+    store, record, start, length
+):
+    record("a", 30)
+    with pytest.raises(IndexError, match=r"a has frames 0\.\.30"):
+        StoreCatalog(store).fetch("a", start, length)
+
+
+def test_a_recording_that_is_not_there_is_refused(store, record):
+    with pytest.raises(NoSuchRecordingError):
+        StoreCatalog(store).fetch("a", 0, 1)
+
+
+def test_a_catalog_sees_a_recording_grow_and_never_takes_clips_back(store, record):
+    catalog = StoreCatalog(store)
+    seen = []
+    for length in (200, 500, 900):
+        committed = record("a", length, complete=False)
+        clips = catalog.clips("a", CONFIG, length=committed, closed=False)
+        assert clips[: len(seen)] == seen
+        assert len(clips) > len(seen)
+        seen = clips
+    record("a", 901)
+    (summary,) = catalog.recordings()
+    assert (summary.length, summary.complete) == (901, True)
+    assert catalog.clips("a", CONFIG, length=901, closed=True)[: len(seen)] == seen
+    assert all(clip.start + clip.length <= summary.train[0].stop for clip in seen)
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("gaps", [(), (37, 38, 90, 333, 410)])
+def test_planning_what_is_new_finds_what_planning_all_finds(store, record, monkeypatch, live, gaps):
+    monkeypatch.setattr("online.clips.catalog.MARK_FRAMES", 40)
+    grows = {"fps": 1.0, "live": live, "gaps": gaps}
+    record("a", 16, complete=False, **grows)
+    catalog, late = StoreCatalog(store), StoreCatalog(store)
+    base = 0
+    for step in range(1, 45):
+        length = record("a", 16 * step + 5, complete=step == 44, **grows)
+        closed = step == 44
+        whole = late.clips("a", CONFIG, length=length, closed=closed)
+        for begin in {0, base, base // 2}:  # also for those who come late
+            known = late.clips("a", CONFIG, length=begin, closed=False)
+            asked = {"base_length": begin, "base_closed": False, "length": length}
+            found = catalog.clips_beyond("a", CONFIG, **asked, closed=closed)
+            assert found == (len(known), whole[len(known) :])
+        base = length
+    (marks,) = catalog._marks.values()
+    assert len(marks) > 5
+
+
+def test_no_triplet_of_a_camera_comes_near_a_held_out_minute(store, record):
+    length = record("cam", 700, fps=1.0, live=True, complete=False)
+    catalog = StoreCatalog(store)
+    clips = catalog.clips("cam", CONFIG, length=length, closed=True)
+    held_out = frames_of(catalog.recordings()[0].held_out)
+    near = {frame + d for frame in held_out for d in range(-4, 5)}
+    assert held_out
+    assert clips
+    assert not near & {f for c in clips for f in range(c.start, c.start + c.length)}
+
+
+def test_more_recordings_than_open_readers_can_be_read(store, record, monkeypatch):
+    monkeypatch.setattr(online.clips.catalog, "OPEN_READERS", 2)
+    for i in range(5):
+        record(f"r{i:02}", 10, mark=i)
+    catalog = StoreCatalog(store)
+    for _ in range(2):
+        marks = [int(catalog.fetch(n, 3, 1).images[0, 0, 0, 2]) for n in catalog.names()]
+        assert marks == list(range(5))
+    catalog.close()
+
+
+@pytest.mark.parametrize("holdout", [-0.1, 1.0])
+def test_a_share_outside_0_to_1_is_refused(store, holdout):
+    with pytest.raises(ValueError, match="holdout"):
+        StoreCatalog(store, holdout=holdout)
+
+
+def commit_file(store, name):
+    return store.path / "recordings" / name / "commit.json"
+
+
+def test_a_recording_damaged_from_the_first_is_left_out_until_it_is_repaired(store, record, caplog):
+    for name in ("a", "b"):
+        record(name, 30)
+    whole = commit_file(store, "a").read_bytes()
+    commit_file(store, "a").write_text("garbage")
+    catalog = StoreCatalog(store)
+    for _ in range(2):
+        assert catalog.names() == ["b"]
+        assert [summary.name for summary in catalog.recordings()] == ["b"]
+    assert list(catalog.left_out) == ["a"]
+    assert caplog.text.count("left out:") == 1
+    commit_file(store, "a").write_bytes(whole)
+    assert [summary.name for summary in catalog.recordings()] == ["a", "b"]
+    assert not catalog.left_out
+
+
+def test_a_recording_whose_index_is_damaged_is_left_out(store, record):
+    for name in ("a", "b"):
+        record(name, 30)
+    for part in (store.path / "recordings" / "a").rglob("*"):
+        if part.is_file() and "gap" in str(part.relative_to(store.path)):
+            part.write_bytes(b"garbage")
+    catalog = StoreCatalog(store)
+    assert catalog.names() == ["b"]
+    assert list(catalog.left_out) == ["a"]
+
+
+def test_a_recording_damaged_in_use_is_an_error_for_whoever_uses_it(store, record, caplog):
+    for name in ("a", "b"):
+        record(name, 30)
+    catalog = StoreCatalog(store)
+    assert catalog.names() == ["a", "b"]
+    commit_file(store, "a").write_text("garbage")
+    assert catalog.names() == ["a", "b"]
+    with pytest.raises(StoreError, match="damaged commit record"):
+        catalog.fetch("a", 0, 5)
+    assert len(catalog.fetch("b", 0, 5)) == 5
+    assert [summary.name for summary in catalog.recordings()] == ["b"]
+    assert "left out" in caplog.text
+
+
+def test_frames_of_a_recording_and_of_one_in_its_place_are_never_mixed(store, record):
+    record("a", 60, mark=1)
+    catalog = StoreCatalog(store)
+    assert catalog.fetch("a", 0, 5).images[0, 0, 0, 2] == 1
+    store.remove("a")
+    with pytest.raises(NoSuchRecordingError):
+        catalog.fetch("a", 5, 5)
+    record("a", 60, mark=2, size=16)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"'a' was replaced .* restart the server"):
+            catalog.fetch("a", 5, 5)
+    assert catalog.recordings() == []
+    assert StoreCatalog(store).fetch("a", 5, 5).images[0, 0, 0, 2] == 2
+
+
+def test_a_recording_replaced_while_it_is_read_is_noticed(store, record, monkeypatch):
+    record("a", 60)
+    catalog = StoreCatalog(store)
+    catalog.commit("a")
+    read = ChunkReader.read
+
+    def replaced_meanwhile(reader, start, stop, *, masks):
+        frames = read(reader, start, stop, masks=masks)
+        store.remove("a")
+        record("a", 60, size=16)
+        return frames
+
+    monkeypatch.setattr(ChunkReader, "read", replaced_meanwhile)
+    with pytest.raises(StoreError, match="was replaced"):
+        catalog.fetch("a", 5, 5)
+
+
+def test_the_same_recording_made_again_is_served_on(store, record):
+    record("a", 300)
+    catalog = StoreCatalog(store)
+    before = catalog.recordings()
+    store.remove("a")
+    committed = record("a", 200, complete=False)
+    (growing,) = catalog.recordings()
+    assert growing.train == (Interval(0, committed - committed // 5),)
+    record("a", 300)
+    assert catalog.recordings() == before
+    assert len(catalog.fetch("a", 0, 300)) == 300

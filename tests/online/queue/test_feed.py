@@ -1,0 +1,388 @@
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pytest
+
+from ingest.store.zarr_files import create_zarr_store
+from online.errors import ConfigError, LedgerError, OnlineError, ServerError
+from online.queue.client import Client
+from online.queue.feed import Feed, StreamConfig
+from online.queue.ledger import Ledger, read_ledger
+
+CONFIG = StreamConfig(clip_length=4, frame_stride=2, max_epochs=2, order="shuffled")
+BOUND = 20.0
+
+
+@pytest.fixture
+def two(store, record, served, tmp_path):
+    """Addresses of two servers; the second offers a part of the same store."""
+    record("long", 200, mark=1)
+    record("short", 60, mark=2)
+
+    @contextmanager
+    def serving():
+        with (
+            served() as first,
+            served(f"ipc://{tmp_path}/sockets/t", recordings="short") as second,
+        ):
+            yield first, second
+
+    return serving
+
+
+@contextmanager
+def feeding(addresses, config: StreamConfig = CONFIG, *, seed: int = 3, **options):
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(address)) for address in addresses]
+        yield Feed(clients, config.request(seed=seed), **options)
+
+
+def drain(feed: Feed, most: int = 10_000) -> list:
+    specs = []
+    while len(specs) < most and (clip := feed.next(BOUND)) is not None:
+        specs.append(clip.spec)
+        feed.inserted(clip)
+    return specs
+
+
+def test_servers_take_turns_and_the_longer_one_goes_on_alone(two):
+    with two() as addresses, feeding(addresses) as feed:
+        specs = drain(feed)
+        assert feed.ended
+    shorter = sum(spec.server == 1 for spec in specs)
+    assert [spec.server for spec in specs[: 2 * shorter]] == [0, 1] * shorter
+    assert all(spec.server == 0 for spec in specs[2 * shorter :])
+    assert {spec.recording for spec in specs if spec.server == 1} == {"short"}
+
+
+def test_the_order_is_that_of_the_seed_and_nothing_else(two):
+    seen = []
+    with two() as addresses:
+        for seed in (3, 3, 4):
+            with feeding(addresses, seed=seed) as feed:
+                seen.append(drain(feed))
+    assert seen[0] == seen[1] != seen[2]
+    assert sorted(seen[0]) == sorted(seen[2])
+
+
+def test_a_restored_feed_offers_what_was_not_inserted_and_nothing_else(two):
+    with two() as addresses:
+        with feeding(addresses) as feed:
+            whole = drain(feed)
+        for taken in (0, 1, 8, len(whole) // 2 + 1, len(whole)):
+            with feeding(addresses) as feed:
+                specs = drain(feed, taken)
+                feed.next(BOUND)  # offered, and lost when the trainer is killed
+                state = json.loads(json.dumps(feed.state()))
+            with feeding(addresses) as feed:
+                feed.restore(state)
+                specs += drain(feed)
+                assert specs == whole
+
+
+def test_every_triplet_is_offered_once_an_epoch(two):
+    with two() as addresses, feeding(addresses) as feed:
+        specs = drain(feed)
+    offered = Counter(
+        (spec.server, triplet) for spec in specs for triplet in spec.triplet_ids(CONFIG.clip)
+    )
+    # 160 and 48 training frames and 48 again, less 4 at each beginning
+    assert len(offered) == 156 + 44 + 44
+    assert set(offered.values()) == {2}
+
+
+def test_two_trainers_with_a_shard_each_get_disjoint_halves(two):
+    halves = []
+    with two() as addresses:
+        with feeding(addresses[:1]) as feed:
+            whole = drain(feed)
+        for shard in (0, 1):
+            half = dataclasses.replace(CONFIG, shard=shard, shards=2)
+            with feeding(addresses[:1], half) as feed:
+                halves.append(drain(feed))
+    assert abs(len(halves[0]) - len(halves[1])) <= 4  # one for each end of a recording
+    assert sorted(halves[0] + halves[1]) == sorted(whole)
+
+
+def test_only_the_first_epoch_brings_clips_for_the_first_time(two):
+    with two() as addresses, feeding(addresses[:1]) as feed:
+        first = []
+        while (clip := feed.next(BOUND)) is not None:
+            assert feed.first_time(clip) == (feed.epoch == 0)
+            first.append(feed.first_time(clip))
+            feed.inserted(clip)
+    half = len(first) // 2
+    assert first == [True] * half + [False] * half
+
+
+def test_a_clip_comes_back_from_the_server_it_came_from(two):
+    with two() as addresses, feeding(addresses) as feed:
+        for _ in range(4):
+            clip = feed.next(BOUND)
+            assert clip is not None
+            feed.inserted(clip)
+            again = feed.fetch_clip(clip.spec)
+            assert again.spec == clip.spec
+            assert np.array_equal(again.images, clip.images)
+            assert np.array_equal(again.pts_ns, clip.pts_ns)
+
+
+def test_a_clip_that_does_not_come_in_time_is_none_and_the_feed_goes_on(
+    store, record, served, tmp_path
+):
+    record("a", 60)
+    address = f"ipc://{tmp_path}/sockets/s"
+    with feeding([address]) as feed:
+        assert feed.next(0.2) is None
+        assert not feed.ended
+        with served():
+            assert feed.next(BOUND) is not None
+
+
+def test_a_refusal_is_passed_on(tmp_path, served):
+    with (
+        served(of=create_zarr_store(tmp_path / "empty")) as address,
+        feeding([address]) as feed,
+        pytest.raises(ServerError, match="no recording matches"),
+    ):
+        feed.next(BOUND)
+
+
+def test_a_clip_must_be_inserted_before_the_next(two):
+    with two() as addresses, feeding(addresses) as feed:
+        clip = feed.next(BOUND)
+        assert clip is not None
+        with pytest.raises(OnlineError, match="must be inserted first"):
+            feed.next(BOUND)
+        feed.inserted(clip)
+        with pytest.raises(OnlineError, match="not the clip that was offered"):
+            feed.inserted(clip)
+
+
+@pytest.mark.parametrize(
+    ("config", "seed", "complaint"),
+    [
+        (StreamConfig(clip_length=5, frame_stride=2, order="shuffled"), 3, "settings of clip"),
+        (StreamConfig(clip_length=4, frame_stride=2), 3, "settings of order"),
+        (CONFIG, 4, "settings of seed"),
+    ],
+)
+def test_a_state_of_other_settings_is_refused_by_name(two, config, seed, complaint):
+    with two() as addresses:
+        with feeding(addresses) as feed:
+            drain(feed, 3)
+            state = feed.state()
+        with (
+            feeding(addresses, config, seed=seed) as feed,
+            pytest.raises(ConfigError, match=complaint),
+        ):
+            feed.restore(state)
+        with (
+            feeding(addresses[:1]) as feed,
+            pytest.raises(ConfigError, match="2 servers, this run has 1"),
+        ):
+            feed.restore(state)
+
+
+def test_more_epochs_can_be_asked_for_when_a_run_is_continued(two):
+    once = StreamConfig(clip_length=4, frame_stride=2, max_epochs=1, order="shuffled")
+    with two() as addresses:
+        with feeding(addresses) as feed:
+            whole = drain(feed)
+        with feeding(addresses[:1], once) as feed:
+            first = drain(feed)
+            state = feed.state()
+        with feeding(addresses[:1]) as feed:
+            feed.restore(state)
+            both = first + drain(feed)
+    assert both == [spec for spec in whole if spec.server == 0]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"clip_length": 0},
+        {"max_epochs": -1},
+        {"hop": 0},
+        {"shard": 1},
+        {"shards": 0},
+        {"max_delay_seconds": -1.0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad)).rstrip("s")):
+        StreamConfig(**bad)
+
+
+def test_the_ledger_tells_of_each_clip_once_whatever_was_lost_since_the_checkpoint(two, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with two() as addresses:
+        with feeding(addresses) as feed:
+            whole = drain(feed)
+        state = None
+        for more in (3, 7, 0, 5, len(whole)):
+            ledger = Ledger(path)
+            with feeding(addresses, ledger=ledger) as feed:
+                if state is not None:
+                    feed.restore(state)
+                drain(feed, more)
+                feed.sync()
+                state = json.loads(json.dumps(feed.state()))
+                if not feed.ended:
+                    drain(feed, 4)  # behind the checkpoint: forgotten when the trainer is killed
+            ledger.close()
+    entries = read_ledger(path)
+    assert [(e.server, e.recording, e.start, e.length) for e in entries] == [
+        (spec.server, spec.recording, spec.start, spec.length) for spec in whole
+    ]
+    assert {e.fate for e in entries} == {"inserted"}
+    for server in (0, 1):
+        places = [(e.epoch, e.round, e.index) for e in entries if e.server == server]
+        half = len(places) // 2
+        assert places == [(epoch, 0, i) for epoch in (0, 1) for i in range(half)]
+    assert state["counters"]["inserted"] == len(whole)
+
+
+def test_a_ledger_that_was_cut_behind_its_checkpoint_is_an_error(two, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    with two() as addresses:
+        with feeding(addresses, ledger=ledger) as feed:
+            drain(feed, 3)
+            state = feed.state()
+        ledger.cut_back(10)
+        with feeding(addresses, ledger=ledger) as feed:
+            feed.restore(state)
+            with pytest.raises(LedgerError, match="has 10 bytes, the checkpoint speaks of"):
+                feed.next(BOUND)
+    ledger.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from ingest.open import open_store
+from ingest.store.records import RecordSettings, Source
+store, name = sys.argv[1:]
+frames = {"height": 8, "width": 8, "has_masks": False, "live": True, "max_chunk_length": 16}
+source, settings = Source(path=name, digest=name), RecordSettings(size=8)
+with open_store(Path(store)).writer(name, source=source, settings=settings, **frames):
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def being_written(store, name: str) -> Iterator[None]:
+    """A process that goes on where a recording stands, and adds nothing; killed in the end."""
+    arguments = [sys.executable, "-c", WRITER, str(store.path), name]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"writing\n"
+            yield
+        finally:
+            writer.kill()
+
+
+def test_of_a_camera_that_nobody_records_any_more_nothing_is_skipped(record, served):
+    """Its capture was killed: there is nothing newer to catch up with."""
+    record("camera", 320, live=True, complete=False)
+    live = StreamConfig(clip_length=4, frame_stride=2)
+    with (
+        served(follow=True, holdout=0.0) as address,
+        feeding([address], live, max_delay_seconds=2.0, now_ns=lambda: 10**18) as feed,
+    ):
+        for _ in range(3):
+            feed.inserted(feed.next(BOUND))
+    assert (feed.counters.inserted, feed.counters.skipped) == (3, 0)
+
+
+@pytest.mark.parametrize("how", ["killed", "finished"])
+def test_a_trainer_learns_promptly_that_a_camera_is_not_recorded_any_more(
+    store, record, served, how
+):
+    """Clips that wait here since before are not skipped either, and no round has begun."""
+    record("camera", 320, live=True, complete=False)  # frame i was captured at i / 30 s
+    live = StreamConfig(clip_length=4, frame_stride=2)
+    now_seconds = 200 / 30
+    with served(follow=True, holdout=0.0) as address, Client(address) as client:
+        feed = Feed(
+            [client],
+            live.request(seed=3),
+            max_delay_seconds=2.0,
+            now_ns=lambda: round(1e9 * now_seconds),
+        )
+        with being_written(store, "camera"):
+            feed.inserted(first := feed.next(BOUND))
+            assert client.recorded == {"camera"}
+        if how == "finished":
+            record("camera", 321, live=True)
+        ended_at = time.monotonic()
+        while client.recorded:
+            assert time.monotonic() - ended_at < BOUND
+            time.sleep(0.02)
+        now_seconds = 1e9
+        rest = drain(feed, 40)
+    skipped = feed.counters.skipped
+    assert skipped > 0
+    assert rest[0].start == first.spec.start + 4  # the next one, though it is far too old
+    assert feed.counters.offered == skipped + 1 + len(rest)
+
+
+def test_a_trainer_that_is_too_slow_for_a_camera_skips_and_counts_what_is_too_old(
+    store, record, served, tmp_path
+):
+    record("camera", 320, live=True, complete=False)  # frame i was captured at i / 30 s
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    live = StreamConfig(clip_length=4, frame_stride=2)
+    now_seconds = 100 / 30
+    with (
+        being_written(store, "camera"),
+        served(follow=True, holdout=0.0) as address,
+        feeding(
+            [address],
+            live,
+            max_delay_seconds=2.0,
+            ledger=ledger,
+            now_ns=lambda: round(1e9 * now_seconds),
+        ) as feed,
+    ):
+        first = feed.next(BOUND)
+        assert first is not None
+        assert feed.counters.offered == feed.counters.skipped > 0
+        # the last frame is the first that is at most two seconds old
+        assert 40 <= first.spec.start + first.spec.length - 1 < 44
+        feed.inserted(first)
+        now_seconds = 250 / 30
+        last = feed.next(BOUND)
+        assert last is not None
+        assert 190 <= last.spec.start + last.spec.length - 1 < 194
+        feed.inserted(last)
+        counters = feed.counters
+        ledger.sync()
+    ledger.close()
+    entries = read_ledger(tmp_path / "ledger.jsonl")
+    assert [entry.index for entry in entries] == list(range(counters.offered))
+    assert [e.start for e in entries if e.fate == "inserted"] == [first.spec.start, last.spec.start]
+    assert counters.skipped == len(entries) - 2
+    assert counters.skipped_frames == 4 * counters.skipped
+
+
+@pytest.mark.parametrize("serving", [{"follow": False}, {"follow": True, "complete": True}])
+def test_footage_that_is_not_being_recorded_any_more_is_never_too_old(record, served, serving):
+    complete = serving.pop("complete", False)
+    record("camera", 160, live=True, complete=complete)
+    live = StreamConfig(clip_length=4, frame_stride=2)
+    with (
+        served(holdout=0.0, **serving) as address,
+        feeding([address], live, max_delay_seconds=1e-3) as feed,
+    ):
+        assert len(drain(feed, 30)) == 30
+        assert feed.counters.skipped == 0

@@ -1,0 +1,345 @@
+"""Noise and mutated messages over real sockets: both ends stay up, small, and of use to others."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import zmq
+
+from ingest.frame import Frames
+from online.clips.clip import ClipConfig
+from online.clips.cursor import Cursor, Extent
+from online.errors import OnlineError, ServerError, WireError
+from online.queue import messages
+from online.queue.client import Client, StreamRequest
+from online.queue.server import serve
+from online.queue.server_process import EmbeddedServer
+
+WANT = StreamRequest(clip=ClipConfig(clip_length=4, frame_stride=2), max_epochs=1)
+HELLO = messages.Hello(session="0123456789", credit=20_000, clip_length=4, frame_stride=2, hop=1)
+EXTENT = Extent(150, True)
+REQUESTS = [
+    HELLO,
+    msgspec.structs.replace(
+        HELLO, cursor=Cursor(index=3, base={"a": EXTENT}, extents={"a": EXTENT})
+    ),
+    messages.Credit(HELLO.session, 40_000),
+    messages.Alive(HELLO.session),
+    messages.Bye(HELLO.session),
+    messages.List(1),
+    messages.Fetch(request=2, recording="a", start=5, length=20, checksum=True),
+]
+ODD: list[Any] = [
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1,
+        255,
+        1 << 20,
+        1 << 53,
+        1 << 63,
+        0.5,
+        float("nan"),
+        "",
+        "a",
+        "*",
+        "\x00",
+    ),
+    *("../../a", "[" * 200, "x" * 300, b"", b"\xff" * 9, [], [[]], {}, {"a": [1 << 40, True]}),
+    *([[[[]]]] * 3, {"a": {"a": {}}}, [2**31, 2**14, 2**14, 3]),
+]
+ERRORS = ("WireError", "MessageDamaged", "ServerError")
+BOUND = 20.0
+MEGABYTE = 1 << 20
+
+
+def mutated(rng: random.Random, message: Any) -> list[bytes]:
+    """The parts of something like ``message``."""
+    part = messages.encode(message)
+    match rng.randrange(7):
+        case 0:
+            return [rng.randbytes(rng.randrange(200))]
+        case 1:
+            return [messages.seal(rng.randbytes(rng.randrange(60)))]
+        case 2:
+            return [part[: rng.randrange(len(part))] + rng.randbytes(rng.randrange(3))]
+        case 3:
+            flipped = bytearray(part)
+            for _ in range(rng.randint(1, 4)):
+                flipped[rng.randrange(3, len(flipped))] ^= 1 << rng.randrange(8)
+            return [bytes(flipped) if rng.random() < 0.2 else messages.seal(bytes(flipped[7:]))]
+        case 4:
+            return [part] + [rng.randbytes(rng.randrange(50)) for _ in range(rng.randint(0, 3))]
+        case _:
+            tree = {"type": message.__struct_config__.tag, **msgspec.to_builtins(message)}
+            for _ in range(rng.randint(0, 2)):
+                tree[rng.choice(list(tree))] = rng.choice(ODD)
+            return [messages.seal(msgspec.msgpack.encode(tree))]
+
+
+def resident_bytes(pid: int | str) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextmanager
+def peer_of(address: str, *, keeps: int = 1000) -> Iterator[zmq.Socket]:
+    """A socket that says what it is told to, and does not read."""
+    context = zmq.Context()
+    try:
+        socket = messages.limited_socket(
+            context, zmq.DEALER, max_bytes=MEGABYTE, max_messages=keeps
+        )
+        socket.connect(address)
+        yield socket
+    finally:
+        context.destroy(linger=0)
+
+
+def settled(socket: zmq.Socket, request: int) -> None:
+    """Wait until all that was sent before is dealt with; asked again, as a client does."""
+    deadline = time.monotonic() + BOUND
+    while time.monotonic() < deadline:
+        socket.send(messages.encode(messages.List(request)))
+        while socket.poll(500):
+            message = messages.decode_reply(socket.recv_multipart()[0])
+            if isinstance(message, messages.Listed) and message.request == request:
+                return
+    raise AssertionError("the server does not answer")
+
+
+def test_a_server_that_is_sent_4000_odd_messages_serves_the_others(store, record):
+    record("a", 200)
+    rng = random.Random(0)
+    with EmbeddedServer(store.path) as server, ExitStack() as stack:
+        assert server._process is not None
+        peers = [stack.enter_context(peer_of(server.address)) for _ in range(8)]
+        sizes = []
+        for turn in range(8):
+            for _ in range(500):
+                rng.choice(peers).send_multipart(mutated(rng, rng.choice(REQUESTS)))
+            for peer in peers:
+                settled(peer, 1 << 40 | turn)
+            sizes.append(resident_bytes(server._process.pid))
+            with Client(server.address) as client:
+                client.open(WANT)
+                assert len(list(client.clips(BOUND))) == 39
+                assert len(client.fetch("a", 7, 30)) == 30
+        server.check()
+    assert sizes[-1] - sizes[1] < 30 * MEGABYTE, sizes
+
+
+class Hostile:
+    """A server that answers whatever is asked with parts that a function makes up."""
+
+    def __init__(self, address: str, answers) -> None:
+        self.sent = 0
+        self._answers = answers
+        self._stop = threading.Event()
+        self._context = zmq.Context()
+        self._router = messages.limited_socket(
+            self._context, zmq.ROUTER, max_bytes=MEGABYTE, max_messages=1000
+        )
+        self._router.bind(address)
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Hostile":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stop.set()
+        self._thread.join(BOUND)
+        self._context.destroy(linger=0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if self._router.poll(20):
+                identity, part = self._router.recv_multipart()
+                for parts in self._answers(messages.decode_request(part)):
+                    self._router.send_multipart([identity, *parts])
+                    self.sent += 1
+
+
+FRAMES = Frames(
+    images=np.zeros((8, 8, 8, 3), np.uint8),
+    pts_ns=np.arange(8),
+    gap=np.zeros(8, np.bool_),
+)
+
+
+def clip_messages(session: str, count: int = 3) -> list[tuple[Any, list[bytes]]]:
+    """An epoch, some clips, its end, and what else may come; with their buffers."""
+    header, buffers = messages.pack_frames(FRAMES, checksum=False)
+    clips = [
+        messages.ClipHeader(
+            session=session, sequence=1 + i, index=i, recording="a", start=4 * i, frames=header
+        )
+        for i in range(count)
+    ]
+    start = Cursor(extents={"a": EXTENT})
+    epoch = messages.Epoch(session=session, sequence=0, cursor=start, clips=count)
+    return [
+        (epoch, []),
+        *((clip, [b.tobytes() for b in buffers]) for clip in clips),
+        (messages.End(session, count + 1), []),
+        (messages.Alive(session), []),
+        (messages.Lost("9876543210"), []),
+        (messages.Refused(message="no", session=session), []),
+    ]
+
+
+def outcome(ask) -> str:
+    try:
+        return type(ask()).__name__
+    except OnlineError as error:
+        return type(error).__name__
+
+
+def test_a_client_that_is_sent_3000_odd_messages_gives_clear_errors_and_stays_of_use(
+    record, served, tmp_path
+):
+    record("a", 200)
+    rng = random.Random(1)
+
+    def answers(message: messages.ToServer) -> list[list[bytes]]:
+        if isinstance(message, messages.Hello):
+            sent = clip_messages(message.session)
+            parts = [[messages.encode(kind), *buffers] for kind, buffers in sent[:5]]
+            odd = rng.randrange(5)
+            kind, buffers = sent[odd]
+            parts[odd : odd + rng.randrange(2)] = [[*mutated(rng, kind), *buffers]]
+            del parts[-rng.randrange(1, 3) :]
+            some = [mutated(rng, kind) for kind, _ in rng.choices(sent, k=rng.randrange(3))]
+            end = messages.Refused(message="that was all", session=message.session)
+            return [*parts, *some, [messages.encode(end)]]
+        if isinstance(message, messages.List | messages.Fetch):
+            header, _ = messages.pack_frames(FRAMES, checksum=False)
+            reply = messages.Fetched(message.request, header)
+            end = messages.Refused(message="that was all", request=message.request)
+            return [[*mutated(rng, reply), bytes(8 * 8 * 8 * 3)], [messages.encode(end)]]
+        return []
+
+    address = f"ipc://{tmp_path}/hostile"
+    seen: Counter[str] = Counter()
+    with Hostile(address, answers) as hostile, Client(address) as client:
+        for turn in range(400):
+            if turn == 100:
+                before = resident_bytes("self"), open_files(), threading.active_count()
+            client.open(WANT)
+            for _ in range(5):
+                seen[outcome(lambda: client.next_clip(BOUND))] += 1
+            seen[outcome(lambda: client.fetch("a", 0, 8))] += 1
+        deadline = time.monotonic() + BOUND  # ZeroMQ closes what was let go of behind our back
+        while open_files() > before[1] + 8 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        after = resident_bytes("self"), open_files(), threading.active_count()
+    assert hostile.sent > 3000
+    assert set(seen) <= {"Clip", "NoneType", "Frames", *ERRORS}, seen
+    assert min(seen["Clip"], seen["Frames"], seen["WireError"], seen["ServerError"]) > 20, seen
+    assert after[0] - before[0] < 30 * MEGABYTE
+    assert after[1] <= before[1] + 8
+    assert after[2] <= before[2] + 1
+    with served() as good, Client(good) as client:
+        client.open(WANT)
+        assert len(list(client.clips(BOUND))) == 39
+
+
+def test_a_server_that_sends_more_than_was_granted_is_an_error(tmp_path):
+    def answers(message: messages.ToServer) -> list[list[bytes]]:
+        if not isinstance(message, messages.Hello):
+            return []
+        sent = clip_messages(message.session, count=100)[:101]
+        return [[messages.encode(kind), *buffers] for kind, buffers in sent]
+
+    with Hostile(f"ipc://{tmp_path}/hostile", answers), Client(f"ipc://{tmp_path}/hostile") as c:
+        c.open(StreamRequest(clip=WANT.clip, credit_bytes=20_000))
+        (receiving,) = [t for t in threading.enumerate() if t.name.startswith("receive")]
+        receiving.join(BOUND)
+        with pytest.raises(WireError, match=r"sent 2\d+ bytes of clips, granted were 2"):
+            list(c.clips(BOUND))
+        assert c.counters.clips < 20
+
+
+@pytest.fixture
+def counting(store, tmp_path):
+    """A served store, and what its server says it has done; for tests of limits."""
+    stop, bound, seen = threading.Event(), threading.Event(), []
+
+    def run() -> None:
+        where = f"ipc://{tmp_path}/sockets/s"
+        seen.append(serve(store, where, ready=lambda _: bound.set(), stop=stop, report=seen.append))
+
+    @contextmanager
+    def serving():
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            assert bound.wait(BOUND)
+            yield f"ipc://{tmp_path}/sockets/s", seen
+        finally:
+            stop.set()
+            thread.join(BOUND)
+            assert not thread.is_alive()
+
+    return serving
+
+
+@pytest.mark.parametrize(
+    ("what", "limit"),
+    [
+        ("fetches", "MAX_TRAINER_BYTES"),
+        ("clips", "MAX_TRAINER_BYTES"),
+        ("clips", "MAX_TOTAL_BYTES"),
+    ],
+)
+def test_what_a_trainer_does_not_read_is_not_sent_for_ever(
+    record, counting, monkeypatch, what, limit
+):
+    """500 fetches of 1 MB, or clips without end: only 2 MB, a message and what the kernel holds."""
+    monkeypatch.setattr(f"online.queue.outbox.{limit}", 2 * MEGABYTE)
+    record("a", 40, size=256)
+    with counting() as (address, seen), peer_of(address, keeps=1) as stuck:
+        hello = msgspec.structs.replace(HELLO, credit=1 << 40, clip_length=1, frame_stride=1)
+        fetches = [messages.Fetch(request=i, recording="a", start=0, length=5) for i in range(500)]
+        for message in fetches if what == "fetches" else [hello]:
+            stuck.send(messages.encode(message))
+        with Client(address) as client:
+            client.open(WANT)
+            assert len(list(client.clips(BOUND))) == 7
+            assert len(client.fetch("a", 3, 30)) == 30
+        if what == "fetches":  # those that were not answered are gone, and it may ask again
+            settled(stuck, 1 << 40)
+    sent = seen[-1].fetched_bytes + seen[-1].clip_bytes
+    assert 2 * MEGABYTE < sent < 60 * MEGABYTE, sent
+
+
+def test_sessions_are_limited_and_one_that_ends_makes_room(record, counting, monkeypatch):
+    monkeypatch.setattr("online.queue.server.MAX_SESSIONS", 3)
+    record("a", 100)
+    with counting() as (address, _), Client(address) as fourth:
+        clients = [Client(address) for _ in range(3)]
+        for client in clients:
+            client.open(StreamRequest(clip=WANT.clip, credit_bytes=20_000))
+            assert client.next_clip(BOUND) is not None
+        fourth.open(WANT)
+        with pytest.raises(ServerError, match="is served to 3 trainers that are to be sent 57 cl"):
+            fourth.next_clip(BOUND)
+        clients.pop().close()
+        fourth.open(WANT)
+        assert len(list(fourth.clips(BOUND))) == 19
+        for client in clients:
+            client.close()

@@ -1,0 +1,501 @@
+"""The server as a socket sees it: what it sends, what it refuses, and how it leaves."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import replace
+
+import msgspec
+import pytest
+import zmq
+
+from ingest.disk.checksum import crc32c
+from online.clips.catalog import StoreCatalog
+from online.clips.clip import ClipConfig
+from online.errors import AddressInUse, ServerError, ServerSilent
+from online.queue import messages
+from online.queue.client import Client, StreamRequest
+from online.queue.server import Server, ServerCounters, serve, server_socket
+from online.queue.stream import ServeConfig
+
+CLIP = ClipConfig(clip_length=4, frame_stride=2)
+WANT = StreamRequest(clip=CLIP, max_epochs=1)
+CLIP_BYTES = CLIP.frames * (8 * 8 * 3 + 32) + 1024
+HELLO = messages.Hello(
+    session="0123456789", credit=2 * CLIP_BYTES, clip_length=4, frame_stride=2, hop=1, max_epochs=1
+)
+BOUND = 20.0
+
+
+class Peer:
+    """A trainer that says exactly what it is told to."""
+
+    def __init__(self, address: str) -> None:
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.connect(address)
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.context.destroy(linger=0)
+
+    def say(self, *parts: bytes) -> None:
+        self.socket.send_multipart(parts)
+
+    def hear(self, kind: type, *, seconds: float = BOUND) -> tuple:
+        """The next message of a kind, and the size of its parts; others are passed over."""
+        while self.socket.poll(round(seconds * 1000)):
+            parts = self.socket.recv_multipart()
+            message = messages.decode_reply(parts[0])
+            if isinstance(message, kind):
+                return message, sum(map(len, parts))
+        raise AssertionError(f"no {kind.__name__} came in {seconds} s")
+
+    def hear_no(self, kind: type, *, seconds: float = 0.4) -> None:
+        with pytest.raises(AssertionError, match="no "):
+            self.hear(kind, seconds=seconds)
+
+
+def planned(store, request: StreamRequest = WANT) -> list:
+    catalog = StoreCatalog(store)
+    return [
+        triplet
+        for name in catalog.names()
+        for clip in catalog.clips(
+            name, request.clip, length=catalog.commit(name).length, closed=True
+        )
+        for triplet in clip.triplet_ids(request.clip)
+    ]
+
+
+def of_another_version(part: bytes) -> bytes:
+    checksum = crc32c(b"SC\x09" + part[7:]).to_bytes(4, "little")
+    return b"SC\x09" + checksum + part[7:]
+
+
+def until_silent(client: Client, seconds: float = 1.0) -> list:
+    """What comes before nothing comes for so long."""
+    clips = []
+    with contextlib.suppress(ServerSilent):
+        for clip in client.clips(seconds):
+            clips.append(clip)
+        raise AssertionError("the stream of a followed store has no end")
+    return clips
+
+
+def triplets(clips) -> list:
+    return [triplet for clip in clips for triplet in clip.spec.triplet_ids(CLIP)]
+
+
+@pytest.mark.parametrize("credit", [2 * CLIP_BYTES, 5 * CLIP_BYTES + 17])
+def test_the_server_sends_all_that_the_credit_covers_and_never_more(record, served, credit):
+    record("a", 400)
+    with served() as address, Peer(address) as peer:
+        peer.say(messages.encode(msgspec.structs.replace(HELLO, credit=credit)))
+        sent, size = 0, 0
+        for more in (0, 1, size, 4000):
+            credit += more
+            peer.say(messages.encode(messages.Credit(HELLO.session, credit)))
+            while sent + size <= credit:
+                _, size = peer.hear(messages.ClipHeader)
+                sent += size
+                assert sent <= credit
+            peer.hear_no(messages.ClipHeader)
+
+
+def test_credit_that_was_granted_before_is_not_taken_back(record, served):
+    record("a", 400)
+    with served() as address, Peer(address) as peer:
+        peer.say(messages.encode(HELLO))
+        peer.say(messages.encode(messages.Credit(HELLO.session, 50 * CLIP_BYTES)))
+        peer.say(messages.encode(messages.Credit(HELLO.session, 0)))
+        for index in range(20):
+            message, _ = peer.hear(messages.ClipHeader)
+            assert message.index == index
+
+
+def test_credit_below_two_clips_is_refused_with_what_it_takes(record, served):
+    record("a", 100)
+    with served() as address, Client(address) as client:
+        client.open(replace(WANT, credit_bytes=2 * CLIP_BYTES - 1))
+        with pytest.raises(ServerError, match=f"raise credit_bytes to {2 * CLIP_BYTES}"):
+            client.next_clip(BOUND)
+
+
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        (replace(WANT, recordings="none*"), "no recording matches 'none\\*'; there are: a"),
+        (replace(WANT, clip=ClipConfig(frame_stride=90)), "no triplet to train on: one spans 181"),
+        (replace(WANT, shard=500, shards=1000), "shard 500 of 1000 gets none of"),
+        (replace(WANT, shard=2, shards=2), "shard 2 of 2 does not exist"),
+    ],
+)
+def test_what_would_send_nothing_for_ever_is_refused_with_the_reason(
+    record, served, request_, complaint
+):
+    record("a", 100)
+    with served() as address, Client(address) as client:
+        client.open(request_)
+        with pytest.raises(ServerError, match=complaint):
+            client.next_clip(BOUND)
+
+
+def test_a_cursor_of_another_split_is_refused(record, served):
+    record("a", 200)
+    with served() as address, Client(address) as client:
+        client.open(WANT)
+        client.next_clip(BOUND)
+        cursor = client.cursor
+    with served(holdout=0.4) as address, Client(address) as client:
+        client.open(WANT, cursor=cursor)
+        with pytest.raises(ServerError, match="same --holdout"):
+            client.next_clip(BOUND)
+
+
+def test_held_out_frames_are_never_sent_for_training(store, record, served):
+    record("a", 333)
+    (summary,) = StoreCatalog(store, holdout=0.3).recordings()
+    with served(holdout=0.3) as address, Client(address) as client:
+        client.open(replace(WANT, max_epochs=2))
+        last = max(clip.spec.start + clip.spec.length for clip in client.clips(BOUND))
+    assert last == summary.held_out[0].start
+
+
+def test_trainers_that_share_a_server_get_disjoint_parts_at_the_same_time(store, record, served):
+    record("a", 300)
+    record("b", 100)
+    got: dict[int, list] = {}
+
+    def train(address: str, shard: int) -> None:
+        with Client(address) as client:
+            client.open(replace(WANT, shard=shard, shards=3, credit_bytes=2 * CLIP_BYTES))
+            got[shard] = triplets(client.clips(BOUND))
+
+    with served() as address:
+        threads = [threading.Thread(target=train, args=(address, shard)) for shard in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(BOUND)
+    assert sorted(got[0] + got[1] + got[2]) == planned(store)
+
+
+def test_a_trainer_that_does_not_read_holds_nobody_up(store, record, served):
+    record("a", 300)
+    with served() as address, Peer(address) as stuck, Client(address) as client:
+        stuck.say(messages.encode(msgspec.structs.replace(HELLO, credit=1 << 30, max_epochs=0)))
+        client.open(WANT)
+        assert triplets(client.clips(BOUND)) == planned(store)
+
+
+def test_a_followed_store_is_sent_as_it_grows_each_triplet_once(store, record, served):
+    record("a", 200, complete=False)
+    with served(follow=True) as address, Client(address) as client:
+        client.open(replace(WANT, max_epochs=0))
+        got = [client.next_clip(BOUND)]
+        record("b", 60)
+        record("a", 420, complete=False)
+        got.append(client.next_clip(BOUND))
+        record("a", 450)
+        got += until_silent(client)
+    assert sorted(triplets(got)) == planned(store)
+
+
+def test_a_followed_store_is_continued_with_after_both_sides_were_restarted(store, record, served):
+    got, cursor = [], None
+    for length in (150, 400, 600):
+        record("a", length, complete=False)
+        with served(follow=True, order="shuffled") as address, Client(address) as client:
+            client.open(replace(WANT, max_epochs=0), cursor=cursor)
+            got += until_silent(client)
+            cursor = client.cursor
+    record("a", 601)
+    with served(follow=True) as address, Client(address) as client:
+        client.open(replace(WANT, max_epochs=0, order="shuffled"), cursor=cursor)
+        got += until_silent(client)
+    assert sorted(triplets(got)) == planned(store)
+
+
+def test_shards_of_a_growing_store_share_it_whenever_they_look(store, record, served):
+    """Two trainers, one of which begins its rounds at other times than the other."""
+    record("a", 100, complete=False)
+    shared = replace(WANT, max_epochs=0, shards=2)
+    finish = threading.Event()
+    serving = served(follow=True, finish=finish)
+    with serving as address, Client(address) as quick, Client(address) as slow:
+        quick.open(shared)
+        got = until_silent(quick)
+        for length in (180, 260, 420):
+            record("a", length, complete=False)
+            got += until_silent(quick)
+        slow.open(replace(shared, shard=1))
+        got += until_silent(slow)
+        record("a", 500)
+        record("b", 90)
+        finish.set()
+        for client in (slow, quick):
+            got += client.clips(BOUND)
+    assert sorted(triplets(got)) == planned(store)
+
+
+def test_a_followed_stream_ends_when_nothing_more_will_come(store, record, served):
+    record("a", 200, complete=False)
+    finish = threading.Event()
+    with served(follow=True, finish=finish) as address, Client(address) as client:
+        client.open(replace(WANT, max_epochs=0))
+        got = [client.next_clip(BOUND)]
+        record("a", 250)
+        finish.set()
+        got += list(client.clips(BOUND))
+        assert sorted(triplets(got)) == planned(store)
+        assert (
+            len(client.fetch("a", 0, 3)) == 3
+        )  # it stays until the trainer has probed, and leaves
+
+
+def test_clips_that_have_come_are_kept_when_the_server_leaves_behind_the_end(store, record, served):
+    record("a", 200)
+    finish = threading.Event()
+    with Client(f"ipc://{store.path.parent}/own/s") as client:
+        with served(client.address, follow=True, finish=finish):
+            client.open(replace(WANT, max_epochs=0))
+            got = [client.next_clip(BOUND)]
+            finish.set()
+            deadline = time.monotonic() + BOUND
+            while not client._receiver._ended:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        time.sleep(messages.SILENCE_SECONDS + 1.0)  # the server is gone, and the trainer slow
+        got += list(client.clips(BOUND))
+    assert sorted(triplets(got)) == planned(store)
+
+
+def test_a_finishing_server_waits_for_a_trainer_that_it_has_lost(store, record):
+    record("a", 200)
+    context = zmq.Context()
+    with contextlib.closing(StoreCatalog(store)) as catalog:
+        socket = server_socket(context)
+        server = Server(catalog, socket, ServeConfig(follow=True))
+        try:
+            server.finish()
+            assert server.has_finished  # nobody has come
+            server._lost_at = time.monotonic()
+            assert not server.has_finished
+        finally:
+            socket.close()
+            context.term()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b""],
+        [b"GET / HTTP/1.1"],
+        [messages.seal(b"\x93\xff")],
+        [messages.encode(HELLO), b"and more"],
+        [of_another_version(messages.encode(HELLO))],
+    ],
+)
+def test_messages_that_are_none_are_answered_and_change_nothing(store, record, served, parts):
+    record("a", 60)
+    with served() as address, Peer(address) as peer, Client(address) as client:
+        peer.say(*parts)
+        message, _ = peer.hear(messages.Refused)
+        assert message.message
+        client.open(WANT)
+        assert triplets(client.clips(BOUND)) == planned(store)
+
+
+@pytest.mark.parametrize("place", [-1, 2], ids=["within", "version"])
+def test_a_request_that_was_damaged_on_its_way_begins_the_session_anew(record, served, place):
+    record("a", 60)
+    with served() as address, Peer(address) as peer:
+        peer.say(messages.encode(HELLO))
+        peer.hear(messages.Epoch)
+        damaged = bytearray(messages.encode(messages.Credit(HELLO.session, 1 << 20)))
+        damaged[place] ^= 1
+        peer.say(bytes(damaged))
+        lost, _ = peer.hear(messages.Lost)
+        assert lost.session == HELLO.session
+        peer.say(bytes(damaged))  # of no session: whoever it was will ask again
+        peer.hear_no(messages.Refused)
+
+
+def test_a_message_larger_than_any_request_costs_its_sender_the_connection(store, record, served):
+    record("a", 60)
+    with served() as address, Peer(address) as peer, Client(address) as client:
+        peer.say(bytes(8 << 20))
+        peer.hear_no(messages.Refused)
+        client.open(WANT)
+        assert triplets(client.clips(BOUND)) == planned(store)
+
+
+def test_unknown_sessions_are_told_so(record, served):
+    record("a", 60)
+    with served() as address, Peer(address) as peer:
+        peer.say(messages.encode(messages.Alive("9876543210")))
+        message, _ = peer.hear(messages.Lost)
+        assert message.session == "9876543210"
+
+
+def test_an_idle_session_goes_on_hearing_heartbeats(record, served):
+    record("a", 400)
+    with served() as address, Peer(address) as peer:
+        peer.say(messages.encode(HELLO))
+        for _ in range(2):
+            peer.hear(messages.ClipHeader)
+        for _ in range(2):
+            peer.hear(messages.Alive)
+
+
+def test_a_damaged_store_ends_the_session_with_its_message(store, record, served):
+    record("a", 400)
+    chunks = sorted(
+        (store.path / "recordings" / "a" / "frames").rglob("*"), key=lambda p: p.stat().st_size
+    )
+    chunks[-1].write_bytes(b"damage")
+    with served() as address, Client(address) as client:
+        client.open(WANT)
+        with pytest.raises(ServerError, match="a"):
+            list(client.clips(BOUND))
+        assert client.recordings()[0].length == 400
+
+
+def test_damaged_metadata_ends_the_sessions_that_need_it_and_no_others(
+    store, record, served, caplog
+):
+    for name in ("a", "b"):
+        record(name, 200)
+    (store.path / "recordings" / "a" / "frames" / "zarr.json").write_text("[]")
+    with served() as address, Client(address) as client, Client(address) as other:
+        client.open(WANT)
+        other.open(replace(WANT, recordings="b"))
+        with pytest.raises(ServerError, match=r"recording 'a': chunk 0 of `frames` is damaged"):
+            client.next_clip(BOUND)
+        with pytest.raises(ServerError, match="recording 'a'"):
+            client.fetch("a", 0, 5)
+        assert len(client.fetch("b", 0, 5)) == 5
+        assert {clip.spec.recording for clip in other.clips(BOUND)} == {"b"}
+    assert "refused: " in caplog.text
+
+
+def test_a_recording_without_a_readable_commit_record_is_not_offered(store, record, served, caplog):
+    for name in ("a", "b"):
+        record(name, 100)
+    (store.path / "recordings" / "a" / "commit.json").write_text("garbage")
+    with served() as address, Client(address) as client:
+        assert "a/commit.json: damaged commit record" in caplog.text
+        assert [summary.name for summary in client.recordings()] == ["b"]
+        client.open(WANT)
+        assert {clip.spec.recording for clip in client.clips(BOUND)} == {"b"}
+    (store.path / "recordings" / "b" / "commit.json").write_text("garbage")
+    with pytest.raises(ServerError, match=r"nothing to serve: .* none can be read \("):
+        serve(store, "ipc:///nowhere/s")
+
+
+def test_a_recording_replaced_while_it_is_served_ends_the_stream(
+    store, record, served, monkeypatch
+):
+    monkeypatch.setattr(messages, "SILENCE_SECONDS", BOUND)  # replacing may take longer than 3 s
+    record("a", 400, gaps=(100,))
+    record("b", 60)
+    with served() as address, Peer(address) as peer, Client(address) as client:
+        peer.say(messages.encode(HELLO))
+        epoch, _ = peer.hear(messages.Epoch)
+        peer.hear(messages.ClipHeader)
+        peer.hear(messages.Alive)  # the credit is used up
+        store.remove("a")
+        record("a", 400, gaps=(100,), size=9)
+        peer.say(messages.encode(messages.Credit(HELLO.session, 1 << 30)))
+        refused, _ = peer.hear(messages.Refused)
+        assert "recording 'a' was replaced by another one" in refused.message
+        client.open(replace(WANT, recordings="b"))
+        assert {clip.spec.recording for clip in client.clips(BOUND)} == {"b"}
+    with served() as address, Client(address) as client:
+        client.open(WANT, cursor=msgspec.structs.replace(epoch.cursor, index=1))
+        with pytest.raises(ServerError, match="cannot be made again"):
+            client.next_clip(BOUND)
+
+
+@pytest.mark.parametrize("address", ["", "tcp"])
+def test_an_address_in_use_is_refused_and_the_first_server_goes_on(store, record, served, address):
+    record("a", 30)
+    with served("tcp://127.0.0.1:*" if address else "") as endpoint:
+        with pytest.raises(AddressInUse, match="bound here"):
+            serve(store, endpoint)
+        with Client(endpoint) as client:
+            assert len(client.recordings()) == 1
+
+
+def test_counters_say_what_was_done(store, record, tmp_path):
+    record("a", 200)
+    stop, bound = threading.Event(), threading.Event()
+    seen: list[ServerCounters] = []
+    address = f"ipc://{tmp_path}/sockets/s"
+
+    def run() -> None:
+        seen.append(
+            serve(store, address, ready=lambda _: bound.set(), stop=stop, report=seen.append)
+        )
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert bound.wait(BOUND)
+    with Client(address) as client, Peer(address) as peer:
+        client.open(WANT)
+        clips = len(list(client.clips(BOUND)))
+        client.fetch("a", 0, 5)
+        peer.say(b"noise")
+        peer.hear(messages.Refused)
+        with pytest.raises(ServerError):
+            client.fetch("a", 500, 5)
+    stop.set()
+    thread.join(BOUND)
+    last = seen[-1]
+    assert (last.sessions, last.clips, last.fetches) == (1, clips, 1)
+    assert (last.rejected, last.refused, last.fetched_bytes) == (1, 1, 5 * 8 * 8 * 3)
+    assert last.clip_bytes > clips * 8 * 8 * 3 * 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_cleanly(store, record, tmp_path, number):
+    record("a", 60)
+    address = f"ipc://{tmp_path}/sockets/s"
+    program = f"""
+        import threading
+        from ingest.open import open_store
+        from online.queue.server import serve
+        counters = serve(open_store({str(store.path)!r}), {address!r},
+                         ready=lambda endpoint: print(endpoint, flush=True))
+        print(counters.clips, threading.active_count())
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == address
+        with Client(address) as client:
+            client.open(WANT)
+            assert client.next_clip(BOUND) is not None
+            os.kill(process.pid, number)
+            rest, _ = process.communicate(timeout=BOUND)
+        assert process.returncode == 0
+        assert int(rest.split()[0]) > 0
+        assert not (tmp_path / "sockets" / "s").exists()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_serving_does_not_import_torch():
+    program = "import online.queue.server_process, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0

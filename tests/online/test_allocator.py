@@ -1,0 +1,27 @@
+import subprocess
+import sys
+
+import pytest
+
+# Linux with musl has no mallopt; a wheel of torch for it does not exist either.
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
+
+FAULTS_OF_ALLOCATING_AGAIN = """
+import resource, torch
+from online.allocator import keep_freed_memory
+
+assert {keep} == (keep_freed_memory() if {keep} else False)
+for _ in range(8):  # an aligned block does not always fit where its like was: it takes a few
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(25_000_000), torch.ones(25_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_allocating_again_costs_page_faults_unless_memory_is_kept(keep):
+    code = FAULTS_OF_ALLOCATING_AGAIN.format(keep=keep)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (int(run.stdout) < 100) == keep
