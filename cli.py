@@ -1,7 +1,7 @@
 """setcon on the command line: parse, call, print, exit code. Everything else lives in the packages.
 
-Imports of torch and of whatever needs it stay inside the commands that do, so that ``ingest``,
-``capture``, ``info`` and ``serve`` start fast.
+Imports of torch and of whatever needs it stay inside the commands that do, so that `ingest`,
+`capture`, `info` and `serve` start fast.
 """
 
 from __future__ import annotations
@@ -926,7 +926,7 @@ def _server_keys(keys: Path | None, allow: Path | None) -> ServerKeys | None:
 
 
 def _trainer_keys(keys: Path | None, servers: tuple[Path, ...], count: int) -> list[TrainerKeys]:
-    """One for each of ``count`` addresses, or none at all."""
+    """One for each of `count` addresses, or none at all."""
     if keys is None and not servers:
         return []
     from online.queue.security import TrainerKeys

@@ -4,11 +4,11 @@
     python benchmarks/checkpoint.py resume [--kills 5] [--folder DIR]
     python benchmarks/checkpoint.py same [--kills 6] [--steps 1000] [--folder DIR]
 
-``save`` writes checkpoints of the small model of the demo and of the large one of three-object (no
+`save` writes checkpoints of the small model of the demo and of the large one of three-object (no
 step is trained: Adam's moments are filled), each after the disk has come to rest, and says how much
-of it is waiting for the disk. ``resume`` trains with the real command on a small store, kills it
+of it is waiting for the disk. `resume` trains with the real command on a small store, kills it
 with SIGKILL, starts it again at once, and takes the time from the kill until the first step after
-it is in the log. ``same`` kills a run of so many steps, by turns while it learns and in the middle
+it is in the log. `same` kills a run of so many steps, by turns while it learns and in the middle
 of a probe, and compares all that it has logged with a run that was left alone. DIR decides which
 disk is measured.
 """
@@ -114,7 +114,7 @@ def _timed_fsync() -> Iterator[list[float]]:
 
 
 def measure_resuming(folder: Path, kills: int) -> None:
-    """Print how long each of ``kills`` kills kept a run from learning."""
+    """Print how long each of `kills` kills kept a run from learning."""
     store, run = folder / "store", folder / "run"
     _setcon("scene", "balls", folder / "balls.mp4", "--frames", 1200)
     _setcon("ingest", folder / "balls.mp4", store, "--size", 32)
@@ -200,7 +200,7 @@ def _learned(run: Path) -> list[dict[str, Any]]:
 
 
 def _await_step(run: Path, *, start: int, trainer: subprocess.Popen[bytes]) -> None:
-    """Wait for the first step behind the line that the run's start number ``start`` begins with."""
+    """Wait for the first step behind the line that the run's start number `start` begins with."""
     log = run / "metrics.jsonl"
     while trainer.poll() is None:
         kinds = [_kind(line) for line in log.read_bytes().splitlines()] if log.exists() else []

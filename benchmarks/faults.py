@@ -217,7 +217,7 @@ class Stage:
         _kill(self.server)
 
     def _befall(self, point: str, how: Signal) -> None:
-        """Start a process anew that dies or stops at ``point``, unless it never comes there."""
+        """Start a process anew that dies or stops at `point`, unless it never comes there."""
         passing = self.rng.randint(1, 30)
         who = point.partition(":")[0]
         process = self.trainer if who == "trainer" else self.server
@@ -252,7 +252,7 @@ def _kill(process: ForkServerProcess | None) -> None:
 
 
 def go_through(stage: Stage, faults: int, progress: Callable[[], None]) -> None:
-    """One run to its end, with up to ``faults`` faults on the way."""
+    """One run to its end, with up to `faults` faults on the way."""
     stage.start_server()
     stage.start_trainer()
     done, quiet_since = 0, time.monotonic()

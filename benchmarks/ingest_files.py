@@ -78,7 +78,7 @@ def finish(command: list[str]) -> Ended:
 
 
 def encode(video: Path, scale: str, seconds: float, out: Path) -> Path:
-    """Footage as H.264 of ``seconds``; a minute is encoded, and its packets repeated."""
+    """Footage as H.264 of `seconds`; a minute is encoded, and its packets repeated."""
     minute = out.with_name(f"minute-{out.name}")
     length = ["-t", str(min(seconds, 60.0))]
     kernel = ["-vf", f"scale={scale},fps={FPS},format=yuv420p"]
@@ -230,7 +230,7 @@ def _committed(store: Path) -> int | None:
 
 
 def _memory_mb(pid: int, what: str) -> float:
-    """``VmRSS``, as of now, or ``VmHWM``, at most so far; 0 of a process that is no more."""
+    """`VmRSS`, as of now, or `VmHWM`, at most so far; 0 of a process that is no more."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(what):

@@ -50,7 +50,7 @@ def running(command: list[str], **options: Any) -> Iterator[Any]:
 
 
 def mpegts(video: Path, folder: Path, seconds: float, stack: ExitStack) -> tuple[str, list[str]]:
-    """A device that sends ``video``, over and over, and options for it."""
+    """A device that sends `video`, over and over, and options for it."""
     minute, whole = folder / "minute.mp4", folder / "whole.mp4"
     kernel = ["-vf", f"scale=1920:1080,fps={FPS},format=yuv420p", "-t", "60"]
     h264 = ["-c:v", "libx264", "-preset", "veryfast", "-g", str(FPS), "-an"]

@@ -31,7 +31,7 @@ STOPPED_SECONDS = 4.5
 
 
 def arm(point: str, passing: int, how: Signal) -> None:
-    """Have this process killed or stopped the nth time that it comes to ``point``."""
+    """Have this process killed or stopped the nth time that it comes to `point`."""
     owner, name, before = POINTS[point]
     real, seen = getattr(owner, name), 0
     befall = _stop if how == "SIGSTOP" else _kill

@@ -64,11 +64,11 @@ class Relay:
             pair.reset()
 
     def cut(self, towards: Towards = "trainer") -> None:
-        """Pass half of the next bytes that go ``towards`` one side on, and reset."""
+        """Pass half of the next bytes that go `towards` one side on, and reset."""
         self._meddle[towards] = self._cut_now
 
     def flip(self, where: float, towards: Towards = "trainer") -> None:
-        """Flip a bit of the next bytes that go ``towards`` one side, at this share of them."""
+        """Flip a bit of the next bytes that go `towards` one side, at this share of them."""
 
         def flipped(data: bytes) -> bytes:
             at = int(where * len(data))

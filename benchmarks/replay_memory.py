@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def fill(store: Path, case: Case) -> Taken:
-    """Let clips of ``store`` go through a buffer, as training does."""
+    """Let clips of `store` go through a buffer, as training does."""
     keep_freed_memory()
     size, rng = int(1e6 * case.megabytes), np.random.default_rng(0)
     config = ReplayConfig(

@@ -128,7 +128,7 @@ def clips(store: Path, address: str, seconds: float, *, checksum: bool) -> float
 
 
 def rate(take: Callable[[], int], seconds: float, *, warm: int = 40) -> float:
-    """What ``take`` gives per second, after so many calls that do not count."""
+    """What `take` gives per second, after so many calls that do not count."""
     for _ in range(warm):
         take()
     total, started = 0, time.perf_counter()

@@ -36,17 +36,16 @@ def capture_and_serve(
     should_stop: Callable[[], bool],
     waiting: Callable[[], None] = lambda: None,
 ) -> Captured:
-    """Do what ``capture`` does, and serve all of the store at ``address`` meanwhile.
+    """Do what `capture` does, and serve all of the store at `address` meanwhile.
 
-    ``ready`` is called with the address that trainers connect to; ``keys`` are as in ``serve``. If
+    `ready` is called with the address that trainers connect to; `keys` are as in `serve`. If
     the server dies, a warning says so and the camera is recorded on.
 
     When the camera has ended, trainers take what there is left, make their last probe and leave;
-    ``waiting`` is called if that takes a while.
+    `waiting` is called if that takes a while.
 
-    Raises:
-        ServerError: the address is refused or in use, or the server did not start.
-        StoreError: as ``capture``.
+    Raises ServerError: the address is refused or in use, or the server did not start; StoreError:
+    as `capture`.
     """
     with EmbeddedServer(store.path, ServeConfig(follow=True), bind=address, keys=keys) as server:
         ready(server.address)

@@ -1,4 +1,4 @@
-"""One run's configuration: a preset, a TOML file and ``--set KEY=VALUE`` folded into RunConfig.
+"""One run's configuration: a preset, a TOML file and `--set KEY=VALUE` folded into RunConfig.
 
 Every section is a frozen dataclass that lives beside its owner; this module only joins them, and
 refuses what it does not know, because a misspelt key that is silently ignored costs a night.
@@ -66,7 +66,7 @@ class RunConfig:
 
 
 def preset_names() -> list[str]:
-    """Names that ``load_preset`` takes, sorted."""
+    """Names that `load_preset` takes, sorted."""
     folder = resources.files("setcon.presets")
     return sorted(
         f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
@@ -80,10 +80,9 @@ def preset_comment(name: str) -> list[str]:
 
 
 def load_preset(name: str, settings: Iterable[str] = ()) -> RunConfig:
-    """The preset called ``name`` with ``section.key=value`` settings laid over it.
+    """The preset called `name` with `section.key=value` settings laid over it.
 
-    Raises:
-        ConfigError: no such preset, an unknown key, or a value its field does not take.
+    Raises ConfigError: no such preset, an unknown key, or a value its field does not take.
     """
     return _resolve(tomllib.loads(_preset_text(name)), settings, where=f"preset {name}")
 
@@ -91,8 +90,7 @@ def load_preset(name: str, settings: Iterable[str] = ()) -> RunConfig:
 def load_config(path: Path, settings: Iterable[str] = ()) -> RunConfig:
     """The configuration in a TOML file, with settings laid over it.
 
-    Raises:
-        ConfigError: the file cannot be read as TOML, or as for ``load_preset``.
+    Raises ConfigError: the file cannot be read as TOML, or as for `load_preset`.
     """
     try:
         table = tomllib.loads(path.read_text())
@@ -102,7 +100,7 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> RunConfig:
 
 
 def dump_config(config: RunConfig) -> str:
-    """``config`` as TOML, every field written out; ``load_config`` reads it back equal."""
+    """`config` as TOML, every field written out; `load_config` reads it back equal."""
     return tomli_w.dumps(_without_none(dataclasses.asdict(config)))
 
 
@@ -122,8 +120,7 @@ def differences(ours: RunConfig, theirs: RunConfig) -> list[str]:
 def check_frame_size(config: RunConfig, height: int, width: int) -> None:
     """Refuse frames that the encoder's patches or the probe's decoder cannot fill.
 
-    Raises:
-        ConfigError: naming the section and the size.
+    Raises ConfigError: naming the section and the size.
     """
     slots, size = config.model.slot_attention.num_slots, config.model.slot_attention.slot_size
     section = "model.encoder"
@@ -153,7 +150,7 @@ def _resolve(table: dict[str, Any], settings: Iterable[str], *, where: str) -> R
 
 
 def _lay_over(table: dict[str, Any], setting: str) -> None:
-    """Put ``section.key=value`` into ``table``; the value is TOML, or else a plain string."""
+    """Put `section.key=value` into `table`; the value is TOML, or else a plain string."""
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {setting}: write it as section.key=value")
@@ -170,7 +167,7 @@ def _lay_over(table: dict[str, Any], setting: str) -> None:
 
 
 def _build(kind: type, table: Mapping[str, Any], *, where: str, prefix: str) -> Any:
-    """A dataclass of ``kind`` from a table, checked key by key."""
+    """A dataclass of `kind` from a table, checked key by key."""
     types = typing.get_type_hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]
     values: dict[str, Any] = {}

@@ -42,7 +42,7 @@ class DemoProgress:
     """Called back during the stages before training."""
 
     rendering: Callable[[int], None]
-    """Frames drawn so far, of ``SCENE.num_frames``."""
+    """Frames drawn so far, of `SCENE.num_frames`."""
     ingesting: Callable[[Progress], None]
 
 
@@ -56,10 +56,9 @@ def run_demo(
     observe: Observer,
     command: Sequence[str] = (),
 ) -> Outcome:
-    """Run the demo in the directory ``out``; without ``video`` a procedural recording is made.
+    """Run the demo in the directory `out`; without `video` a procedural recording is made.
 
-    Raises:
-        IngestError, OnlineError: in one line; what was made stays.
+    Raises IngestError, OnlineError: in one line; what was made stays.
     """
     store = out / STORE
     if store.exists():

@@ -21,7 +21,7 @@ COLUMNS = 80
 
 
 def explained(config: RunConfig) -> str:
-    """``config`` as TOML with comments; ``load_config`` reads it back equal."""
+    """`config` as TOML with comments; `load_config` reads it back equal."""
     return "\n".join(_section(config, "")).lstrip("\n") + "\n"
 
 

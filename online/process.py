@@ -25,7 +25,7 @@ LEAVE_SECONDS = 5.0
 
 
 class Child(subprocess.Popen[bytes]):
-    """``python -m module arguments``, out of reach of the terminal's Ctrl-C."""
+    """`python -m module arguments`, out of reach of the terminal's Ctrl-C."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child
@@ -92,7 +92,7 @@ class Child(subprocess.Popen[bytes]):
 def hear_parent(hear: Callable[[str], None], *, at_end: Callable[[], None]) -> None:
     """In a child: pass lines from the parent on, and leave when there will be no more.
 
-    ``at_end`` has ``LEAVE_SECONDS`` to end the process well; both are called in another thread.
+    `at_end` has `LEAVE_SECONDS` to end the process well; both are called in another thread.
     """
 
     def run() -> None:

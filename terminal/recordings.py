@@ -47,7 +47,7 @@ def breaks_text(commit: CommitRecord) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 clip``, ``2 clips``."""
+    """`1 clip`, `2 clips`."""
     return f"{count} {noun}{'s' * (count != 1)}"
 
 

@@ -1,4 +1,4 @@
-"""A few of the faults that ``benchmarks/faults.py`` injects by the thousand."""
+"""A few of the faults that `benchmarks/faults.py` injects by the thousand."""
 
 import subprocess
 import sys

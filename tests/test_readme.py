@@ -113,7 +113,7 @@ def test_the_help_in_the_readme_is_what_the_commands_print() -> None:
 
 
 def test_the_library_example_gives_the_shapes_it_names() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (code,) = re.findall(r"``python\n(.*?)``", README.read_text(), re.DOTALL)
     scope: dict[str, object] = {}
     exec(code, scope)
     shapes = re.findall(r"output\.(\w+) +# \(([\d, ]+)\)", code)

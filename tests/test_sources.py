@@ -16,7 +16,7 @@ EXECUTING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "ma
 
 
 def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
-    """Calls of functions, written like this: ``torch.load`` or ``*.socket``."""
+    """Calls of functions, written like this: `torch.load` or `*.socket`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)

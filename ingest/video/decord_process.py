@@ -40,9 +40,9 @@ _GOOD, _BAD = b"\0", b"\1"
 
 
 class DecordProcess:
-    """``decord.VideoReader`` of a file, in another process. Raises VideoError as it is made.
+    """`decord.VideoReader` of a file, in another process. Raises VideoError as it is made.
 
-    Waiting for it ends with SourceStopped when it ``should_stop``.
+    Waiting for it ends with SourceStopped when it `should_stop`.
     """
 
     def __init__(

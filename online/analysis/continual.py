@@ -36,9 +36,8 @@ def evaluate_continual(
 ) -> Continual:
     """Probe what a run has kept of each segment on every recording of its stream.
 
-    Raises:
-        RunError: the run has kept no segments, or the store lacks one of its recordings.
-        IngestError, OnlineError: otherwise, in one line.
+    Raises RunError: the run has kept no segments, or the store lacks one of its recordings.
+    IngestError, OnlineError: otherwise, in one line.
     """
     report = progress or (lambda what, share: None)
     rows = _rows(run)

@@ -32,7 +32,7 @@ from online.errors import RunError
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What ``embed_run`` wrote."""
+    """What `embed_run` wrote."""
 
     path: Path
     recordings: int
@@ -52,13 +52,11 @@ def embed_run(
 ) -> Embedded:
     """Write what a run's newest checkpoint makes of all frames of a store.
 
-    The probe that ``alphas`` come from is fitted on the training part of the store, as by `setcon
+    The probe that `alphas` come from is fitted on the training part of the store, as by `setcon
     eval`. The file appears when it is whole.
 
-    Raises:
-        RunError: the file exists and ``overwrite`` is not set, it has no folder, or as for
-            `opened_run`.
-        IngestError, OnlineError: otherwise, in one line.
+    Raises RunError: the file exists and `overwrite` is not set, it has no folder, or as for
+    `opened_run`. IngestError, OnlineError: otherwise, in one line.
     """
     report = progress or (lambda what, share: None)
     if fault := output_fault(

@@ -49,9 +49,8 @@ class OpenedRun:
 def load_run(run: Path, *, device: torch.device | None = None) -> TrainedRun:
     """The models of a run directory; which checkpoints are damaged is logged.
 
-    Raises:
-        RunError: there is no run.
-        CheckpointError: no checkpoint can be read, or it is of another configuration.
+    Raises RunError: there is no run; CheckpointError: no checkpoint can be read, or it is of
+    another configuration.
     """
     directory = RunDirectory(run)
     if not directory.config_path.exists():
@@ -84,10 +83,9 @@ def opened_run(
 ) -> Iterator[OpenedRun]:
     """A run's newest checkpoint that can be read, beside the recordings of a store.
 
-    Raises:
-        RunError: the frames are of another size than those learned from, or ``holdout`` is larger
-            than what the run itself held out; None takes that.
-        IngestError, OnlineError: otherwise, in one line.
+    Raises RunError: the frames are of another size than those learned from, or `holdout` is larger
+    than what the run itself held out; None takes that. IngestError, OnlineError: otherwise, in one
+    line.
     """
     device = device or default_device()
     keep_freed_memory()

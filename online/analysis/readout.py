@@ -24,7 +24,7 @@ FRAMES_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """Consecutive frames of a recording, from number ``start`` on, and what was read from them."""
+    """Consecutive frames of a recording, from number `start` on, and what was read from them."""
 
     start: int
     frames: Frames
@@ -53,9 +53,7 @@ class Readout:
     def read(self, recording: str, interval: Interval) -> Iterator[Read]:
         """Frames of an interval, some at a time.
 
-        Raises:
-            IndexError: frames outside the committed range.
-            IngestError: they cannot be read.
+        Raises IndexError: frames outside the committed range; IngestError: they cannot be read.
         """
         for start in range(interval.start, interval.stop, FRAMES_AT_ONCE):
             length = min(FRAMES_AT_ONCE, interval.stop - start)

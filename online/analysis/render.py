@@ -47,7 +47,7 @@ _SHORTEST_STEP_NS = 4 * 1_000_000_000 // _TICKS_PER_SECOND
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What ``render_run`` wrote."""
+    """What `render_run` wrote."""
 
     path: Path
     frames: int
@@ -72,14 +72,12 @@ def render_run(
     """Draw the held-out frames of a store, or all, as a run's newest checkpoint sees them.
 
     Recordings come one after another, each frame for as long as it was in its recording;
-    ``seconds`` ends the video. Slots have the colours that they have in the run's report, where
+    `seconds` ends the video. Slots have the colours that they have in the run's report, where
     there is one with pictures. The probe is fitted on the training part of the store, as by `setcon
     eval`. The file appears when it is whole.
 
-    Raises:
-        RunError: a file is in the way and ``overwrite`` is not set, or as for `opened_run`.
-        FootageError: nothing is held out.
-        IngestError, OnlineError: otherwise, in one line.
+    Raises RunError: a file is in the way and `overwrite` is not set, or as for `opened_run`;
+    FootageError: nothing is held out. IngestError, OnlineError: otherwise, in one line.
     """
     report = progress or (lambda what, share: None)
     if fault := video_fault(path, what="a video", overwrite=overwrite):
@@ -145,7 +143,7 @@ def _survey(readout: Readout, places: Sequence[tuple[str, Interval]]) -> UInt8[n
 def _timed(
     readout: Readout, places: Sequence[tuple[str, Interval]], seconds: float | None
 ) -> Iterator[tuple[str, Read, np.ndarray]]:
-    """Blocks of frames and their times in the video, up to ``seconds``."""
+    """Blocks of frames and their times in the video, up to `seconds`."""
     at_ns = -1
     for name, interval in places:
         last_ns = 0

@@ -79,10 +79,9 @@ class FrameSource(Protocol):
         ...
 
     def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
-        """Frames start..start+length; ``masks`` asks for label maps where there are any.
+        """Frames start..start+length; `masks` asks for label maps where there are any.
 
-        Raises:
-            ReleasedError: frames were let go of, as ``capture --keep`` says.
+        Raises ReleasedError: frames were let go of, as `capture --keep` says.
         """
         ...
 
@@ -105,7 +104,7 @@ def split(
     start: int = 0,
     first_pts_ns: int | None = None,
 ) -> Split:
-    """Divide a recording's first n frames, or those from ``start`` on, and count from there.
+    """Divide a recording's first n frames, or those from `start` on, and count from there.
 
     Args:
         pts_ns: their times.
@@ -153,7 +152,7 @@ def _nonempty(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """Of the first ``length`` frames, the last clip begins at ``start``; ``count`` come before."""
+    """Of the first `length` frames, the last clip begins at `start`; `count` come before."""
 
     length: int
     count: int
@@ -161,7 +160,7 @@ class _Mark:
 
 
 class StoreCatalog:
-    """The recordings of one store, its held-out parts decided by ``holdout``.
+    """The recordings of one store, its held-out parts decided by `holdout`.
 
     Not for use by several threads at once.
     """
@@ -198,9 +197,8 @@ class StoreCatalog:
     def commit(self, name: str) -> CommitRecord:
         """What is committed now.
 
-        Raises:
-            IngestError: there is no such recording, it is damaged, or it is no longer the one it
-                was: nobody shall see frames of both.
+        Raises IngestError: there is no such recording, it is damaged, or it is no longer the one it
+        was: nobody shall see frames of both.
         """
         commit = self._reader(name).refresh()
         if self._identities.setdefault(name, commit.identity) != commit.identity:
@@ -218,10 +216,8 @@ class StoreCatalog:
     def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
         """Frames start..start+length.
 
-        Raises:
-            IndexError: frames outside the committed range.
-            IngestError: there is no such recording, it is damaged, or it was replaced;
-                ReleasedError if frames were let go of.
+        Raises IndexError: frames outside the committed range; IngestError: there is no such
+        recording, it is damaged, or it was replaced; ReleasedError if frames were let go of.
         """
         commit = self.commit(recording)
         if start < 0 or length < 1 or start + length > commit.length:
@@ -234,10 +230,10 @@ class StoreCatalog:
         return frames
 
     def clips(self, name: str, config: ClipConfig, *, length: int, closed: bool) -> list[ClipSpec]:
-        """Clips of the training part of a recording's first ``length`` frames.
+        """Clips of the training part of a recording's first `length` frames.
 
-        ``closed`` includes the short clip at the end; without it, the clips of a smaller
-        ``length`` are the first clips of a larger one.
+        `closed` includes the short clip at the end; without it, the clips of a smaller
+        `length` are the first clips of a larger one.
         """
         return self._clips_from(name, config, 0, length, closed=closed)
 
@@ -251,7 +247,7 @@ class StoreCatalog:
         length: int,
         closed: bool,
     ) -> tuple[int, list[ClipSpec]]:
-        """How many clips the first ``base_length`` frames have, and those that ``length`` adds.
+        """How many clips the first `base_length` frames have, and those that `length` adds.
 
         Of a recording without an end only what is new is looked at: clips of what has been looked
         at before are the first ones of all that it will have.
@@ -268,7 +264,7 @@ class StoreCatalog:
     def _clips_from(
         self, name: str, config: ClipConfig, start: int, length: int, *, closed: bool
     ) -> list[ClipSpec]:
-        """Clips of the training part of the first ``length`` frames that begin at ``start``,
+        """Clips of the training part of the first `length` frames that begin at `start`,
         where a clip begins, or behind it."""
         commit, reader = self.commit(name), self._reader(name)
         parts = split(
@@ -309,7 +305,7 @@ class StoreCatalog:
         )
 
     def _tried(self, name: str, ask: Callable[[str], Answer]) -> Answer | None:
-        """What ``ask`` says of a recording; None, with a warning, if it cannot be read."""
+        """What `ask` says of a recording; None, with a warning, if it cannot be read."""
         try:
             answer = ask(name)
         except IngestError as error:

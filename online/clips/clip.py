@@ -53,7 +53,7 @@ class ClipConfig:
         return self.overlap / (self.clip_length * self.hop)
 
     def triplets(self, length: int) -> int:
-        """How many triplets a clip of ``length`` frames owns."""
+        """How many triplets a clip of `length` frames owns."""
         return max(0, (length - self.overlap - 1) // self.hop + 1)
 
 
@@ -97,7 +97,7 @@ class ClipSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """The pixels and times of a ``ClipSpec``; t = spec.length, or 0 where they were let go of."""
+    """The pixels and times of a `ClipSpec`; t = spec.length, or 0 where they were let go of."""
 
     spec: ClipSpec
     images: UInt8[np.ndarray, "t h w 3"]
@@ -129,7 +129,7 @@ class Clip:
 def runs(gap: Bool[np.ndarray, " n"], within: Iterable[Interval]) -> list[Interval]:
     """Longest runs of frames without a gap inside each interval, in time order.
 
-    ``gap[i]`` says that frame i does not continue frame i - 1, so a run may begin with one.
+    `gap[i]` says that frame i does not continue frame i - 1, so a run may begin with one.
     """
     breaks = np.flatnonzero(gap)
     found = []
@@ -148,7 +148,7 @@ def cut(
     *,
     closed: bool = True,
 ) -> list[ClipSpec]:
-    """Cut the parts of a recording that lie ``within`` intervals into clips, in time order.
+    """Cut the parts of a recording that lie `within` intervals into clips, in time order.
 
     Args:
         recording: its name.

@@ -60,9 +60,8 @@ def make_plan(
 
     The cursor's index, fingerprint, holdout and what it says of frames let go of are not looked at.
 
-    Raises:
-        ServerError: a recording is gone or shorter than its extent.
-        IngestError: one is damaged, or was replaced.
+    Raises ServerError: a recording is gone or shorter than its extent; IngestError: one is damaged,
+    or was replaced.
     """
     config = clip_config(want)
     there = set(catalog.store.recordings())
@@ -128,7 +127,7 @@ def shuffle(clips: Sequence[ClipSpec], *, key: str) -> list[ClipSpec]:
 def _beyond(
     catalog: StoreCatalog, name: str, config: ClipConfig, base: Extent | None, extent: Extent
 ) -> tuple[int, list[ClipSpec]]:
-    """How many clips lie in ``base``, and those that ``extent`` adds."""
+    """How many clips lie in `base`, and those that `extent` adds."""
     if base is not None and not has_grown(base, extent):
         return 0, []
     if base is None:

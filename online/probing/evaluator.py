@@ -147,8 +147,7 @@ class Evaluator:
     def fit(self, model: SetCon, *, progress: Progress | None = None) -> DecoderProbe:
         """The probe that `evaluate` would score: fitted on the training part.
 
-        Raises:
-            FootageError: too little footage to train a probe on.
+        Raises FootageError: too little footage to train a probe on.
         """
         report = progress or (lambda what, share: None)
         report("fetching footage", 0.0)
@@ -162,8 +161,7 @@ class Evaluator:
     def footage(self) -> ProbeFootage:
         """Clips of both parts, as the source holds them now.
 
-        Raises:
-            FootageError: too little footage to train or score a probe on.
+        Raises FootageError: too little footage to train or score a probe on.
         """
         return ProbeFootage(
             train=gather(self.source, "train", clips=self.config.train_clips, config=self.clip),
@@ -175,17 +173,16 @@ class Evaluator:
     def scores(
         self, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
     ) -> EncoderScores:
-        """As ``evaluate``, of one encoder and without pictures."""
+        """As `evaluate`, of one encoder and without pictures."""
         mean_frame_mse = _mean_frame_mse(footage.train, self._targets(footage.held_out))
         reading = self._read(model, footage, progress)
         return _with_shares(reading.scores, mean_frame_mse)
 
     @torch.no_grad()
     def evaluate(self, model: SetCon, *, step: int, progress: Progress | None = None) -> Findings:
-        """Fit and score the probe on ``model`` as it stands; its weights are not touched.
+        """Fit and score the probe on `model` as it stands; its weights are not touched.
 
-        Raises:
-            FootageError: too little footage to train or score a probe on.
+        Raises FootageError: too little footage to train or score a probe on.
         """
         report = progress or (lambda what, share: None)
         started = time.monotonic()
@@ -295,7 +292,7 @@ class Evaluator:
     def _reconstruction(
         self, probe: DecoderProbe, slots: Float[Tensor, "n k d"], footage: Footage
     ) -> ReconstructionScores:
-        """Score what the probe draws; ``mse_share`` is filled in by the caller."""
+        """Score what the probe draws; `mse_share` is filled in by the caller."""
         targets, truth = self._targets(footage), self._target_masks(footage)
         squared_error, labels = 0.0, []
         for start, drawn in _decoded(probe, slots):
@@ -431,7 +428,7 @@ def _mask_scores(
 
 
 def _mean_frame_mse(train: Footage, targets: UInt8[np.ndarray, "n h w 3"]) -> float:
-    """What the best constant image, the mean of the training footage, scores on ``targets``."""
+    """What the best constant image, the mean of the training footage, scores on `targets`."""
     mean = train.images.mean(axis=(0, 1), dtype=np.float64)
     squared_error = [float(((image - mean) ** 2).mean()) for image in targets]
     return sum(squared_error) / len(squared_error) / 255**2

@@ -34,7 +34,7 @@ class Footage:
 
 
 class JoinedSource:
-    """Several servers as one source; with more than one, a recording is called ``index:name``."""
+    """Several servers as one source; with more than one, a recording is called `index:name`."""
 
     def __init__(self, sources: Sequence[FrameSource], *, recordings: str = "*") -> None:
         self.sources = sources
@@ -63,10 +63,9 @@ class JoinedSource:
 def gather(
     source: FrameSource, part: Part, *, clips: int, config: ClipConfig, masks: bool = True
 ) -> Footage:
-    """Fetch up to ``clips`` full clips, evenly spread over a part of all recordings.
+    """Fetch up to `clips` full clips, evenly spread over a part of all recordings.
 
-    Raises:
-        FootageError: the part holds no run of frames long enough, or frames of several sizes.
+    Raises FootageError: the part holds no run of frames long enough, or frames of several sizes.
     """
     recordings = source.recordings()
     check_sizes(recordings)
@@ -104,7 +103,7 @@ def _windows(
 ) -> Iterator[tuple[str, Interval, int]]:
     """Evenly spaced places, each in a stretch twice a clip long, so that a gap leaves room.
 
-    They are ``clip_length`` or more apart, as many frames as a clip owns: each counts once.
+    They are `clip_length` or more apart, as many frames as a clip owns: each counts once.
     """
     frames = config.frames
     places = [
@@ -128,8 +127,7 @@ def _windows(
 def check_sizes(recordings: Sequence[RecordingSummary]) -> None:
     """Refuse recordings whose frames cannot be in one batch.
 
-    Raises:
-        FootageError: naming one recording of each size.
+    Raises FootageError: naming one recording of each size.
     """
     sizes = {(r.height, r.width): r.name for r in recordings}
     if len(sizes) > 1:

@@ -2,7 +2,7 @@
 
     tcp://127.0.0.1:5555    tcp://127.0.0.1:*    tcp://[::1]:5555    tcp://localhost:5555
     ipc:///run/user/1000/setcon/server
-    tcp://0.0.0.0:5555      tcp://camera.lan:5555   only with keys: see ``online.queue.security``
+    tcp://0.0.0.0:5555      tcp://camera.lan:5555   only with keys: see `online.queue.security`
 
 Loopback TCP trusts every user of the machine; an ipc folder of mode 0700 trusts its owner only.
 """
@@ -26,11 +26,10 @@ MAX_IPC_PATH_BYTES = 107
 
 
 def check_address(address: str, *, keyed: bool = False) -> str:
-    """The address as ZeroMQ takes it; ``keyed`` says that only holders of keys are let in there.
+    """The address as ZeroMQ takes it; `keyed` says that only holders of keys are let in there.
 
-    Raises:
-        AddressError: it is neither TCP nor an ipc path of permitted length, or other machines can
-            reach it and it is not ``keyed``.
+    Raises AddressError: it is neither TCP nor an ipc path of permitted length, or other machines
+    can reach it and it is not `keyed`.
     """
     scheme, _, rest = address.partition("://")
     if scheme == "tcp":
@@ -42,13 +41,12 @@ def check_address(address: str, *, keyed: bool = False) -> str:
 
 @contextmanager
 def bound(socket: zmq.Socket, address: str, *, keyed: bool = False) -> Iterator[str]:
-    """Bind ``socket`` and give the address it can be reached at; unbinds on the way out.
+    """Bind `socket` and give the address it can be reached at; unbinds on the way out.
 
     The folder of an ipc path is made if it is missing.
 
-    Raises:
-        AddressInUse: another server is bound there.
-        AddressError: the address is refused, or its folder is open to others.
+    Raises AddressInUse: another server is bound there; AddressError: the address is refused, or its
+    folder is open to others.
     """
     address = check_address(address, keyed=keyed)
     if address.startswith("tcp://"):
@@ -67,10 +65,9 @@ def bound(socket: zmq.Socket, address: str, *, keyed: bool = False) -> Iterator[
 
 
 def connect(socket: zmq.Socket, address: str) -> None:
-    """Connect ``socket`` to an address that was checked; there need be nobody yet.
+    """Connect `socket` to an address that was checked; there need be nobody yet.
 
-    Raises:
-        AddressError: ZeroMQ knows no such address.
+    Raises AddressError: ZeroMQ knows no such address.
     """
     socket.ipv6 = address.startswith("tcp://[")
     try:

@@ -43,7 +43,7 @@ class StreamRequest:
     seed: int = 0
     """Decides a shuffled order."""
     shard: int = 0
-    """Which of ``shards`` equal parts of every epoch."""
+    """Which of `shards` equal parts of every epoch."""
     shards: int = 1
     max_epochs: int = 0
     """0 is without end."""
@@ -69,9 +69,9 @@ class StreamRequest:
 
 
 class Client:
-    """One server; a FrameSource, and a stream of clips once ``open`` was called.
+    """One server; a FrameSource, and a stream of clips once `open` was called.
 
-    For one thread at a time, but ``recordings`` and ``fetch`` may be called from any.
+    For one thread at a time, but `recordings` and `fetch` may be called from any.
     """
 
     def __init__(
@@ -82,16 +82,15 @@ class Client:
         timeout_seconds: float = PATIENCE_SECONDS,
         checksum: bool | None = None,
     ) -> None:
-        """Make a client of the server at ``address``; nothing is sent yet.
+        """Make a client of the server at `address`; nothing is sent yet.
 
         Args:
-            address: see ``online.queue.address``.
+            address: see `online.queue.address`.
             keys: to be let in by a server that asks for them.
-            timeout_seconds: how long ``recordings`` and ``fetch`` wait for a server.
+            timeout_seconds: how long `recordings` and `fetch` wait for a server.
             checksum: whether buffers are checked by CRC-32C; None means over TCP.
 
-        Raises:
-            AddressError: neither loopback TCP nor ipc, and there are no keys.
+        Raises AddressError: neither loopback TCP nor ipc, and there are no keys.
         """
         self.address = check_address(address, keyed=keys is not None)
         self.keys = keys
@@ -109,11 +108,11 @@ class Client:
         self._cursor: Cursor | None = None
 
     def recordings(self) -> list[RecordingSummary]:
-        """What there is now, sorted by name; errors as in ``RemoteStore``."""
+        """What there is now, sorted by name; errors as in `RemoteStore`."""
         return self._remote.recordings()
 
     def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
-        """Frames start..start+length; errors as in ``RemoteStore``."""
+        """Frames start..start+length; errors as in `RemoteStore`."""
         return self._remote.fetch(recording, start, length, masks=masks)
 
     @property
@@ -127,7 +126,7 @@ class Client:
         return frozenset() if self._receiver is None else self._receiver.recorded
 
     def open(self, request: StreamRequest, *, cursor: Cursor | None = None) -> None:
-        """Ask for clips, from ``cursor`` on; returns at once, and may be called again."""
+        """Ask for clips, from `cursor` on; returns at once, and may be called again."""
         if self._receiver is not None:
             self._receiver.close()
         self._cursor = cursor
@@ -141,7 +140,7 @@ class Client:
         )
 
     def agree(self, timeout_seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until the server has made the plan that was asked for; errors as in ``next_clip``.
+        """Wait until the server has made the plan that was asked for; errors as in `next_clip`.
 
         It refuses where what the cursor speaks of was replaced, so what is fetched then is what
         was sent before.
@@ -153,12 +152,11 @@ class Client:
     def next_clip(self, timeout_seconds: float = 60.0) -> Clip | None:
         """The next clip of the plan; None when all epochs asked for are over.
 
-        A server that hangs or is restarted is waited for, within ``timeout_seconds``.
+        A server that hangs or is restarted is waited for, within `timeout_seconds`.
 
-        Raises:
-            ServerError: the server refuses, or does not let this trainer in; ServerSilent if no
-                clip came in time.
-            WireError: the server is another program or version, or keeps sending damaged clips.
+        Raises ServerError: the server refuses, or does not let this trainer in; ServerSilent if no
+        clip came in time; WireError: the server is another program or version, or keeps sending
+        damaged clips.
         """
         if self._receiver is None:
             raise ServerError(f"{self.address}: open() must be called before clips are asked for")
@@ -173,7 +171,7 @@ class Client:
         return delivery.clip
 
     def clips(self, timeout_seconds: float = 60.0) -> Iterator[Clip]:
-        """All clips that are still to come; errors as in ``next_clip``."""
+        """All clips that are still to come; errors as in `next_clip`."""
         while (clip := self.next_clip(timeout_seconds)) is not None:
             yield clip
 

@@ -53,7 +53,7 @@ class ClientCounters:
     waiting_bytes: int = 0
     """Bytes of clips that have arrived and were not returned yet."""
     waited_seconds: float = 0.0
-    """Time spent in ``next_clip``."""
+    """Time spent in `next_clip`."""
 
     def __add__(self, other: ClientCounters) -> ClientCounters:
         """What both have seen together."""
@@ -79,7 +79,7 @@ class Arrival:
 class Connection:
     """A DEALER socket and its current session; nothing in it waits without bound.
 
-    For one thread, which must call ``receive`` again and again: the server takes one that says
+    For one thread, which must call `receive` again and again: the server takes one that says
     nothing for 3 s for hung.
     """
 
@@ -94,10 +94,10 @@ class Connection:
         counters: ClientCounters,
         wake: socket.socket,
     ) -> None:
-        """Say ``want`` to the server; its session is filled in here.
+        """Say `want` to the server; its session is filled in here.
 
-        ``cursor`` is asked, at the beginning of each session, where it is to begin. ``wake`` ends
-        a ``receive`` that waits, when something can be read from it.
+        `cursor` is asked, at the beginning of each session, where it is to begin. `wake` ends
+        a `receive` that waits, when something can be read from it.
         """
         self._context = context
         self._address = address
@@ -120,9 +120,8 @@ class Connection:
     def receive(self) -> Arrival | None:
         """The next message of the session; None if something else happened, or nothing for a while.
 
-        Raises:
-            ServerError: the server refuses, or does not let this trainer in.
-            WireError: the server is another program or version, or sends more than was granted.
+        Raises ServerError: the server refuses, or does not let this trainer in; WireError: the
+        server is another program or version, or sends more than was granted.
         """
         asked_at = time.monotonic()
         until_silent = max(0.0, self._heard_at + self._patience - asked_at)
@@ -144,7 +143,7 @@ class Connection:
         return arrival
 
     def grant(self, taken_bytes: int) -> None:
-        """Let the server send a window more than the ``taken_bytes`` of this session."""
+        """Let the server send a window more than the `taken_bytes` of this session."""
         if taken_bytes + self._want.credit > self._granted:
             self._granted = taken_bytes + self._want.credit
             self._send(messages.Credit(self._session, self._granted))
@@ -157,7 +156,7 @@ class Connection:
         self._hello()
 
     def damaged(self, error: WireError) -> None:
-        """Ask again for what arrived damaged; raises ``error`` where that has not helped."""
+        """Ask again for what arrived damaged; raises `error` where that has not helped."""
         self._counters.damaged += 1
         self._damaged_in_a_row += 1
         if self._damaged_in_a_row == messages.MAX_DAMAGED:

@@ -43,10 +43,9 @@ class Dealer:
         max_bytes: int,
         max_messages: int,
     ) -> None:
-        """Connect to ``address``.
+        """Connect to `address`.
 
-        Raises:
-            AddressError: there can be no such address.
+        Raises AddressError: there can be no such address.
         """
         self._address = address
         self._keys = keys
@@ -78,8 +77,7 @@ class Dealer:
     def check(self) -> None:
         """Look at what has become of the handshakes.
 
-        Raises:
-            ServerError: the server does not let this trainer in, and will not.
+        Raises ServerError: the server does not let this trainer in, and will not.
         """
         assert self._monitor is not None  # once it is connected
         while self._monitor.poll(0):
@@ -118,8 +116,7 @@ class Dealer:
     def ask(self) -> None:
         """Where a handshake does not come to its end, ask the server itself who it is.
 
-        Raises:
-            ServerError: it is another program, or does not let this trainer in.
+        Raises ServerError: it is another program, or does not let this trainer in.
         """
         if self.state in (_MUTE, self._hangs_up()):
             self._check_mechanism()
@@ -132,9 +129,8 @@ class Dealer:
     def decode(self, part: zmq.Frame) -> messages.ToTrainer:
         """The reply that the first part of a message holds.
 
-        Raises:
-            MessageDamaged: it was damaged on its way.
-            WireError: the server is another program or version.
+        Raises MessageDamaged: it was damaged on its way; WireError: the server is another program
+        or version.
         """
         try:
             return messages.decode_reply(part.buffer)

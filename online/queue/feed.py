@@ -41,7 +41,7 @@ class StreamConfig:
     order: Order | None = None
     """`stream` is time order, `shuffled` a block shuffle; without it the server decides."""
     shard: int = 0
-    """Which of ``shards`` equal parts of the footage this trainer gets: 0 is the first."""
+    """Which of `shards` equal parts of the footage this trainer gets: 0 is the first."""
     shards: int = 1
     """How many trainers share the footage."""
     max_epochs: int = 0
@@ -53,7 +53,7 @@ class StreamConfig:
     trainer never falls further behind; 0 skips nothing. What has been recorded to its end, and
     what is served without --follow, is never skipped for its age."""
     ledger: bool = False
-    """Write a line to ``ledger.jsonl`` about every clip: inserted, or skipped."""
+    """Write a line to `ledger.jsonl` about every clip: inserted, or skipped."""
 
     def __post_init__(self) -> None:
         ClipConfig(
@@ -116,7 +116,7 @@ class Feed:
         ledger: Ledger | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Feed from ``clients``, in this order.
+        """Feed from `clients`, in this order.
 
         Args:
             clients: servers, not yet asked for clips.
@@ -159,10 +159,9 @@ class Feed:
     def next(self, timeout_seconds: float = 60.0) -> Clip | None:
         """Offer the next clip; None when it did not come in time, or the feed has ended.
 
-        Raises:
-            ServerError: a server refuses or fails.
-            WireError: a server is another program or version, or keeps sending damaged clips.
-            OnlineError: the clip offered before was not inserted.
+        Raises ServerError: a server refuses or fails; WireError: a server is another program or
+        version, or keeps sending damaged clips; OnlineError: the clip offered before was not
+        inserted.
         """
         if self._pending is not None:
             raise OnlineError(f"{self._pending.spec} must be inserted first")
@@ -186,11 +185,11 @@ class Feed:
         return None
 
     def first_time(self, clip: Clip) -> bool:
-        """Whether the pending ``clip`` comes by for the first time in this run."""
+        """Whether the pending `clip` comes by for the first time in this run."""
         return self._is_pending(clip) and self._epoch == 0
 
     def inserted(self, clip: Clip) -> None:
-        """The pending ``clip`` is in the replay buffer: the cursor moves behind it."""
+        """The pending `clip` is in the replay buffer: the cursor moves behind it."""
         if not self._is_pending(clip):
             raise OnlineError(f"{clip.spec} is not the clip that was offered")
         self.counters.inserted += 1
@@ -215,15 +214,14 @@ class Feed:
         }
 
     def sync(self) -> None:
-        """Put the ledger on disk: before a checkpoint that holds ``state``."""
+        """Put the ledger on disk: before a checkpoint that holds `state`."""
         if self._ledger is not None:
             self._ledger.sync()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from ``state``; before the first ``next``.
+        """Continue from `state`; before the first `next`.
 
-        Raises:
-            ConfigError: it belongs to another request or number of servers.
+        Raises ConfigError: it belongs to another request or number of servers.
         """
         if self._opened:
             raise OnlineError("a feed can only be restored before its first clip")
@@ -247,8 +245,7 @@ class Feed:
     def agree(self) -> None:
         """Open the feed, and have every server agree to go on where it was saved.
 
-        Raises:
-            OnlineError: a server refuses, as its store was replaced, or none answers.
+        Raises OnlineError: a server refuses, as its store was replaced, or none answers.
         """
         self._open()
         for client in self._clients:

@@ -52,9 +52,8 @@ class RemoteStore:
     def recordings(self) -> list[RecordingSummary]:
         """What there is now, sorted by name.
 
-        Raises:
-            ServerError: the server cannot read its store, or does not let this trainer in;
-                ServerSilent if it does not answer.
+        Raises ServerError: the server cannot read its store, or does not let this trainer in;
+        ServerSilent if it does not answer.
         """
         reply, _ = self._ask(messages.List)
         if not isinstance(reply, messages.Listed):
@@ -64,11 +63,9 @@ class RemoteStore:
     def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
         """Frames start..start+length, in as many messages as their size needs.
 
-        Raises:
-            ServerError: no such recording or frames, or they are damaged; ServerSilent if the
-                server does not answer.
-            ReleasedError: frames were let go of.
-            WireError: what arrives does not hold together.
+        Raises ServerError: no such recording or frames, or they are damaged; ServerSilent if the
+        server does not answer; ReleasedError: frames were let go of; WireError: what arrives does
+        not hold together.
         """
         parts: list[Frames] = []
         done = 0

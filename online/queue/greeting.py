@@ -20,14 +20,13 @@ _SHOWN_BYTES = 24
 
 
 def mechanism_at(address: str, *, timeout_seconds: float = 1.0) -> str | None:
-    """``NULL`` or ``CURVE``; None where nobody answered in time, or who did hung up.
+    """`NULL` or `CURVE`; None where nobody answered in time, or who did hung up.
 
     Each step is given that time.
 
-    ``address`` is one that ``online.queue.address`` has checked.
+    `address` is one that `online.queue.address` has checked.
 
-    Raises:
-        ServerError: what answers does not speak ZeroMQ.
+    Raises ServerError: what answers does not speak ZeroMQ.
     """
     try:
         with _connected(address, timeout_seconds) as stream:

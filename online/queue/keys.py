@@ -38,11 +38,10 @@ class KeyPair:
 
 
 def make_keys(folder: Path) -> Path:
-    """Make a pair of keys in ``folder``, which is made if it is missing; returns the public one.
+    """Make a pair of keys in `folder`, which is made if it is missing; returns the public one.
 
-    Raises:
-        KeyFileError: there are keys already, which are never overwritten.
-        OSError: the folder cannot be written.
+    Raises KeyFileError: there are keys already, which are never overwritten; OSError: the folder
+    cannot be written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if there := sorted([*folder.glob(f"*{SECRET}"), *folder.glob(f"*{PUBLIC}")]):
@@ -60,10 +59,9 @@ def make_keys(folder: Path) -> Path:
 
 
 def load_keys(folder: Path) -> KeyPair:
-    """The keys that ``make_keys`` made in ``folder``.
+    """The keys that `make_keys` made in `folder`.
 
-    Raises:
-        KeyFileError: there are none, or others can read the secret.
+    Raises KeyFileError: there are none, or others can read the secret.
     """
     found = sorted(folder.glob(f"*{SECRET}"))
     if not found:
@@ -84,8 +82,7 @@ def load_keys(folder: Path) -> KeyPair:
 def load_public(path: Path) -> bytes:
     """The one public key in a file.
 
-    Raises:
-        KeyFileError: there is none, or the file is somebody's secret.
+    Raises KeyFileError: there is none, or the file is somebody's secret.
     """
     found = _public_keys(path)
     if len(found) != 1:
@@ -94,10 +91,9 @@ def load_public(path: Path) -> bytes:
 
 
 def load_allowed(path: Path) -> frozenset[bytes]:
-    """The public keys in a file, or in all files ``*.public`` of a folder.
+    """The public keys in a file, or in all files `*.public` of a folder.
 
-    Raises:
-        KeyFileError: there are none, or a file is somebody's secret.
+    Raises KeyFileError: there are none, or a file is somebody's secret.
     """
     try:
         files = sorted(path.glob(f"*{PUBLIC}")) if path.is_dir() else [path]

@@ -23,7 +23,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One clip, by its place in its server's plan and by its frames."""
 
     fate: Fate
-    """``skipped`` is footage of a camera that the trainer was too slow for, or came too late."""
+    """`skipped` is footage of a camera that the trainer was too slow for, or came too late."""
     server: int
     """Which of the run's servers sent it, in their order."""
     epoch: int
@@ -43,7 +43,7 @@ _DECODER = msgspec.json.Decoder(LedgerEntry)
 
 
 class Ledger:
-    """A file that entries are appended to; ``size`` is what a checkpoint remembers of it."""
+    """A file that entries are appended to; `size` is what a checkpoint remembers of it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,7 +55,7 @@ class Ledger:
         return self._file.tell()
 
     def append(self, entry: LedgerEntry) -> None:
-        """Write one line; it is safely on disk after the next ``sync``."""
+        """Write one line; it is safely on disk after the next `sync`."""
         self._file.write(_ENCODER.encode(entry) + b"\n")
 
     def sync(self) -> None:
@@ -64,10 +64,9 @@ class Ledger:
         os.fsync(self._file.fileno())
 
     def cut_back(self, size: int) -> None:
-        """Forget what was appended after the ledger had ``size`` bytes.
+        """Forget what was appended after the ledger had `size` bytes.
 
-        Raises:
-            LedgerError: it has fewer.
+        Raises LedgerError: it has fewer.
         """
         self._file.flush()
         if self.size < size:
@@ -86,8 +85,7 @@ class Ledger:
 def read_ledger(path: Path) -> list[LedgerEntry]:
     """All entries; a line that a kill has torn at the end is left out.
 
-    Raises:
-        LedgerError: another line is not an entry.
+    Raises LedgerError: another line is not an entry.
     """
     lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
     try:

@@ -86,7 +86,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
 
 
 class Credit(Struct, frozen=True, tag="credit"):
-    """The server may send up to byte ``offset`` of the session, counted from its beginning."""
+    """The server may send up to byte `offset` of the session, counted from its beginning."""
 
     session: Session
     offset: Count
@@ -124,7 +124,7 @@ class Fetch(Struct, frozen=True, kw_only=True, tag="fetch"):
 
 
 class Epoch(Struct, frozen=True, kw_only=True, tag="epoch"):
-    """An epoch, or the next round of a growing store, begins at ``cursor``."""
+    """An epoch, or the next round of a growing store, begins at `cursor`."""
 
     session: Session
     sequence: Count
@@ -243,8 +243,7 @@ def pack_frames(frames: Frames, *, checksum: bool) -> tuple[FramesHeader, list[n
 def unpack_frames(header: FramesHeader, buffers: Sequence[memoryview]) -> Frames:
     """Frames over the received memory, without copying unless it is shared with other messages.
 
-    Raises:
-        WireError: sizes are not what the header says; MessageDamaged if checksums are not.
+    Raises WireError: sizes are not what the header says; MessageDamaged if checksums are not.
     """
     n, h, w, _ = header.shape
     sizes = [n * h * w * 3, n * h * w] if header.masks else [n * h * w * 3]
@@ -278,7 +277,7 @@ def limited_socket(
     """A socket that forgets unsent messages when closed, and drops a peer that sends larger parts.
 
     Without a limit libzmq allocates whatever size a peer announces. Of each peer, about
-    ``max_messages`` that were not taken yet are kept; the rest waits where it comes from.
+    `max_messages` that were not taken yet are kept; the rest waits where it comes from.
     """
     socket = context.socket(kind)
     socket.linger = 0

@@ -48,9 +48,8 @@ class Outbox:
     def send(self, identity: bytes, parts: Sequence[Any]) -> None:
         """Send a message, whose parts stay as they are until it has left.
 
-        Raises:
-            zmq.Again: the trainer's queue is full.
-            zmq.ZMQError: EHOSTUNREACH, there is no such trainer any more.
+        Raises zmq.Again: the trainer's queue is full; zmq.ZMQError: EHOSTUNREACH, there is no
+        such trainer any more.
         """
         frames = [_frame(part) for part in parts]
         self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=False)

@@ -50,7 +50,7 @@ class Receiver:
         cursor: Cursor | None,
         counters: ClientCounters,
     ) -> None:
-        """Ask the server at ``address`` for ``want``, from ``cursor`` on; returns at once."""
+        """Ask the server at `address` for `want`, from `cursor` on; returns at once."""
         self._context = context
         self._address = address
         self._want = want
@@ -75,10 +75,8 @@ class Receiver:
     def take(self, timeout_seconds: float) -> Delivery | None:
         """The next clip; None when all epochs asked for are over.
 
-        Raises:
-            ServerSilent: no clip came in time.
-            OnlineError: the server refused, or sent what it must not; all that came before was
-                taken.
+        Raises ServerSilent: no clip came in time; OnlineError: the server refused, or sent what it
+        must not; all that came before was taken.
         """
         with self._changed:
             if not self._changed.wait_for(self._has_news, timeout_seconds):
@@ -100,7 +98,7 @@ class Receiver:
             return delivery
 
     def agree(self, timeout_seconds: float) -> None:
-        """Wait until the server has made the plan of the cursor; errors as in ``take``."""
+        """Wait until the server has made the plan of the cursor; errors as in `take`."""
         with self._changed:
             if not self._changed.wait_for(
                 lambda: self._agreed or self._error is not None, timeout_seconds

@@ -36,15 +36,14 @@ class TrainerKeys:
 
     @classmethod
     def load(cls, folder: Path, server: Path) -> TrainerKeys:
-        """Keys made by ``make_keys`` in ``folder``, and the ``server``'s public key file.
+        """Keys made by `make_keys` in `folder`, and the `server`'s public key file.
 
-        Raises:
-            KeyFileError: either is not that.
+        Raises KeyFileError: either is not that.
         """
         return cls(load_keys(folder), load_public(server))
 
     def apply(self, socket: zmq.Socket) -> None:
-        """Make ``socket`` use them; before it connects."""
+        """Make `socket` use them; before it connects."""
         socket.curve_serverkey = self.server
         socket.curve_publickey = self.own.public
         socket.curve_secretkey = self.own.secret
@@ -60,10 +59,9 @@ class ServerKeys:
 
     @contextmanager
     def guarding(self, socket: zmq.Socket) -> Iterator[None]:
-        """Let only allowed trainers in while the context is open; ``socket`` is not bound yet.
+        """Let only allowed trainers in while the context is open; `socket` is not bound yet.
 
-        Raises:
-            KeyFileError: there are no keys, or none is allowed.
+        Raises KeyFileError: there are no keys, or none is allowed.
         """
         from zmq.auth.thread import ThreadAuthenticator  # brings asyncio, which few servers need
 

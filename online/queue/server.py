@@ -82,7 +82,7 @@ class _Session:
 
 
 class Server:
-    """Answers trainers over a bound ROUTER socket; ``step`` does one round of work."""
+    """Answers trainers over a bound ROUTER socket; `step` does one round of work."""
 
     def __init__(self, catalog: StoreCatalog, socket: zmq.Socket, config: ServeConfig) -> None:
         self._catalog = catalog
@@ -318,11 +318,11 @@ def serve(
     finish: threading.Event | None = None,
     report: Callable[[ServerCounters], None] | None = None,
 ) -> ServerCounters:
-    """Serve ``store`` at ``address`` until SIGINT, SIGTERM or ``stop``; blocks.
+    """Serve `store` at `address` until SIGINT, SIGTERM or `stop`; blocks.
 
     Args:
         store: what to serve.
-        address: see ``online.queue.address``.
+        address: see `online.queue.address`.
         config: which recordings, in which order.
         keys: of the server, and which trainers' it lets in; without, all who reach it.
         ready: called with the address that trainers connect to, once they can.
@@ -331,10 +331,9 @@ def serve(
             follow it then end behind what there is, and it returns once every trainer has left.
         report: called about once a second with the counters.
 
-    Raises:
-        AddressError: the address is refused; AddressInUse if another server has it.
-        KeyFileError: the keys are none, or nobody is allowed.
-        ServerError: there are recordings, and none can be read.
+    Raises AddressError: the address is refused; AddressInUse if another server has it;
+    KeyFileError: the keys are none, or nobody is allowed; ServerError: there are recordings, and
+    none can be read.
     """
     stop = stop or threading.Event()
     catalog = StoreCatalog(store, holdout=config.holdout, recordings=config.recordings)
@@ -384,7 +383,7 @@ def _run(
 
 @contextmanager
 def _leaving_on_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set ``stop``, where this is the main thread and may say so."""
+    """SIGINT and SIGTERM set `stop`, where this is the main thread and may say so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

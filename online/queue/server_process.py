@@ -35,7 +35,7 @@ FINISH_POLL_SECONDS, TELL_SECONDS = 0.2, 1.0
 
 
 class EmbeddedServer:
-    """Serves ``store`` while the context is open; ``address`` is where."""
+    """Serves `store` while the context is open; `address` is where."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class EmbeddedServer:
         keys: ServerKeys | None = None,
         start_seconds: float = 60.0,
     ) -> None:
-        """Describe a server of the store at ``store``, to be started within ``start_seconds``.
+        """Describe a server of the store at `store`, to be started within `start_seconds`.
 
-        ``bind`` is where others reach it too, those whom ``keys`` let in; without it, only this
+        `bind` is where others reach it too, those whom `keys` let in; without it, only this
         program's user does.
         """
         self.address = ""
@@ -63,8 +63,7 @@ class EmbeddedServer:
     def __enter__(self) -> EmbeddedServer:
         """Start the server and wait until it can be reached.
 
-        Raises:
-            ServerError: it could not open the store, or did not start in time.
+        Raises ServerError: it could not open the store, or did not start in time.
         """
         # a short path whatever TMPDIR is; mkdtemp makes it with mode 0700
         self._folder = Path(tempfile.mkdtemp(prefix="setcon-", dir=_short_folder()))
@@ -97,8 +96,8 @@ class EmbeddedServer:
     def finish(self, *, within_seconds: Callable[[], float], waiting: Callable[[], None]) -> bool:
         """Let trainers take what there is, and learn and probe to their end; whether all have left.
 
-        Streams that follow the store end behind what there is now. ``waiting`` is called once if
-        trainers do not leave at once; ``within_seconds`` is asked again and again.
+        Streams that follow the store end behind what there is now. `waiting` is called once if
+        trainers do not leave at once; `within_seconds` is asked again and again.
         """
         process = self._started()
         process.tell("finish")
@@ -149,7 +148,7 @@ class EmbeddedServer:
 def main(store: str, address: str, config: str, folder: str = "", *keys: str) -> int:
     """Serve until stdin ends; says on stdout how it went. Returns the exit code.
 
-    ``folder`` is removed in the end: a parent that was killed cannot do it. ``keys`` are the two
+    `folder` is removed in the end: a parent that was killed cannot do it. `keys` are the two
     paths of ServerKeys, or nothing.
     """
     logging.basicConfig(level=logging.WARNING)

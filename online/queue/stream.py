@@ -44,11 +44,10 @@ class Stream:
     """The messages of one session, in order."""
 
     def __init__(self, catalog: StoreCatalog, want: messages.Hello, config: ServeConfig) -> None:
-        """Plan the stream that ``want`` asks for, from its cursor on.
+        """Plan the stream that `want` asks for, from its cursor on.
 
-        Raises:
-            ServerError: there is nothing to send, the credit is too small for two clips, or the
-                store is not the one that the cursor comes from.
+        Raises ServerError: there is nothing to send, the credit is too small for two clips, or the
+        store is not the one that the cursor comes from.
         """
         if want.shard >= want.shards:
             raise ServerError(f"shard {want.shard} of {want.shards} does not exist")
@@ -89,7 +88,7 @@ class Stream:
         )
 
     def next_message(self, now: float) -> list[Any] | None:
-        """Parts of the next message, if there is one and the credit covers it; until ``sent``."""
+        """Parts of the next message, if there is one and the credit covers it; until `sent`."""
         if self._message is None and not self._finished:
             self._prepare(now)
         if self._message is None or self.sent_bytes + self._cost > self.credit:

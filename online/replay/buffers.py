@@ -2,7 +2,7 @@
 
     Fifo        the newest clips
     Reservoir   a uniform sample of all clips
-    MinRed      clips that are least alike, in ``online.replay.minred``
+    MinRed      clips that are least alike, in `online.replay.minred`
 
 A clip that comes by again while it is held, as in a second epoch, is not held twice.
 """
@@ -29,7 +29,7 @@ class LongTerm(Protocol):
     def __iter__(self) -> Iterator[Clip]: ...
 
     def insert(self, clip: Clip) -> None:
-        """Take in ``clip``, or not, and drop others until the rest fits."""
+        """Take in `clip`, or not, and drop others until the rest fits."""
         ...
 
     def update(self, clips: Sequence[Clip], features: Float[np.ndarray, "b e"]) -> None:
@@ -43,7 +43,7 @@ class LongTerm(Protocol):
     def restore(
         self, clips: Sequence[Clip | None], *, inserts: int, arrays: Mapping[str, np.ndarray]
     ) -> None:
-        """Hold exactly ``clips``, in this order, out of ``inserts``, with their ``arrays()``.
+        """Hold exactly `clips`, in this order, out of `inserts`, with their `arrays()`.
 
         None is in the place of one that can no longer be had.
         """
@@ -65,7 +65,7 @@ class Fifo:
         return iter(self._clips.values())
 
     def insert(self, clip: Clip) -> None:
-        """Add ``clip`` as the newest and drop the oldest that no longer fit."""
+        """Add `clip` as the newest and drop the oldest that no longer fit."""
         self._drop(clip.spec)
         self._clips[clip.spec] = clip
         self.nbytes += clip.nbytes
@@ -95,7 +95,7 @@ class Reservoir:
         return iter(self._clips)
 
     def insert(self, clip: Clip) -> None:
-        """Keep ``clip`` with probability clips held / clips seen, in place of another."""
+        """Keep `clip` with probability clips held / clips seen, in place of another."""
         self._seen += 1
         if clip.spec in self._held:
             return
@@ -117,7 +117,7 @@ class Reservoir:
     def restore(
         self, clips: Sequence[Clip | None], *, inserts: int, arrays: Mapping[str, np.ndarray]
     ) -> None:
-        """Hold exactly ``clips``, in this order, out of ``inserts``."""
+        """Hold exactly `clips`, in this order, out of `inserts`."""
         self._clips, self._held, self.nbytes, self._seen = [], set(), 0, inserts
         for clip in clips:
             if clip is not None:

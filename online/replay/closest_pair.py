@@ -46,11 +46,11 @@ class ClosestPair:
         return self._row.keys()
 
     def directions(self, keys: Sequence[int]) -> Float[np.ndarray, "b e"]:
-        """The directions under ``keys``."""
+        """The directions under `keys`."""
         return self._directions[[self._row[key] for key in keys] or slice(0)]
 
     def put(self, keys: Sequence[int], directions: Float[np.ndarray, "b e"]) -> None:
-        """Add what ``on_grid`` gave under new ``keys``, or put it in place of what was there.
+        """Add what `on_grid` gave under new `keys`, or put it in place of what was there.
 
         Each key once.
         """
@@ -70,7 +70,7 @@ class ClosestPair:
         bound[rows], nearest[rows] = _most_alike(similar, self._keys[:n])
 
     def remove(self, key: int) -> None:
-        """Forget the direction under ``key``."""
+        """Forget the direction under `key`."""
         hole, last = self._row.pop(key), len(self)
         self._nearest[: last + 1][self._nearest[: last + 1] == key] = _UNKNOWN
         if hole != last:
@@ -81,8 +81,7 @@ class ClosestPair:
     def find(self) -> tuple[int, int]:
         """Keys of the two directions that are most alike, the smaller first.
 
-        Raises:
-            ValueError: there are fewer than two.
+        Raises ValueError: there are fewer than two.
         """
         n = len(self)
         if n < 2:
@@ -99,14 +98,14 @@ class ClosestPair:
             )
 
     def _similarities(self, rows: Int64[np.ndarray, " b"]) -> Float[np.ndarray, "b n"]:
-        """Of ``rows`` with all, -inf with themselves."""
+        """Of `rows` with all, -inf with themselves."""
         similar = self._directions[rows] @ self._directions[: len(self)].T
         similar[np.arange(len(rows)), rows] = -np.inf
         self.compared += similar.size
         return similar
 
     def _rows_of(self, keys: Sequence[int], size: int) -> Int64[np.ndarray, " b"]:
-        """Rows of ``keys``, with room made for new ones."""
+        """Rows of `keys`, with room made for new ones."""
         new = [key for key in keys if key not in self._row]
         if len(self) + len(new) > len(self._keys):
             self._grow(max(_FIRST_ROWS, 2 * (len(self) + len(new))), size)

@@ -48,7 +48,7 @@ class MinRed:
         return self._seen.compared
 
     def insert(self, clip: Clip) -> None:
-        """Add ``clip`` and drop one of the two most alike until the rest fits."""
+        """Add `clip` and drop one of the two most alike until the rest fits."""
         if clip.spec in self._numbers:
             return
         self._add(clip)
@@ -69,18 +69,18 @@ class MinRed:
         self._seen.put(keys, on_grid(directions))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """``index`` of the clips that were seen, in the order held, and their ``direction``."""
+        """`index` of the clips that were seen, in the order held, and their `direction`."""
         seen = [(i, key) for i, key in enumerate(self._clips) if key in self._seen]
         directions = self._seen.directions([key for _, key in seen])
         return {
             "index": np.array([i for i, _ in seen], np.int64),
-            "direction": directions.astype(np.float32),  # exact: see ``closest_pair.GRID``
+            "direction": directions.astype(np.float32),  # exact: see `closest_pair.GRID`
         }
 
     def restore(
         self, clips: Sequence[Clip | None], *, inserts: int, arrays: Mapping[str, np.ndarray]
     ) -> None:
-        """Hold exactly ``clips``, oldest first, with their ``arrays()``."""
+        """Hold exactly `clips`, oldest first, with their `arrays()`."""
         for clip in clips:
             if clip is None:
                 self._arrivals += 1  # its number, which is its place in the arrays, stays its own

@@ -5,7 +5,7 @@
                      └────▶ Reservoir or MinRed ── all of the past ─────┘        │
                                           ▲────── update(clips, features) ◀── trained on
 
-``samples_per_insert`` S ties the two sides together: on average a clip is trained on S times, so
+`samples_per_insert` S ties the two sides together: on average a clip is trained on S times, so
 batches hold new and old clips as 1 : S - 1. Neither side runs ahead: a batch is refused until the
 clips due for it are inserted, and a clip is refused until it is due. The composition of batch k
 thus depends on the seed and on which clips were inserted, never on when they arrived.
@@ -62,7 +62,7 @@ class ReplayConfig:
 
 
 class Replay:
-    """Fresh clips and two buffers behind one limiter, for batches of ``batch_clips``."""
+    """Fresh clips and two buffers behind one limiter, for batches of `batch_clips`."""
 
     def __init__(self, config: ReplayConfig, *, seed: int, batch_clips: int) -> None:
         self.config = config
@@ -106,9 +106,8 @@ class Replay:
     def insert(self, clip: Clip) -> None:
         """Take in one clip that is due; it will be in the next batch that has room for it.
 
-        Raises:
-            ReplayError: no clip is due before the next batch is drawn, or a buffer cannot hold
-                even this one.
+        Raises ReplayError: no clip is due before the next batch is drawn, or a buffer cannot hold
+        even this one.
         """
         if self.ready():
             raise ReplayError(f"batch {self.batches} must be drawn before more clips are inserted")
@@ -129,11 +128,10 @@ class Replay:
     def sample(self) -> list[Clip]:
         """Draw a batch: fresh clips first, then old ones, none twice.
 
-        It is smaller than ``batch_clips`` only where fewer distinct clips are held: the same
+        It is smaller than `batch_clips` only where fewer distinct clips are held: the same
         frames twice in a batch would be negatives of themselves.
 
-        Raises:
-            ReplayError: clips are due first.
+        Raises ReplayError: clips are due first.
         """
         if due := self.inserts_due():
             raise ReplayError(f"{due} more clips must be inserted before batch {self.batches}")
@@ -147,13 +145,13 @@ class Replay:
         return list(batch.values())
 
     def update(self, clips: Sequence[Clip], features: Float[np.ndarray, "b e"]) -> None:
-        """Note what the model makes of the batch ``clips``, one row of ``features`` for each."""
+        """Note what the model makes of the batch `clips`, one row of `features` for each."""
         self._long_term.update(clips, features)
 
     def state(self) -> dict[str, Any]:
         """JSON-able: which clips are held, without their pixels, and all that decides the draws.
 
-        ``arrays()`` belongs to it.
+        `arrays()` belongs to it.
         """
         return {
             "rng": self._rng.bit_generator.state,
@@ -177,9 +175,9 @@ class Replay:
         fetch: Callable[[ClipSpec], Clip | None],
         progress: Callable[[float], None] = lambda share: None,
     ) -> int:
-        """Take up ``state`` and ``arrays`` in a new buffer; ``fetch`` brings each clip's pixels.
+        """Take up `state` and `arrays` in a new buffer; `fetch` brings each clip's pixels.
 
-        ``progress`` gets the share of them that has come. Clips for which it brings none are no
+        `progress` gets the share of them that has come. Clips for which it brings none are no
         longer held; as many new ones are due before the next batch, up to what the first batch
         took. Returns how many they are.
         """
@@ -224,7 +222,7 @@ class Replay:
         return batch
 
     def _draw(self, batch: dict[ClipSpec, Clip], pool: Iterable[Clip], count: int) -> None:
-        """Add ``count`` clips of ``pool`` that are not in ``batch``, or all there are."""
+        """Add `count` clips of `pool` that are not in `batch`, or all there are."""
         others = [clip for clip in pool if clip.spec not in batch]
         count = min(count, len(others))
         for index in self._rng.choice(len(others), size=count, replace=False) if count else ():

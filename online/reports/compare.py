@@ -83,9 +83,8 @@ class Spread:
 def group_runs(paths: Sequence[Path]) -> list[Group]:
     """Read runs and put those together that differ in their seed alone, in the order given.
 
-    Raises:
-        RunError: a run that cannot be read, is named twice, is a copy of another or has no
-            settings, or too many groups.
+    Raises RunError: a run that cannot be read, is named twice, is a copy of another or has no
+    settings, or too many groups.
     """
     runs: dict[Path, RunLog] = {}
     for path in paths:
@@ -149,7 +148,7 @@ def _shortened(points: Points, stretches: int) -> Points:
 
 
 def mean_text(values: Sequence[float], decimals: int) -> str:
-    """The mean, with its standard error where there are several: ``0.913 ± 0.010``."""
+    """The mean, with its standard error where there are several: `0.913 ± 0.010`."""
     if not values:
         return "-"
     mean = format(statistics.mean(values), f".{decimals}f")

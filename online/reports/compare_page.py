@@ -1,4 +1,4 @@
-"""What ``setcon compare`` writes: scores of all groups, their curves and a picture of each."""
+"""What `setcon compare` writes: scores of all groups, their curves and a picture of each."""
 
 from __future__ import annotations
 
@@ -94,9 +94,7 @@ _CHARTS = (
 def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) -> None:
     """Write the page, which needs nothing beside itself.
 
-    Raises:
-        RunError: no page may be written there.
-        StoreError: it cannot be.
+    Raises RunError: no page may be written there; StoreError: it cannot be.
     """
     if fault := output_fault(path, what="the page", endings=(".html", ".htm"), overwrite=overwrite):
         raise RunError(fault)

@@ -62,7 +62,7 @@ def chart_svg(
     stretches: int = 160,
     band: bool = True,
 ) -> str:
-    """An ``<svg>`` element without fixed size; the same text for the same curves.
+    """An `<svg>` element without fixed size; the same text for the same curves.
 
     Args:
         curves: drawn in this order, later ones on top; values that are not finite are left out.

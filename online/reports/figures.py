@@ -55,12 +55,12 @@ class Size:
 
 
 def panel_figure(panels: Panels, *, most: int = 8) -> bytes:
-    """All that was read from at most ``most`` frames, as a PNG."""
+    """All that was read from at most `most` frames, as a PNG."""
     return to_png(draw_panels(panels, most=most))
 
 
 def hero_figure(panels: Panels, *, most: int = 4) -> bytes:
-    """Frames, reconstructions, segments and slots of at most ``most`` frames, as a PNG.
+    """Frames, reconstructions, segments and slots of at most `most` frames, as a PNG.
 
     A page says beside its picture what is to be seen; this one says it in itself.
     """
@@ -135,7 +135,7 @@ def draw_hero(panels: Panels, *, most: int, caption: str = "") -> Image.Image:
 
 
 def tile_size(height: int, width: int) -> Size:
-    """About ``TILE`` pixels at the longer side; an even factor where frames are small.
+    """About `TILE` pixels at the longer side; an even factor where frames are small.
 
     Even, so that one and a half times the tile is a whole factor too.
     """
@@ -196,7 +196,7 @@ class Sheet:
         self._draw = ImageDraw.Draw(self.image)
 
     def picture(self, x: int, y: int, pixels: UInt8[np.ndarray, "h w 3"], size: Size) -> None:
-        """Put ``pixels`` at (x, y), crisp where they are enlarged much."""
+        """Put `pixels` at (x, y), crisp where they are enlarged much."""
         image = Image.fromarray(np.ascontiguousarray(pixels))
         crisp = 2 * image.width <= size.width or image.width == size.width
         kind = Image.Resampling.NEAREST if crisp else Image.Resampling.LANCZOS
@@ -213,13 +213,13 @@ class Sheet:
         anchor: str = "la",
         bold: bool = False,
     ) -> None:
-        """One line, cut to ``width`` pixels."""
+        """One line, cut to `width` pixels."""
         line = _one_line(text)
         shown = line if width is None else _fit(line, width, bold=bold)
         self._draw.text((x, y), shown, fill=colour, font=_font(bold=bold), anchor=anchor)
 
     def slot_heading(self, x: int, y: int, slot: int, colour: Colour, width: int) -> None:
-        """``slot 1`` behind a dot of its colour."""
+        """`slot 1` behind a dot of its colour."""
         self._draw.ellipse((x, y + 4, x + 10, y + 14), fill=colour)
         self.text(x + 17, y, f"slot {slot + 1}", width=width - 17)
 
@@ -236,7 +236,7 @@ def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def _one_line(text: str) -> str:
-    """``text`` on one line, and without the stray bytes of an undecodable file name."""
+    """`text` on one line, and without the stray bytes of an undecodable file name."""
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
@@ -245,7 +245,7 @@ def _width(text: str) -> int:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """``text`` in lines of at most ``width`` pixels, unless a word is longer."""
+    """`text` in lines of at most `width` pixels, unless a word is longer."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

@@ -15,7 +15,7 @@ _DARK_INK: Colour = (12, 16, 22)
 
 
 def heat_map_figure(continual: Continual) -> bytes:
-    """``draw_heat_map`` as a PNG."""
+    """`draw_heat_map` as a PNG."""
     return to_png(draw_heat_map(continual))
 
 

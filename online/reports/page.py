@@ -1,4 +1,4 @@
-"""The parts a report is made of: page, tile, picture, chart; all text is escaped by ``text``."""
+"""The parts a report is made of: page, tile, picture, chart; all text is escaped by `text`."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ ol.events .hot { color: var(--alarm); }
 
 
 def text(content: str) -> str:
-    """``content`` as it should be read, whatever characters it holds."""
+    """`content` as it should be read, whatever characters it holds."""
     return escape(content.encode("utf-8", "replace").decode("utf-8"))
 
 
 def page(title: str, sections: Sequence[str]) -> str:
-    """A whole document around ``sections`` of markup."""
+    """A whole document around `sections` of markup."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -179,7 +179,7 @@ def folded(title: str, content: str) -> str:
 
 
 def _jpeg(image: Image.Image, limit_bytes: int) -> bytes:
-    """As good as ``limit_bytes`` allow; half the size where no quality is small enough."""
+    """As good as `limit_bytes` allow; half the size where no quality is small enough."""
     for quality in _JPEG_QUALITIES:
         buffer = io.BytesIO()
         image.save(buffer, format="JPEG", quality=quality, subsampling=0)

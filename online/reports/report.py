@@ -1,4 +1,4 @@
-"""``report.html``: a run on one page that needs nothing beside itself.
+"""`report.html`: a run on one page that needs nothing beside itself.
 
     verdict ─ numbers ─ a picture ─ scores ─ curves ─ all panels ─ events ─ settings ─ commands
 
@@ -45,11 +45,10 @@ SHOWN_EVENTS = 200
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write ``report.html`` into ``run_dir`` from what the run has left there so far.
+    """Write `report.html` into `run_dir` from what the run has left there so far.
 
-    Raises:
-        RunError: there is no such directory, or it cannot be read.
-        StoreError: the page cannot be written.
+    Raises RunError: there is no such directory, or it cannot be read; StoreError: the page cannot
+    be written.
     """
     html = report_html(read_run(run_dir))
     target = run_dir / "report.html"
@@ -283,7 +282,7 @@ def _next_goal(run: RunLog) -> int | None:
 
 
 def _duration(seconds: float) -> str:
-    """Two units at most: ``41 s``, ``7 min 48 s``, ``3 h 12 min``."""
+    """Two units at most: `41 s`, `7 min 48 s`, `3 h 12 min`."""
     if not math.isfinite(seconds):
         return "an unknown time"
     whole = round(seconds)

@@ -59,17 +59,17 @@ class _Agreement:
 
 
 def small_number(value: float | None) -> str:
-    """Three digits that count: ``0.00215``."""
+    """Three digits that count: `0.00215`."""
     return _finite(value, "#.3g")
 
 
 def share(value: float | None) -> str:
-    """Three decimals: ``0.931``."""
+    """Three decimals: `0.931`."""
     return _finite(value, ".3f")
 
 
 def decibels(value: float | None) -> str:
-    """Two decimals: ``24.31``."""
+    """Two decimals: `24.31`."""
     return _finite(value, ".2f")
 
 

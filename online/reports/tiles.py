@@ -63,7 +63,7 @@ class FrameTiles:
 
 
 def frame_tiles(panels: Panels, *, most: int) -> list[FrameTiles]:
-    """Tiles of at most ``most`` of the panels' frames, evenly spread, in their order."""
+    """Tiles of at most `most` of the panels' frames, evenly spread, in their order."""
     n = len(panels.names)
     rows = np.unique(np.linspace(0, n - 1, min(most, n)).round().astype(int)).tolist()
     colours, truth_colours = panel_colours(panels), None
@@ -73,12 +73,12 @@ def frame_tiles(panels: Panels, *, most: int) -> list[FrameTiles]:
 
 
 def panel_colours(panels: Panels) -> UInt8[np.ndarray, "k 3"]:
-    """``slot_colours`` by what each slot covers of the panels."""
+    """`slot_colours` by what each slot covers of the panels."""
     return slot_colours(panels.alphas.argmax(axis=1), panels.alphas.shape[1])
 
 
 def slot_colours(labels: Int[np.ndarray, "n h w"], count: int) -> UInt8[np.ndarray, "k 3"]:
-    """One colour for each of ``count`` slots, readable on dark ground.
+    """One colour for each of `count` slots, readable on dark ground.
 
     The first eight are chosen by hand; the slot that most pixels are labelled with is slate if it
     has more than half of them.

@@ -54,13 +54,13 @@ class Checkpoint:
     step: int
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
-    """``Optimizer.state_dict()``."""
+    """`Optimizer.state_dict()`."""
     replay: dict[str, Tensor]
-    """``Replay.arrays()``."""
+    """`Replay.arrays()`."""
     run: dict[str, Any]
     """JSON-able state of the rest of the run: replay, feed, counters, elapsed seconds."""
     rng: dict[str, Any]
-    """JSON-able state of every random generator, from ``rng_state``."""
+    """JSON-able state of every random generator, from `rng_state`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,22 +81,21 @@ def folder_name(step: int) -> str:
 
 
 def step_of(folder: Path) -> int:
-    """The step that a folder of ``folder_name`` belongs to."""
+    """The step that a folder of `folder_name` belongs to."""
     return int(folder.name.removeprefix(PREFIX))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write ``checkpoint`` under ``folder``; the newest ``keep`` stay, and the untrained one.
+    """Write `checkpoint` under `folder`; the newest `keep` stay, and the untrained one.
 
     One of the same step that can be read stays as it is: a run that resumes repeats itself.
 
     Args:
-        folder: the run's ``checkpoints`` directory, made if missing.
+        folder: the run's `checkpoints` directory, made if missing.
         checkpoint: what to write.
         keep: how many of the newest stay.
 
-    Raises:
-        CheckpointError: it could not be written; earlier checkpoints are untouched.
+    Raises CheckpointError: it could not be written; earlier checkpoints are untouched.
     """
     target = folder / folder_name(checkpoint.step)
     if _is_readable(target):
@@ -122,19 +121,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint under a run's ``checkpoints`` directory, if there is one.
+    """The newest checkpoint under a run's `checkpoints` directory, if there is one.
 
-    Whether it can be read is for ``newest_readable`` to say.
+    Whether it can be read is for `newest_readable` to say.
     """
     there = _all(folder)
     return there[-1] if there else None
 
 
 def newest_readable(folder: Path) -> Found:
-    """Read the newest checkpoint under ``folder`` that is not damaged.
+    """Read the newest checkpoint under `folder` that is not damaged.
 
-    Raises:
-        CheckpointError: there is none, or it is of another version.
+    Raises CheckpointError: there is none, or it is of another version.
     """
     damaged: dict[Path, CheckpointDamaged] = {}
     for path in reversed(_all(folder)):
@@ -166,9 +164,7 @@ def set_aside(damaged: Sequence[Path]) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint directory.
 
-    Raises:
-        CheckpointDamaged: it is missing or damaged.
-        CheckpointError: it is of another version.
+    Raises CheckpointDamaged: it is missing or damaged; CheckpointError: it is of another version.
     """
     try:
         state = json.loads((path / "state.json").read_text())
@@ -198,10 +194,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_into(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
-    """Put checkpoint tensors into ``model``.
+    """Put checkpoint tensors into `model`.
 
-    Raises:
-        CheckpointError: a name or a size differs, naming the first one.
+    Raises CheckpointError: a name or a size differs, naming the first one.
     """
     own = model.state_dict()
     for name in sorted(own.keys() ^ tensors.keys()):
@@ -217,12 +212,11 @@ def load_into(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: Path
 
 
 def load_untrained(model: torch.nn.Module, path: Path) -> str:
-    """Put the checkpoint of step 0 into ``model``, which the run's seed has made.
+    """Put the checkpoint of step 0 into `model`, which the run's seed has made.
 
     Where it is damaged the model stays as it is, and what is wrong is returned, else "".
 
-    Raises:
-        CheckpointError: it belongs to another configuration, or is of another version.
+    Raises CheckpointError: it belongs to another configuration, or is of another version.
     """
     try:
         load_into(model, load_checkpoint(path).model, where=path)
@@ -250,7 +244,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Undo everything drawn since ``rng_state``."""
+    """Undo everything drawn since `rng_state`."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     numpy_state = state["numpy"]
@@ -337,7 +331,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _remove_old(folder: Path, *, newest: Path, keep: int) -> None:
-    """Of those up to ``newest``: later ones are damaged, and the run will come to them."""
+    """Of those up to `newest`: later ones are damaged, and the run will come to them."""
     old = [path for path in _all(folder) if path.name <= newest.name][:-keep]
     for path in old:
         if path.name != folder_name(0):

@@ -66,8 +66,7 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         """Make the directory if it is missing, and lock it.
 
-        Raises:
-            RunError: it is a file, holds something else, or another trainer is at work in it.
+        Raises RunError: it is a file, holds something else, or another trainer is at work in it.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path}: is a file; give --run a directory")
@@ -102,8 +101,7 @@ class RunDirectory:
     def begin_anew(self) -> None:
         """Forget a start that never came to its first checkpoint behind step 0.
 
-        Raises:
-            RunError: the run has come further, and its checkpoints are gone.
+        Raises RunError: the run has come further, and its checkpoints are gone.
         """
         if not self.checkpoint(0).exists() and (steps := self._steps_logged()):
             raise RunError(
@@ -118,12 +116,11 @@ class RunDirectory:
         shutil.rmtree(self.curves, ignore_errors=True)
 
     def claim(self, config: RunConfig) -> list[str]:
-        """Write ``config`` into a new run, or check that it is what the run was started with.
+        """Write `config` into a new run, or check that it is what the run was started with.
 
         Returns what has changed of that which may.
 
-        Raises:
-            RunError: the run was started with another configuration, naming what differs.
+        Raises RunError: the run was started with another configuration, naming what differs.
         """
         changed: list[str] = []
         if latest_checkpoint(self.checkpoints) not in (None, self.checkpoint(0)):
@@ -138,15 +135,15 @@ class RunDirectory:
         return changed
 
     def checkpoint(self, step: int) -> Path:
-        """Where the checkpoint of ``step`` is, or was before newer ones replaced it."""
+        """Where the checkpoint of `step` is, or was before newer ones replaced it."""
         return self.checkpoints / folder_name(step)
 
     def probe_folder(self, step: int) -> Path:
-        """Where the evaluation of ``step`` is kept."""
+        """Where the evaluation of `step` is kept."""
         return self.probes / folder_name(step)
 
     def cut_back(self, step: int) -> None:
-        """Drop probes and lines of the log after ``step``, and lines that cannot be read."""
+        """Drop probes and lines of the log after `step`, and lines that cannot be read."""
         for probe in self.probes.glob(f"{PREFIX}*"):
             if probe.name > folder_name(step):
                 shutil.rmtree(probe)

@@ -26,7 +26,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """One line of ``metrics.jsonl``."""
+    """One line of `metrics.jsonl`."""
 
     step: Step
     seconds: float = 0.0
@@ -65,7 +65,7 @@ class PrequentialEntry(Entry, frozen=True, kw_only=True, tag="prequential"):
 
 
 class ProbeEntry(SpentEntry, frozen=True, kw_only=True, tag="probe"):
-    """A probe has run; its scores are in ``probes/``."""
+    """A probe has run; its scores are in `probes/`."""
 
     beside: bool = False
     """Learning went on meanwhile."""
@@ -87,7 +87,7 @@ class SourceEntry(Entry, frozen=True, kw_only=True, tag="source"):
 
     recordings: list[str] = []
     command: list[str] = []
-    """Words of a command line that goes on with the run, but for ``--steps``; may be empty."""
+    """Words of a command line that goes on with the run, but for `--steps`; may be empty."""
     store: str = ""
     """Path or address; empty where unknown."""
     steps: int | None = None
@@ -106,7 +106,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class LogLine(Generic[T]):
-    """One line of ``metrics.jsonl``, and what it says."""
+    """One line of `metrics.jsonl`, and what it says."""
 
     raw: bytes
     entry: T | None
@@ -119,7 +119,7 @@ class RunLog:
 
     path: Path
     settings: str | None
-    """Text of ``config.toml``; None where it is missing."""
+    """Text of `config.toml`; None where it is missing."""
     steps: list[StepEntry]
     probes: list[ProbeEntry]
     prequential: list[PrequentialEntry]
@@ -148,10 +148,9 @@ class RunLog:
 
 
 def read_run(path: Path) -> RunLog:
-    """Read the run directory at ``path``.
+    """Read the run directory at `path`.
 
-    Raises:
-        RunError: there is no directory, or its files are not ours to read.
+    Raises RunError: there is no directory, or its files are not ours to read.
     """
     if not path.is_dir():
         raise RunError(f"{path}: no such directory; give the --run directory of a training run")
@@ -184,10 +183,9 @@ def read_run(path: Path) -> RunLog:
 
 
 def latest_panels(path: Path) -> tuple[Panels | None, list[str]]:
-    """Pictures of the latest evaluation of the run at ``path``, and what could not be read.
+    """Pictures of the latest evaluation of the run at `path`, and what could not be read.
 
-    Raises:
-        RunError: the files are not ours to read.
+    Raises RunError: the files are not ours to read.
     """
     unreadable: list[str] = []
     with _reading(path):
@@ -196,7 +194,7 @@ def latest_panels(path: Path) -> tuple[Panels | None, list[str]]:
 
 
 def not_a_run(path: Path) -> RunError:
-    """That there is no run at ``path``, and where one is near."""
+    """That there is no run at `path`, and where one is near."""
     inside = [found.parent for found in sorted(path.glob("*/config.toml"))[:1]]
     where = f"did you mean {inside[0]}?" if inside else "name the --run of a training"
     return RunError(f"{path}: is not a run (no config.toml); {where}")

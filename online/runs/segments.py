@@ -46,25 +46,25 @@ class Segments:
         self._open: list[str] = []
 
     def enter(self, recording: str) -> None:
-        """Note that a clip of ``recording`` is inserted."""
+        """Note that a clip of `recording` is inserted."""
         if not self._open or self._open[-1] != recording:
             self._open.append(recording)
 
     def has_ended(self, waiting: Collection[str]) -> bool:
-        """Whether the oldest segment has: ``waiting`` are the recordings of the clips that were
+        """Whether the oldest segment has: `waiting` are the recordings of the clips that were
         inserted and not learned from yet.
         """
         return len(self._open) > 1 and self._open[0] not in waiting
 
     def stepped(self, waiting: Collection[str], model: Mapping[str, Tensor], step: int) -> None:
-        """Keep ``model`` for each segment that has ended."""
+        """Keep `model` for each segment that has ended."""
         while self.has_ended(waiting):
             self._keep(model, step)
             self._open.pop(0)
             self._ended += 1
 
     def end(self, model: Mapping[str, Tensor], step: int) -> None:
-        """Keep ``model`` as the end of what is being learned from."""
+        """Keep `model` as the end of what is being learned from."""
         if self._open:
             self._keep(model, step)
 
@@ -73,7 +73,7 @@ class Segments:
         return {"ended": self._ended, "open": list(self._open)}
 
     def restore(self, state: dict[str, Any], *, step: int) -> None:
-        """Go on from ``state``; what was kept of later steps is removed, and will come again."""
+        """Go on from `state`; what was kept of later steps is removed, and will come again."""
         self._ended, self._open = state["ended"], state["open"]
         for segment in find_segments(self._folder):
             if segment.step > step:
@@ -94,8 +94,7 @@ class Segments:
 def find_segments(folder: Path) -> list[Segment]:
     """What a run has kept, in the order of its stream.
 
-    Raises:
-        CheckpointError: a file is damaged.
+    Raises CheckpointError: a file is damaged.
     """
     return [_segment(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
 
@@ -103,8 +102,7 @@ def find_segments(folder: Path) -> list[Segment]:
 def load_segment(segment: Segment) -> dict[str, Tensor]:
     """The weights at its end.
 
-    Raises:
-        CheckpointError: the file is damaged.
+    Raises CheckpointError: the file is damaged.
     """
     try:
         with safe_open(segment.path, "pt") as file:

@@ -1,6 +1,6 @@
 """Curves for TensorBoard, of a run that continues: what a later start repeats is shown once.
 
-``pip install 'setcon[tensorboard]'`` is all that it takes; without it nothing is written.
+`pip install 'setcon[tensorboard]'` is all that it takes; without it nothing is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Curves:
     """Scalars by step, in event files of their own for every start of a run."""
 
     def __init__(self, folder: Path, *, after_step: int) -> None:
-        """Write to ``folder``; what earlier starts wrote after ``after_step`` is void."""
+        """Write to `folder`; what earlier starts wrote after `after_step` is void."""
         from torch.utils.tensorboard import SummaryWriter  # takes a while to import
 
         self._writer = SummaryWriter(str(folder), purge_step=after_step + 1)
@@ -36,7 +36,7 @@ class Curves:
 
 
 def open_curves(folder: Path, *, after_step: int) -> Curves | None:
-    """``Curves``, or None where TensorBoard is not installed."""
+    """`Curves`, or None where TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
         return None
     return Curves(folder, after_step=after_step)

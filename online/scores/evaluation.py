@@ -51,10 +51,10 @@ class ReconstructionScores:
     mse: float
     """Mean squared error per pixel and channel, images in [0, 1] (x 4 for [-1, 1] units)."""
     mse_share: float | None
-    """``mse`` divided by that of the mean training frame: 1 means nothing beyond it was read.
+    """`mse` divided by that of the mean training frame: 1 means nothing beyond it was read.
     None where that frame has no error, because nothing ever changes."""
     psnr: float | None
-    """Peak signal-to-noise ratio of ``mse`` in dB; None where ``mse`` is 0."""
+    """Peak signal-to-noise ratio of `mse` in dB; None where `mse` is 0."""
     alphas: MaskScores | None
     """Scores of the probe's alphas; None where the recording has no ground-truth masks."""
 
@@ -169,7 +169,7 @@ def collapse_alarm(evaluation: Evaluation) -> str | None:
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation, panels: Panels) -> None:
-    """Write ``scores.json`` and ``panels.npz`` into ``folder``, which is made if missing."""
+    """Write `scores.json` and `panels.npz` into `folder`, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {
         name: getattr(panels, name)
@@ -185,17 +185,16 @@ def save_evaluation(folder: Path, evaluation: Evaluation, panels: Panels) -> Non
 
 
 def load_evaluation(folder: Path) -> Evaluation:
-    """Read back what ``save_evaluation`` wrote.
+    """Read back what `save_evaluation` wrote.
 
-    Raises:
-        FileNotFoundError: no ``scores.json`` in ``folder``.
-        msgspec.ValidationError: the file holds something else.
+    Raises FileNotFoundError: no `scores.json` in `folder`. msgspec.ValidationError: the file holds
+    something else.
     """
     return msgspec.json.decode((folder / "scores.json").read_bytes(), type=Evaluation)
 
 
 def find_evaluation(folder: Path) -> Evaluation | None:
-    """The evaluation in ``folder``, or None where there is none that can be read."""
+    """The evaluation in `folder`, or None where there is none that can be read."""
     try:
         return load_evaluation(folder)
     except (FileNotFoundError, *NO_JSON):
@@ -203,10 +202,9 @@ def find_evaluation(folder: Path) -> Evaluation | None:
 
 
 def load_panels(folder: Path) -> Panels:
-    """Read back the arrays of ``save_evaluation``.
+    """Read back the arrays of `save_evaluation`.
 
-    Raises:
-        ValueError: they are not of one evaluation; other errors of NumPy for damage.
+    Raises ValueError: they are not of one evaluation; other errors of NumPy for damage.
     """
     # opened here: np.load would leave a damaged file open
     with (folder / "panels.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:

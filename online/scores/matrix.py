@@ -31,7 +31,7 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[int]
     """Optimizer steps at the end of each row."""
     measure: str
-    """``FG-ARI``, or ``explained``: one minus the probe's error as a share of the mean frame's."""
+    """`FG-ARI`, or `explained`: one minus the probe's error as a share of the mean frame's."""
     scores: list[list[float]]
     """R: a row for each segment, a column for each recording; higher is better."""
     untrained: list[float]
@@ -119,11 +119,10 @@ def to_json(result: Continual) -> bytes:
 
 
 def load_continual(path: Path) -> Continual:
-    """Read back what ``to_json`` gave.
+    """Read back what `to_json` gave.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        msgspec.DecodeError: the file holds something else.
+    Raises FileNotFoundError: there is no such file. msgspec.DecodeError: the file holds something
+    else.
     """
     return msgspec.json.decode(path.read_bytes(), type=Continual)
 

@@ -20,7 +20,7 @@ class Origin:
     store: str = ""
     """Path of the store, or addresses of the servers."""
     command: Sequence[str] = ()
-    """Words of a command line that continues the run, if ``--steps`` is put behind them."""
+    """Words of a command line that continues the run, if `--steps` is put behind them."""
 
 
 class Journal:
@@ -97,7 +97,7 @@ class Journal:
     def probe(self, evaluation: Evaluation, *, beside: bool) -> None:
         """An evaluation, whose scores are kept with the run, and an alarm if it shows a collapse.
 
-        One made ``beside`` learning is of an earlier step.
+        One made `beside` learning is of an earlier step.
         """
         spent = self.state.clock.spent
         self._log(

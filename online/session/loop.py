@@ -81,7 +81,7 @@ class Outcome:
 
 
 class Session:
-    """Wires and runs one run; ``run`` returns when it is complete or told to stop."""
+    """Wires and runs one run; `run` returns when it is complete or told to stop."""
 
     def __init__(
         self,
@@ -127,9 +127,8 @@ class Session:
     def run(self) -> Outcome:
         """Learn until the steps or the minutes are used up, the stream ends, or a signal comes.
 
-        Raises:
-            OnlineError: the run cannot begin, continue or go on; what was saved stays.
-            StopRequested: a signal came before there was anything to save.
+        Raises OnlineError: the run cannot begin, continue or go on; what was saved stays;
+        StopRequested: a signal came before there was anything to save.
         """
         try:
             with self.stop.at_once():

@@ -73,7 +73,7 @@ class ProbeProcess:
         self._child: Child | None = None
 
     def begin(self, step: int) -> None:
-        """Have the model of ``step``, which has a checkpoint or is owed, probed."""
+        """Have the model of `step`, which has a checkpoint or is owed, probed."""
         folder = self.directory.probe_folder(step)
         if not (folder / MODEL_FILE).exists():  # checkpoints come and go while it is at work
             folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ class _Maker:
         self._said = ""
 
     def make(self, step: int) -> None:
-        """Evaluate the model that waits in the probe folder of ``step``, and save what is found."""
+        """Evaluate the model that waits in the probe folder of `step`, and save what is found."""
         folder = self.directory.probe_folder(step)
         load_into(self.model, load((folder / MODEL_FILE).read_bytes()), where=folder)
         found = self.evaluator.evaluate(self.model, step=step, progress=self._progress)

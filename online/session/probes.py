@@ -39,8 +39,7 @@ class Probes(Protocol):
     def last(self) -> Evaluation | None:
         """The evaluation of this step, waited for; None where there can be none.
 
-        Raises:
-            StopRequested: a signal came first.
+        Raises StopRequested: a signal came first.
         """
         ...
 
@@ -58,7 +57,7 @@ class ProbeBook:
         self.journal = journal
 
     def evaluation(self, step: int) -> Evaluation | None:
-        """What was found at ``step``; None where nothing was yet."""
+        """What was found at `step`; None where nothing was yet."""
         return find_evaluation(self.directory.probe_folder(step))
 
     def left_over(self) -> int | None:
@@ -80,7 +79,7 @@ class ProbeBook:
             write_report(self.directory.path)
 
     def missing(self, step: int, why: str) -> None:
-        """Say that there is no probe of ``step``."""
+        """Say that there is no probe of `step`."""
         log.warning("no probe at step %d: %s", step, why)
         self.journal.event(f"no probe of step {step}: {why}")
 
@@ -113,9 +112,7 @@ class ProbesInPlace:
     def due(self) -> None:
         """Make the probe.
 
-        Raises:
-            StopRequested: a signal came first.
-            ServerSilent: the server is gone.
+        Raises StopRequested: a signal came first; ServerSilent: the server is gone.
         """
         step = self.state.step
         if self.book.evaluation(step) is not None:

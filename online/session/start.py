@@ -41,8 +41,7 @@ def train_on_store(
 
     Running it again continues from the last checkpoint.
 
-    Raises:
-        IngestError, OnlineError: in one line; what was saved stays.
+    Raises IngestError, OnlineError: in one line; what was saved stays.
     """
 
     def learn(stop: StopSignals, stack: ExitStack) -> Outcome:
@@ -79,10 +78,9 @@ def train_connected(
 ) -> Outcome:
     """Train on what one or several servers send; several are taken in turn, in this order.
 
-    ``keys`` are one for each address, or none at all.
+    `keys` are one for each address, or none at all.
 
-    Raises:
-        OnlineError: in one line; what was saved stays.
+    Raises OnlineError: in one line; what was saved stays.
     """
 
     def learn(stop: StopSignals, stack: ExitStack) -> Outcome:
@@ -103,7 +101,7 @@ def train_connected(
 
 
 def _until_stopped(run: Path, learn: Callable[[StopSignals, ExitStack], Outcome]) -> Outcome:
-    """What ``learn`` returns; of a start that a signal cuts short, how far the run is saved."""
+    """What `learn` returns; of a start that a signal cuts short, how far the run is saved."""
     with StopSignals() as stop, ExitStack() as stack:
         try:
             return learn(stop, stack)

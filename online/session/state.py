@@ -87,14 +87,13 @@ class RunState:
     def restore(
         self, checkpoint: Checkpoint, *, where: Path, progress: Callable[[float], None]
     ) -> int:
-        """Go on from ``checkpoint``; the replay's pixels come from the servers.
+        """Go on from `checkpoint`; the replay's pixels come from the servers.
 
-        ``progress`` gets the share of them that has come. Returns how many clips of the replay are
+        `progress` gets the share of them that has come. Returns how many clips of the replay are
         no longer kept by a capture.
 
-        Raises:
-            CheckpointError: it belongs to another configuration.
-            OnlineError: the servers do not give what the run has seen.
+        Raises CheckpointError: it belongs to another configuration; OnlineError: the servers do not
+        give what the run has seen.
         """
         load_into(self.trainer.model, checkpoint.model, where=where)
         self.trainer.load_optimizer(checkpoint.optimizer)
@@ -129,8 +128,7 @@ class RunState:
     def remember_held_out(self, summaries: Sequence[RecordingSummary]) -> None:
         """Note what share of each recording is held out, so that nothing else is scored later.
 
-        Raises:
-            RunError: a server now holds out more of a recording, which was trained on.
+        Raises RunError: a server now holds out more of a recording, which was trained on.
         """
         for summary in summaries:
             if not summary.complete or summary.live or not summary.length:
@@ -144,10 +142,9 @@ class RunState:
                 )
 
     def enter(self, clip: Clip) -> None:
-        """Note that ``clip`` is inserted; its size must be that of the others.
+        """Note that `clip` is inserted; its size must be that of the others.
 
-        Raises:
-            OnlineError: as ``check_size``.
+        Raises OnlineError: as `check_size`.
         """
         self.check_size(clip)
         if self.segments:
@@ -169,9 +166,8 @@ class RunState:
     def check_size(self, clip: Clip) -> None:
         """Refuse a clip of another frame size than the first, or of one that nothing can fill.
 
-        Raises:
-            ConfigError: the model or the probe is not made for such frames.
-            TrainingError: the frames are not of the size that the run learns from.
+        Raises ConfigError: the model or the probe is not made for such frames; TrainingError: the
+        frames are not of the size that the run learns from.
         """
         size = list(clip.images.shape[1:3])
         if self._frame_size is None:

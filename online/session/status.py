@@ -19,7 +19,7 @@ class Status:
     """A run at one moment."""
 
     activity: str
-    """``learning``, ``waiting for data``, ``probing`` and the like."""
+    """`learning`, `waiting for data`, `probing` and the like."""
     share: float | None
     """Share of the activity that is done, 0..1; of the whole run while learning. None where it
     cannot be told."""
@@ -88,7 +88,7 @@ class Watcher:
         self.tell("learning")
 
     def tell(self, activity: str, share: float | None = None) -> None:
-        """Say what the run does, and what ``share`` of that is done."""
+        """Say what the run does, and what `share` of that is done."""
         if activity in _OF_THE_RUN:
             share = self._learned()
         clock, steps = self._state.clock, self._state.config.training.steps

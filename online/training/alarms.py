@@ -31,7 +31,7 @@ class Alarms:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``."""
+        """Go on from `state`."""
         self.collapse.steps_at_chance = state["steps_at_chance"]
         self.gradient.steps_above = state["steps_above"]
         self.gradient.norms.extend(state["grad_norms"])

@@ -46,7 +46,7 @@ class AugmentConfig:
 
 
 def augmented(batch: Batch, config: AugmentConfig, *, key: str) -> Batch:
-    """``batch`` with every clip changed as ``key`` decides, and by nothing else."""
+    """`batch` with every clip changed as `key` decides, and by nothing else."""
     if config == AugmentConfig():
         return batch
     rng = random.Random(key)  # stable between versions, and a resumed run has nothing to restore

@@ -5,7 +5,7 @@
     valid (s=2)               1  1  1                1  0  0       "b t-2s"
 
 A shorter clip is filled up with its last frame, an image like its neighbours, so that layers which
-look at the whole batch are not upset; ``valid`` keeps what is filled up out of every loss. Frames
+look at the whole batch are not upset; `valid` keeps what is filled up out of every loss. Frames
 stay bytes until they are on the device that learns from them: floats are four times as large.
 """
 
@@ -29,15 +29,14 @@ class Batch:
     frames: UInt8[Tensor, "b t h w 3"]
     """Earliest first."""
     valid: Bool[Tensor, "b l"]
-    """l = t - 2 * frame_stride. ``valid[i, j]``: clip i owns the triplet that ends at its frame
+    """l = t - 2 * frame_stride. `valid[i, j]`: clip i owns the triplet that ends at its frame
     j + 2 * frame_stride. False where a clip is filled up, and between hops."""
 
 
 def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:
     """Stack clips; their bytes are copied once.
 
-    Raises:
-        ValueError: no clip, or clips of different frame sizes.
+    Raises ValueError: no clip, or clips of different frame sizes.
     """
     sizes = {clip.images.shape[1:] for clip in clips}
     if len(sizes) != 1:

@@ -79,7 +79,7 @@ class Prequential:
     def score_against(
         self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
     ) -> PrequentialScore:
-        """Does each p_i of ``clip`` lie nearer to its s_i than to every state of the far clips?"""
+        """Does each p_i of `clip` lie nearer to its s_i than to every state of the far clips?"""
         choices = self._choices(clip, far).tolist()
         (loss, top1), (_, top1_copy), (loss_untrained, top1_untrained) = choices
         return PrequentialScore(
@@ -103,7 +103,7 @@ class Prequential:
         return torch.stack([predicted, copied, untrained])
 
     def _far_clips(self, clip: Clip, replay: Replay) -> Sequence[UInt8[np.ndarray, "t h w 3"]]:
-        """Images of clips drawn from the replay that lie far from ``clip`` in time, or none."""
+        """Images of clips drawn from the replay that lie far from `clip` in time, or none."""
         states = min(FAR_CLIP_STATES, self.clip.frames - self.clip.overlap)
         frames = self.clip.overlap + states
         gap_ns = self.config.prequential_gap_seconds * 1e9
@@ -145,10 +145,10 @@ def _choose_against_far(
     new: int,
     config: LossConfig,
 ) -> Float[Tensor, " 2"]:
-    """Whether the first ``new`` predictions lie nearer to their own state than to any far one: loss
+    """Whether the first `new` predictions lie nearer to their own state than to any far one: loss
     and top-1.
 
-    Far predictions take part only in ``compared``, whose statistics are those of the batch.
+    Far predictions take part only in `compared`, whose statistics are those of the batch.
     """
     predictions, states = compared(predictions, states, config)
     similarity = predictions[:new] @ states.T / config.temperature

@@ -73,7 +73,7 @@ class TrainingConfig:
     batch_clips: int = 12
     """Clips in a batch."""
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
-    """Arithmetic of encoder and slots; losses stay in float32. ``auto`` is bfloat16 where the
+    """Arithmetic of encoder and slots; losses stay in float32. `auto` is bfloat16 where the
     device multiplies it natively."""
     channels_last: bool = True
     """Memory layout of images and convolutions; faster on CPUs and on tensor cores."""
@@ -181,10 +181,8 @@ class Trainer:
     def step(self, batch: Batch) -> StepResult:
         """Learn from one batch.
 
-        Raises:
-            TrainingError: the batch is too small.
-            Diverged: the loss or the gradient is not finite; the parameters are left as they were
-                before the step.
+        Raises TrainingError: the batch is too small; Diverged: the loss or the gradient is not
+        finite; the parameters are left as they were before the step.
         """
         triplets = int(batch.valid.sum())
         if triplets < 2:
@@ -234,7 +232,7 @@ class Trainer:
                     entries[name] = torch.empty_like(parameter).copy_(value)
 
     def encode(self, model: SetCon, frames: Float[Tensor, "b t c h w"]) -> SetConOutput:
-        """What ``model`` makes of frames, in the arithmetic and memory layout of training."""
+        """What `model` makes of frames, in the arithmetic and memory layout of training."""
         images = frames.flatten(0, 1).to(self.device).contiguous(memory_format=self.layout)
         # only the encoder gains by bfloat16: in it, z would lose what tells near frames apart
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
@@ -318,8 +316,7 @@ def _means(
 def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
     """The model that a run with this seed begins with; draws from torch's global generator.
 
-    Raises:
-        ConfigError: it does not fit into memory.
+    Raises ConfigError: it does not fit into memory.
     """
     torch.manual_seed(seed)
     try:
@@ -338,7 +335,7 @@ def default_device() -> torch.device:
 
 
 def arranged(model: SetCon, config: TrainingConfig, device: torch.device) -> SetCon:
-    """``model`` on ``device``, its weights in the memory layout of training."""
+    """`model` on `device`, its weights in the memory layout of training."""
     return model.to(device=device, memory_format=_layout(config))  # type: ignore[call-overload]
 
 
@@ -355,7 +352,7 @@ def _num_parameters(config: SetConConfig) -> str:
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether ``precision`` means bfloat16 on this device."""
+    """Whether `precision` means bfloat16 on this device."""
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
@@ -366,7 +363,7 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
 
 
 def set_determinism(config: TrainingConfig) -> None:
-    """Make torch, in this process, as repeatable as ``config`` asks; before any CUDA call."""
+    """Make torch, in this process, as repeatable as `config` asks; before any CUDA call."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -24,7 +24,7 @@ def setcon(
     file_bytes: int | None = None,
     seconds: float = 150.0,
 ) -> subprocess.CompletedProcess[str]:
-    """What a command prints and how it ends; it may write no file larger than ``file_bytes``."""
+    """What a command prints and how it ends; it may write no file larger than `file_bytes`."""
     words = [str(argument) for argument in arguments]
     pipes = [_FORKS.Pipe(duplex=False) for _ in ("stdout", "stderr")]
     ends = [end for _, end in pipes]

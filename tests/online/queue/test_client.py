@@ -74,7 +74,7 @@ def server_process(store, address: str):
 
 @contextmanager
 def meddling(address: str, tmp_path, meddle):
-    """A relay for one client before the server; ``meddle(parts)`` says what goes on to it."""
+    """A relay for one client before the server; `meddle(parts)` says what goes on to it."""
     stop = threading.Event()
     relay = f"ipc://{tmp_path}/relay"
     context = zmq.Context()

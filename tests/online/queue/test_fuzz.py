@@ -64,7 +64,7 @@ MEGABYTE = 1 << 20
 
 
 def mutated(rng: random.Random, message: Any) -> list[bytes]:
-    """The parts of something like ``message``."""
+    """The parts of something like `message`."""
     part = messages.encode(message)
     match rng.randrange(7):
         case 0:

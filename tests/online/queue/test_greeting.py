@@ -27,7 +27,7 @@ def keys(tmp_path: Path) -> TrainerKeys:
 
 @contextmanager
 def answering(greet) -> Iterator[str]:
-    """A TCP server that calls ``greet`` with each connection and then hangs up."""
+    """A TCP server that calls `greet` with each connection and then hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
