@@ -219,7 +219,7 @@ def _kind(line: bytes) -> str:
 
 
 def _command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "cli", *map(str, arguments)]
+    return [sys.executable, "-m", "setcon", *map(str, arguments)]
 
 
 def _setcon(*arguments: object) -> None:

@@ -3,8 +3,8 @@
     python benchmarks/continual.py [--stream switch] [--seeds 0 1 2] [--ways …] [--jobs 2]
                                    [--folder DIR] [--json FILE]
 
-A stream is a store of segments, learned from in order, once, with `setcon train`; then `setcon eval
---continual` probes the weights of the end of each segment on each of them. Every way makes as many
+A stream is a store of segments, learned from in order, once, with `setcon train`; then `setcon
+continual` probes the weights of the end of each segment on each of them. Every way makes as many
 updates from as many samples; "iid" sees the same footage shuffled, with all of it to replay, and is
 what `reached` compares with. Buffers are shares of the bytes of the footage learned from; where
 there is none for the recent past, one batch of the newest clips takes its part of that share.
@@ -185,7 +185,7 @@ def evaluate(name: str, store: Path, run: Path) -> dict[str, Any]:
     """The matrix of a run against that of i.i.d. training, which must be there."""
     if not (run / "continual.json").exists():
         against = ["--against", str(run.parent / IID)]
-        call([*CLI, "eval", str(run), str(store), "--continual", *against])
+        call([*CLI, "continual", str(run), str(store), *against])
     return {"way": name, **json.loads((run / "continual.json").read_text())}
 
 

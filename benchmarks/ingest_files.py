@@ -37,7 +37,7 @@ from ingest.open import open_store
 SIZES = {"1080p": "1920:1080", "640x480": "640:480"}
 TINY, SOAK_HOURS = "64:48", 10.0
 FPS = 30
-INGEST = [sys.executable, "-m", "cli", "ingest", "--fit", "stretch"]
+INGEST = [sys.executable, "-m", "setcon", "ingest", "--fit", "stretch"]
 DECORD = """
 import sys, decord
 reader = decord.VideoReader(sys.argv[1], width=128, height=128)

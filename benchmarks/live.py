@@ -33,7 +33,7 @@ FPS = 30
 DISPLAY = ":97"
 FINISH_SECONDS = 330.0
 """How long a trainer may take to learn from the rest, and to probe."""
-CLI = [sys.executable, "-m", "cli"]
+CLI = [sys.executable, "-m", "setcon"]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-CLI = [sys.executable, "-m", "cli"]
+CLI = [sys.executable, "-m", "setcon"]
 
 
 def call(command: list[str]) -> str:

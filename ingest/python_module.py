@@ -7,7 +7,8 @@ from pathlib import Path
 
 def module_command(module: str, *arguments: str) -> list[str]:
     """The command line that runs a module with this interpreter."""
-    return [sys.executable, "-m", module, *arguments]
+    # -P: a folder called `ingest` where the command was typed must not replace the package
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def module_environment() -> dict[str, str]:

@@ -12,13 +12,17 @@ The paper is arXiv 2011.10287. Images are RGB floats in [0, 1]. Nothing here kno
 or queues.
 """
 
-from setcon.deep_set import SetEncoderConfig
-from setcon.encoders.convolutional import EncoderConfig
-from setcon.errors import SeedCheckpointError, SetConError
-from setcon.loss import ContrastiveLoss, LossConfig, SetConLoss
-from setcon.model import SetCon, SetConConfig, SetConOutput
-from setcon.slot_attention import SlotAttentionConfig, Slots
-from setcon.transition import TransitionConfig
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from setcon.deep_set import SetEncoderConfig
+    from setcon.encoders.convolutional import EncoderConfig
+    from setcon.errors import SeedCheckpointError, SetConError
+    from setcon.loss import ContrastiveLoss, LossConfig, SetConLoss
+    from setcon.model import SetCon, SetConConfig, SetConOutput
+    from setcon.slot_attention import SlotAttentionConfig, Slots
+    from setcon.transition import TransitionConfig
 
 __all__ = [
     "ContrastiveLoss",
@@ -35,3 +39,26 @@ __all__ = [
     "Slots",
     "TransitionConfig",
 ]
+
+_HOMES = {
+    "ContrastiveLoss": "setcon.loss",
+    "EncoderConfig": "setcon.encoders.convolutional",
+    "LossConfig": "setcon.loss",
+    "SeedCheckpointError": "setcon.errors",
+    "SetCon": "setcon.model",
+    "SetConConfig": "setcon.model",
+    "SetConError": "setcon.errors",
+    "SetConLoss": "setcon.loss",
+    "SetConOutput": "setcon.model",
+    "SetEncoderConfig": "setcon.deep_set",
+    "SlotAttentionConfig": "setcon.slot_attention",
+    "Slots": "setcon.slot_attention",
+    "TransitionConfig": "setcon.transition",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch takes a second, which `--help` need not."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'setcon' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

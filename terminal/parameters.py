@@ -23,7 +23,7 @@ class Finite(click.FloatRange):
 
 
 class Duration(click.ParamType):
-    """A length of time with its unit, as 90m or 12h; seconds."""
+    """A duration with its unit, as 90m or 12h; converted to seconds."""
 
     name = "duration"
 
@@ -35,5 +35,5 @@ class Duration(click.ParamType):
             return value
         found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhd])", value.strip())
         if found is None:
-            self.fail(f"{value!r} is no length of time; write it as 90m, 12h or 7d", param, ctx)
+            self.fail(f"{value!r} is not a duration; use for example 90m, 12h or 7d", param, ctx)
         return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]

@@ -14,12 +14,12 @@ import av
 import pytest
 from commands import setcon
 
-import cli
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.scenes.balls import BallsConfig
 from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
+from terminal.commands.train import command_line, train
 
 PICTURE = "lavfi:testsrc2=size=64x48:rate=30,realtime"
 FAST = [
@@ -67,7 +67,7 @@ def test_a_signal_where_nothing_has_to_be_saved_is_one_line(number: signal.Signa
 
 
 def test_a_scene_that_is_ended_leaves_nothing_half_drawn(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cli", "scene", "balls", tmp_path / "x.mp4"]
+    command = [sys.executable, "-m", "setcon", "scene", "balls", tmp_path / "x.mp4"]
     with subprocess.Popen([*command, "--frames", "1000000"], stderr=subprocess.PIPE) as scene:
         deadline = time.monotonic() + 60
         while not (tmp_path / "x.mp4.partial").exists():
@@ -167,7 +167,7 @@ def test_a_store_that_is_not_one_is_left_alone(video: Path, tmp_path: Path) -> N
 def test_an_address_already_in_use(store: Path, tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/s/socket"
     server = subprocess.Popen(
-        [sys.executable, "-m", "cli", "serve", str(store), "--bind", address],
+        [sys.executable, "-m", "setcon", "serve", str(store), "--bind", address],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -398,7 +398,17 @@ def test_a_camera_is_recorded_and_listed(tmp_path: Path) -> None:
 
 
 def test_a_capture_is_finished_by_ctrl_c_and_readable_after_a_kill(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cli", "capture", PICTURE, "store", "--size", "16", "--name"]
+    command = [
+        sys.executable,
+        "-m",
+        "setcon",
+        "capture",
+        PICTURE,
+        "store",
+        "--size",
+        "16",
+        "--name",
+    ]
     for name, number, code in (("a", signal.SIGINT, 0), ("b", signal.SIGKILL, -signal.SIGKILL)):
         capture = subprocess.Popen(
             [*command, name], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -450,7 +460,7 @@ def test_keys_are_made_once_and_let_a_trainer_in(store: Path, tmp_path: Path) ->
     assert "is there already" in error_of(setcon("keygen", tmp_path / "server"))
     server = subprocess.Popen(
         [
-            *(sys.executable, "-m", "cli", "serve", str(store), "--bind", "tcp://0.0.0.0:*"),
+            *(sys.executable, "-m", "setcon", "serve", str(store), "--bind", "tcp://0.0.0.0:*"),
             *("--keys", tmp_path / "server", "--allow", tmp_path / "trainer" / "trainer.public"),
         ],
         stdout=subprocess.PIPE,
@@ -509,19 +519,18 @@ def test_a_rate_beyond_all_cameras_is_refused(video: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("typed", "kept"),
     [
-        (["train", "s", "--run", "r", "--minutes", "1"], ["train", "s", "--run", "r"]),
-        (["train", "--steps=9", "s", "--minutes=1", "--run", "r"], ["train", "s", "--run", "r"]),
+        (["s", "--run", "r", "--minutes", "1"], ["s", "--run", "r"]),
+        (["--steps=9", "s", "--minutes=1", "--run", "r"], ["s", "--run", "r"]),
         (
-            ["train", "--steps", "9", "--set", "training.steps=3"],
-            ["train", "--set", "training.steps=3"],
+            ["s", "--run=r", "--steps", "9", "--set", "training.steps=3", "--set", "a.b=c d"],
+            ["s", "--run", "r", "--set", "training.steps=3", "--set", "a.b=c d"],
         ),
+        (["--connect", "a", "--run", "r"], ["--connect", "a", "--run", "r"]),
     ],
 )
-def test_the_command_that_is_written_down_has_no_limits(
-    typed: list[str], kept: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["/bin/setcon", *typed])
-    assert cli._command_line() == ["setcon", *kept]
+def test_the_command_that_is_written_down_has_no_limits(typed: list[str], kept: list[str]) -> None:
+    context = train.make_context("train", list(typed))
+    assert command_line(context) == ["setcon", "train", *kept]
 
 
 def test_ingesting_again_is_free_and_says_so(video: Path, store: Path) -> None:

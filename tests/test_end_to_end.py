@@ -23,7 +23,7 @@ SETTINGS = [
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "cli", *map(str, arguments)]
+    return [sys.executable, "-m", "setcon", *map(str, arguments)]
 
 
 def losses(run: Path) -> list[tuple[int, float, float]]:

@@ -39,3 +39,24 @@ def test_a_clone_called_setcon_does_not_hide_the_package_it_holds(tmp_path: Path
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     assert python(IMPORT, tmp_path, "-S").strip() == str(clone / "setcon" / "__init__.py")
+
+
+def test_a_user_s_modules_of_the_same_names_do_not_replace_the_program(tmp_path: Path) -> None:
+    (tmp_path / "cli.py").write_text("raise SystemExit('the wrong cli')")
+    for name in ("ingest", "online", "terminal"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    script = (
+        "import sys; from setcon.__main__ import main; sys.argv = ['setcon', 'info', 'x']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import setcon; {script}"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error: x: " in done.stderr

@@ -59,7 +59,7 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
         for command in every:
             if command[1] == "serve":
                 server = subprocess.Popen(
-                    [sys.executable, "-m", "cli", *command[1:]],
+                    [sys.executable, "-m", "setcon", *command[1:]],
                     cwd=tmp_path,
                     stdout=subprocess.PIPE,
                     text=True,

@@ -220,7 +220,7 @@ def files_of(pid: int) -> set[str]:
 
 def test_ctrl_c_is_heard_within_a_stretch_without_frames(stretch_without_frames, tmp_path):
     video = stretch_without_frames
-    command = [sys.executable, "-m", "cli", "ingest", str(video), str(tmp_path / "store")]
+    command = [sys.executable, "-m", "setcon", "ingest", str(video), str(tmp_path / "store")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         opened_at = time.monotonic()
         while str(video) not in files_of(process.pid):

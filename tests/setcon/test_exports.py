@@ -9,9 +9,12 @@ def test_public_names_are_these():
     assert all(hasattr(setcon, name) for name in setcon.__all__)
 
 
-def test_import_brings_torch_and_nothing_else_of_the_project():
+def test_import_brings_nothing_and_the_model_torch_and_nothing_else_of_the_project():
     heavy = ["av", "zarr", "h5py", "zmq", "matplotlib", "scipy", "ingest", "online"]
-    code = f"import sys, setcon; print([name for name in {heavy} if name in sys.modules])"
+    code = (
+        "import sys, setcon; assert 'torch' not in sys.modules; setcon.SetCon; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

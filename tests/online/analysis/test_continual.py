@@ -129,7 +129,7 @@ def test_the_matrix_has_a_row_for_each_segment_and_the_last_is_what_eval_finds(r
 def test_the_command_shows_it_draws_it_and_puts_it_into_the_report(run, stream, tmp_path):
     told = CliRunner().invoke(
         cli.main,
-        ["eval", str(run), str(stream), "--continual", "--out", str(tmp_path)],
+        ["continual", str(run), str(stream), "--out", str(tmp_path)],
         catch_exceptions=False,
     )
     assert told.exit_code == 0
@@ -146,7 +146,7 @@ def test_what_cannot_be_kept_has_been_said_and_written_where_it_was_wanted(
     copy, out = tmp_path / "run", tmp_path / "out"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("continual.json"))
     (copy / "continual.json").mkdir()
-    arguments = ["eval", str(copy), str(stream), "--continual", "--out", str(out)]
+    arguments = ["continual", str(copy), str(stream), "--out", str(out)]
     told = CliRunner().invoke(cli.main, arguments)
     assert told.exit_code == 1
     assert "after a" in told.stdout
@@ -163,9 +163,6 @@ def test_what_was_not_kept_is_one_line(run, stream, tmp_path):
     (tmp_path / "damaged" / "segments" / "000000.safetensors").write_bytes(b"no weights")
     with pytest.raises(CheckpointError, match=r"000000\.safetensors: weights of a segment that"):
         evaluate_continual(tmp_path / "damaged", stream)
-    for arguments in (["--against", str(run)], ["--continual", "--recordings", "a"]):
-        told = CliRunner().invoke(cli.main, ["eval", str(run), str(stream), *arguments])
-        assert told.exit_code == 2
 
 
 def test_a_changed_bit_in_kept_weights_is_noticed(run, stream, tmp_path):

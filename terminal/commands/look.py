@@ -1,0 +1,252 @@
+"""Commands that look at what was learned: eval, continual, render, embed, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from terminal.options import (
+    json_option,
+    recordings_option,
+)
+from terminal.parameters import Finite
+from terminal.progress import progress_line
+from terminal.recordings import (
+    counted,
+)
+from terminal.runs import (
+    comparison_text,
+    continual_text,
+    evaluation_text,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+held_out_option = click.option(
+    "--holdout",
+    type=Finite(0, 1, max_open=True),
+    help="Share of each recording to score on.  [default: what the run held out]",
+)
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), help="Directory for the scores and their picture."
+)
+
+
+@click.command("eval")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@recordings_option
+@held_out_option
+@json_option
+@out_option
+def evaluate(
+    run: Path,
+    store: Path,
+    recordings: str,
+    holdout: float | None,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """Probe RUN's newest checkpoint on the held-out part of STORE."""
+    _refuse_bad_folder(out)
+    from online.analysis.opened import evaluate_run
+    from online.reports.figures import panel_figure
+    from online.reports.verdict import evaluation_verdict
+    from online.scores.evaluation import save_evaluation
+
+    with progress_line() as show:
+        findings = evaluate_run(
+            run,
+            store,
+            recordings=recordings,
+            holdout=holdout,
+            progress=lambda what, share: show(what, f"{share:.0%}"),
+        )
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(findings.evaluation), indent=2))
+    else:
+        click.echo(evaluation_text(findings.evaluation))
+        click.echo(evaluation_verdict(findings.evaluation))
+    if out is not None:  # the scores are printed by now, if it cannot be written
+        save_evaluation(out, findings.evaluation, findings.panels)
+        (out / "panels.png").write_bytes(panel_figure(findings.panels))
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Another run to compare with, such as one that learned in random order.",
+)
+@held_out_option
+@json_option
+@out_option
+def continual(
+    run: Path,
+    store: Path,
+    against: Path | None,
+    holdout: float | None,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """Probe what RUN knew of each recording after each segment of its stream.
+
+    RUN must have been trained with `--set training.keep_segments=true --set stream.order=stream`.
+    It is probed as it was at the end of each recording of its stream, on every one of them.
+    """
+    _refuse_bad_folder(out)
+    from online.analysis.continual import evaluate_continual, keep_continual
+    from online.reports.heat_map import heat_map_figure
+    from online.reports.report import write_report
+    from online.scores.matrix import to_json
+
+    with progress_line() as show:
+        found = evaluate_continual(
+            run,
+            store,
+            against=against,
+            holdout=holdout,
+            progress=lambda what, share: show(what, f"{share:.0%}"),
+        )
+    # the scores are printed first, in case they cannot be written
+    click.echo(to_json(found).decode() if as_json else continual_text(found))
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "continual.json").write_bytes(to_json(found))
+            (out / "continual.png").write_bytes(heat_map_figure(found))
+    finally:
+        keep_continual(run, found)
+    report = write_report(run)
+    if not as_json:
+        click.echo(f"report: {report}")
+
+
+def _refuse_bad_folder(out: Path | None) -> None:
+    """Refuse at once where results could not be written after minutes of work."""
+    from ingest.store.output import folder_fault
+    from online.errors import RunError
+
+    if out is not None and (fault := folder_fault(out)):
+        raise RunError(fault)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("video", type=click.Path(path_type=Path), metavar="OUT.mp4")
+@recordings_option
+@click.option(
+    "--part",
+    type=click.Choice(["held_out", "all"]),
+    default="held_out",
+    show_default=True,
+    help="Footage the run never learned from, or all of it.",
+)
+@click.option("--seconds", type=Finite(0, min_open=True), help="Seconds to render.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.mp4.")
+def render(
+    run: Path,
+    store: Path,
+    video: Path,
+    recordings: str,
+    part: Any,
+    seconds: float | None,
+    overwrite: bool,
+) -> None:
+    """Render what RUN's newest checkpoint sees in STORE, as a video.
+
+    Next to each frame: its segments, one colour per slot, and what the probe reconstructs from the
+    slots.
+    """
+    from online.analysis.render import render_run
+
+    with progress_line() as show:
+        rendered = render_run(
+            run,
+            store,
+            video,
+            recordings=recordings,
+            part=part,
+            seconds=seconds,
+            overwrite=overwrite,
+            progress=lambda what, share: show(what, f"{share:.0%}"),
+        )
+    shorter = ", all there is" if rendered.is_all and seconds is not None else ""
+    length = f"{counted(rendered.frames, 'frame')}, {rendered.seconds:.1f} s{shorter}"
+    click.echo(f"{rendered.path}: {length}, step {rendered.step}")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("embeddings", type=click.Path(path_type=Path), metavar="OUT.h5")
+@recordings_option
+@click.option(
+    "--alphas/--no-alphas",
+    default=True,
+    show_default=True,
+    help="Also write where each slot is. This fits a probe and takes most of the file.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT.h5.")
+def embed(
+    run: Path, store: Path, embeddings: Path, recordings: str, alphas: bool, overwrite: bool
+) -> None:
+    """Write the slots of every frame of STORE to an HDF5 file.
+
+    For each recording it has a group with slots (n, k, d), alphas (n, k, h, w) in 255ths, pts_ns,
+    gap, and held_out: the frames that a run on STORE does not learn from.
+    """
+    from online.analysis.embed import embed_run
+
+    with progress_line() as show:
+        embedded = embed_run(
+            run,
+            store,
+            embeddings,
+            recordings=recordings,
+            alphas=alphas,
+            overwrite=overwrite,
+            progress=lambda what, share: show(what, f"{share:.0%}"),
+        )
+    frames = counted(embedded.frames, "frame")
+    recorded = counted(embedded.recordings, "recording")
+    click.echo(f"{embedded.path}: {frames} of {recorded}, step {embedded.step}")
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="comparison.html",
+    show_default=True,
+    help="The page to write.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the page.")
+def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
+    """Compare runs on one page: scores, curves, what slots hold.
+
+    Runs that differ only in `training.seed` are grouped: their scores are shown as mean and
+    standard error, their curves as a mean in a band.
+    """
+    from online.reports.compare import group_runs, remarks
+    from online.reports.compare_page import write_comparison
+
+    groups = group_runs(runs)
+    write_comparison(groups, out, overwrite=overwrite)
+    click.echo(comparison_text(groups))
+    for remark in remarks(groups):
+        click.echo(remark)
+    click.echo(f"comparison: {out}")
+
+
+COMMANDS = (evaluate, continual, render, embed, compare)

@@ -1,0 +1,261 @@
+"""Commands that read and write stores: ingest, info, verify, export, scene."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from ingest.errors import IngestError
+from terminal.errors import exit_if_any, fail
+from terminal.options import (
+    json_option,
+    record_settings,
+    recordings_option,
+    size_option,
+    warn_of_several_sizes,
+)
+from terminal.parameters import Finite
+from terminal.progress import progress_line
+from terminal.recordings import (
+    breaks_text,
+    counted,
+    footage_text,
+    ingest_parts,
+    recording_text,
+    uncommitted_text,
+    verified_text,
+    verifying_parts,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command("ingest")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("store", type=click.Path(path_type=Path))
+@size_option
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "pad", "stretch"]),
+    default="crop",
+    show_default=True,
+    help="How to make a frame square.",
+)
+@click.option(
+    "--fps",
+    type=Finite(0, min_open=True),
+    help="Keep at most this many frames per second.",
+)
+@click.option(
+    "--reader", type=click.Choice(["auto", "pyav", "decord"]), default="auto", show_default=True
+)
+@click.option(
+    "--format",
+    "store_format",
+    type=click.Choice(["zarr", "h5"]),
+    help="Format of a new store.  [default: zarr]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Recordings to ingest at once.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the recordings made from these sources.")
+@click.option(
+    "--durable/--no-durable",
+    default=True,
+    show_default=True,
+    help="Sync to disk at each commit, so that a power cut loses nothing that was committed.",
+)
+def ingest_command(
+    sources: tuple[str, ...],
+    store: Path,
+    size: int,
+    fit: Any,
+    fps: float | None,
+    reader: str,
+    store_format: Any,
+    workers: int,
+    overwrite: bool,
+    durable: bool,
+) -> None:
+    """Decode SOURCEs once and keep their frames in STORE.
+
+    A source is a video file, a folder or glob of them, a folder of images, or an HDF5 frame
+    archive with groups train and test. Run the same command again to continue after an
+    interruption.
+    """
+    from ingest.jobs import ingest_sources
+
+    settings = record_settings(size=size, fit=fit, fps=fps, reader=reader)
+    with progress_line() as show:
+        outcomes = ingest_sources(
+            sources,
+            store,
+            settings,
+            store_format=store_format,
+            workers=workers,
+            overwrite=overwrite,
+            durable=durable,
+            progress=lambda progress: show(*ingest_parts(progress)),
+        )
+    for outcome in outcomes:
+        if outcome.recorded is not None:
+            commit, recorded = outcome.recorded.commit, outcome.recorded
+            click.echo(
+                f"{recorded.name}: {recorded.status}, {footage_text(commit)}, "
+                f"{breaks_text(commit)}, {recorded.seconds:.1f} s taken"
+            )
+        if outcome.warning is not None:
+            click.secho(f"warning: {outcome.warning}", fg="yellow", err=True)
+    if any(outcome.recorded is not None for outcome in outcomes):
+        warn_of_several_sizes(store)
+    exit_if_any(outcome.error for outcome in outcomes if outcome.error is not None)
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@json_option
+def info(store: Path, as_json: bool) -> None:
+    """Show the contents of STORE."""
+    from ingest.open import open_store
+
+    opened = open_store(store)
+    entries: list[dict[str, Any]] = []
+    texts: list[str] = []
+    damaged: list[IngestError] = []
+    for name in opened.recordings():
+        try:
+            commit, size = opened.commit(name), opened.size_bytes(name)
+        except IngestError as error:
+            entries.append({"name": name, "error": str(error)})
+            damaged.append(error)
+        else:
+            entries.append({"name": name, "size_bytes": size} | msgspec.to_builtins(commit))
+            texts.append(recording_text(name, commit, size))
+    if as_json:
+        path = click.format_filename(store)
+        held = {"path": path, "format": opened.format, "recordings": entries}
+        click.echo(json.dumps(held | {"uncommitted": opened.uncommitted()}, indent=2))
+    else:
+        head = f"{opened.format}, {counted(len(entries), 'recording')}"
+        texts += map(uncommitted_text, opened.uncommitted())
+        click.echo("\n".join([f"{click.format_filename(store)}: {head}", *texts]))
+    exit_if_any(damaged)
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@recordings_option
+@json_option
+def verify(store: Path, recordings: str, as_json: bool) -> None:
+    """Read all of STORE and check every checksum, time and count.
+
+    The exit code is 1 if anything is wrong. A recording that is still being written is checked up
+    to its last commit.
+    """
+    from ingest.open import open_store
+    from ingest.verify import verify_store
+
+    opened = open_store(store)
+    entries = []
+    faulty = 0
+    with progress_line() as show:
+        for verified in verify_store(
+            opened, recordings=recordings, progress=lambda at: show(*verifying_parts(at))
+        ):
+            faulty += not verified.ok
+            if as_json:
+                entries.append({"ok": verified.ok} | msgspec.to_builtins(verified))
+            else:
+                click.echo(verified_text(verified))
+    path = click.format_filename(store)
+    if as_json:
+        held = {"path": path, "format": opened.format, "recordings": entries}
+        click.echo(json.dumps(held | {"uncommitted": opened.uncommitted()}, indent=2))
+    else:
+        for name in opened.uncommitted():
+            click.echo(uncommitted_text(name))
+    if faulty:
+        fail(f"{path}: {counted(faulty, 'recording')} damaged; restore or ingest again")
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("recording")
+@click.argument("video", type=click.Path(path_type=Path), metavar="OUT.mp4")
+@click.option(
+    "--start",
+    type=Finite(0),
+    default=0.0,
+    show_default=True,
+    help="Where to start, in seconds after the first frame.",
+)
+@click.option("--seconds", type=Finite(0, min_open=True), help="Seconds to export.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.mp4 and its masks.")
+def export(
+    store: Path,
+    recording: str,
+    video: Path,
+    start: float,
+    seconds: float | None,
+    overwrite: bool,
+) -> None:
+    """Export RECORDING from STORE as a video.
+
+    Frames keep their times. Masks are written to OUT.masks.h5.
+    """
+    from ingest.export import export_recording
+    from ingest.open import open_store
+
+    with progress_line() as show:
+        exported = export_recording(
+            open_store(store),
+            recording,
+            video,
+            start=start,
+            seconds=seconds,
+            overwrite=overwrite,
+            progress=lambda done, of: show(f"exporting {recording}", f"{done}/{of} frames"),
+        )
+    masks = "" if exported.sidecar is None else f"; masks in {exported.sidecar}"
+    frames = counted(exported.frames, "frame")
+    click.echo(f"{exported.video}: {frames}, {exported.duration_seconds:.1f} s{masks}")
+
+
+@click.command()
+@click.argument(
+    "scene",
+    type=click.Choice(["balls", "gridworld", "sprites", "three-object", "seven-object"]),
+)
+@click.argument("video", type=click.Path(path_type=Path))
+@click.option("--frames", type=click.IntRange(1), default=900, show_default=True)
+@click.option("--fps", type=click.IntRange(1, 1000), default=30, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace VIDEO and its masks.")
+def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
+    """Render a procedural SCENE to VIDEO (.mp4), with its masks."""
+    from ingest.errors import ExportError
+    from ingest.scenes import SCENES
+    from ingest.scenes.video import render_scene
+    from ingest.store.output import writing
+    from ingest.video.mp4_writer import video_fault
+
+    if fault := video_fault(video, what="a scene", overwrite=overwrite):
+        raise ExportError(fault)
+    config = SCENES[scene](num_frames=frames, fps=fps, seed=seed)
+    with progress_line() as show, writing(video):
+        rendered = render_scene(
+            config, video, progress=lambda done: show("rendering", f"{done}/{frames} frames")
+        )
+    click.echo(f"{rendered.video}: {rendered.num_frames} frames; masks in {rendered.sidecar}")
+
+
+COMMANDS = (ingest_command, info, verify, export, scene)

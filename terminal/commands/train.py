@@ -1,0 +1,280 @@
+"""Commands that learn: train, demo, presets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from terminal.options import (
+    holdout_option,
+    keys_option,
+    settings_option,
+)
+from terminal.parameters import Finite
+from terminal.progress import progress_line
+from terminal.recordings import (
+    ingest_parts,
+)
+from terminal.runs import (
+    evaluation_text,
+    received_text,
+    spent_text,
+    status_parts,
+)
+
+if TYPE_CHECKING:
+    from online.config import RunConfig
+    from online.queue.security import TrainerKeys
+    from online.session.loop import Outcome
+    from online.session.status import Status
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--connect",
+    "addresses",
+    multiple=True,
+    metavar="ADDR",
+    help="Learn from this server instead of STORE; may be given several times.",
+)
+@keys_option
+@click.option(
+    "--server-key",
+    "server_keys",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="The server's .public file: one for all servers, or one for each --connect.",
+)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Directory of the run. An existing run is continued.",
+)
+@click.option("--preset", default="demo", show_default=True, help="See `setcon presets`.")
+@click.option(
+    "--recordings",
+    metavar="GLOB",
+    help="Recordings to use, by name.  [default: what the preset says, *]",
+)
+@settings_option
+@click.option("--steps", type=click.IntRange(1), help="Optimizer steps of the whole run.")
+@click.option(
+    "--minutes",
+    type=Finite(0, min_open=True),
+    help="Learn for at most this long, earlier starts of the run included.",
+)
+@holdout_option
+@click.pass_context
+def train(
+    context: click.Context,
+    store: Path | None,
+    addresses: tuple[str, ...],
+    keys: Path | None,
+    server_keys: tuple[Path, ...],
+    run: Path,
+    preset: str,
+    recordings: str | None,
+    settings: tuple[str, ...],
+    steps: int | None,
+    minutes: float | None,
+    holdout: float,
+) -> None:
+    """Learn from STORE, or from servers, and probe on held-out footage.
+
+    Run the same command again to continue from the last checkpoint. Ctrl-C saves and stops; a
+    second Ctrl-C stops at once.
+
+    The progress line shows, for a camera, how old frames are when they arrive (behind) and how
+    many clips were skipped because they were too old or already deleted (skipped). For servers it
+    shows what has arrived but is not used yet (queued, bounded by stream.credit_bytes), how often
+    the connection was opened again (reconnects), and how many messages were damaged or late and
+    were requested again (discarded). The last lines count the clips received and inserted.
+    """
+    if (store is None) == (not addresses):
+        raise click.UsageError("give either STORE or --connect ADDR")
+    trainer_keys = _trainer_keys(keys, server_keys, len(addresses))
+    from online.session.start import train_connected, train_on_store
+
+    config = _config(preset, settings, steps=steps, recordings=recordings)
+    with progress_line() as show:
+
+        def observe(status: Status) -> None:
+            show(*status_parts(status))
+
+        if store is not None:
+            outcome = train_on_store(
+                store,
+                run,
+                config,
+                holdout=holdout,
+                minutes=minutes,
+                observe=observe,
+                command=command_line(context),
+            )
+        else:
+            outcome = train_connected(
+                addresses,
+                run,
+                config,
+                keys=trainer_keys,
+                minutes=minutes,
+                observe=observe,
+                command=command_line(context),
+            )
+    _report_outcome(outcome, run)
+
+
+@click.command()
+@click.argument("video", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Directory for everything the demo makes.  [default: setcon-demo, or setcon-demo-VIDEO]",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Seed of the recording, the model and all sampling.  [default: 0]",
+)
+@click.option(
+    "--minutes",
+    type=Finite(0, min_open=True),
+    help="Learn for at most this long, earlier starts included.",
+)
+@settings_option
+def demo(
+    video: Path | None,
+    out: Path | None,
+    seed: int | None,
+    minutes: float | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Ingest, serve, train, probe and report with one command.
+
+    Without VIDEO it renders three bouncing balls with ground-truth masks and learns from those.
+    From VIDEO it takes the middle square at 32x32; `setcon ingest --fit` has other ways. The demo
+    is slower when the machine has other work; --minutes limits the training time.
+    """
+    from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
+
+    out = out or Path("setcon-demo" if video is None else f"setcon-demo-{video.stem}")
+    preset = "demo" if video is None else "video"
+    if seed is not None:
+        if any(setting.startswith("training.seed") for setting in settings):
+            raise click.UsageError("--seed and --set training.seed are one setting: give one")
+        settings = (*settings, f"training.seed={seed}")
+    config = _config(preset, settings)
+    again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", preset]
+    again += [word for setting in settings for word in ("--set", setting)]
+    with progress_line() as show:
+        outcome = run_demo(
+            out,
+            config,
+            video=video,
+            minutes=minutes,
+            progress=DemoProgress(
+                rendering=lambda done: show("rendering", f"{done}/{SCENE.num_frames} frames"),
+                ingesting=lambda progress: show(*ingest_parts(progress)),
+            ),
+            observe=lambda status: show(*status_parts(status)),
+            command=again,
+        )
+    _report_outcome(outcome, out / RUN)
+    click.echo(f"picture: {out / PICTURE}")
+
+
+@click.command()
+@click.argument("name", required=False)
+def presets(name: str | None) -> None:
+    """List the presets, or print one in full with every setting explained."""
+    from online.config import load_preset, preset_comment, preset_names
+    from online.explain import explained
+
+    if name is None:
+        for preset in preset_names():
+            click.echo(f"{preset:<14}{preset_comment(preset)[0]}")
+    else:
+        head = [f"# {line}".rstrip() for line in preset_comment(name)]
+        click.echo("\n".join([*head, "", explained(load_preset(name))]), nl=False)
+
+
+def _trainer_keys(keys: Path | None, servers: tuple[Path, ...], count: int) -> list[TrainerKeys]:
+    """One for each of `count` addresses, or none at all."""
+    if keys is None and not servers:
+        return []
+    from online.queue.security import TrainerKeys
+
+    if keys is None or not servers or not count:
+        raise click.UsageError("--connect ADDR, --keys DIR and --server-key FILE need each other")
+    if len(servers) not in (1, count):
+        raise click.UsageError(
+            f"{len(servers)} --server-key for {count} --connect; give one for all, or one for each"
+        )
+    each = servers * count if len(servers) == 1 else servers
+    return [TrainerKeys.load(keys, server) for server in each]
+
+
+def _config(
+    preset: str,
+    settings: Iterable[str],
+    *,
+    steps: int | None = None,
+    recordings: str | None = None,
+) -> RunConfig:
+    from online.config import load_preset
+
+    more = [] if steps is None else [f"training.steps={steps}"]
+    if recordings is not None:  # as a TOML string, or the name `1` would be a number
+        more.append(f"stream.recordings={json.dumps(recordings, ensure_ascii=False)}")
+    return load_preset(preset, [*settings, *more])
+
+
+def command_line(context: click.Context) -> list[str]:
+    """The command as it was typed, without its limits: they will be used up when it runs again."""
+    words = ["setcon", str(context.info_name)]
+    for parameter in context.command.params:
+        typed = context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
+        if not typed or parameter.name in ("steps", "minutes"):
+            continue
+        value = context.params[parameter.name]
+        for each in value if isinstance(value, tuple) else (value,):
+            is_argument = isinstance(parameter, click.Argument)
+            words += [str(each)] if is_argument else [parameter.opts[0], str(each)]
+    return words
+
+
+def _report_outcome(outcome: Outcome, run: Path) -> None:
+    from online.reports.verdict import verdict
+    from online.runs.log import read_run
+
+    if outcome.signal_number is not None:
+        saved = f"at step {outcome.step}, saved" if outcome.step else "before the first step"
+        goes_on = "makes the last probe of" if outcome.lacks_only_probe else "continues"
+        click.echo(f"stopped {saved}; the same command {goes_on} {run}")
+        sys.exit(128 + outcome.signal_number)
+    if outcome.step > outcome.first_step:
+        click.echo(f"{outcome.reason} at step {outcome.step}; {received_text(outcome)}")
+        if outcome.spent is not None:
+            click.echo(spent_text(outcome.spent))
+    else:
+        probed = "only its probe was made" if outcome.made_probe else "nothing was left to do"
+        click.echo(
+            f"{outcome.reason} at step {outcome.step} already: {probed}; larger --steps or "
+            "--minutes learn on"
+        )
+    if outcome.evaluation is not None:
+        click.echo(evaluation_text(outcome.evaluation))
+        click.echo(verdict(read_run(run)))
+    click.echo(f"report: {outcome.report}")
+
+
+COMMANDS = (train, demo, presets)

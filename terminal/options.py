@@ -1,0 +1,89 @@
+"""Options that several commands share, and what the commands make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from terminal.parameters import Finite
+
+if TYPE_CHECKING:
+    from ingest.store.records import RecordSettings
+
+size_option = click.option(
+    "--size",
+    type=click.IntRange(1, 8192),
+    default=128,
+    show_default=True,
+    help="Side of the stored square frames, in pixels.",
+)
+holdout_option = click.option(
+    "--holdout",
+    type=Finite(0, 1, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of each recording to hold out: its end, or for a camera every few minutes.",
+)
+recordings_option = click.option(
+    "--recordings",
+    metavar="GLOB",
+    default="*",
+    show_default=True,
+    help="Names of the recordings to use.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a setting, such as optimizer.learning_rate=1e-3; `setcon presets NAME` lists "
+    "them all.",
+)
+keys_option = click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with this machine's keys (see `setcon keygen`); required for remote peers.",
+)
+allow_option = click.option(
+    "--allow",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Public keys of the trainers to accept: a .public file, or a folder of them.",
+)
+
+
+def record_settings(**settings: Any) -> RecordSettings:
+    """How frames are to be stored; a value that cannot be is a usage error."""
+    from ingest.store.records import RecordSettings
+
+    try:
+        return RecordSettings(**settings)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def warn_of_several_sizes(store: Path) -> None:
+    """Say at once what training would refuse in the end."""
+    from ingest.jobs import recordings_by_size
+    from ingest.open import open_store
+
+    sizes = recordings_by_size(open_store(store))
+    if len(sizes) > 1:
+        held = "; ".join(f"{w}x{h}: {_listed(names)}" for (w, h), names in sizes.items())
+        click.secho(
+            f"warning: {click.format_filename(store)}: recordings of several frame sizes, which "
+            f"cannot be learned from together ({held}); ingest some again with another --size and "
+            "--overwrite, or use `setcon train --recordings GLOB`",
+            fg="yellow",
+            err=True,
+        )
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,149 @@
+"""How a run starts: its servers, its footage, its directory."""
+
+import json
+import shutil
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from small_runs import SMALL, config, lines
+
+import cli
+from ingest.jobs import ingest_sources
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.video import render_scene
+from ingest.store.records import RecordSettings
+from online.analysis.opened import evaluate_run
+from online.errors import (
+    FootageError,
+    OnlineError,
+    RunError,
+    TrainingError,
+)
+from online.queue.server_process import EmbeddedServer
+from online.queue.stream import ServeConfig
+from online.runs.checkpoint import latest_checkpoint
+from online.session.loop import Outcome
+from online.session.start import train_connected, train_on_store
+from online.session.status import Status
+
+# but for the runs that several tests share, which begin before this does
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
+
+def test_a_damaged_frame_that_was_held_out_costs_the_probe_and_not_the_run(
+    balls: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(balls, tmp_path / "store")
+    chunks = sorted((tmp_path / "store" / "recordings" / "balls" / "frames").glob("c.*"))
+    last = chunks[-1]  # frames 192 to 240: what is held out
+    last.write_bytes(b"garbage")
+    outcome = train_on_store(tmp_path / "store", tmp_path / "run", config("training.steps=2"))
+    assert (outcome.reason, outcome.evaluation) == ("complete", None)
+    assert outcome.report is not None
+    (said,) = caplog.messages
+    assert "no probe at step 2" in said
+    assert "damaged" in said
+
+
+def test_what_the_server_leaves_out_is_said_where_a_person_sees_it(
+    balls: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(balls, tmp_path / "store")
+    recordings = tmp_path / "store" / "recordings"
+    shutil.copytree(recordings / "balls", recordings / "worn")
+    (recordings / "worn" / "commit.json").write_text("garbage")
+    train_on_store(tmp_path / "store", tmp_path / "run", config("training.steps=1"))
+    (said,) = caplog.messages
+    assert said.startswith("left out: ")
+    assert "worn" in said
+
+
+def test_frames_of_two_sizes_are_refused_before_anything_is_learned(
+    balls: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(balls, tmp_path / "store")
+    render_scene(BallsConfig(num_frames=60, fps=15, size=32), tmp_path / "large.mp4")
+    ingest_sources([str(tmp_path / "large.mp4")], tmp_path / "store", RecordSettings(size=24))
+    with pytest.raises(FootageError, match=r"balls 16x16, large 24x24.*--recordings GLOB"):
+        train_on_store(tmp_path / "store", tmp_path / "run", config())
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    arguments = ["train", str(tmp_path / "store"), "--run", str(tmp_path / "run"), *settings]
+    done = CliRunner().invoke(cli.main, [*arguments, "--recordings", "b*", "--steps", "1"])
+    assert done.exit_code == 0, done.output
+    (source,) = lines(tmp_path / "run", "source")
+    assert source["recordings"] == ["balls"]
+
+
+def test_two_trainers_learn_from_one_server_and_one_from_two(balls: Path, tmp_path: Path) -> None:
+    with EmbeddedServer(balls, ServeConfig()) as one, EmbeddedServer(balls, ServeConfig()) as two:
+        steps = config("training.steps=3")
+        first = train_connected([one.address], tmp_path / "a", steps)
+        second = train_connected([one.address, two.address], tmp_path / "b", steps)
+    assert (first.step, second.step) == (3, 3)
+    checkpoint = latest_checkpoint(tmp_path / "b" / "checkpoints")
+    assert checkpoint is not None
+    held = json.loads((checkpoint / "state.json").read_text())["run"]["replay"]["fifo"]
+    assert {spec[-1] for spec in held} == {0, 1}
+
+
+def test_a_run_may_begin_before_its_server(balls: Path, tmp_path: Path) -> None:
+    server = EmbeddedServer(balls, ServeConfig(), bind=f"ipc://{tmp_path}/late/s")
+    with ExitStack() as stack:
+
+        def start_late(status: Status) -> None:
+            if status.activity == "connecting":
+                threading.Timer(1.0, stack.enter_context, [server]).start()
+
+        outcome = train_connected(
+            [f"ipc://{tmp_path}/late/s"],
+            tmp_path / "run",
+            config("training.steps=2"),
+            observe=start_late,
+        )
+    assert outcome.step == 2
+
+
+def test_a_recording_without_a_triplet_is_one_clear_line(tmp_path: Path) -> None:
+    render_scene(BallsConfig(num_frames=2, size=16), tmp_path / "short.mp4")
+    ingest_sources([str(tmp_path / "short.mp4")], tmp_path / "store", RecordSettings(size=16))
+    with pytest.raises(OnlineError, match=r"^[^\n]*no triplet to train on[^\n]*$"):
+        train_on_store(tmp_path / "store", tmp_path / "run", config())
+
+
+def test_a_recording_of_one_triplet_is_one_clear_line(tmp_path: Path) -> None:
+    render_scene(BallsConfig(num_frames=3, size=16), tmp_path / "short.mp4")
+    ingest_sources([str(tmp_path / "short.mp4")], tmp_path / "store", RecordSettings(size=16))
+    with pytest.raises(TrainingError, match=r"^step 1: a batch of 1 triplet [^\n]*$"):
+        train_on_store(tmp_path / "store", tmp_path / "run", config())
+
+
+def test_a_model_larger_than_memory_ends_the_command_with_one_line(
+    balls: Path, tmp_path: Path
+) -> None:
+    settings = ["--set", "model.slot_attention.num_slots=10000000000000"]
+    arguments = ["train", str(balls), "--run", str(tmp_path / "run"), *settings]
+    done = CliRunner().invoke(cli.main, arguments)
+    assert done.exit_code == 1
+    assert done.output.count("\n") == 1
+    assert done.output.startswith("error: model: 160,000,000,")
+
+
+def test_a_store_of_other_frame_sizes_is_refused(
+    uninterrupted: tuple[Path, Outcome], balls: Path, tmp_path: Path
+) -> None:
+    video = str(balls.parent / "balls.mp4")
+    ingest_sources([video], tmp_path / "store", RecordSettings(size=24))
+    with pytest.raises(RunError, match=r"24x24, .* learned from 16x16; ingest it with --size 16"):
+        evaluate_run(uninterrupted[0], tmp_path / "store")
+
+
+def test_a_directory_that_is_no_run_is_refused(balls: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run"):
+        evaluate_run(tmp_path, balls)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not empty and not a run"):
+        train_on_store(balls, tmp_path, config())
+    assert (tmp_path / "notes.txt").read_text() == "mine"
