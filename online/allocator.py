@@ -2,7 +2,8 @@
 
 glibc gives every freed block of more than 32 MiB back at once, so each step of a large model takes
 its activations from the kernel again: page by page, each zeroed first. For a training loop, which
-allocates the same again a moment later, that is wasted; `benchmarks/train_step.py` shows how much.
+allocates the same again a moment later, that is wasted;
+`benchmarks/training/train_step.py` shows how much.
 """
 
 import ctypes

@@ -1,6 +1,6 @@
 """Memory that a trainer's process takes for a full replay buffer, against the bytes it was given.
 
-    python benchmarks/replay_memory.py [--megabytes 64] [--json FILE]
+    python benchmarks/training/replay_memory.py [--megabytes 64] [--json FILE]
 
 For each frame size a store of noise is served by a process of its own, and a fresh process takes
 clips from it over ipc until four times the buffer has gone through it, so that clips come and go.

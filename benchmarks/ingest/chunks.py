@@ -1,12 +1,13 @@
 """How pixels are best compressed, and how many frames to a chunk.
 
-    python benchmarks/chunks.py VIDEO... [--frames 2048] [--lengths 4 8 16 32 64] [--json FILE]
+    python benchmarks/ingest/chunks.py VIDEO... [--frames 2048] [--lengths 4 8 16 32 64]
+                                       [--rounds 3] [--folder DIR] [--json FILE]
 
 The first table compresses chunks of 16 frames of 128x128 in memory, on one thread, and counts its
 CPU time. `whole` is one Blosc block per chunk, `auto` is what Blosc chooses; `delta` stores each
 frame but the first of a chunk as its difference from the one before, which neither a plain
 `zarr.open` nor `h5py` would undo. The second table writes and reads zarr stores with chunks of
-other lengths, as benchmarks/store.py does.
+other lengths, as benchmarks/ingest/store.py does.
 """
 
 import argparse

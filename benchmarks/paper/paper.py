@@ -1,8 +1,8 @@
 """The table of the paper on one small machine: SetCon beside what it must beat, under one probe.
 
-    python benchmarks/paper.py [--scenes balls gridworld ...] [--ways slot-wise ...]
-                               [--also KEY=VALUE,... ...] [--seeds 0 1 2] [--starts 1]
-                               [--minutes 10] [--jobs 2] [--folder DIR] [--json FILE]
+    python benchmarks/paper/paper.py [--scenes balls gridworld ...] [--ways slot-wise ...]
+                                     [--also KEY=VALUE,... ...] [--seeds 0 1 2] [--starts 1]
+                                     [--minutes 10] [--jobs 2] [--folder DIR] [--json FILE]
 
 Each way of training an encoder gets as many minutes of one thread, of learning, not of probing:
 

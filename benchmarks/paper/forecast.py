@@ -1,6 +1,6 @@
 """What can be foreseen of the bouncing balls of `paper.py` by one who knows places and speeds.
 
-    python benchmarks/forecast.py [--seeds 0 1 2]
+    python benchmarks/paper/forecast.py [--seeds 0 1 2]
 
 Of the held-out sequences each ball is moved on by a frame from where it truly is, and drawn as the
 scene draws it, at the size that is learned from:

@@ -1,6 +1,7 @@
 """Clips from server to trainer: against bare sockets, through the whole path, and under a stall.
 
-    python benchmarks/serving.py [throughput] [path] [stall] [wait] [--seconds 3] [--rounds 5]
+    python benchmarks/queue/serving.py [throughput] [path] [stall] [wait] [--seconds 3] [--rounds 5]
+                                       [--stalled 600] [--json FILE]
 
 throughput  messages of a clip's size per second over bare PUSH/PULL, and clips through server and
             client, which hold all frames in memory here: the cost of protocol and checksums

@@ -1,6 +1,6 @@
 """What the replay costs per step: buffers of 256 to 4,096 clips, and MinRed recomputed each time.
 
-    python benchmarks/replay.py [--clips 256 1024 4096] [--steps 100] [--json FILE]
+    python benchmarks/training/replay.py [--clips 256 1024 4096] [--steps 100] [--json FILE]
 
 A step inserts the clips that are due, draws a batch and notes its features, with the batch, the
 samples per insert and the size of features of the demo; the buffer is full. Features come from 32

@@ -1,7 +1,9 @@
 """What a single pass over a stream keeps: ways of replay and of stepping, against i.i.d. training.
 
-    python benchmarks/continual.py [--stream switch] [--seeds 0 1 2] [--ways …] [--jobs 2]
-                                   [--folder DIR] [--json FILE]
+    python benchmarks/paper/continual.py [--stream switch] [--videos VIDEO...] [--seeds 0 1 2]
+                                         [--ways …] [--frames 3000] [--samples-per-insert 25]
+                                         [--set KEY=VALUE]... [--jobs 2] [--folder DIR]
+                                         [--json FILE]
 
 A stream is a store of segments, learned from in order, once, with `setcon train`; then `setcon
 continual` probes the weights of the end of each segment on each of them. Every way makes as many

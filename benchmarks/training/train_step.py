@@ -1,6 +1,7 @@
 """Triplets per second of a training step: three encoder passes per triplet against each frame once.
 
-    python benchmarks/train_step.py [--triplets 256] [--clips 4] [--rounds 3] [--json FILE]
+    python benchmarks/training/train_step.py [--triplets 256] [--clips 4] [--rounds 3]
+                                             [--kind small] [--threads N] [--json FILE]
 
 Every variant is the same model (feature size 64, hidden size 128, 7 slots, 128x128) and trains on
 the same triplets: forward, loss, backward, Adam, data already in memory. Each runs in a process of

@@ -1,8 +1,8 @@
 """What safety costs a run: the time of a checkpoint, and from a kill to the next optimizer step.
 
-    python benchmarks/checkpoint.py save [--rounds 9] [--folder DIR]
-    python benchmarks/checkpoint.py resume [--kills 5] [--folder DIR]
-    python benchmarks/checkpoint.py same [--kills 6] [--steps 1000] [--folder DIR]
+    python benchmarks/training/checkpoint.py save [--rounds 9] [--folder DIR]
+    python benchmarks/training/checkpoint.py resume [--kills 5] [--folder DIR]
+    python benchmarks/training/checkpoint.py same [--kills 6] [--steps 1000] [--folder DIR]
 
 `save` writes checkpoints of the small model of the demo and of the large one of three-object (no
 step is trained: Adam's moments are filled), each after the disk has come to rest, and says how much

@@ -1,6 +1,8 @@
 """`setcon ingest` of H.264 against FFmpeg alone; its memory; and how a killed one goes on.
 
-    python benchmarks/ingest_files.py VIDEO [speed] [memory] [soak] [resume] [--rounds 5]
+    python benchmarks/ingest/ingest_files.py VIDEO [speed] [memory] [soak] [resume] [--rounds 5]
+                                             [--minutes A B] [--hours 3] [--folder DIR]
+                                             [--json FILE]
 
 VIDEO is any footage; `ffmpeg`, which must be installed, makes 1080p30 and 640x480 H.264 of it, over
 and over until it is long enough. Files are in the page cache, processes take turns.

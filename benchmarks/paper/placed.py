@@ -1,7 +1,7 @@
 """How often every ball gets a slot of its own, over many seeds: the short way to compare settings.
 
-    python benchmarks/placed.py [--scene slow-balls] [--also KEY=VALUE,... ...]
-                                [--seeds 0 1 ...] [--steps 1500] [--jobs 2] [--folder DIR]
+    python benchmarks/paper/placed.py [--scene slow-balls] [--also KEY=VALUE,... ...]
+                                      [--seeds 0 1 ...] [--steps 1500] [--jobs 2] [--folder DIR]
 
 A run of a few minutes ends with each ball in a slot of its own, or with two of them mixed in two
 slots, and rounding decides which: three seeds under a full probe cannot tell two settings apart.

@@ -1,7 +1,8 @@
 """How much footage a model needs: learn from the first seconds, score the last forty.
 
-    python benchmarks/online_curve.py [--seeds 0 1 2] [--steps 1500] [--jobs 2] [--folder DIR]
-                                      [--json FILE] [--plot FILE.png]
+    python benchmarks/paper/online_curve.py [--seeds 0 1 2] [--seconds 5 10 ...] [--steps 1500]
+                                            [--jobs 2] [--folder DIR] [--json FILE]
+                                            [--plot FILE.png]
 
 The protocol of Pirk et al. 2019: a recording of 200 s at 15 frames a second (three bouncing balls,
 32x32), of which the first 5, 10, 20, 40, 80, 120 or 160 s are learned from, and the last 40 s

@@ -1,6 +1,7 @@
 """Kill `setcon ingest` at random moments, and hold what is left against the frames of the source.
 
-    python benchmarks/crash.py VIDEO [--kills 500] [--frames 1200] [--seed 0] [--json FILE]
+    python benchmarks/ingest/crash.py VIDEO [--kills 500] [--frames 1200] [--seed 0] [--folder DIR]
+                                      [--json FILE]
 
 The source is VIDEO at 128x128, from the start again until it has so many frames, encoded once more
 as one file. In each format that is ingested once undisturbed, and then again and again by processes

@@ -1,14 +1,15 @@
 """What a store takes on disk, and how fast it is written and read, each against its baseline.
 
-    python benchmarks/store.py VIDEO... [--frames 8192] [--rounds 5] [--folder DIR] [--json FILE]
+    python benchmarks/ingest/store.py VIDEO... [--frames 8192] [--rounds 5] [--folder DIR]
+                                      [--json FILE]
 
 Each VIDEO is decoded at 128x128, from its start again until there are so many frames. Triplets are
 counted as the program trains on them: three indices into the frames of a clip, 32 to a clip of 34
 frames, and no copy of a frame; so distinct frames per second stand beside them. One process reads;
 the files are in the page cache, and each epoch begins with an empty cache of decoded chunks.
 
-    shuffled, in order    an epoch as a server reads it: the plan of online/plan.py, then a
-                          StoreCatalog.fetch per clip
+    shuffled, in order    an epoch as a server reads it: the plan of `online.clips.plan`, then
+                          a StoreCatalog.fetch per clip
     random                clips of 16 frames that begin anywhere
     array[i-2:i+1]        the baseline: one triplet at a time from the plain zarr array
     gzip per frame        the baseline: one HDF5 dataset with gzip per frame, as in the frame

@@ -1,6 +1,6 @@
 """A live source, recorded for minutes: is a frame lost unsaid, and how soon can it be read?
 
-    python benchmarks/live.py SOURCE [--seconds 600] [--train] [--json FILE]
+    python benchmarks/ingest/live.py SOURCE [--seconds 600] [--train] [--json FILE]
 
 SOURCE is a video, which `ffmpeg` sends as MPEG-TS over loopback TCP in real time, 1080p30 H.264, or
 `x11grab`, the screen of an Xvfb in which `xeyes` and `xclock` run. `setcon capture` records it, and

@@ -1,6 +1,6 @@
 """How long a training step takes on a GPU: kernels launched one by one, or recorded and replayed.
 
-    python benchmarks/step_rate.py [--rounds 40]
+    python benchmarks/training/step_rate.py [--rounds 40]
 
 Each row is a preset as it is on frames of the size it is for, with clips of random pixels that are
 in memory already: forward, loss, backward, Adam, and what a run logs of it. Both ways take the same
