@@ -1,4 +1,4 @@
-"""The README is true: its help is what the commands print, and its commands do what it says."""
+"""The README and the pages are true: commands do what is said, help is what they print."""
 
 import re
 import shlex
@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from commands import setcon
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+COMMANDS = ROOT / "docs" / "commands.md"
+PAGES = [README, ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PIP_OR_PYTEST = re.compile(r"pip install|pytest")
 SHORTER = {
     "--minutes 2": "--minutes 0.05",
@@ -27,8 +30,8 @@ FASTER = [
 
 
 def commands() -> list[list[str]]:
-    """Every command in an indented block before the generated help, shortened."""
-    text = README.read_text().split("<!-- [[[cog")[0]
+    """Every command in an indented block, shortened."""
+    text = README.read_text()
     lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     found = [part for line in lines for part in line.split(" && ")]
     for long, short in SHORTER.items():
@@ -84,7 +87,7 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
     assert (tmp_path / "setcon-demo/demo.png").exists()
 
 
-@pytest.mark.parametrize("page", [README, *sorted((README.parent / "docs").glob("*.md"))], ids=str)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_place_that_a_page_links_to_is_there(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text())
     local = [link.partition("#") for link in links if not link.startswith("http")]
@@ -100,16 +103,20 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_the_help_in_the_readme_is_what_the_commands_print() -> None:
+def test_the_page_of_commands_has_each_of_them_and_the_help_that_it_prints() -> None:
+    from cli import main
+
+    titles = re.findall(r"^### setcon (\w+)$", COMMANDS.read_text(), re.MULTILINE)
+    assert sorted(titles) == sorted(main.commands)
     done = subprocess.run(
-        [sys.executable, "-m", "cogapp", "--check", "--diff", str(README)],
-        cwd=README.parent,
+        [sys.executable, "-m", "cogapp", "--check", "--diff", str(COMMANDS)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, f"run: cog -r README.md\n{done.stdout}"
+    assert done.returncode == 0, f"run: cog -r docs/commands.md\n{done.stdout}"
 
 
 def test_the_library_example_gives_the_shapes_it_names() -> None:
@@ -120,6 +127,10 @@ def test_the_library_example_gives_the_shapes_it_names() -> None:
     assert len(shapes) == 3
     for name, shape in shapes:
         assert tuple(getattr(scope["output"], name).shape) == tuple(map(int, shape.split(", ")))
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 150
 
 
 @pytest.mark.parametrize(
