@@ -1,15 +1,15 @@
-"""A few of the faults that `benchmarks/faults.py` injects by the thousand."""
+"""A few of the faults that `benchmarks/queue/faults.py` injects by the thousand."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+FAULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "queue" / "faults.py"
 
 
 def test_a_run_among_faults_inserts_every_clip_once_and_logs_the_losses_of_a_run_left_alone():
     done = subprocess.run(
-        [sys.executable, BENCHMARKS / "faults.py", "--faults", "5", "--seed", "4"],
+        [sys.executable, FAULTS, "--faults", "5", "--seed", "4"],
         capture_output=True,
         text=True,
         timeout=150,

@@ -1,6 +1,6 @@
 """Runs of a real trainer on a real server while both are killed, stopped and lied to.
 
-    python benchmarks/faults.py [--faults 1000] [--seed 0] [--json FILE]
+    python benchmarks/queue/faults.py [--faults 1000] [--seed 0] [--json FILE]
 
     trainer ──▶ relay, which cuts, delays and garbles ──▶ server ──▶ store
       │
