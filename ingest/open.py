@@ -4,13 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
+from ingest.disk.durable import clear_write_errors
 from ingest.errors import NotAStoreError, VideoError
+from ingest.store.blobs import Blobs, LocalBlobs
 from ingest.store.directory import DirectoryStore, OpenFiles
-from ingest.store.h5_files import H5Files, create_h5_store
+from ingest.store.h5_files import H5Files
 from ingest.store.layout import StoreLayout
 from ingest.store.protocols import Store
 from ingest.store.records import Fit, RecordSettings, StoreFormat
-from ingest.store.zarr_files import ZarrFiles, create_zarr_store
+from ingest.store.zarr_array import create_group
+from ingest.store.zarr_files import ZarrFiles
 from ingest.video.frames_reader import FrameArchive, ImageFolder, PictureReader
 from ingest.video.pyav_reader import PyAVReader
 from ingest.video.reader import VideoReader
@@ -19,10 +22,6 @@ from ingest.video.sources import SourceSpec, expand
 ReaderName = Literal["auto", "pyav", "decord"]
 
 _FILES: dict[StoreFormat, OpenFiles] = {"zarr": ZarrFiles, "h5": H5Files}
-_CREATE: dict[StoreFormat, Callable[..., DirectoryStore]] = {
-    "zarr": create_zarr_store,
-    "h5": create_h5_store,
-}
 
 
 def open_store(
@@ -33,17 +32,26 @@ def open_store(
     What is written through one that is not `durable` is safe from a kill, not from a power cut.
     Raises NotAStoreError where the path holds anything else, or a store of another format.
     """
-    path = Path(path)
-    is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    if create_format is not None and is_free:
-        return _CREATE[create_format](path, durable=durable)
-    layout = StoreLayout.open(path, durable=durable)
+    blobs = LocalBlobs(Path(path), durable=durable)
+    if create_format is not None and blobs.found() is None:
+        layout = _create(blobs, create_format)
+    else:
+        layout = StoreLayout.open(blobs)
     if create_format is not None and layout.format != create_format:
         raise NotAStoreError(
             f"{path}: a store of format {layout.format}, not {create_format}; leave the format out "
             "or name another path"
         )
     return DirectoryStore(layout, _FILES[layout.format])
+
+
+def _create(blobs: Blobs, store_format: StoreFormat) -> StoreLayout:
+    layout = StoreLayout.create(blobs, store_format)
+    if store_format == "zarr":  # the store itself is a group to zarr, of which recordings are part
+        with clear_write_errors(blobs.location):
+            create_group(blobs)
+            create_group(layout.all_recordings)
+    return layout
 
 
 def open_video(

@@ -94,7 +94,7 @@ def _verify(store: Store, name: str, progress: Callable[[VerifyProgress], None] 
         seconds=time.monotonic() - begun,
         damaged_chunks=read.damaged_chunks,
         faults=(*read.first_damage, *_disagreements(commit, read.index)),
-        leftovers=tuple(printable(Path(path.name)) for path in leftovers),
+        leftovers=tuple(printable(Path(Path(left).name)) for left in leftovers),
     )
 
 

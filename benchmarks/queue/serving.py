@@ -36,7 +36,6 @@ import zmq
 from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.records import RecordSettings, Source
-from ingest.store.zarr_files import create_zarr_store
 from ingest.video.reader import Counters
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import ClipConfig
@@ -149,7 +148,7 @@ RECORDED_CLIPS = 24
 
 def make_store(folder: Path, *, num_clips: int = RECORDED_CLIPS) -> Path:
     """A recording of smooth, moving pictures with a little noise, so many clips long."""
-    store = create_zarr_store(folder / "store")
+    store = open_store(folder / "store", create_format="zarr")
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     with store.writer(

@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 
 from ingest.frame import Frames
+from ingest.open import open_store
 from ingest.store.records import RecordSettings, Source
-from ingest.store.zarr_files import create_zarr_store
 from ingest.video.reader import Counters
 from online.allocator import keep_freed_memory
 from online.clips.clip import ClipConfig
@@ -131,7 +131,7 @@ def _record(path: Path, case: Case) -> None:
         )
 
     source, settings = Source(path="noise", digest="noise"), RecordSettings(size=size)
-    with create_zarr_store(path).writer(
+    with open_store(path, create_format="zarr").writer(
         "noise", source=source, settings=settings, height=size, width=size
     ) as writer:
         while (start := writer.commit.length) + writer.block_length <= case.num_frames:

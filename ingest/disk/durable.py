@@ -1,13 +1,20 @@
 """Files that are whole or absent, also after a kill or a power cut, and a lock that dies with us.
 
-write beside ──▶ fsync ──▶ rename over ──▶ fsync the folder
+    write under another name ──▶ fsync ──▶ rename ──▶ fsync the folder
 
-Without the two fsyncs (`durable=False`) that holds after a kill, and not after a power cut.
+Without the two fsyncs (`durable=False`) that holds after a kill, but not after a power cut.
+
+    write_whole        bytes -> one file
+    written_together   bytes -> several files of a folder, which is synced once
+    written_file       a file that some library fills by its name
+    written_folder     a folder of files
+    partial_file       only the other name, for whoever has an order of renames of its own
 """
 
 import errno
 import fcntl
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,19 +67,93 @@ def written_together(
         sync_folder(folder)
 
 
-def sync_folder(path: Path) -> None:
-    """Put a folder's entries on disk: a rename is not safe before that."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+@contextmanager
+def written_file(path: Path) -> Iterator[Path]:
+    """The name of a file to write, which becomes `path` on leaving, its bytes and name on disk.
+
+    After an error the file that was there before stays.
+    """
+    with partial_file(path) as partial:
+        yield partial
+        sync_file(partial)
+        partial.replace(path)
+        sync_folder(path.parent)
+
+
+@contextmanager
+def written_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill, which becomes `path` on leaving, its files and name on disk.
+
+    After an error the folder that was there before stays. It is removed just before the rename: a
+    killed writer can leave neither of them, but never half of one.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
-        os.fsync(descriptor)
+        yield partial
+        for written in partial.rglob("*"):
+            (sync_folder if written.is_dir() else sync_file)(written)
+        sync_folder(partial)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """The name under which to write what becomes `path`; deleted on leaving, unless renamed.
+
+    It is the same each time, so that a killed writer's file is replaced by the next one.
+    """
+    partial = path.with_name(f"{path.name}{PARTIAL}")
+    try:
+        yield partial
     finally:
-        os.close(descriptor)
+        partial.unlink(missing_ok=True)
+
+
+def make_folder(path: Path, *, durable: bool = True) -> None:
+    """Make a folder where there is none, and those above it; on return they are on disk."""
+    if path.is_dir():
+        return
+    make_folder(path.parent, durable=durable)
+    path.mkdir(exist_ok=True)
+    if durable:
+        sync_folder(path.parent)
 
 
 def remove_partial_files(folder: Path) -> None:
     """Delete what a killed writer left half written."""
     for path in folder.rglob(f"*{PARTIAL}"):
         path.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Put a file's bytes on disk."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(path: Path) -> None:
+    """Put a folder's entries on disk: a rename is not safe before that."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_all() -> None:
+    """Put everything on disk that any program has written so far."""
+    os.sync()
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -104,7 +185,7 @@ class FileLock:
     def release(self) -> None:
         """Let others write; releasing twice is allowed."""
         if self._file is not None:
-            self._path.unlink(missing_ok=True)  # before unlocking: nobody may hold the old file
+            self._path.unlink(missing_ok=True)  # before unlocking, lest one locks the old file
             self._file.close()
             self._file = None
 
@@ -127,7 +208,7 @@ def _lock(path: Path, what: str) -> BinaryIO:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not is_locked(path):  # somebody has only looked
+            if not is_locked(path):  # another process has only looked
                 file.close()
                 continue
             file.seek(0)

@@ -1,10 +1,11 @@
-"""A store in a directory, in any format that can keep chunks."""
+"""A store of recordings, in any format that can keep chunks."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from ingest.disk.durable import FileLock, clear_write_errors
+from ingest.disk.durable import clear_write_errors
 from ingest.errors import RecordingExistsError
+from ingest.store.blobs import Blobs, Lease
 from ingest.store.cache import ChunkCache
 from ingest.store.codec import chunk_length
 from ingest.store.layout import StoreLayout
@@ -15,12 +16,8 @@ from ingest.store.writer import ChunkWriter
 
 _READER_CACHE_BYTES = 64 << 20
 
-
-@runtime_checkable
-class OpenFiles(Protocol):
-    """From a recording's folder, and how messages call the recording, to its files."""
-
-    def __call__(self, folder: Path, where: str, *, durable: bool) -> ChunkFiles: ...  # noqa: D102
+OpenFiles = Callable[[Blobs, str], ChunkFiles]
+"""From a recording's blobs, and how messages call the recording, to its chunks."""
 
 
 class DirectoryStore:
@@ -33,7 +30,7 @@ class DirectoryStore:
     @property
     def path(self) -> Path:
         """Directory of the store."""
-        return self._layout.path
+        return Path(self._layout.blobs.location)
 
     @property
     def format(self) -> StoreFormat:
@@ -56,7 +53,7 @@ class DirectoryStore:
         """What a recording takes on disk."""
         return self._layout.size_bytes(name)
 
-    def leftovers(self, name: str) -> list[Path]:
+    def leftovers(self, name: str) -> list[str]:
         """Files that a killed writer left half written."""
         return self._layout.leftovers(name)
 
@@ -82,9 +79,9 @@ class DirectoryStore:
         max_chunk_length: int | None = None,
         overwrite: bool = False,
     ) -> ChunkWriter:
-        """Begin a recording, or continue an unfinished one behind its last committed frame."""
+        """Begin a recording, or continue an unfinished one after its last committed frame."""
         new = CommitRecord(
-            durable=self._layout.durable,
+            durable=self._layout.blobs.durable,
             live=live,
             height=height,
             width=width,
@@ -103,14 +100,14 @@ class DirectoryStore:
             raise
 
     def remove(self, name: str) -> None:
-        """Delete a recording from disk; RecordingLockedError while somebody writes it."""
+        """Delete a recording from disk; RecordingLockedError while a process writes it."""
         lock = self._layout.lock(name)
         try:
             self._layout.remove(name)
         finally:
             lock.release()
 
-    def _begin(self, name: str, new: CommitRecord, lock: FileLock) -> ChunkWriter:
+    def _begin(self, name: str, new: CommitRecord, lock: Lease) -> ChunkWriter:
         stored = self._layout.unfinished(name, new.source, new.settings)
         if stored is not None:
             _check_frames_alike(self._layout.describe(name), stored, new)
@@ -122,12 +119,11 @@ class DirectoryStore:
             if not commit.complete:
                 files.begin(commit)
             if stored is None:
-                self._layout.write_first_commit(name, commit)
+                self._layout.write_commit(name, commit)
         return ChunkWriter(self._layout, name, commit, files, lock)
 
     def _files(self, name: str) -> ChunkFiles:
-        folder, where = self._layout.folder(name), self._layout.describe(name)
-        return self._open_files(folder, where, durable=self._layout.durable)
+        return self._open_files(self._layout.files(name), self._layout.describe(name))
 
 
 def _check_frames_alike(where: str, stored: CommitRecord, new: CommitRecord) -> None:

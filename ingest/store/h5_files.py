@@ -1,4 +1,4 @@
-"""A store of HDF5 files: closed parts, each whole or absent.
+"""The chunks of a recording as HDF5 files: closed parts, each whole or absent.
 
     recordings/NAME/frames-00000.h5, frames-00001.h5, ...
 
@@ -7,7 +7,9 @@ does not open, and here there is never an open one. Handles do not outlive a rea
 crosses a fork.
 
 The HDF5 library decodes one chunk at a time, for all threads together. So chunks are compressed and
-decoded beside it: it says where in a part they lie, and its own filters would do the same.
+decoded without it: it says where in a part they are, and its own filters would do the same.
+
+HDF5 reads files and nothing else, so this format needs blobs that lie in a folder of this machine.
 
 What is in a part is held against two attributes, both of them in headers that HDF5 checks itself:
 
@@ -34,14 +36,12 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from numcodecs.fletcher32 import Fletcher32
 
-from ingest.disk.durable import remove_partial_files, write_whole
 from ingest.disk.hdf5 import check_crc32c, dataset, intact_values, store_checksums, stored_checksums
 from ingest.disk.threads import available_cores, side_by_side
-from ingest.errors import DamagedChunkError
+from ingest.errors import DamagedChunkError, StoreError
 from ingest.frame import Frames
+from ingest.store.blobs import Blobs, delete_leftovers
 from ingest.store.codec import PixelCodec, copy_pixels, decode_pixels, padded
-from ingest.store.directory import DirectoryStore
-from ingest.store.layout import StoreLayout
 from ingest.store.records import CommitRecord, Index, Pixels, RecordSettings, Source
 
 _PART_CHUNKS = 16
@@ -95,17 +95,16 @@ class H5Files:
 
     def __init__(
         self,
-        folder: Path,
+        blobs: Blobs,
         where: str,
         codec: PixelCodec = PixelCodec(),  # noqa: B008 - frozen
-        *,
-        durable: bool = True,
     ) -> None:
-        self._folder = folder
+        if blobs.folder is None:
+            raise StoreError(f"{where}: HDF5 needs a folder of this machine; use --format zarr")
+        self._blobs = blobs
+        self._folder = blobs.folder
         self._where = where
         self._codec = codec
-        self._durable = durable
-        self._commit: CommitRecord | None = None
         self._places: dict[tuple[int, Pixels], _Places] = {}
 
     def pixels(
@@ -118,7 +117,7 @@ class H5Files:
         """Decode one chunk, up to the committed length."""
         part, first = divmod(chunk * commit.chunk_length, self.block_length(commit))
         image = (commit.height, commit.width) + ((3,) if field == "frames" else ())
-        with self._telling(part, field), self._path(part).open("rb") as file:
+        with self._naming_damage(part, field), self._path(part).open("rb") as file:
             places = self._places_in(part, field, commit, os.fstat(file.fileno()))
             length = places.chunk_length
             # a part that is shorter than a chunk has one chunk of its own length
@@ -139,7 +138,7 @@ class H5Files:
         pieces = [np.empty(0, dtype)]
         for part in range(start // length, -(-stop // length)):
             first = part * length
-            with self._telling(part, field), self._part(part, commit) as file:
+            with self._naming_damage(part, field), self._part(part, commit) as file:
                 values = intact_values(dataset(file, field), dtype)
             pieces.append(values[max(start - first, 0) : stop - first])
         return np.concatenate(pieces)
@@ -154,45 +153,41 @@ class H5Files:
 
     def begin(self, commit: CommitRecord) -> None:
         """Make the folder, or clear away what a killed writer left half written."""
-        self._commit = commit
-        self._folder.mkdir(parents=True, exist_ok=True)
-        remove_partial_files(self._folder)
+        self._blobs.make_folder("")
+        delete_leftovers(self._blobs)
 
-    def write(self, frames: Frames, start: int) -> None:
+    def write(self, frames: Frames, start: int, commit: CommitRecord) -> None:
         """Put one part on disk."""
-        assert self._commit is not None  # begin() comes first
-        part, rest = divmod(start, self.block_length(self._commit))
+        part, rest = divmod(start, self.block_length(commit))
         assert rest == 0
-        with self._new_part(part, self._commit) as file:
-            self._fill_pixels(file, frames, self._commit.chunk_length)
+        with self._new_part(part, commit) as file:
+            self._fill_pixels(file, frames, commit.chunk_length)
             self._fill_index(file, frames)
 
-    def release(self, start: int, stop: int) -> None:
+    def release(self, start: int, stop: int, commit: CommitRecord) -> None:
         """Put parts in the place of others that have times and gaps only."""
-        assert self._commit is not None
-        length = self.block_length(self._commit)
+        length = self.block_length(commit)
         for part in range(start // length, stop // length):
-            with self._part(part, self._commit) as old, self._new_part(part, self._commit) as new:
-                for field in set(old) - {"frames", "masks"}:
-                    old.copy(field, new)
+            with self._part(part, commit) as old, self._new_part(part, commit) as new:
+                for field in old:
+                    if field not in ("frames", "masks"):
+                        old.copy(field, new)
 
-    def trim(self, length: int) -> None:
+    def trim(self, commit: CommitRecord) -> None:
         """Delete the part of a writer that was killed before its commit, if it was the last."""
-        assert self._commit is not None
-        part = -(-length // self.block_length(self._commit))
-        while (path := self._path(part)).exists():
-            path.unlink()
+        part = -(-commit.length // self.block_length(commit))
+        while self._blobs.delete(_part_name(part)):
             part += 1
 
     @contextmanager
     def _new_part(self, part: int, commit: CommitRecord) -> Iterator[h5py.File]:
-        """A part to fill, which then comes to lie on disk in one step."""
+        """A part to fill, which is then put on disk in one step."""
         image = io.BytesIO()
         origin = msgspec.json.encode(_Origin.of(commit, part * self.block_length(commit)))
         with h5py.File(image, "w", libver="v112") as file:
             file.attrs[_ORIGIN] = np.bytes_(origin)  # of fixed length: it lies in the header
             yield file
-        write_whole(self._path(part), image.getvalue(), durable=self._durable)
+        self._blobs.put(_part_name(part), image.getvalue())
 
     def _fill_pixels(self, file: h5py.File, frames: Frames, chunk_length: int) -> None:
         chunk_length = min(chunk_length, len(frames))
@@ -250,19 +245,23 @@ class H5Files:
             yield file
 
     @contextmanager
-    def _telling(self, part: int, field: str) -> Iterator[None]:
+    def _naming_damage(self, part: int, field: str) -> Iterator[None]:
         """Turn whatever a changed part raises into one clear error."""
         try:
             yield
         except _DAMAGE as error:
             reason = " ".join(str(error).split())  # HDF5 breaks lines
             raise DamagedChunkError(
-                f"{self._where}: part {self._path(part).name} is damaged, reading `{field}` "
+                f"{self._where}: part {_part_name(part)} is damaged, reading `{field}` "
                 f"({reason}); restore the file or ingest the recording again with --overwrite"
             ) from error
 
     def _path(self, part: int) -> Path:
-        return self._folder / f"frames-{part:05d}.h5"
+        return self._folder / _part_name(part)
+
+
+def _part_name(part: int) -> str:
+    return f"frames-{part:05d}.h5"
 
 
 def _places(data: h5py.Dataset, identity: tuple[int, int, int]) -> _Places:
@@ -307,8 +306,3 @@ def _intact(data: bytes, crc32c: int | None) -> UInt8[np.ndarray, " n"]:
         return np.frombuffer(Fletcher32().decode(data), np.uint8)
     check_crc32c(data, crc32c)
     return np.frombuffer(data, np.uint8)[:-_FLETCHER_BYTES]
-
-
-def create_h5_store(path: Path, *, durable: bool = True) -> DirectoryStore:
-    """Make an empty store in a new or empty directory; NotAStoreError for anything else."""
-    return DirectoryStore(StoreLayout.create(path, "h5", durable=durable), H5Files)

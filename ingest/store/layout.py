@@ -1,29 +1,28 @@
-"""The files that both stores have in common: the store's mark, its folders and commit records."""
+"""What both formats of store have in common: the store's mark, names and commit records.
+
+store.json                       the mark: format and version
+recordings/NAME/commit.json      the truth about one recording
+recordings/NAME/...              its chunks, as `zarr_files` or `h5_files` name them
+recordings/.NAME.lock            there while a process writes the recording
+"""
 
 import re
-import shutil
-import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from ingest.disk.durable import (
-    PARTIAL,
-    FileLock,
-    clear_write_errors,
-    is_locked,
-    sync_folder,
-    write_whole,
-)
+from ingest.disk.durable import clear_write_errors
 from ingest.errors import NoSuchRecordingError, NotAStoreError, RecordingExistsError, StoreError
+from ingest.store.blobs import Blobs, Lease
 from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
 
 VERSION = 1
 RELEASED_VERSION = 2
-"""Of a commit record of which frames were let go of."""
+"""Version of a commit record some of whose frames were deleted."""
 _MARK = "store.json"
+_RECORDINGS = "recordings"
+_COMMIT = "commit.json"
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 """What garbage instead of JSON raises."""
 _NAME = re.compile(r"[^\W_][\w.+ ()@=-]{0,199}")
@@ -34,74 +33,80 @@ def is_store(path: Path) -> bool:
     return (path / _MARK).exists()
 
 
-class _Mark(msgspec.Struct, frozen=True):
+class _StoreMark(msgspec.Struct, frozen=True):
+    """What `store.json` says."""
+
     what: Literal["setcon store"]
     format: StoreFormat
     version: int
 
 
 class StoreLayout:
-    """Where everything lies in a store, and the reading and writing of commit records."""
+    """Where everything is in a store, and the reading and writing of commit records."""
 
-    def __init__(self, path: Path, store_format: StoreFormat, *, durable: bool = True) -> None:
-        self.path = path
+    def __init__(self, blobs: Blobs, store_format: StoreFormat) -> None:
+        self.blobs = blobs
         self.format: StoreFormat = store_format
-        self.durable = durable
-        self._recordings = path / "recordings"
 
     @classmethod
-    def create(
-        cls, path: Path, store_format: StoreFormat, *, durable: bool = True
-    ) -> "StoreLayout":
-        """Mark a new or empty directory as a store."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise _not_a_store(path)
-        mark = _Mark("setcon store", store_format, VERSION)
-        with clear_write_errors(str(path)):
-            (path / "recordings").mkdir(parents=True, exist_ok=True)
-            write_whole(path / _MARK, msgspec.json.encode(mark))
-            sync_folder(path.parent)
-        return cls(path, store_format, durable=durable)
+    def create(cls, blobs: Blobs, store_format: StoreFormat) -> "StoreLayout":
+        """Mark a place where there is nothing as a store."""
+        if found := blobs.found():
+            raise _not_a_store(blobs, found)
+        mark = _StoreMark("setcon store", store_format, VERSION)
+        with clear_write_errors(blobs.location):
+            blobs.make_folder(_RECORDINGS)
+            blobs.put(_MARK, msgspec.json.encode(mark), durable=True)
+        return cls(blobs, store_format)
 
     @classmethod
-    def open(cls, path: Path, *, durable: bool = True) -> "StoreLayout":
+    def open(cls, blobs: Blobs) -> "StoreLayout":
         """Find an existing store; NotAStoreError for anything else."""
         try:
-            mark = msgspec.json.decode((path / _MARK).read_bytes(), type=_Mark)
+            mark = msgspec.json.decode(blobs.get(_MARK), type=_StoreMark)
         except (OSError, *_UNREADABLE) as error:
-            if not path.exists():
-                raise NotAStoreError(
-                    f"{path}: no such store; make one with `setcon ingest SOURCE {path}`"
-                ) from error
-            raise _not_a_store(path) from error
+            if found := blobs.found():
+                raise _not_a_store(blobs, found) from error
+            raise NotAStoreError(
+                f"{blobs.location}: no such store; make one with "
+                f"`setcon ingest SOURCE {blobs.location}`"
+            ) from error
         if mark.version != VERSION:
             raise NotAStoreError(
-                f"{path}: store of version {mark.version}, this program reads {VERSION}; "
+                f"{blobs.location}: store of version {mark.version}, this program reads {VERSION}; "
                 "use the program that wrote it, or ingest again"
             )
-        return cls(path, mark.format, durable=durable)
+        return cls(blobs, mark.format)
 
-    def folder(self, name: str) -> Path:
+    @property
+    def all_recordings(self) -> Blobs:
+        """The blobs of all recordings together."""
+        return self.blobs.within(_RECORDINGS)
+
+    def folder(self, name: str) -> str:
         """Folder of one recording; StoreError for a name that cannot be a folder."""
         if not _NAME.fullmatch(name):
             raise StoreError(
-                f"{self.path}: {name!r} cannot name a recording; use up to 200 letters, digits, "
-                "spaces and . _ + - ( ) @ =, beginning with a letter or digit"
+                f"{self.blobs.location}: {name!r} cannot name a recording; use up to 200 letters, "
+                "digits, spaces and . _ + - ( ) @ =, beginning with a letter or digit"
             )
-        return self._recordings / name
+        return f"{_RECORDINGS}/{name}"
+
+    def files(self, name: str) -> Blobs:
+        """The blobs of one recording."""
+        return self.blobs.within(self.folder(name))
 
     def describe(self, name: str) -> str:
         """How messages call a recording."""
-        return f"{self.path}: recording {name!r}"
+        return f"{self.blobs.location}: recording {name!r}"
 
     def recordings(self) -> list[str]:
         """Names of all recordings that have a commit record, sorted."""
-        return sorted(path.parent.name for path in self._recordings.glob("[!.]*/commit.json"))
+        return [name for name in self._folders() if self._has_commit(name)]
 
     def uncommitted(self) -> list[str]:
-        """Names of folders without a commit record that nobody is writing, sorted."""
-        folders = (path for path in self._recordings.glob("[!.]*") if path.is_dir())
-        names = sorted(path.name for path in folders if not (path / "commit.json").exists())
+        """Names of folders without a commit record that no process is writing, sorted."""
+        names = [name for name in self._folders() if not self._has_commit(name)]
         return [name for name in names if not self.is_being_written(name)]
 
     def commit(self, name: str) -> CommitRecord:
@@ -109,60 +114,52 @@ class StoreLayout:
         return self.decode_commit(name, self.read_commit(name))
 
     def read_commit(self, name: str) -> bytes:
-        """A commit record as it lies on disk: equal bytes are an equal record."""
-        path = self.folder(name) / "commit.json"
+        """A commit record as it is on disk: equal bytes are an equal record."""
         try:
-            return path.read_bytes()
+            return self.blobs.get(self._commit_name(name))
         except (FileNotFoundError, NotADirectoryError):
             names = ", ".join(self.recordings()) or "none"
             raise NoSuchRecordingError(
-                f"{self.path}: no recording {name!r}; it holds: {names}"
+                f"{self.blobs.location}: no recording {name!r}; it holds: {names}"
             ) from None
         except OSError as error:
-            raise _damaged_commit(path, error) from error
+            raise self._damaged_commit(name, error) from error
 
     def decode_commit(self, name: str, data: bytes) -> CommitRecord:
         """The record that `read_commit` gave the bytes of."""
-        path = self.folder(name) / "commit.json"
         try:
             commit = msgspec.json.decode(data, type=CommitRecord)
         except _UNREADABLE as error:
-            raise _damaged_commit(path, error) from error
+            raise self._damaged_commit(name, error) from error
         if commit.version not in (VERSION, RELEASED_VERSION):
             raise StoreError(
-                f"{path}: version {commit.version}, this program reads up to {RELEASED_VERSION}; "
-                "use the program that wrote it"
+                f"{self._commit_path(name)}: version {commit.version}, this program reads up to "
+                f"{RELEASED_VERSION}; use the program that wrote it"
             )
         return commit
 
     def write_commit(self, name: str, commit: CommitRecord) -> None:
         """Make `commit` the truth; everything it speaks of must be on disk."""
         data = msgspec.json.encode(commit) + b"\n"
-        durable = self.durable or commit.complete
-        write_whole(self.folder(name) / "commit.json", data, durable=durable)
+        self.blobs.put(self._commit_name(name), data, durable=commit.complete)
 
-    def write_first_commit(self, name: str, commit: CommitRecord) -> None:
-        """Make a new recording known, and its folder safe."""
-        self.write_commit(name, commit)
-        if self.durable:
-            sync_folder(self._recordings)
-
-    def lock(self, name: str) -> FileLock:
+    def lock(self, name: str) -> Lease:
         """Keep every other writer off a recording."""
         where = self.describe(name)
         with clear_write_errors(where):
-            return FileLock(self._lock_path(name), what=where)
+            return self.blobs.lease(self._lock_name(name), what=where)
 
     def is_being_written(self, name: str) -> bool:
         """Whether a living process holds the lock of a recording."""
-        return is_locked(self._lock_path(name))
+        return self.blobs.is_leased(self._lock_name(name))
 
-    def leftovers(self, name: str) -> list[Path]:
+    def leftovers(self, name: str) -> list[str]:
         """Files that a killed writer left half written; a writer at work has such files too."""
-        found = sorted(self.folder(name).rglob(f"*{PARTIAL}"))
+        files = self.files(name)
+        found = sorted(blob.name for blob in files.entries() if blob.is_leftover)
         if self.is_being_written(name):
             return []
-        return [path for path in found if path.exists()]
+        return [left for left in found if files.exists(left)]
 
     def unfinished(
         self, name: str, source: Source, settings: RecordSettings
@@ -186,40 +183,41 @@ class StoreLayout:
         return commit
 
     def remove(self, name: str) -> None:
-        """Delete a recording; at no moment is a part of it seen as the whole."""
-        folder = self.folder(name)
-        if not folder.exists():
-            return
-        doomed = folder.with_name(f".{name}.{uuid.uuid4().hex}.removed")
+        """Delete a recording; at no moment does a part of it pass for the whole."""
         with clear_write_errors(self.describe(name)):
-            folder.rename(doomed)
-            sync_folder(self._recordings)
-            shutil.rmtree(doomed)
+            self.blobs.remove_folder(self.folder(name))
 
     def size_bytes(self, name: str) -> int:
         """Bytes of all files of a recording."""
-        size = 0
-        for path in self.folder(name).rglob("*"):
-            with suppress(FileNotFoundError):  # a writer has replaced it, or let go of it
-                size += path.stat().st_size if path.is_file() else 0
-        return size
+        return sum(blob.size_bytes for blob in self.files(name).entries())
 
-    def _lock_path(self, name: str) -> Path:
-        return self.folder(name).with_name(f".{name}.lock")
+    def _folders(self) -> list[str]:
+        return self.blobs.folders(_RECORDINGS)
+
+    def _has_commit(self, name: str) -> bool:
+        return self.blobs.exists(f"{_RECORDINGS}/{name}/{_COMMIT}")
+
+    def _commit_name(self, name: str) -> str:
+        return f"{self.folder(name)}/{_COMMIT}"
+
+    def _lock_name(self, name: str) -> str:
+        self.folder(name)  # refuses what cannot be a name
+        return f"{_RECORDINGS}/.{name}.lock"
+
+    def _commit_path(self, name: str) -> str:
+        return f"{self.blobs.location}/{self._commit_name(name)}"
+
+    def _damaged_commit(self, name: str, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self._commit_path(name)}: damaged commit record ({error}); restore it, or delete "
+            f"{self.blobs.location}/{self.folder(name)} and ingest its source again"
+        )
 
 
-def _not_a_store(path: Path) -> NotAStoreError:
-    found = "a directory with other things in it" if path.is_dir() else "a file"
+def _not_a_store(blobs: Blobs, found: str) -> NotAStoreError:
     return NotAStoreError(
-        f"{path}: not a store but {found}; name one that `setcon ingest` has made, or for a new "
-        "store a path that is free"
-    )
-
-
-def _damaged_commit(path: Path, error: Exception) -> StoreError:
-    return StoreError(
-        f"{path}: damaged commit record ({error}); restore it, or delete {path.parent} and ingest "
-        "its source again"
+        f"{blobs.location}: not a store but {found}; name one that `setcon ingest` has made, or "
+        "for a new store a path that is free"
     )
 
 

@@ -165,7 +165,7 @@ class Store(Protocol):
         """What a recording takes on disk."""
         ...
 
-    def leftovers(self, name: str) -> list[Path]:
+    def leftovers(self, name: str) -> list[str]:
         """Files that a killed writer left half written; nothing in them counts."""
         ...
 
@@ -209,7 +209,11 @@ class Store(Protocol):
 
 @runtime_checkable
 class ChunkFiles(Protocol):
-    """The files of one recording. Reading needs no `begin`; a checksum guards every chunk."""
+    """The chunks of one recording, each guarded by a checksum.
+
+    They hold no state of the recording: every call is given the commit record that it is about.
+    `begin` comes before the first `write`, `release` or `trim`; reading needs none.
+    """
 
     def pixels(
         self,
@@ -239,17 +243,17 @@ class ChunkFiles(Protocol):
         ...
 
     def begin(self, commit: CommitRecord) -> None:
-        """Make ready for writing behind the committed frames, of which there may be none."""
+        """Make ready for writing after the committed frames, of which there may be none."""
         ...
 
-    def write(self, frames: Frames, start: int) -> None:
+    def write(self, frames: Frames, start: int, commit: CommitRecord) -> None:
         """Put frames on disk from index `start` on; synced when it returns, in a durable store."""
         ...
 
-    def release(self, start: int, stop: int) -> None:
+    def release(self, start: int, stop: int, commit: CommitRecord) -> None:
         """Delete the pixels of frames start..stop, which are whole blocks, and keep their index."""
         ...
 
-    def trim(self, length: int) -> None:
-        """Give up all room behind the last frame: the recording is complete."""
+    def trim(self, commit: CommitRecord) -> None:
+        """Give up all room after the last frame: the recording is complete."""
         ...

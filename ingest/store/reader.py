@@ -59,8 +59,8 @@ class ChunkReader:
         commit = self._commit
         if not 0 <= start <= stop <= commit.length:
             raise IndexError(
-                f"{self._layout.path}: frames {start}..{stop} of recording {self._name!r} asked "
-                f"for, {commit.length} are committed"
+                f"{self._layout.describe(self._name)}: frames {start}..{stop} asked for, "
+                f"{commit.length} are committed"
             )
         self._check_kept(start, stop)
         try:

@@ -1,12 +1,12 @@
 """The one writer of a recording: data first, then the commit record that speaks of it."""
 
-import os
 from dataclasses import replace
 from types import TracebackType
 
-from ingest.disk.durable import FileLock, clear_write_errors
+from ingest.disk.durable import clear_write_errors
 from ingest.errors import StoreError
 from ingest.frame import Frames
+from ingest.store.blobs import Lease
 from ingest.store.layout import RELEASED_VERSION, StoreLayout
 from ingest.store.protocols import ChunkFiles
 from ingest.store.records import CommitRecord, Counters
@@ -21,7 +21,7 @@ class ChunkWriter:
         name: str,
         commit: CommitRecord,
         files: ChunkFiles,
-        lock: FileLock,
+        lock: Lease,
     ) -> None:
         self._layout = layout
         self._name = name
@@ -58,7 +58,7 @@ class ChunkWriter:
         return self._write(tail, counters, complete=True)
 
     def release(self, before: int) -> CommitRecord:
-        """Let go of the pixels before frame `before`, as far as these are whole blocks.
+        """Delete the pixels before frame `before`, as far as these are whole blocks.
 
         The commit record says so before they are deleted: no reader takes it for damage.
         """
@@ -69,7 +69,7 @@ class ChunkWriter:
             with clear_write_errors(self._where):
                 self._layout.write_commit(self._name, commit)
                 self._commit = commit
-                self._files.release(start, stop)
+                self._files.release(start, stop, commit)
         return self._commit
 
     def close(self) -> None:
@@ -88,22 +88,37 @@ class ChunkWriter:
         self.close()
 
     def _write(self, frames: Frames | None, counters: Counters, *, complete: bool) -> CommitRecord:
+        """Three steps, whose order is what makes a killed writer harmless.
+
+        1. The frames are on disk, after all that is committed: no reader looks there yet.
+        2. At the end, the room after the last frame is given up, and what was written without
+           waiting for the disk is synced.
+        3. The commit record that speaks of it all replaces the previous one.
+
+        Killed before 3, the writer that continues finds the old record, and writes the same places
+        anew.
+        """
         self._check_incomplete()
-        durable = self._commit.durable and self._layout.durable
-        commit = replace(self._commit, complete=complete, counters=counters, durable=durable)
+        commit = replace(self._commit, complete=complete, counters=counters)
         with clear_write_errors(self._where):
             if frames is not None and len(frames):
                 self._check(frames)
-                self._files.write(frames, commit.length)
+                self._files.write(frames, commit.length, commit)
                 commit = _extended(commit, frames)
             if complete:
-                self._files.trim(commit.length)
-                if not durable:
-                    os.sync()  # once: what is complete is as safe as any
-                    commit = replace(commit, durable=True)
+                self._files.trim(commit)
+            commit = replace(commit, durable=self._is_durable(complete=complete))
             self._layout.write_commit(self._name, commit)
         self._commit = commit
         return commit
+
+    def _is_durable(self, *, complete: bool) -> bool:
+        """Whether all frames so far are safe from a power cut; a complete recording always is."""
+        blobs = self._layout.blobs
+        durable = self._commit.durable and blobs.durable
+        if complete and not durable:
+            blobs.sync()  # once, instead of at each commit
+        return durable or complete
 
     def _check_incomplete(self) -> None:
         if self._commit.complete:

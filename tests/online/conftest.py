@@ -10,11 +10,11 @@ import pytest
 
 from ingest.frame import Frames
 from ingest.jobs import ingest_sources
+from ingest.open import open_store
 from ingest.scenes.balls import BallsConfig
 from ingest.scenes.video import render_scene
 from ingest.store.protocols import Store
 from ingest.store.records import RecordSettings, Source
-from ingest.store.zarr_files import create_zarr_store
 from ingest.video.reader import Counters
 from online.queue.security import ServerKeys
 from online.queue.server import serve
@@ -64,7 +64,7 @@ def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return create_zarr_store(tmp_path / "store")
+    return open_store(tmp_path / "store", create_format="zarr")
 
 
 @pytest.fixture

@@ -9,14 +9,22 @@ from ingest.disk.durable import (
     FileLock,
     clear_write_errors,
     is_locked,
+    make_folder,
+    partial_file,
     remove_partial_files,
     write_whole,
+    written_file,
+    written_folder,
 )
 from ingest.errors import RecordingLockedError, StorageFullError, StoreError
 
 
 def names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
+    return sorted(path.name for path in folder.iterdir())
+
+
+def file_of(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path):
@@ -35,6 +43,69 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on the system
         write_whole(path, b"a file cannot replace a folder")
     assert names(tmp_path) == ["folder"]
+
+
+def test_a_file_that_another_program_fills_is_renamed_when_it_is_whole(tmp_path):
+    path = tmp_path / "a.h5"
+    path.write_bytes(b"old")
+    with written_file(path) as partial:
+        partial.write_bytes(b"new")
+        assert names(tmp_path) == ["a.h5", "a.h5.partial"]
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    with pytest.raises(FileNotFoundError), written_file(path):
+        pass  # nothing was written
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["a.h5"]
+
+
+def test_what_a_partial_file_was_renamed_to_stays(tmp_path):
+    with partial_file(tmp_path / "a") as partial:
+        partial.write_bytes(b"whole")
+        partial.replace(tmp_path / "b")
+    with partial_file(tmp_path / "c"):
+        pass  # nothing was written
+    assert names(tmp_path) == ["b"]
+
+
+def test_a_folder_is_replaced_by_a_whole_one_or_stays(tmp_path):
+    path = tmp_path / "step-1"
+    for content in ("old", "new"):
+        with written_folder(path) as folder:
+            (folder / content).touch()
+            (folder / "deep").mkdir()
+            (folder / "deep" / "x").touch()
+        assert names(path) == sorted([content, "deep"])
+    with pytest.raises(FileNotFoundError), written_folder(path) as folder:
+        (folder / "half" / "x").touch()
+    assert names(path) == ["deep", "new"]
+    assert names(tmp_path) == ["step-1"]
+
+
+def test_what_a_written_folder_holds_is_synced_before_its_name(tmp_path, monkeypatch):
+    synced: list[tuple[str, bool]] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        sync(descriptor)
+        path = file_of(descriptor)
+        synced.append((path.name, (tmp_path / "a").exists()))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with written_folder(tmp_path / "a") as folder:
+        (folder / "x").write_bytes(b"x")
+    assert synced == [("x", False), (folder.name, False), (tmp_path.name, True)]
+
+
+def test_folders_that_are_made_are_synced_into_those_above(tmp_path, monkeypatch):
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(file_of(descriptor)))
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+    make_folder(tmp_path / "c", durable=False)
+    assert (tmp_path / "c").is_dir()
+    assert len(synced) == 2
 
 
 def test_half_written_files_are_cleared_away(tmp_path):

@@ -24,6 +24,9 @@ from ingest.live.camera import Camera
 from ingest.live.capture import Captured, capture, open_live_store
 from ingest.live.devices import parse_device
 from ingest.open import open_store
+from ingest.store.blobs import LocalBlobs
+from ingest.store.directory import DirectoryStore
+from ingest.store.layout import StoreLayout
 from ingest.store.protocols import Store
 from ingest.store.records import RecordSettings
 from ingest.store.zarr_files import ZarrFiles
@@ -180,13 +183,13 @@ def test_a_killed_sender_that_comes_back_leaves_a_gap_and_loses_no_count(store):
 class SlowFiles(ZarrFiles):
     """A disk that takes longer to write a chunk than its frames take to come."""
 
-    def write(self, frames, start):
+    def write(self, frames, start, commit):
         time.sleep(1.2)
-        super().write(frames, start)
+        super().write(frames, start, commit)
 
 
-def test_a_slow_disk_costs_the_oldest_frames_and_the_camera_never_waits(store, monkeypatch):
-    monkeypatch.setattr(store, "_open_files", SlowFiles)
+def test_a_slow_disk_costs_the_oldest_frames_and_the_camera_never_waits(store):
+    store = DirectoryStore(StoreLayout.open(LocalBlobs(store.path)), SlowFiles)
     device = parse_device(PICTURE.format(rate=50))
     with Camera(device, SETTINGS, backlog=Backlog(max_frames=25)) as camera:
         captured = capture(camera, store, name="a", seconds=3.0)
@@ -201,14 +204,14 @@ def test_a_slow_disk_costs_the_oldest_frames_and_the_camera_never_waits(store, m
     assert [bool(gap) for gap in frames.gap[1:]] == [count > 0 for count in missing]
 
 
-def test_a_full_disk_keeps_what_was_committed(store, monkeypatch):
+def test_a_full_disk_keeps_what_was_committed(store):
     class FullFiles(ZarrFiles):
-        def write(self, frames, start):
+        def write(self, frames, start, commit):
             if start:
                 raise StorageFullError("the disk is exhausted")
-            super().write(frames, start)
+            super().write(frames, start, commit)
 
-    monkeypatch.setattr(store, "_open_files", FullFiles)
+    store = DirectoryStore(StoreLayout.open(LocalBlobs(store.path)), FullFiles)
     device = parse_device(PICTURE.format(rate=50))
     with Camera(device, SETTINGS) as camera, pytest.raises(StorageFullError):
         capture(camera, store, name="a")

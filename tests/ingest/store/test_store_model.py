@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from killed import killed_in
 
 from ingest.errors import (
     NoSuchRecordingError,
@@ -33,6 +34,7 @@ from ingest.errors import (
 from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.cache import ChunkCache
+from ingest.store.layout import StoreLayout
 from ingest.store.protocols import RecordingReader, RecordingWriter, Store
 from ingest.store.records import Counters, RecordSettings, Source
 
@@ -301,8 +303,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert model.writer is not None
         if not model.complete:
             stop = model.length + model.writer.block_length
-            files: Any = model.writer
-            files._files.write(model.frames(model.length, stop), model.length)
+            with killed_in(StoreLayout, "write_commit"):
+                model.writer.append(model.frames(model.length, stop), counted(stop))
             (self.store.path / "recordings" / name / ".x.1.partial").write_bytes(b"half")
         model.writer.close()  # what the kernel does with the lock of the dead
         model.writer = None
@@ -347,8 +349,14 @@ def helper() -> Iterator[Helper]:
     helper.kill()
 
 
+def few_or_many(few: int, many: int) -> list[Any]:
+    """So many examples in each run of the tests, and so many where there is time."""
+    return [few, pytest.param(many, marks=pytest.mark.soak)]
+
+
+@pytest.mark.parametrize("examples", few_or_many(3, 12))
 @pytest.mark.parametrize("store_format", ["zarr", "h5"])
-def test_a_store_is_what_a_list_of_frames_is(tmp_path, helper, store_format):
+def test_a_store_is_what_a_list_of_frames_is(tmp_path, helper, store_format, examples):
     class Machine(StoreMachine):
         path = tmp_path
 
@@ -356,7 +364,7 @@ def test_a_store_is_what_a_list_of_frames_is(tmp_path, helper, store_format):
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=12,
+            max_examples=examples,
             stateful_step_count=16,
             derandomize=True,
             deadline=None,
@@ -366,13 +374,16 @@ def test_a_store_is_what_a_list_of_frames_is(tmp_path, helper, store_format):
     )
 
 
+@pytest.mark.parametrize("kills", few_or_many(1, 3))
 @pytest.mark.parametrize("store_format", ["zarr", "h5"])
-def test_a_writer_killed_while_it_appends_leaves_a_prefix_and_is_followed(tmp_path, store_format):
+def test_a_writer_killed_while_it_appends_leaves_a_prefix_and_is_followed(
+    tmp_path, store_format, kills
+):
     store = open_store(tmp_path / "store", create_format=store_format)
     begin(store, "a", 1).close()
     random = np.random.default_rng(0)
     committed = 0
-    for _ in range(3):
+    for _ in range(kills):
         helper = Helper.start()
         try:
             assert helper.ask("write", str(store.path), "a", 1) == committed

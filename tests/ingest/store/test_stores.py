@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import hdf5plugin
@@ -24,6 +23,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed import killed_in
 
 from ingest.disk.durable import PARTIAL
 from ingest.disk.hdf5 import dataset
@@ -39,6 +39,7 @@ from ingest.errors import (
 )
 from ingest.frame import Frames
 from ingest.open import open_store
+from ingest.store.blobs import LocalBlobs
 from ingest.store.cache import ChunkCache
 from ingest.store.codec import PixelCodec
 from ingest.store.directory import DirectoryStore
@@ -50,6 +51,7 @@ from ingest.store.zarr_files import ZarrFiles
 from ingest.verify import verify_store
 
 FORMATS = ["zarr", "h5"]
+FILES: dict[str, type[ZarrFiles] | type[H5Files]] = {"zarr": ZarrFiles, "h5": H5Files}
 SOURCE = Source(path="/videos/a.mp4", size_bytes=10, digest="ab" * 32)
 
 
@@ -297,20 +299,13 @@ def test_what_is_let_go_of_while_it_is_verified_is_no_damage(store):
     assert not [chunk.damage for chunk in found if chunk.damage is not None]
 
 
-def test_a_writer_killed_while_it_lets_go_leaves_no_damage(store, monkeypatch):
+def test_a_writer_killed_while_it_lets_go_leaves_no_damage(store):
     frames = footage(1200)
     with begin(store) as writer:
         write_all(writer, frames, finish=False)
         block = writer.block_length
-
-        def killed(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        files: Any = writer
-        with monkeypatch.context() as patched:
-            patched.setattr(files._files, "release", killed)
-            with pytest.raises(KeyboardInterrupt):
-                writer.release(block)
+        with killed_in(FILES[store.format], "release"):
+            writer.release(block)
         assert writer.commit.released == block  # and nothing takes it back
     with store.reader("a") as reader, pytest.raises(ReleasedError):
         reader.read(0, 1)
@@ -436,8 +431,8 @@ def test_frames_behind_the_last_commit_are_gone_when_it_is_complete(store):
     with begin(store) as writer:
         write_all(writer, frames, finish=False)
         committed = writer.commit.length
-        killed_between_data_and_commit: Any = writer
-        killed_between_data_and_commit._files.write(frames.part(0, writer.block_length), committed)
+        with killed_in(StoreLayout, "write_commit"):
+            writer.append(frames.part(0, writer.block_length), writer.commit.counters)
     with begin(store) as writer:
         writer.finish(None, writer.commit.counters)
     folder = store.path / "recordings" / "a"
@@ -546,8 +541,9 @@ def test_the_lock_of_a_killed_writer_is_gone(store):
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
+        "from ingest.store.blobs import LocalBlobs\n"
         "from ingest.store.layout import StoreLayout\n"
-        "lock = StoreLayout.open(Path(sys.argv[1])).lock('a')\n"
+        "lock = StoreLayout.open(LocalBlobs(Path(sys.argv[1]))).lock('a')\n"
         "print('locked', flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -603,9 +599,9 @@ def test_a_read_only_store_is_read_and_refuses_writers_in_one_line(store_format)
 def write_as_before(store: Store, frames: Frames) -> None:
     """A recording as the first version wrote it: zstd 3 in blocks of Blosc's own choice."""
     codec = PixelCodec(level=3, block_bytes=0)
-    kind = ZarrFiles if store.format == "zarr" else H5Files
-    layout = StoreLayout.open(store.path)
-    with begin(DirectoryStore(layout, partial(kind, codec=codec)), has_masks=True) as writer:
+    files = partial(FILES[store.format], codec=codec)
+    older = DirectoryStore(StoreLayout.open(LocalBlobs(store.path)), files)
+    with begin(older, has_masks=True) as writer:
         write_all(writer, frames)
     if store.format == "h5":  # it left the compression to HDF5
         for path in (store.path / "recordings" / "a").glob("*.h5"):
@@ -661,7 +657,7 @@ def test_a_part_of_another_place_or_recording_is_damaged(tmp_path, origin, told)
     with store.reader("a") as reader, pytest.raises(DamagedChunkError, match=told):
         reader.read(0, 20)
     with pytest.raises(DamagedChunkError, match=told):
-        H5Files(folder / "a", "a").pixels("frames", 0, store.commit("a"))
+        H5Files(LocalBlobs(folder / "a"), "a").pixels("frames", 0, store.commit("a"))
 
 
 @pytest.mark.parametrize(
@@ -711,7 +707,7 @@ def test_chunks_without_marks_are_read_and_continued_where_their_array_promises_
 @pytest.mark.parametrize("codec", [PixelCodec(), PixelCodec(name="lz4", block_bytes=0)])
 @pytest.mark.parametrize("is_noise", [True, False])
 def test_plain_zarr_reads_marked_chunks(tmp_path, codec, is_noise):
-    layout = StoreLayout.create(tmp_path / "store", "zarr")
+    layout = StoreLayout.create(LocalBlobs(tmp_path / "store"), "zarr")
     frames = footage(100, masks=True)
     frames = frames if is_noise else replace(frames, images=frames.images // 64)
     store = DirectoryStore(layout, partial(ZarrFiles, codec=codec))
@@ -995,6 +991,6 @@ def test_a_commit_record_survives_its_file(tmp_path_factory, length, complete, f
         last_pts_ns=length or None,
         counters=Counters(decoded=decoded),
     )
-    layout = StoreLayout.open(store)
+    layout = StoreLayout.open(LocalBlobs(store))
     layout.write_commit("a", commit)
     assert layout.commit("a") == commit

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import pytest
 
-from ingest.store.zarr_files import create_zarr_store
+from ingest.open import open_store
 from online.errors import ConfigError, LedgerError, OnlineError, ServerError
 from online.queue.client import Client
 from online.queue.feed import Feed, StreamConfig
@@ -148,7 +148,7 @@ def test_a_clip_that_does_not_come_in_time_is_none_and_the_feed_goes_on(
 
 def test_a_refusal_is_passed_on(tmp_path, served):
     with (
-        served(of=create_zarr_store(tmp_path / "empty")) as address,
+        served(of=open_store(tmp_path / "empty", create_format="zarr")) as address,
         feeding([address]) as feed,
         pytest.raises(ServerError, match="no recording matches"),
     ):

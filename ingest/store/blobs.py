@@ -1,0 +1,244 @@
+"""Where a store keeps its bytes: named blobs under one root, each of them whole or absent.
+
+    layout, chunks ──▶ Blobs ──┬── LocalBlobs: files and folders of this machine
+                               └── (any other place that can put, get and list by name)
+
+A name is a path relative to the root, with `/` between its parts. Nothing above this module opens,
+renames, locks or syncs a file, but for HDF5, which can only read files (`Blobs.folder`).
+"""
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from ingest.disk.durable import (
+    PARTIAL,
+    FileLock,
+    is_locked,
+    make_folder,
+    sync_all,
+    sync_folder,
+    write_whole,
+    written_together,
+)
+
+Put = Callable[[str, bytes], None]
+"""Writes one blob by its name."""
+
+
+class Blob(NamedTuple):
+    """One entry of a listing."""
+
+    name: str
+    size_bytes: int
+
+    @property
+    def is_leftover(self) -> bool:
+        """Whether a killed writer left it half written: nothing in it counts."""
+        return self.name.endswith(PARTIAL)
+
+
+@runtime_checkable
+class Lease(Protocol):
+    """The exclusive right to write something; it ends with the process that holds it."""
+
+    def release(self) -> None:
+        """Let others write; releasing twice is allowed."""
+        ...
+
+
+@runtime_checkable
+class Blobs(Protocol):
+    """Named bytes under one root. Several threads may use it at once."""
+
+    @property
+    def location(self) -> str:
+        """The root, as messages show it and as it is opened again."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this machine in which the blobs are files; None if they are not."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether a blob is safe from a power cut as soon as it is put, or only after `sync`."""
+        ...
+
+    def within(self, folder: str) -> "Blobs":
+        """The blobs of one folder, with that as the root."""
+        ...
+
+    def found(self) -> str | None:
+        """What is at the root, in a few words; None where a new store can be made."""
+        ...
+
+    def get(self, name: str) -> bytes:
+        """All bytes of a blob; FileNotFoundError where there is none."""
+        ...
+
+    def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
+        """Make or replace a blob in one step; safe from a power cut if `self.durable or durable`.
+
+        Raises OSError, after which what was there before stays.
+        """
+        ...
+
+    def put_together(self, folder: str) -> AbstractContextManager[Put]:
+        """A function that puts blobs of one folder, which are there when the context is left.
+
+        Several threads may call it at once. After an error the earlier blobs stay.
+        """
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a blob."""
+        ...
+
+    def delete(self, name: str) -> bool:
+        """Delete a blob; returns whether there was one."""
+        ...
+
+    def entries(self, folder: str = "") -> Iterator[Blob]:
+        """All blobs whose names begin with `folder`, leftovers too, in no order."""
+        ...
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly within one, sorted, without hidden ones (`.name`)."""
+        ...
+
+    def make_folder(self, folder: str) -> None:
+        """Make an empty folder, where folders exist by themselves."""
+        ...
+
+    def remove_folder(self, folder: str) -> None:
+        """Delete all blobs of a folder; at no moment does a part of it pass for the whole."""
+        ...
+
+    def lease(self, name: str, *, what: str) -> Lease:
+        """Keep other writers off; RecordingLockedError, which speaks of `what`, if one is there."""
+        ...
+
+    def is_leased(self, name: str) -> bool:
+        """Whether a living process holds a lease."""
+        ...
+
+    def sync(self) -> None:
+        """Make all that was put so far safe from a power cut."""
+        ...
+
+
+class LocalBlobs:
+    """Blobs as files of this machine."""
+
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
+        """Unless `durable`, writing does not wait for the disk: see `ingest.disk.durable`."""
+        self._root = root
+        self._durable = durable
+
+    @property
+    def location(self) -> str:
+        """The root, as messages show it and as it is opened again."""
+        return str(self._root)
+
+    @property
+    def folder(self) -> Path:
+        """The root itself."""
+        return self._root
+
+    @property
+    def durable(self) -> bool:
+        """Whether each write waits for the disk."""
+        return self._durable
+
+    def within(self, folder: str) -> "LocalBlobs":
+        """The blobs of one folder, with that as the root."""
+        return LocalBlobs(self._root / folder, durable=self._durable)
+
+    def found(self) -> str | None:
+        """What is at the root; None where nothing is, or an empty folder."""
+        if not self._root.exists():
+            return None
+        if not self._root.is_dir():
+            return "a file"
+        return "a directory with other things in it" if any(self._root.iterdir()) else None
+
+    def get(self, name: str) -> bytes:
+        """All bytes of a file."""
+        return (self._root / name).read_bytes()
+
+    def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
+        """Make or replace a file in one step, and its folder if it is the first one there."""
+        path, durable = self._root / name, self._durable or durable
+        try:
+            write_whole(path, data, durable=durable)
+        except FileNotFoundError:
+            make_folder(path.parent, durable=durable)
+            write_whole(path, data, durable=durable)
+
+    @contextmanager
+    def put_together(self, folder: str) -> Iterator[Put]:
+        """A function that puts files of one folder, which is then synced once."""
+        with written_together(self._root / folder, durable=self._durable) as write:
+            yield lambda name, data: write(self._root / name, data)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self._root / name).exists()
+
+    def delete(self, name: str) -> bool:
+        """Delete a file; returns whether there was one."""
+        try:
+            (self._root / name).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def entries(self, folder: str = "") -> Iterator[Blob]:
+        """All files below a folder, leftovers too."""
+        for path in (self._root / folder).rglob("*"):
+            with suppress(FileNotFoundError):  # a writer has just replaced or deleted it
+                if path.is_file():
+                    yield Blob(path.relative_to(self._root).as_posix(), path.stat().st_size)
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly within one, sorted, without hidden ones."""
+        found = (self._root / folder).glob("[!.]*")
+        return sorted(path.name for path in found if path.is_dir())
+
+    def make_folder(self, folder: str) -> None:
+        """Make a folder, where there is none."""
+        make_folder(self._root / folder, durable=self._durable)
+
+    def remove_folder(self, folder: str) -> None:
+        """Hide a folder by renaming it, then delete it file by file."""
+        path = self._root / folder
+        if not path.exists():
+            return
+        doomed = path.with_name(f".{path.name}.{uuid.uuid4().hex}.removed")
+        path.rename(doomed)
+        sync_folder(path.parent)
+        shutil.rmtree(doomed)
+
+    def lease(self, name: str, *, what: str) -> FileLock:
+        """Lock a file of that name, which is there only as long as it is locked."""
+        return FileLock(self._root / name, what=what)
+
+    def is_leased(self, name: str) -> bool:
+        """Whether a living process has locked the file."""
+        return is_locked(self._root / name)
+
+    def sync(self) -> None:
+        """Put everything on disk."""
+        sync_all()
+
+
+def delete_leftovers(blobs: Blobs) -> None:
+    """Delete what a killed writer left half written."""
+    for blob in blobs.entries():
+        if blob.is_leftover:
+            blobs.delete(blob.name)

@@ -1,0 +1,198 @@
+"""One zarr array of a recording: what `zarr.json` says of it, and its chunks.
+
+    FIELD/zarr.json      shape, type, chunks and codecs, as zarr writes them
+    FIELD/c.7.0.0.0      chunk 7: a Blosc buffer, with the mark of its place, and a CRC-32C
+
+zarr describes the arrays, but does not read or write them. To zarr, a chunk that is missing is one
+of zeros, and one that was copied over another is as good; here the first is damage, and so is the
+second, which the mark tells (see `ingest.store.chunk_mark`). Reading a chunk by way of zarr takes
+0.5 to 1 ms more, and its own files are not synced.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import get_args
+
+import numpy as np
+import zarr
+from jaxtyping import UInt8
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.metadata.v3 import ArrayV3Metadata
+
+from ingest.disk.checksum import crc32c
+from ingest.store.blobs import Blobs, Put
+from ingest.store.chunk_mark import check_mark, chunk_mark, marked
+from ingest.store.codec import PixelCodec
+from ingest.store.records import CommitRecord, Index, Pixels
+
+INDEX_LENGTH = 4096
+"""Frames per chunk of an index: a file per 16 times would take seconds to open for an hour."""
+FIRST_CAPACITY = 4096
+_METADATA = "zarr.json"
+_CHAIN = [BytesCodec, BloscCodec, Crc32cCodec]
+_SEPARATOR = "."  # one file for a chunk, no folders
+_ARE_MARKED = "chunks_are_marked"
+"""Attribute of the arrays whose chunks bear marks; stores made before have none."""
+_INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()]
+_CHECKSUM_BYTES = 4
+_UNREADABLE = (ValueError, RuntimeError, OSError, AttributeError, LookupError, TypeError)
+"""What zarr raises on metadata that somebody changed."""
+
+
+class ZarrArray:
+    """The array of one field; several threads may read it at once."""
+
+    def __init__(self, blobs: Blobs, field: Pixels | Index, metadata: ArrayV3Metadata) -> None:
+        self._blobs = blobs
+        self._field: Pixels | Index = field
+        self._metadata = metadata
+        self._are_marked = _ARE_MARKED in metadata.attributes
+        self._suffix = ".0" * (len(metadata.shape) - 1)
+
+    @classmethod
+    def open(cls, blobs: Blobs, field: Pixels | Index, commit: CommitRecord) -> "ZarrArray":
+        """Read what is said of an array; ValueError where its chunks are not what `commit` says."""
+        try:
+            described = json.loads(blobs.get(f"{field}/{_METADATA}"))
+            metadata = ArrayV3Metadata.from_dict(described)
+            _check_chunks(metadata, field, commit)
+        except _UNREADABLE as error:
+            raise ValueError(f"{_METADATA}: {error!r}") from error
+        return cls(blobs, field, metadata)
+
+    @property
+    def length(self) -> int:
+        """How many frames it has room for; never how many there are."""
+        return self._metadata.shape[0]
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Shape of every chunk, frames first."""
+        return self._metadata.chunks
+
+    def resize(self, length: int) -> None:
+        """Change the length. (zarr's own way looks at each chunk that there is or might be.)"""
+        metadata = self._metadata.update_shape((length, *self._metadata.shape[1:]))
+        described = metadata.to_buffer_dict(default_buffer_prototype())[_METADATA]
+        self._blobs.put(f"{self._field}/{_METADATA}", described.to_bytes())
+        self._metadata = metadata
+
+    def read(self, chunk: int, commit: CommitRecord) -> UInt8[np.ndarray, " bytes"]:
+        """The Blosc buffer of a chunk.
+
+        Raises ValueError if it is damaged or belongs to another place, OSError without a file.
+        """
+        data = np.frombuffer(self._blobs.get(self._name(chunk)), np.uint8)
+        buffer, stored = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes()
+        computed = _checksum(buffer)
+        if computed != stored:
+            raise ValueError(f"checksum {computed.hex()}, stored with {stored.hex()}")
+        if self._are_marked:
+            check_mark(buffer, chunk_mark(commit, self._field, chunk))
+        return buffer
+
+    def putting(self) -> AbstractContextManager[Put]:
+        """A function for `put`: chunks that are written together are synced together."""
+        return self._blobs.put_together(self._field)
+
+    def put(self, put: Put, chunk: int, buffer: bytes, commit: CommitRecord) -> None:
+        """Write the Blosc buffer of a chunk as zarr would, and with its mark."""
+        if self._are_marked:
+            buffer = marked(buffer, chunk_mark(commit, self._field, chunk))
+        put(self._name(chunk), buffer + _checksum(np.frombuffer(buffer, np.uint8)))
+
+    def delete(self, chunk: int) -> bool:
+        """Delete a chunk, which is black to zarr from then on; returns whether there was one."""
+        return self._blobs.delete(self._name(chunk))
+
+    def _name(self, chunk: int) -> str:
+        return f"{self._field}/c.{chunk}{self._suffix}"
+
+
+def create_group(blobs: Blobs) -> None:
+    """Let zarr see a folder as a group."""
+    described: dict[str, Buffer] = {}
+    zarr.create_group(described)
+    _put_all(blobs, described)
+
+
+def create_arrays(blobs: Blobs, commit: CommitRecord, codec: PixelCodec) -> None:
+    """Describe the arrays of a new recording; no chunk is there yet."""
+    described: dict[str, Buffer] = {}
+    root = zarr.create_group(described)
+    for field in fields_of(commit):
+        chunks = chunk_shape(field, commit)
+        root.create_array(
+            field,
+            shape=(FIRST_CAPACITY, *chunks[1:]),
+            chunks=chunks,
+            dtype=dtype_of(field),
+            compressors=[_blosc(codec), Crc32cCodec()] if len(chunks) > 1 else _INDEX_CODECS,
+            fill_value=0,
+            chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
+            dimension_names=("time", "y", "x", "rgb")[: len(chunks)],
+            attributes={_ARE_MARKED: True},
+        )
+    _put_all(blobs, described)
+
+
+def fields_of(commit: CommitRecord) -> Iterator[Pixels | Index]:
+    """The fields of a recording, pixels first."""
+    yield "frames"
+    if commit.has_masks:
+        yield "masks"
+    yield "pts_ns"
+    yield "gap"
+    if commit.live:
+        yield "captured_ns"
+
+
+def chunk_shape(field: Pixels | Index, commit: CommitRecord) -> tuple[int, ...]:
+    """Shape of the chunks of a field, frames first."""
+    if field in get_args(Index):
+        return (INDEX_LENGTH,)
+    return (commit.chunk_length, commit.height, commit.width, *((3,) if field == "frames" else ()))
+
+
+def dtype_of(field: Pixels | Index) -> np.dtype:
+    """Type of the values of a field."""
+    if field in get_args(Pixels):
+        return np.dtype(np.uint8)
+    return np.dtype(np.bool_ if field == "gap" else np.int64)
+
+
+def _check_chunks(metadata: ArrayV3Metadata, field: Pixels | Index, commit: CommitRecord) -> None:
+    """ValueError unless the chunks are of the committed shape, stored as this program does.
+
+    They are decoded without zarr, so whatever else zarr would do with them must not be asked for.
+    """
+    shape, dtype = chunk_shape(field, commit), dtype_of(field)
+    chunks, found_dtype = metadata.chunks, metadata.dtype.to_native_dtype()
+    separator = getattr(metadata.chunk_key_encoding, "separator", None)
+    codecs = [type(codec) for codec in metadata.codecs]
+    if (chunks, found_dtype, codecs, separator) != (shape, dtype, _CHAIN, _SEPARATOR):
+        raise ValueError(
+            f"chunks {chunks} of {found_dtype} in files named with {separator!r}, {shape} of "
+            f"{dtype} with {_SEPARATOR!r} were committed together"
+        )
+
+
+def _put_all(blobs: Blobs, described: Mapping[str, Buffer]) -> None:
+    for name, content in described.items():
+        blobs.put(name, content.to_bytes())
+
+
+def _blosc(codec: PixelCodec) -> BloscCodec:
+    return BloscCodec(
+        typesize=1,
+        cname=codec.name,
+        clevel=codec.level,
+        shuffle=codec.shuffle,
+        blocksize=codec.block_bytes,
+    )
+
+
+def _checksum(buffer: UInt8[np.ndarray, " bytes"]) -> bytes:
+    return crc32c(buffer).to_bytes(_CHECKSUM_BYTES, "little")
