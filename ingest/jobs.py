@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ingest.errors import IngestError, StoreError, VideoError
 from ingest.open import open_source, open_store
-from ingest.recorder import Progress, Recorded, record
+from ingest.recorder import Recorded, RecordProgress, record
 from ingest.store.layout import is_store
 from ingest.store.protocols import Store
 from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
@@ -49,7 +49,7 @@ def ingest_sources(
     workers: int = 1,
     overwrite: bool = False,
     durable: bool = True,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[RecordProgress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> list[IngestOutcome]:
     """Record every source into a store, which is made where there is none.
@@ -128,7 +128,7 @@ def _run(
     store: Store,
     settings: RecordSettings,
     overwrite: bool,
-    progress: Callable[[Progress], None] | None,
+    progress: Callable[[RecordProgress], None] | None,
     stop: threading.Event,
 ) -> IngestOutcome:
     if stop.is_set():

@@ -30,7 +30,7 @@ _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class RecordProgress:
     """How far one recording has come."""
 
     name: str
@@ -90,7 +90,7 @@ def record(
     source: Source,
     settings: RecordSettings,
     overwrite: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[RecordProgress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Recorded:
     """Store all frames of a reader as one recording, or those that are still missing.
@@ -195,7 +195,7 @@ def _equal_masks(decoded: np.ndarray | None, stored: np.ndarray | None) -> bool:
 def _announcer(
     reader: VideoReader,
     writer: RecordingWriter,
-    progress: Callable[[Progress], None] | None,
+    progress: Callable[[RecordProgress], None] | None,
     begun: float,
 ) -> Callable[[], None]:
     before = writer.commit
@@ -206,7 +206,7 @@ def _announcer(
             return
         since = commit.first_pts_ns if before.last_pts_ns is None else before.last_pts_ns
         progress(
-            Progress(
+            RecordProgress(
                 name=writer.name,
                 frames=commit.length,
                 expected_frames=commit.length if commit.complete else reader.info.expected_frames,

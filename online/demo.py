@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
-from ingest.recorder import Progress
+from ingest.recorder import RecordProgress
 from ingest.scenes.balls import BallsConfig
 from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
@@ -43,7 +43,7 @@ class DemoProgress:
 
     rendering: Callable[[int], None]
     """Frames drawn so far, of `SCENE.num_frames`."""
-    ingesting: Callable[[Progress], None]
+    ingesting: Callable[[RecordProgress], None]
 
 
 def run_demo(

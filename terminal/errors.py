@@ -12,15 +12,15 @@ from typing import Any, NoReturn
 
 import click
 
-from ingest.disk.interrupt import may_interrupt
+from ingest.disk.signals import has_to_wait
 from ingest.errors import IngestError
 
-_HELD_SECONDS = 0.01
-"""After which a signal that came where it has to wait is looked at again."""
+_AGAIN_SECONDS = 0.01
+"""After which a signal is sent again whose exception went nowhere."""
 
 
 class Terminated(BaseException):
-    """SIGTERM came to a command that has nothing to save; like KeyboardInterrupt, no error."""
+    """SIGTERM came to a command that has nothing to save; like KeyboardInterrupt, not an error."""
 
 
 class OneLineErrors(click.Group):
@@ -28,10 +28,7 @@ class OneLineErrors(click.Group):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command as the whole of this process, which signals end."""
-        unwinding = _Unwinding()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, unwinding)
+        _Unwinding().install()
         return super().__call__(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -40,8 +37,7 @@ class OneLineErrors(click.Group):
             return super().invoke(ctx)
         except (KeyboardInterrupt, Terminated) as stopped:
             click.echo("stopped; run the same command again", err=True)
-            sent = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
-            sys.exit(128 + sent)
+            sys.exit(128 + _signal_of(stopped))
         except Exception as error:
             if isinstance(error, _known_errors()):
                 fail(error)
@@ -51,21 +47,45 @@ class OneLineErrors(click.Group):
 
 
 class _Unwinding:
-    """On the first signal raises, so that half-written files go; on a second leaves at once."""
+    """On the first signal raises, so that half-written files go; on a second leaves at once.
+
+    Out of `__del__` and the callbacks of weak references no exception comes: Python gives it to
+    `sys.unraisablehook`, which prints it, and goes on. There the signal is sent again, a moment
+    later, instead.
+    """
 
     def __init__(self) -> None:
         self._has_raised = False
+        self._print_unraisable = sys.unraisablehook
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def install(self) -> None:
+        """Handle the signals that this process does not ignore."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._raise)
+        sys.unraisablehook = self._raise_again
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
         if self._has_raised:
             os._exit(128 + number)
-        if not may_interrupt(frame):
-            again = threading.Timer(_HELD_SECONDS, signal.raise_signal, [number])
-            again.daemon = True
-            again.start()
+        if has_to_wait(number):
             return
         self._has_raised = True
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    def _raise_again(self, unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt | Terminated):
+            return self._print_unraisable(unraisable)
+        self._has_raised = False
+        again = threading.Timer(
+            _AGAIN_SECONDS, signal.raise_signal, [_signal_of(unraisable.exc_value)]
+        )
+        again.daemon = True
+        again.start()
+
+
+def _signal_of(stopped: KeyboardInterrupt | Terminated) -> signal.Signals:
+    return signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
 
 
 def _known_errors() -> tuple[type[Exception], ...]:

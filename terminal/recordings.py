@@ -8,7 +8,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from ingest.live.capture import Captured
-    from ingest.recorder import Progress
+    from ingest.recorder import RecordProgress
     from ingest.store.records import CommitRecord
     from ingest.verify import Verified, VerifyProgress
 
@@ -51,7 +51,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def ingest_parts(progress: Progress) -> list[str]:
+def ingest_parts(progress: RecordProgress) -> list[str]:
     """How far a recording is written."""
     of = f"/{progress.expected_frames}" if progress.expected_frames else ""
     parts = [f"ingesting {progress.name}", f"{progress.frames}{of} frames"]

@@ -1,9 +1,9 @@
 """HDF5 files: read with their types checked and checksums that also notice zeros, and written
 without harm where the disk is full."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ingest.disk.checksum import crc32c
-from ingest.disk.interrupt import held
+from ingest.disk.signals import uninterrupted
 
 _CHECKSUMS = "crc32c"
 
@@ -19,32 +19,39 @@ _CHECKSUMS = "crc32c"
 class NewFile:
     """An HDF5 file to fill, which may meet a full disk.
 
-    HDF5 cannot let go of a file that it could not write to its end, and takes the program down with
+    HDF5 cannot give up a file that it could not write to its end, and takes the program down with
     it when that ends. So here a write that fails is noted, and HDF5 is told that all is well.
     """
 
     def __init__(self, path: Path) -> None:
         self._disk = _Disk(path)
-        self.file = h5py.File(self._disk, "w")
+        with uninterrupted():
+            self._file = h5py.File(self._disk, "w")
 
-    def check(self) -> None:
-        """Raise the OSError of a write that failed."""
-        if self._disk.error is not None:
-            raise self._disk.error
+    @contextmanager
+    def filling(self) -> Iterator[h5py.File]:
+        """The file, to write to; raises the OSError of a write that failed.
+
+        Signals wait meanwhile, for HDF5 calls Python back: see `ingest.disk.signals`. Closing a
+        dataset writes too, so a dataset that is not kept until the file is closed goes in here.
+        """
+        with uninterrupted():
+            yield self._file
+        self._check()
 
     def __enter__(self) -> "NewFile":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.file.close()
-        self._disk.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with uninterrupted():
+            self._file.close()
+            self._disk.close()
         if kind is None:
-            self.check()
+            self._check()
+
+    def _check(self) -> None:
+        if self._disk.error is not None:
+            raise self._disk.error
 
 
 class _Disk:
@@ -57,7 +64,6 @@ class _Disk:
         self.read, self.readinto = self._file.read, self._file.readinto
         self.close = self._file.close
 
-    @held
     def write(self, data: Any) -> int:  # whatever has a buffer: h5py brings a kind of its own
         view, done = memoryview(data), 0
         try:
@@ -67,7 +73,6 @@ class _Disk:
             self.error = error
         return len(view)
 
-    @held
     def truncate(self, size: int) -> int:
         try:
             self._file.truncate(size)
@@ -75,7 +80,6 @@ class _Disk:
             self.error = self.error or error
         return size
 
-    @held
     def flush(self) -> None:
         """Nothing is kept back."""
 

@@ -1,4 +1,4 @@
-"""Write frames as an H.264 video `X.mp4`, with their masks beside it in `X.masks.h5` if any.
+"""Write frames as an H.264 video `X.mp4`, with their masks, if any, next to it in `X.masks.h5`.
 
 The sidecar holds, per frame of the video, `masks` (n, h, w) uint8 label maps with 0 for background,
 `pts_ns` (n) int64 and `gap` (n) bool; its attributes say where the frames come from.
@@ -10,7 +10,6 @@ Both files are written under another name, and the video is the last to get its 
 so wherever the writer is killed, a video that is there has the masks that belong to it.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from fractions import Fraction
@@ -21,8 +20,9 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Int64
 
+from ingest.disk.durable import partial_file, sync_file, sync_folder
 from ingest.disk.hdf5 import NewFile
-from ingest.disk.interrupt import held
+from ingest.disk.signals import uninterrupted
 from ingest.frame import Frames
 from ingest.store.output import output_fault
 from ingest.video.masks import sidecar_path
@@ -73,7 +73,7 @@ def write_mp4(
     were there before stay.
     """
     sidecar = sidecar_path(path)
-    with _partial(path) as video_partial, _partial(sidecar) as sidecar_partial:
+    with partial_file(path) as video_partial, partial_file(sidecar) as sidecar_partial:
         with (
             _VideoWriter(
                 video_partial,
@@ -96,37 +96,20 @@ def write_mp4(
         _publish(video_partial, path, sidecar_partial if has_masks else None, sidecar)
 
 
-@contextmanager
-def _partial(path: Path) -> Iterator[Path]:
-    """The name to write beside; removed on the way out if it has not been renamed."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@held
 def _publish(video_partial: Path, video: Path, sidecar_partial: Path | None, sidecar: Path) -> None:
-    _sync(video_partial)
+    """Give both files their names, in the order that the module's docstring shows."""
+    sync_file(video_partial)
     if sidecar_partial is not None:
-        _sync(sidecar_partial)
-    video.unlink(missing_ok=True)
-    _sync(video.parent)
-    if sidecar_partial is not None:
-        sidecar_partial.replace(sidecar)
-    else:
-        sidecar.unlink(missing_ok=True)
-    video_partial.replace(video)
-    _sync(video.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_file(sidecar_partial)
+    with uninterrupted():
+        video.unlink(missing_ok=True)
+        sync_folder(video.parent)
+        if sidecar_partial is not None:
+            sidecar_partial.replace(sidecar)
+        else:
+            sidecar.unlink(missing_ok=True)
+        video_partial.replace(video)
+        sync_folder(video.parent)
 
 
 class _VideoWriter:
@@ -189,25 +172,25 @@ class _SidecarWriter:
     ) -> None:
         length, height, width = shape
         self._new = new
-        file = new.file
-        file.attrs.update(attributes)
-        self._masks = file.create_dataset(
-            "masks",
-            shape=shape,
-            dtype=np.uint8,
-            chunks=(min(length, 16), height, width),
-            compression="gzip",
-            compression_opts=1,
-        )
-        self._pts_ns = file.create_dataset("pts_ns", shape=(length,), dtype=np.int64)
-        self._gap = file.create_dataset("gap", shape=(length,), dtype=np.bool_)
+        with new.filling() as file:
+            file.attrs.update(attributes)
+            self._masks = file.create_dataset(
+                "masks",
+                shape=shape,
+                dtype=np.uint8,
+                chunks=(min(length, 16), height, width),
+                compression="gzip",
+                compression_opts=1,
+            )
+            self._pts_ns = file.create_dataset("pts_ns", shape=(length,), dtype=np.int64)
+            self._gap = file.create_dataset("gap", shape=(length,), dtype=np.bool_)
         self._written = 0
 
     def write(self, frames: Frames) -> None:
         """Append the masks, times and gaps of the frames."""
         here = slice(self._written, self._written + len(frames))
-        self._masks[here] = frames.masks
-        self._pts_ns[here] = frames.pts_ns
-        self._gap[here] = frames.gap
-        self._new.check()
+        with self._new.filling():
+            self._masks[here] = frames.masks
+            self._pts_ns[here] = frames.pts_ns
+            self._gap[here] = frames.gap
         self._written = here.stop

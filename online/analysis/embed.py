@@ -69,12 +69,13 @@ def embed_run(
         # behind the probe, which takes its time: a capture lets go of its oldest frames
         summaries = opened.catalog.recordings()
         readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
-        new.file.attrs.update(
-            run=str(run),
-            step=trained.checkpoint.step,
-            settings=dump_config(trained.config),
-            store=str(store),
-        )
+        with new.filling() as file:
+            file.attrs.update(
+                run=str(run),
+                step=trained.checkpoint.step,
+                settings=dump_config(trained.config),
+                store=str(store),
+            )
         for summary in summaries:
             _embed(new, readout, summary, report)
     frames = sum(len(summary.kept) for summary in summaries)
@@ -103,32 +104,35 @@ def _embed(
     summary: RecordingSummary,
     report: Callable[[str, float], None],
 ) -> None:
-    group = new.file.create_group(summary.name)
     first, length = summary.released, len(summary.kept)
-    group.attrs["first_frame"] = first
     held_out = np.zeros(length, np.bool_)
     for interval in summary.held_out:
         held_out[interval.start - first : interval.stop - first] = True
-    group["held_out"] = held_out
+    with new.filling() as file:
+        group = file.create_group(summary.name)
+        group.attrs["first_frame"] = first
+        group["held_out"] = held_out
     pts_ns, gap = np.zeros(length, np.int64), np.zeros(length, np.bool_)
     columns: dict[str, h5py.Dataset] = {}
     for read in readout.read(summary.name, summary.kept):
         here = slice(read.start - first, read.start - first + len(read.frames))
         pts_ns[here], gap[here] = read.frames.pts_ns, read.frames.gap
-        for name, values in _columns(read).items():
-            if name not in columns:
-                columns[name] = group.create_dataset(
-                    name,
-                    shape=(length, *values.shape[1:]),
-                    dtype=values.dtype,
-                    chunks=(min(FRAMES_AT_ONCE, length), *values.shape[1:]),
-                    compression="gzip" if name == "alphas" else None,
-                    compression_opts=1 if name == "alphas" else None,
-                )
-            columns[name][here] = values
-        new.check()
+        with new.filling():
+            for name, values in _columns(read).items():
+                if name not in columns:
+                    columns[name] = group.create_dataset(
+                        name,
+                        shape=(length, *values.shape[1:]),
+                        dtype=values.dtype,
+                        chunks=(min(FRAMES_AT_ONCE, length), *values.shape[1:]),
+                        compression="gzip" if name == "alphas" else None,
+                        compression_opts=1 if name == "alphas" else None,
+                    )
+                columns[name][here] = values
         report(f"embedding {summary.name}", here.stop / length)
-    group["pts_ns"], group["gap"] = pts_ns, gap
+    with new.filling():
+        group["pts_ns"], group["gap"] = pts_ns, gap
+        columns.clear()  # a dataset that is closed writes what is left of it
 
 
 def _columns(read: Read) -> dict[str, np.ndarray]:
