@@ -8,7 +8,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from ingest.decoding.pace import Pace, Steps
+from ingest.decoding.timeline import Pace, Steps
 
 _INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "avi"}
 """These list their packets, or write an empty one for a frame left out: none is lost unseen."""

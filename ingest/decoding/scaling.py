@@ -1,5 +1,11 @@
-"""FFmpeg's scaler: one pass from a decoded frame to RGB of the final size."""
+"""From the frame a decoder gives to the upright RGB image that is stored.
 
+    coded frame ──scale and convert in one pass──▶ turn by quarters ──▶ cut or pad the middle
+
+Cutting happens after scaling, on the small image: no second full-size copy is ever made.
+"""
+
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -7,7 +13,6 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
-from ingest.decoding.fitting import FitPlan, plan_fit
 from ingest.store.records import Fit
 
 _KERNEL = Interpolation.BILINEAR  # swscale widens it with the ratio, so it averages when shrinking
@@ -20,6 +25,80 @@ _MATRICES = {  # AVColorSpace of a frame -> what the reformatter is told
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitPlan:
+    """How every frame of one coded size becomes an image of `height` x `width`."""
+
+    scaled_height: int
+    scaled_width: int
+    """What the decoder's scaler is to deliver, before the frame is turned upright."""
+    quarter_turns: int
+    """Counterclockwise."""
+    height: int
+    width: int
+
+    def turned(self) -> "FitPlan":
+        """The plan for a decoder that turns frames upright by itself, before scaling them."""
+        if self.quarter_turns % 2:
+            scaled = {"scaled_height": self.scaled_width, "scaled_width": self.scaled_height}
+            return replace(self, quarter_turns=0, **scaled)
+        return replace(self, quarter_turns=0)
+
+    def place(self, scaled: UInt8[np.ndarray, "sh sw *c"]) -> UInt8[np.ndarray, "h w *c"]:
+        """Turn a scaled frame upright and cut or pad its middle to the final size."""
+        upright = np.rot90(scaled, self.quarter_turns)
+        rows, columns = self.height - upright.shape[0], self.width - upright.shape[1]
+        cut = upright[_middle(-rows), _middle(-columns)]
+        if rows <= 0 and columns <= 0:
+            return np.ascontiguousarray(cut)
+        image = np.zeros((self.height, self.width, *upright.shape[2:]), np.uint8)
+        image[_middle(rows), _middle(columns)] = cut
+        return image
+
+    def place_nearest(self, coded: UInt8[np.ndarray, "ch cw"]) -> UInt8[np.ndarray, "h w"]:
+        """The same for a label map, where only existing labels may come out."""
+        rows = _nearest(coded.shape[0], self.scaled_height)
+        columns = _nearest(coded.shape[1], self.scaled_width)
+        return self.place(coded[rows[:, None], columns])
+
+
+def plan_fit(
+    coded_height: int,
+    coded_width: int,
+    *,
+    size: int | None,
+    fit: Fit,
+    pixel_aspect: Fraction = Fraction(1),
+    quarter_turns: int = 0,
+) -> FitPlan:
+    """Work out one coded size: `pixel_aspect` is the width of a pixel over its height."""
+    shown_height, shown_width = Fraction(coded_height), coded_width * pixel_aspect
+    if size is None:
+        scaled_height, scaled_width = coded_height, max(1, round(shown_width))
+        turned = quarter_turns % 2 == 1
+        return FitPlan(
+            scaled_height=scaled_height,
+            scaled_width=scaled_width,
+            quarter_turns=quarter_turns,
+            height=scaled_width if turned else scaled_height,
+            width=scaled_height if turned else scaled_width,
+        )
+    if fit == "stretch":
+        scaled_height = scaled_width = size
+    else:
+        side = min if fit == "crop" else max
+        scale = size / side(shown_height, shown_width)
+        scaled_height = max(1, round(shown_height * scale))
+        scaled_width = max(1, round(shown_width * scale))
+    return FitPlan(
+        scaled_height=scaled_height,
+        scaled_width=scaled_width,
+        quarter_turns=quarter_turns,
+        height=size,
+        width=size,
+    )
 
 
 class Scaler:
@@ -59,3 +138,14 @@ class Scaler:
             threads=1,  # its own threads cost more than they give at such sizes
         )
         return plan.place(scaled.to_ndarray())
+
+
+def _middle(surplus: int) -> slice:
+    """Leave out `surplus` elements, half of them at each end; nothing for a negative surplus."""
+    before = max(surplus, 0) // 2
+    after = max(surplus, 0) - before
+    return slice(before, -after or None)
+
+
+def _nearest(length: int, scaled: int) -> np.ndarray:
+    return ((np.arange(scaled) + 0.5) * (length / scaled)).astype(np.intp)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from fractions import Fraction
-from types import TracebackType
 
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -24,13 +23,13 @@ from av.video.stream import VideoStream
 from ingest.decoding.container import shown_packets, time_ns, video_stream
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder
 from ingest.decoding.gate import with_following
-from ingest.decoding.pace import Pace
 from ingest.decoding.scaling import Scaler
-from ingest.decoding.timeline import Timeline
+from ingest.decoding.timeline import Pace, Timeline
 from ingest.errors import VideoError
 from ingest.frame import Frame
 from ingest.live import devices
 from ingest.live.backlog import Backlog, Taken
+from ingest.live.clock import SourceClock
 from ingest.live.devices import Device, connect, reason
 from ingest.store.records import RecordSettings
 from ingest.video.pyav_reader import pixel_aspect
@@ -47,50 +46,8 @@ NO_FRAME_SECONDS = 60.0
 """How long packets may come without a frame among them; between key frames lie seconds."""
 MOST_HANGING = 2
 """Threads that may hang in a driver before it is no longer asked."""
-_RESYNC_NS = 60_000_000_000
 _SILENT_FRAMES = 5
 _FASTEST_FPS = 240.0  # a stream without a rate shows its time base, such as 90000
-
-
-class SourceClock:
-    """A camera's own times, laid on ours where it connects and wherever they differ by a minute.
-
-    Times that step back are laid anew as well, so what comes out goes on.
-    """
-
-    def __init__(self) -> None:
-        self._began_ns: int | None = None
-        self._offset_ns: int | None = None
-        self._source_ns: int | None = None
-        self.has_jumped = False
-        """Whether the latest time was laid anew, so that it does not continue the one before."""
-
-    def connected(self) -> None:
-        """Lay the next time anew: the camera may have begun again, and time has passed."""
-        self._offset_ns = self._source_ns = None
-
-    def since_began(self, source_ns: int | None, now_ns: int) -> int | None:
-        """Time since the first frame, for one that arrives now; arrivals jitter, sources do not.
-
-        None for a frame without a time of a source that has told others: it may have arrived late,
-        and its neighbours say better when it was.
-        """
-        if self._began_ns is None:
-            self._began_ns = now_ns
-        elapsed_ns = now_ns - self._began_ns
-        self.has_jumped = False
-        if source_ns is None:
-            return elapsed_ns if self._offset_ns is None else None
-        steps_back = self._source_ns is not None and source_ns < self._source_ns
-        self._source_ns = source_ns
-        if (
-            self._offset_ns is None
-            or steps_back
-            or abs(source_ns + self._offset_ns - elapsed_ns) > _RESYNC_NS
-        ):
-            self.has_jumped = True
-            self._offset_ns = elapsed_ns - source_ns
-        return source_ns + self._offset_ns
 
 
 class _Connection:
@@ -169,12 +126,7 @@ class Camera:
         self.began_at = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._leave()
 
     def _leave(self) -> None:

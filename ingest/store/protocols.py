@@ -12,12 +12,12 @@ looks at nothing else never sees a torn or a missing frame, also beside a live w
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
+from ingest.closing import Closing
 from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.store.cache import ChunkCache
@@ -42,7 +42,7 @@ class StoredChunk:
 
 
 @runtime_checkable
-class RecordingReader(Protocol):
+class RecordingReader(Closing, Protocol):
     """Random access to the committed frames of one recording; for one thread at a time."""
 
     @property
@@ -78,22 +78,9 @@ class RecordingReader(Protocol):
         """The same: True where a frame does not continue its predecessor."""
         ...
 
-    def close(self) -> None:
-        """Release files and locks; closing twice is allowed."""
-        ...
-
-    def __enter__(self) -> "RecordingReader": ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
 
 @runtime_checkable
-class RecordingWriter(Protocol):
+class RecordingWriter(Closing, Protocol):
     """The one writer of a recording; holds its lock until closed."""
 
     @property
@@ -123,19 +110,6 @@ class RecordingWriter(Protocol):
     def release(self, before: int) -> CommitRecord:
         """Let go of the pixels before frame `before`, as far as these are whole blocks."""
         ...
-
-    def close(self) -> None:
-        """Release files and locks; closing twice is allowed."""
-        ...
-
-    def __enter__(self) -> "RecordingWriter": ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 @runtime_checkable

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import TracebackType
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
+from ingest.closing import Closing
 from ingest.disk.threads import available_cores, side_by_side
 from ingest.errors import DamagedChunkError, ReleasedError
 from ingest.frame import Frames
@@ -20,7 +20,7 @@ _BYTES_PER_THREAD = 128 << 10
 """Smaller chunks are decoded before another thread has started."""
 
 
-class ChunkReader:
+class ChunkReader(Closing):
     """A RecordingReader over the chunks of any format."""
 
     def __init__(
@@ -118,17 +118,6 @@ class ChunkReader:
     def close(self) -> None:
         """Forget the cached chunks; no file stays open between reads."""
         self._cache.forget(self._owner)
-
-    def __enter__(self) -> "ChunkReader":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _load_index(self) -> None:
         known, length = len(self._pts_ns), self._commit.length

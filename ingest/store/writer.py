@@ -1,8 +1,8 @@
 """The one writer of a recording: data first, then the commit record that speaks of it."""
 
 from dataclasses import replace
-from types import TracebackType
 
+from ingest.closing import Closing
 from ingest.disk.durable import clear_write_errors
 from ingest.errors import StoreError
 from ingest.frame import Frames
@@ -12,7 +12,7 @@ from ingest.store.protocols import ChunkFiles
 from ingest.store.records import CommitRecord, Counters
 
 
-class ChunkWriter:
+class ChunkWriter(Closing):
     """A RecordingWriter over the chunks of any format; owns the recording's lock."""
 
     def __init__(
@@ -75,17 +75,6 @@ class ChunkWriter:
     def close(self) -> None:
         """Let other writers in; what was not committed does not count."""
         self._lock.release()
-
-    def __enter__(self) -> "ChunkWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _write(self, frames: Frames | None, counters: Counters, *, complete: bool) -> CommitRecord:
         """Three steps, whose order is what makes a killed writer harmless.

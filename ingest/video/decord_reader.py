@@ -11,14 +11,13 @@ from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from jaxtyping import UInt8
 
+from ingest.closing import Closing
 from ingest.decoding.container import open_container, packet_times_ns, video_stream
-from ingest.decoding.fitting import FitPlan
-from ingest.decoding.scaling import Scaler
+from ingest.decoding.scaling import FitPlan, Scaler
 from ingest.decoding.timeline import Placed, Timeline
 from ingest.errors import SourceStopped, VideoError
 from ingest.frame import Frame
@@ -29,7 +28,7 @@ from ingest.video.pyav_reader import probe
 from ingest.video.reader import VideoInfo
 
 
-class DecordReader:
+class DecordReader(Closing):
     """A VideoReader of one undamaged file."""
 
     def __init__(
@@ -87,17 +86,6 @@ class DecordReader:
         self._decoder = None
         if self._masks is not None:
             self._masks.close()
-
-    def __enter__(self) -> "DecordReader":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _frames(self, timeline: Timeline, from_pts_ns: int | None) -> Iterator[Frame]:
         # one earlier than asked for, to know whether the first one continues it

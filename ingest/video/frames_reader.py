@@ -7,7 +7,6 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 import h5py
@@ -16,6 +15,7 @@ from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from ingest.closing import Closing
 from ingest.decoding.scaling import Scaler
 from ingest.decoding.timeline import Timeline
 from ingest.errors import VideoError
@@ -117,7 +117,7 @@ class _Numbered:
     picture: VideoFrame
 
 
-class PictureReader:
+class PictureReader(Closing):
     """A VideoReader over pictures, `fps` of them in a second."""
 
     def __init__(
@@ -153,17 +153,6 @@ class PictureReader:
         """Release the files."""
         self._pictures.close()
 
-    def __enter__(self) -> "PictureReader":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _probe(self, fps: float) -> VideoInfo:
         first = next(self._decoded(Timeline(interval_ns=None), 0), None)
         if first is None:
@@ -175,8 +164,6 @@ class PictureReader:
             reader=self._pictures.kind,
             height=plan.height,
             width=plan.width,
-            source_height=frame.height,
-            source_width=frame.width,
             fps=fps,
             expected_frames=len(self._pictures.numbers),
             codec=self._pictures.kind,

@@ -10,12 +10,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import av
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ingest.closing import Closing
 from ingest.decoding.container import (
     open_container,
     promised_seconds,
@@ -24,10 +24,8 @@ from ingest.decoding.container import (
     video_stream,
 )
 from ingest.decoding.file_pass import decode_file, decode_on_one_thread
-from ingest.decoding.fitting import FitPlan
-from ingest.decoding.pace import Pace
-from ingest.decoding.scaling import Scaler
-from ingest.decoding.timeline import Timeline
+from ingest.decoding.scaling import FitPlan, Scaler
+from ingest.decoding.timeline import Pace, Timeline
 from ingest.errors import VideoError
 from ingest.frame import Frame
 from ingest.store.records import Counters, Fit
@@ -37,7 +35,7 @@ from ingest.video.reader import VideoInfo
 log = logging.getLogger(__name__)
 
 
-class PyAVReader:
+class PyAVReader(Closing):
     """A VideoReader of one file; opening it decodes one frame, so it is known to be video."""
 
     def __init__(
@@ -89,17 +87,6 @@ class PyAVReader:
         self._end_pass()
         if self._masks is not None:
             self._masks.close()
-
-    def __enter__(self) -> "PyAVReader":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _end_pass(self) -> None:
         if self._pass is not None:
@@ -208,15 +195,12 @@ def _probe(
             raise VideoError(f"{path}: no frame in it decodes; copy it again or re-encode it")
         aspect = pixel_aspect(stream)
         plan = scaler.plan(frame, aspect)
-        upright = Scaler(size=None, fit="stretch").plan(frame, aspect)
         rate = float(stream.average_rate) if stream.average_rate else None
         info = VideoInfo(
             name=path,
             reader="pyav",
             height=plan.height,
             width=plan.width,
-            source_height=upright.height,
-            source_width=upright.width,
             fps=min(rate, fps) if rate and fps else rate,
             expected_frames=_expected_frames(stream, rate, fps),
             codec=stream.codec_context.name,

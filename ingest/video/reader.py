@@ -8,9 +8,9 @@ reader.counters    # decoded = stored + dropped + duplicate + resampled
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol, runtime_checkable
 
+from ingest.closing import Closing
 from ingest.frame import Frame
 from ingest.store.records import Counters
 
@@ -26,9 +26,6 @@ class VideoInfo:
     height: int
     width: int
     """Size of the frames that come out, in pixels."""
-    source_height: int
-    source_width: int
-    """Size of the frames as they are displayed: upright, with square pixels."""
     fps: float | None
     """Frames per second that come out, where the source says."""
     expected_frames: int | None
@@ -42,7 +39,7 @@ class VideoInfo:
 
 
 @runtime_checkable
-class VideoReader(Protocol):
+class VideoReader(Closing, Protocol):
     """A source of frames, in time order, that can be read once or again from a given time."""
 
     @property
@@ -62,16 +59,3 @@ class VideoReader(Protocol):
         and ends the earlier iterator. Raises VideoError where the source does not decode.
         """
         ...
-
-    def close(self) -> None:
-        """Release the source; closing twice is allowed."""
-        ...
-
-    def __enter__(self) -> "VideoReader": ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...

@@ -12,7 +12,7 @@ from ingest.errors import VideoError
 from ingest.frame import Frames
 from ingest.live import camera as camera_module
 from ingest.live import devices
-from ingest.live.camera import Camera, SourceClock
+from ingest.live.camera import Camera
 from ingest.live.devices import parse_device
 from ingest.store.records import RecordSettings
 
@@ -166,19 +166,6 @@ def test_fewer_frames_per_second_are_kept_where_they_are_asked_for():
     assert ((frames.pts_ns[1:] - frames.pts_ns[:-1]) == SECOND // 10).all()
 
 
-def test_a_source_clock_begins_at_zero_and_jumps_only_with_the_camera():
-    clock = SourceClock()
-    assert clock.since_began(500 * SECOND, 7 * SECOND) == 0
-    assert clock.since_began(501 * SECOND, 9 * SECOND) == 1 * SECOND  # it arrived late
-    clock.connected()
-    assert clock.since_began(3 * SECOND, 17 * SECOND) == 10 * SECOND
-    assert clock.since_began(4 * SECOND, 18 * SECOND) == 11 * SECOND
-    assert clock.since_began(90_000 * SECOND, 19 * SECOND) == 12 * SECOND  # the source was set
-    assert clock.since_began(None, 99 * SECOND) is None  # others tell when it was
-    clock.connected()
-    assert clock.since_began(None, 20 * SECOND) == 13 * SECOND
-
-
 def test_a_device_whose_read_hangs_is_connected_to_again(caplog):
     """FFmpeg's time limits do not reach into a filter that sleeps, nor into a driver."""
     graph = "testsrc2=size=64x48:rate=25,setpts=PTS+gte(N\\,20)*6/TB,realtime=limit=100"
@@ -273,15 +260,3 @@ def test_damage_before_a_camera_is_lost_is_counted(stream):
     counted = left.counters
     assert counted.corrupt_packets > 0
     assert counted.decoded == counted.stored + counted.dropped
-
-
-def test_a_clock_that_steps_back_goes_on():
-    clock = SourceClock()
-    assert clock.since_began(100 * SECOND, 0) == 0
-    assert clock.since_began(101 * SECOND, 1 * SECOND) == 1 * SECOND
-    assert not clock.has_jumped
-    assert clock.since_began(71 * SECOND, 2 * SECOND) == 2 * SECOND
-    assert clock.has_jumped
-    assert clock.since_began(72 * SECOND, 3 * SECOND) == 3 * SECOND
-    clock.connected()
-    assert clock.since_began(5 * SECOND, 9 * SECOND) == 9 * SECOND

@@ -1,12 +1,16 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ingest.errors import SourceStopped, VideoError
-from ingest.video import decord_process
+from ingest.video import decord_process, decord_reader
 from ingest.video.decord_process import DecordProcess
 from ingest.video.decord_reader import DecordReader
 
@@ -39,11 +43,19 @@ def test_one_that_hangs_is_ended_with_an_error(decord, monkeypatch):
 
 
 def test_a_reader_whose_decord_hangs_ends_with_an_error(clip, monkeypatch):
+    started: list[int] = []
+
+    class Watched(DecordProcess):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            started.append(self.pid)
+
+    monkeypatch.setattr(decord_reader, "DecordProcess", Watched)
     with DecordReader(str(clip)) as reader:
         frames = reader.frames()
         next(frames)
         monkeypatch.setattr(decord_process, "FRAME_SECONDS", 0.3)
-        os.kill(reader._decoder.pid, signal.SIGSTOP)
+        os.kill(*started, signal.SIGSTOP)
         with pytest.raises(VideoError, match="it hangs"):
             list(frames)
 
@@ -85,9 +97,34 @@ def test_one_that_is_killed_is_an_error(decord):
         decord.frame(0)
 
 
-def test_it_leaves_with_its_parent(decord):
-    decord._process.stdin.close()
-    assert decord._process.wait(20) == 0
+PARENT = """
+import sys, time
+from ingest.video.decord_process import DecordProcess
+print(DecordProcess(sys.argv[1], width=40, height=30).pid, flush=True)
+time.sleep(60)
+"""
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and not just waiting for someone to ask how it ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_it_leaves_with_its_parent(clip):
+    script = [sys.executable, "-c", PARENT, str(clip)]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert is_running(pid)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while is_running(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_it_is_found_from_any_folder(clip, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.decoding.fitting import plan_fit
+from ingest.decoding.scaling import plan_fit
 
 
 def columns(height: int, width: int) -> np.ndarray:

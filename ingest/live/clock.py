@@ -1,0 +1,44 @@
+"""When a frame of a camera was: its own clock runs even, arrivals jitter, and both may jump."""
+
+_RESYNC_NS = 60_000_000_000
+
+
+class SourceClock:
+    """A camera's own times, laid on ours where it connects and wherever they differ by a minute.
+
+    Times that step back are laid anew as well, so what comes out goes on.
+    """
+
+    def __init__(self) -> None:
+        self._began_ns: int | None = None
+        self._offset_ns: int | None = None
+        self._source_ns: int | None = None
+        self.has_jumped = False
+        """Whether the latest time was laid anew, so that it does not continue the one before."""
+
+    def connected(self) -> None:
+        """Lay the next time anew: the camera may have begun again, and time has passed."""
+        self._offset_ns = self._source_ns = None
+
+    def since_began(self, source_ns: int | None, now_ns: int) -> int | None:
+        """Time since the first frame, for one that arrives now; arrivals jitter, sources do not.
+
+        None for a frame without a time of a source that has told others: it may have arrived late,
+        and its neighbours say better when it was.
+        """
+        if self._began_ns is None:
+            self._began_ns = now_ns
+        elapsed_ns = now_ns - self._began_ns
+        self.has_jumped = False
+        if source_ns is None:
+            return elapsed_ns if self._offset_ns is None else None
+        steps_back = self._source_ns is not None and source_ns < self._source_ns
+        self._source_ns = source_ns
+        if (
+            self._offset_ns is None
+            or steps_back
+            or abs(source_ns + self._offset_ns - elapsed_ns) > _RESYNC_NS
+        ):
+            self.has_jumped = True
+            self._offset_ns = elapsed_ns - source_ns
+        return source_ns + self._offset_ns
