@@ -3,13 +3,13 @@
 IngestError
 ├── VideoError                 a source cannot be opened, read or matched with its masks
 ├── SourceStopped              reading a source was told to stop
-├── ExportError                a recording cannot be given out as the video that was asked for
+├── ExportError                a recording cannot be exported as the video that was asked for
 └── StoreError                 a store or a recording cannot be read or written
     ├── NotAStoreError         the path holds something else
     ├── NoSuchRecordingError   the store has no recording of that name
     ├── RecordingExistsError   the recording holds another source or was made with other settings
     ├── RecordingLockedError   another process is writing the recording
-    ├── ReleasedError          the frames were let go of, as `capture --keep` says
+    ├── ReleasedError          the frames were deleted, as `capture --keep` says
     ├── DamagedChunkError      a committed chunk is missing or fails its checksum
     └── StorageFullError       the disk, quota or file size limit is exhausted
 
@@ -18,14 +18,14 @@ Every message is one line: what, where, the value found, and the remedy.
 
 
 class IngestError(Exception):
-    """Anything a user can mend; the message is one line."""
+    """Anything a user can put right; the message is one line."""
 
 
 class VideoError(IngestError):
     """A source cannot be opened, read or matched with its masks."""
 
 
-class SourceStopped(IngestError):  # noqa: N818 - no error of the source
+class SourceStopped(IngestError):  # noqa: N818 - not an error of the source
     """Reading a source was told to stop, by Ctrl-C."""
 
     def __init__(self, source: object) -> None:
@@ -33,7 +33,7 @@ class SourceStopped(IngestError):  # noqa: N818 - no error of the source
 
 
 class ExportError(IngestError):
-    """A recording cannot be given out as the video that was asked for."""
+    """A recording cannot be exported as the video that was asked for."""
 
 
 class StoreError(IngestError):
@@ -59,7 +59,7 @@ class RecordingLockedError(StoreError):
 
 
 class ReleasedError(StoreError):
-    """The frames were committed and have been let go of, as `capture --keep` says."""
+    """The frames were committed and have been deleted, as `capture --keep` says."""
 
 
 class DamagedChunkError(StoreError):

@@ -19,7 +19,7 @@ class Frame:
     captured_ns: int | None = None
     """Wall clock at capture in nanoseconds since 1970; None for files."""
     masks: UInt8[np.ndarray, "h w"] | None = None
-    """Object label per pixel: 0 is background, 1.. are objects; None where nobody knows."""
+    """Object label per pixel: 0 is background, 1.. are objects; None where they are not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

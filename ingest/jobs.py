@@ -1,4 +1,4 @@
-"""Many sources into one store: one recording each, several at a time, failures told at the end."""
+"""Many sources into one store: one recording each, several at a time, failures last."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -156,7 +156,7 @@ def shortfall(info: VideoInfo, commit: CommitRecord) -> str | None:
     """One line where a complete recording is shorter than the header of its source promises.
 
     By over a second and a twentieth, and also by a twentieth of the frames where the header counts
-    them: some counts are too high, and an edit list leaves frames out but tells the right length.
+    them: some counts are too high, and an edit list leaves frames out but gives the right length.
     """
     promised, counted = info.promised_seconds, commit.counters
     if not commit.complete or promised is None or commit.last_pts_ns is None:

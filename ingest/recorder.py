@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _QUEUED_BLOCKS = 2
 _POLL_SECONDS = 0.1
 
+Status = Literal["recorded", "resumed", "already complete", "stopped"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordProgress:
@@ -56,7 +58,7 @@ class RecordProgress:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Time still needed, None where nobody knows."""
+        """Time still needed, None where it is not known."""
         if self.expected_frames is None or not self.fps:
             return None
         return max(0, self.expected_frames - self.frames) / self.fps
@@ -67,7 +69,7 @@ class Recorded:
     """What became of one recording."""
 
     name: str
-    status: Literal["recorded", "resumed", "already complete", "stopped"]
+    status: Status
     commit: CommitRecord
     frames_this_run: int
     seconds: float
@@ -107,35 +109,33 @@ def record(
         has_masks=reader.info.has_masks,
         overwrite=overwrite,
     ) as writer:
-        before = writer.commit
-        if before.complete:
+        before, begun, stop = writer.commit, time.monotonic(), stop or threading.Event()
+
+        def outcome(status: Status, *, restarted: bool = False) -> Recorded:
             return Recorded(
-                name=name, status="already complete", commit=before, frames_this_run=0, seconds=0.0
+                name=name,
+                status=status,
+                commit=writer.commit,
+                frames_this_run=writer.commit.length - before.length,
+                seconds=time.monotonic() - begun,
+                restarted=restarted,
             )
-        begun = time.monotonic()
-        stop = stop or threading.Event()
+
+        if before.complete:
+            return outcome("already complete")
         try:
             start = _begin(reader, store, writer, stop)
         except SourceStopped:
-            seconds = time.monotonic() - begun
-            return Recorded(
-                name=name, status="stopped", commit=before, frames_this_run=0, seconds=seconds
-            )
+            return outcome("stopped")
         announce = _announcer(reader, writer, progress, begun)
-        finished = _pump(start, reader, writer, announce, stop)
-        return Recorded(
-            name=name,
-            status="stopped" if not finished else "resumed" if before.length else "recorded",
-            commit=writer.commit,
-            frames_this_run=writer.commit.length - before.length,
-            seconds=time.monotonic() - begun,
-            restarted=start.restarted,
-        )
+        if not _pump(start, reader, writer, announce, stop):
+            return outcome("stopped", restarted=start.restarted)
+        return outcome("resumed" if before.length else "recorded", restarted=start.restarted)
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """Where to go on: the frames behind the last committed one, and what was counted before."""
+    """Where to go on: the frames after the last committed one, and what was counted before."""
 
     frames: Iterator[Frame]
     counted: Counters
@@ -145,7 +145,7 @@ class _Start:
 def _begin(
     reader: VideoReader, store: Store, writer: RecordingWriter, stop: threading.Event
 ) -> _Start:
-    """Stand behind the last committed frame, having seen that its chunk comes out the same."""
+    """Position the reader after the last committed frame, whose chunk must decode to the same."""
     length = writer.commit.length
     if not length:
         return _Start(reader.frames(), Counters())

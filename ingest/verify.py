@@ -1,7 +1,7 @@
-"""Read everything that a store says it holds, and hold it against its own checksums and counts.
+"""Read everything that a store says it holds, and compare it with its own checksums and counts.
 
 commit record ──▶ every chunk of every field ──▶ times and gaps ──▶ counters
-  damaged: told      damaged: counted, and on       against the commit record
+  damaged: reported  damaged: counted, and on       against the commit record
 """
 
 import time
@@ -31,7 +31,7 @@ class Verified:
     name: str
     complete: bool = False
     frames: int = 0
-    """Committed, those that were let go of included."""
+    """Committed, including those that were deleted since."""
     read_bytes: int = 0
     """Intact, after decompression."""
     seconds: float = 0.0
@@ -39,7 +39,7 @@ class Verified:
     faults: tuple[str, ...] = ()
     """One line each: the first damage, and what does not agree with the commit record."""
     leftovers: tuple[str, ...] = ()
-    """Files that a killed writer left half written; no fault, for nothing in them counts."""
+    """Files that a killed writer left half written; not a fault, for nothing in them counts."""
 
     @property
     def ok(self) -> bool:

@@ -28,15 +28,15 @@ def recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
 
 
 def uncommitted_text(name: str) -> str:
-    """What lies in a store without ever having been committed."""
-    return f"{name}: nothing is committed, whatever lies there; ingest its source again"
+    """A folder of a store in which nothing was ever committed."""
+    return f"{name}: no committed frames; ingest its source again"
 
 
 def footage_text(commit: CommitRecord) -> str:
     """How much of what."""
     masks = ", masks" if commit.has_masks else ""
     frames = f"{counted(commit.length, 'frame')} of {commit.width}x{commit.height}"
-    released = f", the first {commit.released} let go of" if commit.released else ""
+    released = f", the first {commit.released} deleted" if commit.released else ""
     return f"{frames}{masks}, {commit.duration_seconds:.1f} s{released}"
 
 
@@ -77,9 +77,7 @@ def verified_text(verified: Verified) -> str:
     if not verified.complete:
         parts.append("not complete")
     if verified.leftovers:
-        parts.append(
-            f"left by a killed writer, nothing in it counts: {' '.join(verified.leftovers)}"
-        )
+        parts.append(f"ignored partial files of a killed writer: {' '.join(verified.leftovers)}")
     return f"{verified.name}: {', '.join(parts)}"
 
 
@@ -90,7 +88,7 @@ def capture_parts(captured: Captured) -> list[str]:
         f"{captured.commit.length} frames",
         f"{captured.delay_seconds:.1f} s behind",
         *lost_parts(captured),
-        *([f"{released} let go of"] if (released := captured.commit.released) else []),
+        *([f"{released} deleted"] if (released := captured.commit.released) else []),
         f"{captured.fps:.1f} fps",
     ]
 

@@ -324,7 +324,7 @@ def test_a_recording_without_its_commit_record_is_named(store: Path, tmp_path: P
     for command in ("info", "verify"):
         done = setcon(command, tmp_path / "store")
         assert done.returncode == 0, done.stderr
-        assert "balls: nothing is committed, whatever lies there; ingest" in done.stdout
+        assert "balls: no committed frames; ingest its source again" in done.stdout
         told = json.loads(setcon(command, tmp_path / "store", "--json").stdout)
         assert told["uncommitted"] == ["balls"]
     assert (

@@ -23,14 +23,14 @@ class Taken(NamedTuple):
     """What is known of the packet of a frame."""
 
     number: int
-    """-1 where nobody knows the packet."""
+    """-1 where the packet is not known."""
     is_trusted: bool
 
 
 class Account:
     """Packets that were sent to a decoder and are due to be shown.
 
-    Times tell them apart. (FFmpeg's `opaque` would as well, but PyAV frees it under Python's lock:
+    Times distinguish them. (FFmpeg's `opaque` would as well, but PyAV frees it under Python's lock:
     a thread of the decoder then waits for the one that waits for it to end.)
     """
 
@@ -82,13 +82,13 @@ class Account:
         if self._held_back is None or self._is_delayed:
             return False
         while len(self._times) > self._held_back and self._untrusted:
-            self.forget(min(self._untrusted))  # it may have shown nothing, and nobody minds
+            self.forget(min(self._untrusted))  # it may have shown nothing, which is no loss
         return len(self._times) > self._held_back
 
     def leads(self, key: int) -> bool:
         """Whether a frame that comes now is shown before a key frame that is still to come.
 
-        Where times tell nothing, the order does.
+        Where times do not say so, the order does.
         """
         return self.is_timeless and key in self._times
 
@@ -111,7 +111,7 @@ class Account:
     def lapse(self, number: int) -> list[int]:
         """Expect no frame of the packets just before one any more; returns those to be trusted.
 
-        Decoders of H.264 throw frames away that they hold back when one behind them is damaged.
+        Decoders of H.264 throw frames away that they hold back when one after them is damaged.
         """
         lost = [due for due in self._times if number - _DEEPEST_REORDER <= due < number]
         trusted = [due for due in lost if due not in self._untrusted]
@@ -119,8 +119,8 @@ class Account:
             self.forget(due)
         return trusted
 
-    def distrust_behind(self, number: int) -> list[int]:
-        """Trust no frame that is due of a packet behind one; returns those that were trusted."""
-        behind = [due for due in self._times if due > number and due not in self._untrusted]
-        self._untrusted.update(behind)
-        return behind
+    def distrust_after(self, number: int) -> list[int]:
+        """Trust no frame that is due of a packet after one; returns those that were trusted."""
+        later = [due for due in self._times if due > number and due not in self._untrusted]
+        self._untrusted.update(later)
+        return later

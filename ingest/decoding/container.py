@@ -73,7 +73,7 @@ def packet_times_ns(container: InputContainer, stream: VideoStream) -> Iterator[
 def shown_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
     """Packets of a stream in file order; empty ones show nothing, and would end a decoder.
 
-    Raises FFmpegError where the file cannot be read on; asking anew may go on behind it.
+    Raises FFmpegError where the file cannot be read on; asking again may continue after it.
     """
     for packet in container.demux(stream):
         if packet.size:
@@ -87,7 +87,7 @@ def packet_ns(packet: Packet) -> int | None:
 
 def steps_ns(container: InputContainer, stream: VideoStream) -> list[int]:
     """Times between shown frames: at the place where a file is, and where it can be seen at once
-    where others lie, also at one and two thirds of it. They tell whether its rate is steady.
+    where there are others, also at one and two thirds of it. They show whether its rate is steady.
     """
     steps = _steps_here(container, stream)
     if len(stream.index_entries) > _SAMPLED_PACKETS and container.duration:

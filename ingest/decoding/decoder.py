@@ -3,10 +3,10 @@
 closed ── key frame ──▶ open ── damage ──▶ closed
   └─ what is decoded meanwhile is dropped and counted: it refers to what is missing or wrong
 
-Damage is a packet that does not decode, that its container marks as corrupt, or that lies beside a
-hole. A codec hides some of it: `err_detect=explode` makes it tell rather than paint over it, and
-where each packet must show one frame, one that shows none is damaged. What decodes into another
-picture without breaking a rule of its codec cannot be told from a good one.
+Damage is a packet that does not decode, that its container marks as corrupt, or that is next to a
+hole. A codec hides some of it: `err_detect=explode` makes it report damage rather than paint over
+it, and where each packet must show one frame, one that shows none is damaged. What decodes into
+another picture without breaking a rule of its codec cannot be distinguished from a good one.
 """
 
 import sys
@@ -31,7 +31,7 @@ MAX_BAD_PACKETS = 300
 
 
 class Decoder:
-    """A decoder without frame threads: it tells at once of the very packet that does not decode."""
+    """A decoder without frame threads: it reports at once which packet does not decode."""
 
     def __init__(
         self,
@@ -60,19 +60,19 @@ class Decoder:
     ) -> Iterator[VideoFrame]:
         """Sound frames that come with the next packet; its `number` is higher than all before.
 
-        `following` is the packet behind it, where that is known already.
+        `following` is the packet after it, where that is known already.
         """
         was_open = self._gate.is_open
         verdict = self._gate.judge(packet, following)
         is_trusted = verdict == "sound"
-        if not was_open and self._gate.is_open:
+        if not was_open and self._gate.is_open:  # a key frame: nothing before it matters any more
             if self._refreshes_slowly and self._has_lost:
                 yield from self._forget_all()
             self._account.begin_at(number, packet)
             self._opened_at = number
         if verdict == "damaged":
             self._lose(number)
-        elif not is_trusted:
+        elif not is_trusted:  # decoded all the same, for later packets may need its state
             self._has_lost = True
             if not packet.is_discard:
                 self._drop(number, packet_ns(packet))
@@ -115,24 +115,31 @@ class Decoder:
         self._context.flush_buffers()
 
     def _sound(self, frames: list[VideoFrame]) -> Iterator[VideoFrame]:
+        """Those of the frames which no damage has touched; the others are dropped and counted."""
         for frame in frames:
             number, is_trusted = self._account.take(frame)
+            # refers to damage; or came from nowhere when packets are known to be lost, and may be
+            # what the decoder made up for one of them
             if not is_trusted or (number < 0 and self._has_lost):
                 continue
+            # decoded after the key frame that ended the damage, but shown before it: as with
+            # H.264's leading pictures, what it refers to may be gone
             if self._has_lost and number > self._opened_at and self._account.leads(self._opened_at):
                 self._drop(number, time_ns(frame))
                 continue
+            # with gradual refresh a "key frame" renews a stripe of the picture, and the rest is
+            # still that of the damage: wait for the next one, and from then on know this stream
             only_begins = self._only_begins_to_refresh(number, frame)
             self._refreshes_slowly |= only_begins
             if only_begins or frame.is_corrupt:
                 self._drop(number, time_ns(frame))
                 self._distrust_from(number)
-            elif not self._is_settled(number):
+            elif not self._is_settled(number):  # otherwise an earlier pass has handed it on
                 self._tell_before(number)
                 yield frame
 
     def _only_begins_to_refresh(self, number: int, frame: VideoFrame) -> bool:
-        """Whether a key frame behind damage renews a part of the picture only, as was not known."""
+        """Whether a key frame after damage renews a part of the picture only, as was not known."""
         is_first = self._has_lost and number == self._opened_at
         return is_first and not self._refreshes_slowly and frame.pict_type in _NOT_INTRA
 
@@ -145,15 +152,15 @@ class Decoder:
     def _distrust_from(self, number: int) -> None:
         """Keep back the frames that were decoded after a corrupt one."""
         self._gate.close()
-        for later in self._account.distrust_behind(number):
+        for later in self._account.distrust_after(number):
             self._drop(later, None)
         self._lose(number, is_damaged=False)
 
     def _lose(self, number: int, *, is_damaged: bool = True) -> None:
-        """Footage breaks off at a packet, which counts once the frames of before have come out."""
+        """Footage breaks off at a packet, which counts once the frames before it have come out."""
         self._has_lost = True
         if self._account.is_timeless:
-            for due in self._account.distrust_behind(-1):
+            for due in self._account.distrust_after(-1):
                 self._drop(due, None)
         if not self._is_settled(number):
             self._untold.append((number, is_damaged))
@@ -177,7 +184,7 @@ class Decoder:
 
 
 def prepare(stream: VideoStream, *, is_strict: bool = True) -> VideoCodecContext:
-    """Let the decoder of a stream, if it `is_strict`, tell damage rather than paint over it."""
+    """Let the decoder of a stream, if it `is_strict`, report damage rather than paint over it."""
     context = stream.codec_context
     if is_strict:
         context.options = {"err_detect": "explode"}

@@ -5,7 +5,7 @@ all cores ── an error, a frame that did not come ──▶ one thread, from 
 Frames that are decoded side by side come late and in bulk, and some that are good get lost with an
 error. So the stretch where anything went wrong is decoded again, and the rest as well, on one
 thread: what comes out never depends on the number of cores. It begins some key frames before, as
-frames stored behind one may refer to what is before it.
+frames stored after one may refer to what is before it.
 """
 
 from collections import deque
@@ -30,7 +30,7 @@ _RUN_IN_KEYS = 3
 
 
 class Handed:
-    """How far a pass has come: packets that are done with, and the key frames behind them."""
+    """How far a pass has come: packets that are done with, and the key frames after them."""
 
     def __init__(self) -> None:
         self.settled = bytearray()
@@ -74,7 +74,7 @@ def decode_file(
     is_strict: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[VideoFrame]:
-    """Decode a file just opened, from the key frame before a time; what is wrong is told to
+    """Decode a file just opened, from the key frame before a time; what is wrong is reported to
     `timeline` and left out. Raises VideoError where nothing decodes any more, and SourceStopped
     at the next packet when it `should_stop`.
     """

@@ -18,7 +18,7 @@ _MOST_REORDERED = 8
 """Matroska stores no decoding times; presentation times go up and down by as many frames."""
 
 Verdict = Literal["sound", "untrusted", "damaged"]
-"""Of a packet: it can be decoded, it refers to what is missing or damaged, it is damaged itself."""
+"""A packet can be decoded, refers to what is missing or damaged, or is damaged itself."""
 
 
 class Gate:
@@ -33,7 +33,7 @@ class Gate:
         self._decoding, self._showing = Steps(pace), Steps(pace)
         self._sync_pts: int | None = None
         self._before: Packet | None = None
-        self._hole_behind: bool | None = None
+        self._hole_after: bool | None = None
         self.is_open = False
         """Whether there has been a key frame, and no damage since."""
 
@@ -42,25 +42,33 @@ class Gate:
         self.is_open = False
 
     def judge(self, packet: Packet, following: Packet | None) -> Verdict:
-        """Look at the next packet, and at the one behind it where that is known already."""
-        hole_before = self._hole_behind
-        if hole_before is None:  # it was not known yet what comes behind the one before
+        """Look at the next packet, and at the one after it where that is known already.
+
+        A hole between two packets is found from their times. In a spliced container (`_SPLICED`)
+        what seems to be the packet before it may be made of what is left on both sides, so it is
+        damaged as well: that is why `following` matters. In the others it is intact, and only
+        later packets refer to what is missing.
+        """
+        hole_before = self._hole_after
+        if hole_before is None:  # when its predecessor was judged, this packet was not known yet
             hole_before = self._before is not None and self._is_hole(self._before, packet)
         self._before = packet
-        self._hole_behind = None if following is None else self._is_hole(packet, following)
-        if packet.is_corrupt or self._hole_behind:
+        self._hole_after = None if following is None else self._is_hole(packet, following)
+        if packet.is_corrupt or self._hole_after:
             self.close()
             return "damaged"
         if hole_before:
-            self.close()
+            self.close()  # but a key frame right after the hole opens it again, below
+        # in MPEG-TS, a key frame without a time is the rest of one that began in the hole
         is_remnant = self._has_times and not self.is_open and packet.pts is None
         if (packet.is_keyframe or self._all_keys) and not is_remnant:
+            # frames shown before this one refer to what is gone, unless nothing was gone
             self._sync_pts = None if self.is_open else packet.pts
             self.is_open = True
         return "sound" if self.is_open and not self._leads(packet) else "untrusted"
 
     def _leads(self, packet: Packet) -> bool:
-        """Frames shown before a key frame but stored behind it refer to what came before that."""
+        """Frames shown before a key frame but stored after it refer to what came before that."""
         return packet.pts is not None and self._sync_pts is not None and packet.pts < self._sync_pts
 
     def _is_hole(self, packet: Packet, following: Packet) -> bool:
@@ -83,7 +91,7 @@ class Gate:
 def with_following(
     packets: Iterable[Packet], stream: VideoStream
 ) -> Iterator[tuple[Packet, Packet | None]]:
-    """Each packet, and the one behind it where a hole between them would have damaged it."""
+    """Each packet, and the one after it where a hole between them would have damaged it."""
     if stream.container.format.name not in _SPLICED:
         for packet in packets:
             yield packet, None

@@ -168,7 +168,7 @@ class Timeline:
         return self._source_ns + (self._interval_ns or _UNKNOWN_INTERVAL_NS)
 
     def _advance(self, source_ns: int | None) -> int:
-        """Move the clock on; where the source's own goes backwards, carry on behind the last.
+        """Move the clock on; where the source's own goes backwards, carry on after the last.
 
         Frames without a time are placed where they should be, which says nothing about the others.
         """

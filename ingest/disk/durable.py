@@ -8,7 +8,7 @@ Without the two fsyncs (`durable=False`) that holds after a kill, but not after 
     written_together   bytes -> several files of a folder, which is synced once
     written_file       a file that some library fills by its name
     written_folder     a folder of files
-    partial_file       only the other name, for whoever has an order of renames of its own
+    partial_file       only the other name, for a caller with its own order of renames
 """
 
 import errno
@@ -47,9 +47,9 @@ def written_together(
     written: list[tuple[Path, Path]] = []
 
     def write(path: Path, data: bytes) -> None:
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-        written.append((beside, path))
-        with beside.open("wb") as file:
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+        written.append((partial, path))
+        with partial.open("wb") as file:
             file.write(data)
             if durable:
                 file.flush()
@@ -57,11 +57,11 @@ def written_together(
 
     try:
         yield write
-        for beside, path in written:
-            beside.replace(path)
+        for partial, path in written:
+            partial.replace(path)
     except BaseException:
-        for beside, _ in written:
-            beside.unlink(missing_ok=True)
+        for partial, _ in written:
+            partial.unlink(missing_ok=True)
         raise
     if durable:
         sync_folder(folder)

@@ -1,4 +1,4 @@
-"""The same work on several things at once, for work that releases the interpreter's lock.
+"""The same work on several items at once, for work that releases the interpreter's lock.
 
 Threads live as long as one call: nothing to close, and nothing that a fork could lose. Starting
 one takes some 50 microseconds.

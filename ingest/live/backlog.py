@@ -62,7 +62,7 @@ class Backlog:
     def end(self, error: BaseException | None = None, *, counters: Counters | None = None) -> None:
         """Take no more frames; those that wait can still be taken, unless there is an error.
 
-        `counters` include what came of the source behind the newest frame.
+        `counters` include what became of the source after the newest frame.
         """
         with self._changed:
             if counters is not None and not self._ended:
@@ -104,7 +104,7 @@ class Backlog:
         return max(2, min(self._max_frames, self._max_bytes // frame.image.nbytes))
 
     def _drop_oldest(self) -> None:
-        """What was counted as stored is not, and the gap moves to the frame behind it."""
+        """What was counted as stored is not, and the gap moves to the frame after it."""
         oldest, second = self._waiting.popleft(), self._waiting.popleft()
         gaps = 1 - second.frame.gap - oldest.frame.gap
         self._dropped += Counters(stored=-1, dropped=1, gaps=gaps)

@@ -43,7 +43,7 @@ POLL_SECONDS = 0.1
 LEAVE_SECONDS = 1.0
 """How long a read that hangs is waited for: some drivers never return from it."""
 NO_FRAME_SECONDS = 60.0
-"""How long packets may come without a frame among them; between key frames lie seconds."""
+"""How long packets may come without a frame among them; key frames are seconds apart."""
 MOST_HANGING = 2
 """Threads that may hang in a driver before it is no longer asked."""
 _SILENT_FRAMES = 5
@@ -51,7 +51,7 @@ _FASTEST_FPS = 240.0  # a stream without a rate shows its time base, such as 900
 
 
 class _Connection:
-    """What the thread that reads a device tells the one that watches it, and is told."""
+    """What the thread that reads a device and the one that watches it tell each other."""
 
     def __init__(self) -> None:
         self.heard_at = time.monotonic()
@@ -65,7 +65,7 @@ class _Connection:
 
 
 class Camera:
-    """A device while it is watched: entering connects and waits for a frame, leaving lets go."""
+    """A device while it is watched: entering waits for its first frame, leaving disconnects."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Camera:
         self.size = settings.size
         """Height and width of the frames."""
         self.fps: float | None = None
-        """Frames per second that come out, at most; None where nobody says."""
+        """Frames per second that come out, at most; None where it is not known."""
         self.reconnects = 0
         """How often it was lost and has come back."""
         self.began_at = 0.0
@@ -100,7 +100,7 @@ class Camera:
         self._thread = threading.Thread(
             target=self._watch,
             name=f"camera {device}",
-            daemon=True,  # it may hang in a driver, and nobody shall wait for that
+            daemon=True,  # it may hang in a driver, and nothing may wait for that
         )
 
     def take(self, count: int) -> Taken | None:
@@ -134,7 +134,7 @@ class Camera:
         self._thread.join(LEAVE_SECONDS)
 
     def _watch(self) -> None:
-        """Follow one connection after the other, until told to stop."""
+        """Follow one connection after the other, until `stop`."""
         try:
             while not self._halt.is_set():
                 try:
@@ -199,7 +199,7 @@ class Camera:
             connection.error = error
 
     def _begin(self, stream: VideoStream) -> None:
-        """Make ready for a connection; the first one tells the rate."""
+        """Make ready for a connection; the first one gives the rate."""
         self._clock.connected()
         self._timeline.break_off()
         if not self._timeline.counters.decoded:

@@ -3,6 +3,7 @@
 Camera, its own thread ──▶ backlog ──▶ chunks of half a second ──▶ compress, write, commit
 """
 
+import math
 import secrets
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ingest.errors import NotAStoreError, RecordingExistsError
+from ingest.live.backlog import Taken
 from ingest.live.camera import Camera
 from ingest.open import open_store
 from ingest.store.layout import is_store
@@ -22,8 +24,8 @@ _CHUNK_SECONDS = 0.5
 _UNKNOWN_FPS = 30.0
 LEAST_KEPT_SECONDS = 600.0
 """The least of a camera that may be kept: two of its ten minutes are held out."""
-_RELEASE_SECONDS = 60.0
-"""How much is let go of at once."""
+RELEASE_SECONDS = 60.0
+"""How much is released at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Captured:
     """How far a capture has come, or how it ended."""
 
     name: str
-    """Of the recording."""
+    """Name of the recording."""
     commit: CommitRecord
     delay_seconds: float
     """Longest time from the arrival of a frame to its commit, of the latest chunk."""
@@ -69,33 +71,26 @@ def capture(
 ) -> Captured:
     """Record a camera that has been entered, until `seconds` are over or `should_stop()`.
 
-    `name` is of a recording that is not there yet; without it, it tells of the device and the time.
-    With `keep_seconds` only the last so many stay on disk, and up to a minute more. `progress` is
-    called after every commit. Raises StoreError; what was committed stays.
+    `name` must be new to the store; by default it is made of the device and the time. With
+    `keep_seconds` only the last so many stay on disk, and up to a minute more. `progress` is called
+    after every commit. Raises StoreError; what was committed stays.
     """
-    if keep_seconds is not None and keep_seconds < LEAST_KEPT_SECONDS:
-        raise ValueError(f"at least {LEAST_KEPT_SECONDS:g} s are kept, not {keep_seconds:g}")
+    kept = None if keep_seconds is None else _Kept(keep_seconds)
     name = name or camera.device.recording_name(datetime.now(UTC))
     if name in store.recordings():
         raise RecordingExistsError(
             f"{store.path}: there is a recording {name!r} already; give another --name"
         )
-    ends_at = None if seconds is None else camera.began_at + seconds
+    ends_at = math.inf if seconds is None else camera.began_at + seconds
     delay_seconds = 0.0
-    kept = None if keep_seconds is None else _Kept(keep_seconds)
     with _writer(camera, store, name) as writer:
         while True:
-            if should_stop() or (ends_at is not None and time.monotonic() >= ends_at):
+            if should_stop() or time.monotonic() >= ends_at:
                 camera.stop()
             taken = camera.take(writer.block_length)
             if taken is None:
                 continue
-            if taken.last or taken.frames is None:
-                writer.finish(taken.frames, taken.counters)
-            else:
-                writer.append(taken.frames, taken.counters)
-                if kept is not None and (before := kept.begins_at(writer.commit)) is not None:
-                    writer.release(before)
+            _write(writer, taken, kept)
             if taken.frames is not None and taken.frames.captured_ns is not None:
                 delay_seconds = time.time() - int(taken.frames.captured_ns[0]) / 1e9
             captured = Captured(
@@ -110,17 +105,29 @@ def capture(
                 return captured
 
 
+def _write(writer: RecordingWriter, taken: Taken, kept: "_Kept | None") -> None:
+    """Commit what was taken from the camera, and release what is no longer to be kept."""
+    if taken.last or taken.frames is None:
+        writer.finish(taken.frames, taken.counters)
+        return
+    writer.append(taken.frames, taken.counters)
+    if kept is not None and (before := kept.begins_at(writer.commit)) is not None:
+        writer.release(before)
+
+
 class _Kept:
     """Tells, commit by commit, from which frame on a recording is to be kept."""
 
     def __init__(self, seconds: float) -> None:
+        if seconds < LEAST_KEPT_SECONDS:
+            raise ValueError(f"at least {LEAST_KEPT_SECONDS:g} s are kept, not {seconds:g}")
         self._ns = round(seconds * 1e9)
-        self._step_ns = round(_RELEASE_SECONDS * 1e9)
+        self._step_ns = round(RELEASE_SECONDS * 1e9)
         self._marks: deque[tuple[int, int]] = deque()
         """Time and number of frames, a step apart and the earliest first."""
 
     def begins_at(self, commit: CommitRecord) -> int | None:
-        """The first frame to keep; None while it is the one that it was."""
+        """The first frame to keep; None while it stays the same."""
         assert commit.last_pts_ns is not None  # something was committed
         now = commit.last_pts_ns
         if not self._marks or now - self._marks[-1][0] >= self._step_ns:

@@ -23,7 +23,7 @@ class SourceClock:
     def since_began(self, source_ns: int | None, now_ns: int) -> int | None:
         """Time since the first frame, for one that arrives now; arrivals jitter, sources do not.
 
-        None for a frame without a time of a source that has told others: it may have arrived late,
+        None for a frame without a time of a source that has given others: it may have arrived late,
         and its neighbours say better when it was.
         """
         if self._began_ns is None:

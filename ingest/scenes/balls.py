@@ -17,13 +17,13 @@ from math import inf, pi
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ingest.checks import require
 from ingest.frame import Frames
 from ingest.scenes.base import (
     SceneConfig,
     block_indices,
     episode_starts,
     presentation_times,
-    require,
     require_episode,
     saturated_colours,
 )

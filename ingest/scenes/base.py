@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Num
 
+from ingest.checks import require
+
 _BLOCK_PIXELS = 1 << 18  # what a block's float32 planes take, 1 MiB, stays in the cache
 
 
@@ -29,12 +31,6 @@ class SceneConfig:
         require(self.num_frames >= 1, "num_frames must be at least 1", self.num_frames)
         require(1 <= self.fps <= 1000, "fps must be in 1..1000", self.fps)
         require(self.seed >= 0, "seed must not be negative", self.seed)
-
-
-def require(condition: bool, rule: str, value: object) -> None:
-    """Raise ValueError with the rule and the value found unless the condition holds."""
-    if not condition:
-        raise ValueError(f"{rule}, got {value}")
 
 
 def require_episode(episode_frames: int | None) -> None:

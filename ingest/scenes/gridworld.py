@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from ingest.checks import require
 from ingest.frame import Frames
 from ingest.scenes.base import (
     SceneConfig,
     block_indices,
     episode_starts,
     presentation_times,
-    require,
     require_episode,
     saturated_colours,
     triangle_wave,

@@ -107,7 +107,7 @@ class Patch:
 class Canvas:
     """Frames that are painted from the back to the front, and the label of what each pixel shows.
 
-    Patches may reach over the edge by `margin` pixels; what lies further out is lost.
+    Patches may reach over the edge by `margin` pixels; what is further out is lost.
     """
 
     def __init__(self, background: Float32[np.ndarray, "n size size 3"], *, margin: int) -> None:

@@ -13,13 +13,13 @@ from math import pi
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
+from ingest.checks import require
 from ingest.frame import Frames
 from ingest.scenes.base import (
     SceneConfig,
     block_indices,
     episode_starts,
     presentation_times,
-    require,
     triangle_wave,
 )
 from ingest.scenes.shapes import (

@@ -1,12 +1,12 @@
-"""Tabletop: textured things that hands move about on a textured table, under a moving camera.
+"""Tabletop: textured objects that hands move about on a textured table, under a moving camera.
 
-Made after the recordings of the 2021 port: most things rest at any time, while one or two are
-carried to other places, over those that lie there, and turned. The camera looks down from above; it
+Made after the recordings of the 2021 port: most objects rest at any time, while one or two are
+carried to other places, over those that are there, and turned. The camera looks down from above; it
 pans, zooms and turns by slow sums of two sines each, so that what rests moves in the picture too.
 
     world = camera + R(turn) (pixel - 1/2) / zoom
 
-in sides of the table, of which the camera sees about all. A thing is carried from a to b along a
+in sides of the table, of which the camera sees about all. An object is carried from a to b along a
 bow, at the least jerk: a + (b - a) s(τ) with s(τ) = 10τ³ - 15τ⁴ + 6τ⁵ (Flash & Hogan 1985).
 """
 
@@ -18,13 +18,13 @@ from math import ceil, hypot, pi
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
+from ingest.checks import require
 from ingest.frame import Frames
 from ingest.scenes.base import (
     SceneConfig,
     block_indices,
     episode_starts,
     presentation_times,
-    require,
 )
 from ingest.scenes.shapes import OUTLINES, Canvas, PlaneWaves, Shape, TexturedShape
 
@@ -32,13 +32,13 @@ MAX_OBJECTS = len(OUTLINES)
 
 _NUM_WAVES = 10
 _APART = 0.01
-"""Sides between things that rest, at the least."""
+"""Sides between objects that rest, at the least."""
 _FAR = 0.15
-"""Sides that a thing is carried, at the least."""
+"""Sides that an object is carried, at the least."""
 _TRIES = 50
-"""Places looked at for a thing before the hand leaves it where it is."""
+"""Places looked at for an object before the hand leaves it where it is."""
 _LONGEST_REST = 20
-"""Frames between two things that a hand carries, at most."""
+"""Frames between two objects that a hand carries, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +48,15 @@ class TabletopConfig(SceneConfig):
     size: int = 128
     """Height and width of the frames in pixels."""
     num_objects: int = 3
-    """Number of things, 1..7, each of another shape; what is carried is in front."""
+    """Number of objects, 1..7, each of another shape; what is carried is in front."""
     min_radius: float = 0.11
-    """Smallest radius of a thing's circumscribed circle."""
+    """Smallest radius of an object's circumscribed circle."""
     max_radius: float = 0.15
-    """Largest radius of a thing's circumscribed circle."""
+    """Largest radius of an object's circumscribed circle."""
     hands: int = 2
-    """How many things are carried at once, at most."""
+    """How many objects are carried at once, at most."""
     speed: float = 0.015
-    """Mean speed at which a thing is carried."""
+    """Mean speed at which an object is carried."""
     camera: float = 1.0
     """How far the camera moves: 1 is up to 0.06 sides and radians either way, and 6 % of zoom."""
 
@@ -75,7 +75,7 @@ class TabletopConfig(SceneConfig):
             self.max_radius,
         )
         filled = self.num_objects * pi * self.max_radius**2
-        require(filled <= 0.3, "things must cover at most 0.3 of the table", f"{filled:.2f}")
+        require(filled <= 0.3, "objects must cover at most 0.3 of the table", f"{filled:.2f}")
         require(self.hands >= 0, "hands must not be negative", self.hands)
         require(self.speed > 0, "speed must be positive", self.speed)
         require(0 <= self.camera <= 3, "camera must be in 0..3", self.camera)
@@ -83,12 +83,12 @@ class TabletopConfig(SceneConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ThreeObjectConfig(TabletopConfig):
-    """Three things on a table."""
+    """Three objects on a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SevenObjectConfig(TabletopConfig):
-    """Seven smaller things on a table."""
+    """Seven smaller objects on a table."""
 
     num_objects: int = 7
     min_radius: float = 0.08
@@ -96,25 +96,25 @@ class SevenObjectConfig(TabletopConfig):
 
 
 def tabletop_blocks(config: TabletopConfig) -> Iterator[Frames]:
-    """Draw the recording block by block. The visible pixels of thing k carry label k + 1."""
+    """Draw the recording block by block. The visible pixels of object k carry label k + 1."""
     rng = np.random.default_rng(config.seed)
     table = PlaneWaves.drawn(rng, _NUM_WAVES, rates=(6.0, 50.0), mean=(0.3, 0.6))
     camera = _Camera.drawn(config, rng)
     shapes = rng.permutation(MAX_OBJECTS)[: config.num_objects]
-    things = _things(config, rng, [OUTLINES[shape] for shape in shapes])
+    objects = _objects(config, rng, [OUTLINES[shape] for shape in shapes])
     for indices in block_indices(config, size=config.size):
         view = camera.view(indices)
         size = config.size
         margin = 2 + ceil(2 * config.max_radius * view.zoom.max() * size)
         canvas = Canvas(_seen(table, view, size=size), margin=margin)
-        poses = [thing.poses(indices) for thing in things]
+        poses = [obj.poses(indices) for obj in objects]
         patches = [
-            thing.shape.render(
+            obj.shape.render(
                 view.in_picture(pose.centres) * size,
                 pose.angles - view.turn,
-                thing.radius * view.zoom * size,
+                obj.radius * view.zoom * size,
             )
-            for thing, pose in zip(things, poses, strict=True)
+            for obj, pose in zip(objects, poses, strict=True)
         ]
         for is_carried in (False, True):
             for k, (pose, patch) in enumerate(zip(poses, patches, strict=True)):
@@ -185,7 +185,7 @@ def _seen(cloth: PlaneWaves, view: _View, *, size: int) -> Float32[np.ndarray, "
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    """A thing is carried, from `begin` on for `frames` frames."""
+    """An object is carried, from `begin` on for `frames` frames."""
 
     begin: int
     frames: int
@@ -198,7 +198,7 @@ class _Move:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Poses:
-    """Where a thing is in each frame, in sides and radians."""
+    """Where an object is in each frame, in sides and radians."""
 
     centres: Float[np.ndarray, "n 2"]
     angles: Float[np.ndarray, " n"]
@@ -206,8 +206,8 @@ class _Poses:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Thing:
-    """A shape and all its moves in order, of which the first is to lie where it lies."""
+class _Object:
+    """A shape and all its moves in order, of which the first is to stay where it is."""
 
     shape: TexturedShape
     radius: float
@@ -231,17 +231,17 @@ class _Thing:
         )
 
 
-def _things(
+def _objects(
     config: TabletopConfig, rng: np.random.Generator, outlines: Sequence[Shape]
-) -> list[_Thing]:
-    """All things, and what the hands do with them in the whole recording.
+) -> list[_Object]:
+    """All objects, and what the hands do with them in the whole recording.
 
     Hands are free in order of time and each draws then, so a longer recording begins alike.
     """
     radii = rng.uniform(config.min_radius, config.max_radius, len(outlines))
     places = _scatter(radii, rng)
-    things = [
-        _Thing(
+    objects = [
+        _Object(
             TexturedShape.drawn(rng, outline),
             radius,
             [_lies(place, rng.uniform(0, 2 * pi))],
@@ -252,16 +252,16 @@ def _things(
     heapify(free_at)
     while free_at and free_at[0][0] < config.num_frames:
         now, hand = free_at[0]
-        resting = [t for t in things if t.moves[-1].begin + t.moves[-1].frames <= now]
+        resting = [t for t in objects if t.moves[-1].begin + t.moves[-1].frames <= now]
         rest = int(rng.integers(1, _LONGEST_REST + 1))
         if resting:
-            thing = resting[rng.integers(len(resting))]
-            others = [other for other in things if other is not thing]
-            if move := _carry(thing, others, now, config.speed, rng):
-                thing.moves.append(move)
+            obj = resting[rng.integers(len(resting))]
+            others = [other for other in objects if other is not obj]
+            if move := _carry(obj, others, now, config.speed, rng):
+                obj.moves.append(move)
                 rest += move.frames
         heapreplace(free_at, (now + rest, hand))
-    return things
+    return objects
 
 
 def _lies(place: tuple[float, float], angle: float) -> _Move:
@@ -269,16 +269,16 @@ def _lies(place: tuple[float, float], angle: float) -> _Move:
 
 
 def _carry(
-    thing: _Thing, others: Sequence[_Thing], now: int, speed: float, rng: np.random.Generator
+    obj: _Object, others: Sequence[_Object], now: int, speed: float, rng: np.random.Generator
 ) -> _Move | None:
     """A way to a free place, or None where no place was found to be free."""
-    before = thing.moves[-1]
+    before = obj.moves[-1]
     taken = [(other.moves[-1].end, other.radius) for other in others]
     for _ in range(_TRIES):
-        x, y = rng.uniform(thing.radius, 1 - thing.radius, size=2)
+        x, y = rng.uniform(obj.radius, 1 - obj.radius, size=2)
         dx, dy = x - before.end[0], y - before.end[1]
         distance = hypot(dx, dy)
-        if distance >= _FAR and _is_free((x, y), thing.radius, taken):
+        if distance >= _FAR and _is_free((x, y), obj.radius, taken):
             bend = rng.uniform(-0.2, 0.2)
             return _Move(
                 begin=now,

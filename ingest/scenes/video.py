@@ -1,4 +1,4 @@
-"""Write a procedural scene as a video `X.mp4` with its masks beside it in `X.masks.h5`."""
+"""Write a procedural scene as a video `X.mp4` with its masks next to it in `X.masks.h5`."""
 
 import json
 from collections.abc import Callable

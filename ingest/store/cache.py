@@ -51,7 +51,7 @@ class ChunkCache:
             return self._chunks.get(key)
 
     def put(self, key: ChunkKey, chunk: UInt8[np.ndarray, "n h w *c"]) -> None:
-        """Keep a chunk and let go of the ones unused for longest."""
+        """Keep a chunk, and drop the ones unused for longest."""
         with self._lock:
             self._drop(key)
             self._chunks[key] = chunk
@@ -60,7 +60,7 @@ class ChunkCache:
                 self._drop(next(iter(self._chunks)))
 
     def forget(self, owner: int) -> None:
-        """Let go of all chunks of one reader."""
+        """Drop all chunks of one reader."""
         with self._lock:
             for key in [key for key in self._chunks if key.owner == owner]:
                 self._drop(key)

@@ -1,10 +1,21 @@
-"""Which place a chunk is of, told by the chunk itself: intact is not enough where it is another's.
+"""The mark at the end of a chunk: of which recording, field and number it is.
 
-    Blosc's header │ offsets │ compressed blocks │ mark
+A checksum says that a chunk is as it was written, not that it is where it was written: one that was
+copied over another passes. So each chunk says whose it is, and a reader compares that with the
+place it read from.
+
+    Blosc's header │ offsets │ compressed blocks │ mark: 8 bytes of digest, 8 of chunk number
     └──────────────── as long as its header says ─────┘
 
-Blosc finds its blocks by their offsets and looks at nothing behind them, so whatever reads Blosc
-reads marked buffers as well.
+The mark is inside the Blosc buffer, for zarr decodes what lies in the file, checksum apart, as one
+such buffer. Blosc finds its blocks by their offsets and looks at nothing after the last of them, so
+zarr and everything else that reads Blosc reads marked buffers as well.
+
+Only a buffer that Blosc could not compress has no offsets: it is the header and all values, and
+must be exactly that long. `marked` turns it into one with a single block, which is as long as its
+values, and so by Blosc's rules stored as they are.
+
+All this is part of the format: what it writes may not change.
 """
 
 import hashlib
@@ -17,34 +28,34 @@ from ingest.store.codec import HEADER
 from ingest.store.records import CommitRecord, Index, Pixels
 
 _MARK = struct.Struct("<8sQ")
-"""Digest of the recording and the field, number of the chunk."""
+"""Digest of the recording and the field; number of the chunk."""
 _BLOCK = struct.Struct("<2i")
-"""Where the only block of a buffer lies, and its length."""
+"""Offset of a buffer's only block; its length, which is what Blosc keeps in front of each."""
 _STORED, _NOT_SPLIT, _COMPRESSOR = 0x02, 0x10, 0xE0  # bits of Blosc's flags
 
 
 def chunk_mark(commit: CommitRecord, field: Pixels | Index, chunk: int) -> bytes:
-    """The mark of one chunk: where the same source lies, and what it is called, does not matter."""
+    """The mark of one chunk: where its source is, and its name, do not matter."""
     return _MARK.pack(_origin(commit, field), chunk)
 
 
 def _origin(commit: CommitRecord, field: Pixels | Index) -> bytes:
     """Eight bytes for a recording and a field: part of the format, so nothing here may change."""
     source, fps = commit.source, commit.settings.fps
-    told = (
+    parts = (
         *(field, source.part, str(source.size_bytes), source.digest),
         *(str(commit.height), str(commit.width), str(commit.chunk_length)),
         *(str(int(commit.has_masks)), str(int(commit.live)), commit.settings.fit),
         "all" if fps is None else float(fps).hex(),
     )
-    return hashlib.sha256("\0".join(told).encode()).digest()[:8]
+    return hashlib.sha256("\0".join(parts).encode()).digest()[:8]
 
 
 def marked(buffer: bytes, mark: bytes) -> bytes:
     """A Blosc buffer of the same values, with a mark."""
     *head, flags, type_size, raw_bytes, block_bytes, _ = HEADER.unpack_from(buffer)
     rest = memoryview(buffer)[HEADER.size :]
-    if flags & _STORED:  # such a buffer is all values; as a block that does not shrink it has room
+    if flags & _STORED:  # no offsets yet, and so no room for a mark: see above
         flags, block_bytes = flags & _COMPRESSOR | _NOT_SPLIT, raw_bytes
         rest = b"".join((_BLOCK.pack(HEADER.size + _BLOCK.size // 2, raw_bytes), rest))
     length = HEADER.size + len(rest) + len(mark)
@@ -53,7 +64,7 @@ def marked(buffer: bytes, mark: bytes) -> bytes:
 
 
 def check_mark(data: UInt8[np.ndarray, " bytes"], expected: bytes) -> None:
-    """ValueError where a chunk that has passed its checksum is of another place."""
+    """ValueError where a chunk that has passed its checksum belongs to another place."""
     found = data[-_MARK.size :].tobytes()
     if found == expected:
         return

@@ -73,7 +73,7 @@ def decode_values(
 
 
 def padded(values: Shaped[np.ndarray, "n ..."], length: int) -> Shaped[np.ndarray, "length ..."]:
-    """Pixels or other values, with zeros behind them where a chunk of `length` is not full."""
+    """Pixels or other values, with zeros after them where a chunk of `length` is not full."""
     missing = [(0, length - len(values))] + [(0, 0)] * (values.ndim - 1)
     return np.pad(values, missing) if len(values) < length else values
 
@@ -94,7 +94,7 @@ def _check_header(
 ) -> None:
     """ValueError where a buffer does not give `shape`: Blosc would write as much as it says."""
     if len(data) < HEADER.size:
-        raise ValueError(f"{len(data)} bytes are no Blosc buffer")
+        raise ValueError(f"{len(data)} bytes are not a Blosc buffer")
     *_, raw_bytes, _, stored_bytes = HEADER.unpack(data[: HEADER.size].tobytes())
     if stored_bytes != len(data) or raw_bytes != math.prod(shape) * dtype.itemsize:
         raise ValueError(

@@ -42,7 +42,7 @@ class DirectoryStore:
         return self._layout.recordings()
 
     def uncommitted(self) -> list[str]:
-        """Names of what lies there without a commit record."""
+        """Names of folders without a commit record that no process is writing."""
         return self._layout.uncommitted()
 
     def commit(self, name: str) -> CommitRecord:

@@ -9,12 +9,12 @@ crosses a fork.
 The HDF5 library decodes one chunk at a time, for all threads together. So chunks are compressed and
 decoded without it: it says where in a part they are, and its own filters would do the same.
 
-HDF5 reads files and nothing else, so this format needs blobs that lie in a folder of this machine.
+HDF5 reads files and nothing else, so this format needs blobs that are files of this machine.
 
 What is in a part is held against two attributes, both of them in headers that HDF5 checks itself:
 
     /        origin    which frames of which recording they are, as JSON
-    /FIELD   crc32c    of `frames` and `masks` one for each chunk, as it lies in the file; of times
+    /FIELD   crc32c    of `frames` and `masks` one for each chunk, as it is in the file; of times
                        and gaps one for all values
 
 The checksum of HDF5's own filter is there too, for other readers. It is 0 for zeros, so a chunk and
@@ -49,7 +49,7 @@ _FILTERS = [32001, h5py.h5z.FILTER_FLETCHER32]  # Blosc, and a checksum of what 
 _FLETCHER_BYTES = 4
 _ORIGIN = "origin"
 _DAMAGE = (OSError, LookupError, RuntimeError, TypeError, ValueError, msgspec.DecodeError)
-"""What HDF5 raises on a part that somebody changed, and what an origin that is none raises."""
+"""What HDF5 raises on a part that was changed, and decoding on an origin that is not one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class _Origin:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a chunk lies, in bytes."""
+    """Where a chunk is, in bytes."""
 
     offset: int
     size: int
@@ -77,12 +77,12 @@ class _Place:
     compressed: bool
     """False where HDF5 found that compression would not make it smaller."""
     crc32c: int | None
-    """Of all its bytes; None in a part that was written before there were any."""
+    """CRC of all its bytes; None in a part that was written before there were any."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where the chunks of a part's field lie in its file."""
+    """Where the chunks of a part's field are in its file."""
 
     identity: tuple[int, int, int]
     length: int
@@ -185,7 +185,7 @@ class H5Files:
         image = io.BytesIO()
         origin = msgspec.json.encode(_Origin.of(commit, part * self.block_length(commit)))
         with h5py.File(image, "w", libver="v112") as file:
-            file.attrs[_ORIGIN] = np.bytes_(origin)  # of fixed length: it lies in the header
+            file.attrs[_ORIGIN] = np.bytes_(origin)  # of fixed length: it is in the header
             yield file
         self._blobs.put(_part_name(part), image.getvalue())
 
@@ -228,7 +228,7 @@ class H5Files:
     def _places_in(
         self, part: int, field: Pixels, commit: CommitRecord, file: os.stat_result
     ) -> _Places:
-        """Where the chunks of a part lie, looked up once for as long as the file is the same."""
+        """Where the chunks of a part are, looked up once for as long as the file is the same."""
         identity = (file.st_ino, file.st_mtime_ns, file.st_size)
         known = self._places.get((part, field))
         if known is None or known.identity != identity:
@@ -272,7 +272,7 @@ def _places(data: h5py.Dataset, identity: tuple[int, int, int]) -> _Places:
         raise ValueError(f"{data.dtype} in chunks of {data.chunks} through filters {chain}")
     found = [data.id.get_chunk_info(i) for i in range(data.id.get_num_chunks())]
     found.sort(key=lambda chunk: chunk.chunk_offset)
-    # the mask tells the filters that were left out, the first of them in its lowest bit
+    # the mask has a bit for each filter that was left out, the first of them in its lowest bit
     if len(found) != -(-len(data) // data.chunks[0]) or any(c.filter_mask > 1 for c in found):
         raise ValueError(f"{len(found)} checked chunks for {len(data)} frames")
     checksums = stored_checksums(data, len(found))

@@ -1,4 +1,4 @@
-"""Files that a command is told to write: where they may go, and what a refusal to write means.
+"""Files that a command is asked to write: where they may go, and what a refusal to write means.
 
 Each is whole or absent; its writer sees to that. No option replaces a file of another ending than
 the command writes, or part of a store.
@@ -14,9 +14,9 @@ from ingest.store.layout import is_store
 
 
 def output_fault(
-    path: Path, *beside: Path, what: str, endings: tuple[str, ...], overwrite: bool
+    path: Path, *others: Path, what: str, endings: tuple[str, ...], overwrite: bool
 ) -> str | None:
-    """Why `what` may not be written to `path`, and files `beside` it; None where it may."""
+    """Why `what` may not be written to `path`, and `others` with it; None where it may."""
     if path.suffix.lower() not in endings:
         found, wanted = path.suffix or "no ending", " or ".join(endings)
         return f"{path}: {what} is written as {wanted}, not {found}; end it in {wanted}"
@@ -24,12 +24,12 @@ def output_fault(
     if not folder.exists():
         return f"{folder}: no such folder; make it, or name a file in another"
     if not folder.is_dir():
-        return f"{folder}: is a file, and no folder; name another"
+        return f"{folder}: is a file, not a folder; name another"
     if store := _store_around(folder):
-        return f"{path}: lies in the store {store}; name a file outside of it"
-    for file in filter(Path.exists, (path, *beside)):
+        return f"{path}: is in the store {store}; name a file outside of it"
+    for file in filter(Path.exists, (path, *others)):
         if not file.is_file():
-            kind = "a directory" if file.is_dir() else "no ordinary file"
+            kind = "a directory" if file.is_dir() else "not an ordinary file"
             return f"{file}: is {kind}; name a file, new or old"
         if not overwrite:
             return f"{file}: exists; name another file, or use --overwrite"
@@ -42,12 +42,12 @@ def folder_fault(path: Path) -> str | None:
     if not there.is_dir():
         return f"{there}: is a file; name a directory"
     if store := _store_around(path):
-        return f"{path}: lies in the store {store}; name a directory outside of it"
+        return f"{path}: is in the store {store}; name a directory outside of it"
     return None
 
 
 def _store_around(folder: Path) -> Path | None:
-    """The store that a folder is, or lies in; a file that is called like its mark makes none."""
+    """The store that a folder is, or is in; a file with the name of its mark is not enough."""
     real = Path(os.path.realpath(folder))
     marked = filter(is_store, (real, *real.parents))
     return next((store for store in marked if (store / "recordings").is_dir()), None)

@@ -6,7 +6,7 @@
       recordings/NAME/...           frames, pts_ns, gap, captured_ns, masks; may run ahead of it
 
 A writer puts data on disk first and then replaces the commit record in one step, so a reader that
-looks at nothing else never sees a torn or a missing frame, also beside a live writer.
+looks at nothing else never sees a torn or a missing frame, also alongside a live writer.
 """
 
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ class RecordingReader(Closing, Protocol):
         """Frames start..stop as fresh arrays, commit.released <= start <= stop <= commit.length.
 
         `masks` asks for the label maps where the recording has them. Raises IndexError outside
-        the committed range, ReleasedError where frames were let go of, and DamagedChunkError
+        the committed range, ReleasedError where frames were deleted, and DamagedChunkError
         where a chunk is missing or fails its checksum.
         """
         ...
@@ -108,7 +108,7 @@ class RecordingWriter(Closing, Protocol):
         ...
 
     def release(self, before: int) -> CommitRecord:
-        """Let go of the pixels before frame `before`, as far as these are whole blocks."""
+        """Delete the pixels before frame `before`, as far as these are whole blocks."""
         ...
 
 
@@ -127,8 +127,10 @@ class Store(Protocol):
         ...
 
     def uncommitted(self) -> list[str]:
-        """Names of what lies there without a commit record, and which nobody is writing: of a
-        writer killed before its first commit, or the record was lost."""
+        """Names of folders without a commit record that no process is writing.
+
+        Their writer was killed before its first commit, or the record was lost.
+        """
         ...
 
     def commit(self, name: str) -> CommitRecord:
@@ -168,7 +170,7 @@ class Store(Protocol):
         max_chunk_length: int | None = None,
         overwrite: bool = False,
     ) -> RecordingWriter:
-        """Begin a recording, or continue an unfinished one behind its last committed frame.
+        """Begin a recording, or continue an unfinished one after its last committed frame.
 
         `max_chunk_length` bounds how long a live frame waits for its chunk. `overwrite` removes
         a recording of that name first. Raises RecordingExistsError where the stored recording has

@@ -67,7 +67,7 @@ class ChunkReader(Closing):
             return self._read(start, stop, masks=masks)
         except DamagedChunkError:
             self.refresh()
-            self._check_kept(start, stop)  # it may just have been let go of
+            self._check_kept(start, stop)  # they may just have been deleted
             raise
 
     def _check_kept(self, start: int, stop: int) -> None:
@@ -75,7 +75,7 @@ class ChunkReader(Closing):
         if start < released and start < stop:
             raise ReleasedError(
                 f"{self._layout.describe(self._name)}: frames {start}..{stop} asked for, and those "
-                f"before {released} were let go of by the capture (--keep); ask for later ones"
+                f"before {released} were deleted by the capture (--keep); ask for later ones"
             )
 
     def _read(self, start: int, stop: int, *, masks: bool) -> Frames:
@@ -112,7 +112,7 @@ class ChunkReader(Closing):
             for start, stop in _runs(commit.released, commit.length, commit.chunk_length):
                 chunk = _stored(field, partial(self._gather, field, start, stop))
                 if chunk.damage is not None and start < self.refresh().released:
-                    continue  # it was let go of meanwhile
+                    continue  # it was deleted meanwhile
                 yield chunk
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class ChunkReader(Closing):
     def _fill(
         self, out: UInt8[np.ndarray, "n h w *c"], field: Pixels, chunk: int, skip: int
     ) -> None:
-        """Put into `out` what a chunk holds behind its first `skip` frames."""
+        """Put into `out` what a chunk holds after its first `skip` frames."""
         key = ChunkKey(self._owner, field, chunk)
         stop, length = skip + len(out), self._commit.chunk_length
         if (cached := self._cache.get(key)) is not None and stop <= len(cached):

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
+from ingest.checks import require
+
 StoreFormat = Literal["zarr", "h5"]
 Pixels = Literal["frames", "masks"]
 Index = Literal["pts_ns", "gap", "captured_ns"]
@@ -32,7 +34,7 @@ class Counters:
     resampled: int = 0
     """Frames left out because fewer frames per second were asked for."""
     corrupt_packets: int = 0
-    """Packets that are damaged; not frames, so beside the sum."""
+    """Packets that are damaged; not frames, so not in the sum."""
     gaps: int = 0
     """Stored frames that do not continue the one before them, the first included."""
 
@@ -61,7 +63,7 @@ class Source:
     are never the same again."""
 
     def same_content(self, other: "Source") -> bool:
-        """Whether both name the same bytes, wherever they lie."""
+        """Whether both name the same bytes, wherever they are."""
         mine = (self.part, self.size_bytes, self.digest)
         return mine == (other.part, other.size_bytes, other.digest)
 
@@ -80,10 +82,10 @@ class RecordSettings:
     """`auto`, `pyav`, `decord` or `camera`; a recording remembers the reader that made it."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and not 1 <= self.size <= 8192:
-            raise ValueError(f"size must be 1 to 8192 pixels, not {self.size}")
-        if self.fps is not None and not 1e-3 <= self.fps <= 1e6:
-            raise ValueError(f"fps must be 0.001 to 1000000 frames per second, not {self.fps}")
+        size_fits = self.size is None or 1 <= self.size <= 8192
+        require(size_fits, "size must be 1 to 8192 pixels", self.size)
+        fps_fits = self.fps is None or 1e-3 <= self.fps <= 1e6
+        require(fps_fits, "fps must be 0.001 to 1000000 frames per second", self.fps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +93,12 @@ class CommitRecord:
     """How much of a recording is safely on disk; replaced atomically after its data."""
 
     version: int = 1
-    """2 where frames were let go of, which programs that know of version 1 only take for damage."""
+    """2 where frames were deleted, which programs that only know version 1 take for damage."""
     length: int = 0
     """Frames committed: indices released..length may be read."""
     released: int = 0
-    """The first frames, in whole blocks, of which the pixels were let go of; the times and gaps of
-    all stay."""
+    """The first frames, in whole blocks, whose pixels were deleted; the times and gaps of all
+    stay."""
     complete: bool = False
     """True when no frame will follow."""
     durable: bool = True
@@ -116,20 +118,19 @@ class CommitRecord:
     def __post_init__(self) -> None:
         for field, (least, most) in _RANGES.items():
             value = getattr(self, field)
-            if not least <= value <= most:
-                raise ValueError(f"{field} must be {least} to {most}, not {value}")
-        if not 0 <= self.released <= self.length:
-            raise ValueError(f"{self.released} frames let go of, of {self.length}")
+            require(least <= value <= most, f"{field} must be {least} to {most}", value)
+        is_held = 0 <= self.released <= self.length
+        require(is_held, f"of {self.length} frames, released must be 0 to as many", self.released)
         counts = {"size_bytes": self.source.size_bytes} | asdict(self.counters)
-        if below := {name: count for name, count in counts.items() if count < 0}:
-            raise ValueError(f"counts cannot be below 0: {below}")
+        below = {name: count for name, count in counts.items() if count < 0}
+        require(not below, "counts must not be negative", below)
         times = (self.first_pts_ns, self.last_pts_ns)
-        if not (_in_order(times) if self.length else times == (None, None)):
-            raise ValueError(f"{self.length} frames cannot last from {times[0]} to {times[1]} ns")
+        fits = _in_order(times) if self.length else times == (None, None)
+        require(fits, f"first and last pts_ns must be those of {self.length} frames", times)
 
     @property
     def identity(self) -> str:
-        """What stays as it is while a recording grows, and tells it from one in its place."""
+        """What stays the same while a recording grows, and differs in one that replaces it."""
         source = (self.source.part, self.source.size_bytes, self.source.digest)
         frames = (self.height, self.width, self.has_masks, self.live, self.chunk_length)
         return repr((source, self.settings, frames))

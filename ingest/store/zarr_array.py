@@ -5,7 +5,7 @@
 
 zarr describes the arrays, but does not read or write them. To zarr, a chunk that is missing is one
 of zeros, and one that was copied over another is as good; here the first is damage, and so is the
-second, which the mark tells (see `ingest.store.chunk_mark`). Reading a chunk by way of zarr takes
+second, which the mark shows (see `ingest.store.chunk_mark`). Reading a chunk by way of zarr takes
 0.5 to 1 ms more, and its own files are not synced.
 """
 
@@ -38,7 +38,7 @@ _ARE_MARKED = "chunks_are_marked"
 _INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()]
 _CHECKSUM_BYTES = 4
 _UNREADABLE = (ValueError, RuntimeError, OSError, AttributeError, LookupError, TypeError)
-"""What zarr raises on metadata that somebody changed."""
+"""What zarr raises on metadata that was changed."""
 
 
 class ZarrArray:

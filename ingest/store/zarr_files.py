@@ -36,7 +36,7 @@ _BLOCK_BYTES = 8 * CHUNK_BYTES  # several chunks at once: their compression and 
 _WRITERS = 4  # more than cores: they wait for the disk
 _GROUP = "zarr.json"
 _DAMAGE = (ValueError, RuntimeError, OSError)
-"""What reading and decoding raise on chunks that somebody changed."""
+"""What reading and decoding raise on chunks that were changed."""
 
 
 class ZarrFiles:

@@ -78,7 +78,7 @@ class DecordProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Process id."""
         return self._process.pid
 
     def frame(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -88,7 +88,7 @@ class DecordProcess:
         try:
             self._process.stdin.write(_NUMBER.pack(index))
             self._process.stdin.flush()
-        except OSError as error:  # of a process that is no more
+        except OSError as error:  # the process has ended
             raise self._failed(doing, f"its process is gone: {error.strerror}") from error
         size = self._number(doing, deadline)
         if size != np.prod(self._shape):
@@ -140,7 +140,7 @@ class DecordProcess:
 def _serve(path: str, width: int, height: int) -> None:
     """In the process: answer one request after another until there will be no more."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever decord prints is no answer
+    os.dup2(2, 1)  # whatever decord prints is not an answer
     try:
         import decord
 

@@ -1,6 +1,6 @@
 """Frames that are already single pictures: a folder of images, or the 2021 port's HDF5 archive.
 
-Neither has a clock: frames come at `fps` per second, 30 where nobody says.
+Neither has a clock: frames come at `fps` per second, 30 unless one asks for another rate.
 """
 
 from bisect import bisect_left
@@ -89,7 +89,7 @@ class FrameArchive:
                 f"{self.name}: not a frame archive ({error}); it needs the groups train and test"
             ) from error
         if not isinstance(group, h5py.Group):
-            raise VideoError(f"{self.name}: not a group of frames; this is no frame archive")
+            raise VideoError(f"{self.name}: not a group of frames; this is not a frame archive")
         self._group = group
         self.numbers = sorted(int(name) for name in map(str, group) if name.isdecimal())
 

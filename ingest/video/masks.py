@@ -1,6 +1,6 @@
-"""The masks of a procedural scene, kept in a sidecar file beside its video.
+"""The masks of a procedural scene, kept in a sidecar file next to its video.
 
-`X.masks.h5` beside `X.mp4` holds `masks` (n, h, w), `pts_ns` (n) and `gap` (n).
+`X.masks.h5` next to `X.mp4` holds `masks` (n, h, w), `pts_ns` (n) and `gap` (n).
 """
 
 import os
@@ -23,7 +23,7 @@ def sidecar_path(video: Path) -> Path:
 
 
 def find_sidecar(video: Path) -> Path | None:
-    """The masks beside a video, or None where there are none."""
+    """The masks of a video, or None where there are none."""
     path = sidecar_path(video)
     # Path.is_file raises where the longer name is too long to be there
     return path if os.path.isfile(path) else None  # noqa: PTH113

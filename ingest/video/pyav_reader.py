@@ -138,7 +138,7 @@ class PyAVReader(Closing):
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What one decoded frame tells of a file."""
+    """What one decoded frame says about a file."""
 
     info: VideoInfo
     plan: FitPlan

@@ -83,7 +83,7 @@ def printable(path: Path) -> str:
 
 
 def fingerprint(spec: SourceSpec) -> Source:
-    """What tells a source from another one, without reading all of it."""
+    """What distinguishes a source from others, without reading all of it."""
     digest = hashlib.sha256()
     if spec.kind == "images":
         files = image_files(spec.path)
@@ -130,7 +130,7 @@ def _name(
         if known is not None and known.same_content(source):
             return name
     if stored.get(long, source) is None:
-        return long  # damaged, and nobody else's: the writer refuses, and says so
+        return long  # damaged, and no one else's: the writer refuses, and says so
     if plain not in stored:
         return long if shared else plain
     known = stored[plain]
@@ -161,7 +161,7 @@ def _of_folder(folder: Path) -> list[SourceSpec]:
     videos, images = _files(folder, VIDEO_SUFFIXES), image_files(folder)
     if videos and images:
         log.warning(
-            "%s: %d images beside %d videos are left out; name the folder of images by itself",
+            "%s: %d images next to %d videos are left out; name the folder of images by itself",
             folder,
             len(images),
             len(videos),
@@ -180,7 +180,7 @@ def _files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
 
 
 def _of_file(path: Path) -> list[SourceSpec]:
-    if not path.is_file():  # opening a pipe would wait for ever
+    if not path.is_file():  # opening a pipe would wait forever
         raise VideoError(f"{path}: a pipe or a device, not a file; name a video file")
     if not h5py.is_hdf5(path):
         return [SourceSpec(path, "video")]

@@ -80,7 +80,7 @@ def wait_until(holds) -> None:
 
 def test_a_capture_keeps_the_last_that_it_is_told_to_keep(store, monkeypatch):
     monkeypatch.setattr("ingest.live.capture.LEAST_KEPT_SECONDS", 1.0)
-    monkeypatch.setattr("ingest.live.capture._RELEASE_SECONDS", 0.5)
+    monkeypatch.setattr("ingest.live.capture.RELEASE_SECONDS", 0.5)
     device = parse_device(PICTURE.format(rate=30), ())
     with Camera(device, SETTINGS) as camera:
         captured = capture(camera, store, name="a", seconds=4.0, keep_seconds=1.0)

@@ -72,5 +72,5 @@ def test_values_come_back_and_those_of_another_number_or_type_are_refused():
     for count, dtype in [(99, np.int64), (101, np.int64), (100, np.bool_)]:
         with pytest.raises(ValueError, match="a Blosc buffer of"):
             decode_values(data, count, np.dtype(dtype))
-    with pytest.raises(ValueError, match="no Blosc buffer"):
+    with pytest.raises(ValueError, match="not a Blosc buffer"):
         decode_values(data[:4], 100, np.dtype(np.int64))

@@ -27,12 +27,12 @@ def test_only_a_new_or_an_ordinary_file_may_be_written(tmp_path: Path, overwrite
     )
     os.mkfifo(tmp_path / "pipe.a")
     assert fault(tmp_path / "pipe.a", overwrite=overwrite) == (
-        f"{tmp_path / 'pipe.a'}: is no ordinary file; {NAME}"
+        f"{tmp_path / 'pipe.a'}: is not an ordinary file; {NAME}"
     )
     lost = fault(tmp_path / "none" / "x.a", overwrite=overwrite)
     assert lost == f"{tmp_path / 'none'}: no such folder; make it, or name a file in another"
     inside = fault(old / "x.a", overwrite=overwrite)
-    assert inside == f"{old}: is a file, and no folder; name another"
+    assert inside == f"{old}: is a file, not a folder; name another"
     in_the_way = f"{old}: exists; name another file, or use --overwrite"
     assert fault(old, overwrite=overwrite) == (None if overwrite else in_the_way)
 
@@ -55,11 +55,11 @@ def test_nothing_is_written_into_a_store(tmp_path: Path) -> None:
         *(store / "x.a", store / "recordings" / "x.a", tmp_path / "link" / "x.a"),
         store / "out.a",
     ):
-        assert fault(path) == f"{path}: lies in the store {store}; name a file outside of it"
+        assert fault(path) == f"{path}: is in the store {store}; name a file outside of it"
     assert fault(tmp_path / "x.A") is None
     for folder in (store, store / "new" / "deep", tmp_path / "link"):
         told = folder_fault(folder)
-        assert told == f"{folder}: lies in the store {store}; name a directory outside of it"
+        assert told == f"{folder}: is in the store {store}; name a directory outside of it"
     assert folder_fault(tmp_path / "new" / "deep") is None
     (tmp_path / "file").touch()
     assert folder_fault(tmp_path / "file" / "x") == (

@@ -34,7 +34,7 @@ def test_a_folder_of_images_is_one_source(tmp_path):
 def test_images_beside_videos_are_left_out_aloud(tmp_path, caplog):
     touch(tmp_path / "a.mp4", tmp_path / "thumbnail.jpg")
     assert names(expand(str(tmp_path))) == ["a.mp4"]
-    assert "1 images beside 1 videos are left out" in caplog.text
+    assert "1 images next to 1 videos are left out" in caplog.text
 
 
 def test_a_glob_is_what_it_matches_without_masks(tmp_path):

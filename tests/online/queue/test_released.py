@@ -86,7 +86,7 @@ def test_what_was_let_go_of_is_neither_planned_nor_listed_nor_given(
     ]
     assert sorted([*parts[0], *parts[1]]) == [c for c in before.clips if c.start >= released]
     with served() as address, Client(address) as client:
-        with pytest.raises(ReleasedError, match=f"those before {released} were let go of"):
+        with pytest.raises(ReleasedError, match=f"those before {released} were deleted"):
             client.fetch("a", 10, 5)
         assert len(client.fetch("a", released, 5)) == 5
 
@@ -282,6 +282,6 @@ def test_a_recording_all_let_go_of_is_not_given_out_as_one_that_has_not_begun(
 ):
     length = record("a", 400, complete=False)
     assert release(length) == length > 0
-    with pytest.raises(ExportError, match="recording 'a': all its frames were let go of"):
+    with pytest.raises(ExportError, match="recording 'a': all its frames were deleted"):
         export_recording(store, "a", tmp_path / "a.mp4")
     assert list(tmp_path.glob("*.mp4")) == []
