@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any, NoReturn
@@ -16,7 +15,7 @@ from ingest.disk.signals import has_to_wait
 from ingest.errors import IngestError
 
 _AGAIN_SECONDS = 0.01
-"""After which a signal is sent again whose exception went nowhere."""
+"""After which an exception that went nowhere is raised again."""
 
 
 class Terminated(BaseException):
@@ -50,12 +49,15 @@ class _Unwinding:
     """On the first signal raises, so that half-written files go; on a second leaves at once.
 
     Out of `__del__` and the callbacks of weak references no exception comes: Python gives it to
-    `sys.unraisablehook`, which prints it, and goes on. There the signal is sent again, a moment
-    later, instead.
+    `sys.unraisablehook`, which prints it, and goes on. There an alarm is set instead, and the
+    exception is raised once more a moment later.
     """
 
     def __init__(self) -> None:
         self._has_raised = False
+        self._lost: int | None = None
+        """The signal whose exception went nowhere, until it is raised again."""
+        self._is_in_hook = False
         self._print_unraisable = sys.unraisablehook
 
     def install(self) -> None:
@@ -63,7 +65,8 @@ class _Unwinding:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._raise)
-        sys.unraisablehook = self._raise_again
+        signal.signal(signal.SIGALRM, self._raise_lost)
+        sys.unraisablehook = self._unraisable
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if self._has_raised:
@@ -73,15 +76,20 @@ class _Unwinding:
         self._has_raised = True
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    def _raise_again(self, unraisable: sys.UnraisableHookArgs) -> None:
+    def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         if not isinstance(unraisable.exc_value, KeyboardInterrupt | Terminated):
             return self._print_unraisable(unraisable)
-        self._has_raised = False
-        again = threading.Timer(
-            _AGAIN_SECONDS, signal.raise_signal, [_signal_of(unraisable.exc_value)]
-        )
-        again.daemon = True
-        again.start()
+        self._is_in_hook = True
+        self._lost = _signal_of(unraisable.exc_value)
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        self._is_in_hook = False
+
+    def _raise_lost(self, number: int, frame: FrameType | None) -> None:
+        if self._is_in_hook:  # out of which no exception comes either
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        elif self._lost is not None:
+            lost, self._lost, self._has_raised = self._lost, None, False
+            self._raise(lost, frame)
 
 
 def _signal_of(stopped: KeyboardInterrupt | Terminated) -> signal.Signals:

@@ -270,7 +270,7 @@ def test_what_was_let_go_of_is_off_the_disk_and_told_and_the_rest_stays(store):
     assert store.size_bytes("a") < full * (length - 2 * block) / length + 100_000
     with beside, store.reader("a") as reader:
         for stale_or_new in (beside, reader):
-            with pytest.raises(ReleasedError, match=f"frames 0..3 .* before {2 * block} were let"):
+            with pytest.raises(ReleasedError, match=f"0..3 .* before {2 * block} were deleted"):
                 stale_or_new.read(0, 3)
             with pytest.raises(ReleasedError):
                 stale_or_new.read(2 * block - 1, 2 * block + 1, masks=True)
