@@ -15,7 +15,7 @@ by itself imports neither FFmpeg nor zarr nor HDF5.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingest.errors import (
@@ -45,52 +45,6 @@ if TYPE_CHECKING:
     from ingest.store.records import CommitRecord, Counters, RecordSettings, Source
     from ingest.verify import Verified, VerifyProgress, verify_store
     from ingest.video.reader import VideoInfo, VideoReader
-
-_HOMES = {
-    "Camera": "ingest.live.camera",
-    "Captured": "ingest.live.capture",
-    "ChunkCache": "ingest.store.cache",
-    "CommitRecord": "ingest.store.records",
-    "Counters": "ingest.store.records",
-    "DamagedChunkError": "ingest.errors",
-    "Device": "ingest.live.devices",
-    "ExportError": "ingest.errors",
-    "Exported": "ingest.export",
-    "Frame": "ingest.frame",
-    "Frames": "ingest.frame",
-    "IngestError": "ingest.errors",
-    "IngestOutcome": "ingest.jobs",
-    "NoSuchRecordingError": "ingest.errors",
-    "NotAStoreError": "ingest.errors",
-    "RecordProgress": "ingest.recorder",
-    "RecordSettings": "ingest.store.records",
-    "Recorded": "ingest.recorder",
-    "RecordingExistsError": "ingest.errors",
-    "RecordingLockedError": "ingest.errors",
-    "RecordingReader": "ingest.store.protocols",
-    "RecordingWriter": "ingest.store.protocols",
-    "ReleasedError": "ingest.errors",
-    "Source": "ingest.store.records",
-    "SourceStopped": "ingest.errors",
-    "StorageFullError": "ingest.errors",
-    "Store": "ingest.store.protocols",
-    "StoreError": "ingest.errors",
-    "Verified": "ingest.verify",
-    "VerifyProgress": "ingest.verify",
-    "VideoError": "ingest.errors",
-    "VideoInfo": "ingest.video.reader",
-    "VideoReader": "ingest.video.reader",
-    "capture": "ingest.live.capture",
-    "export_recording": "ingest.export",
-    "ingest_sources": "ingest.jobs",
-    "open_live_store": "ingest.live.capture",
-    "open_store": "ingest.open",
-    "open_video": "ingest.open",
-    "parse_device": "ingest.live.devices",
-    "record": "ingest.recorder",
-    "verify_store": "ingest.verify",
-}
-"""Public name -> the module it is defined in."""
 
 __all__ = [
     "Camera",
@@ -137,14 +91,54 @@ __all__ = [
     "verify_store",
 ]
 
+_HOMES = {
+    "Camera": "ingest.live.camera",
+    "Captured": "ingest.live.capture",
+    "ChunkCache": "ingest.store.cache",
+    "CommitRecord": "ingest.store.records",
+    "Counters": "ingest.store.records",
+    "DamagedChunkError": "ingest.errors",
+    "Device": "ingest.live.devices",
+    "ExportError": "ingest.errors",
+    "Exported": "ingest.export",
+    "Frame": "ingest.frame",
+    "Frames": "ingest.frame",
+    "IngestError": "ingest.errors",
+    "IngestOutcome": "ingest.jobs",
+    "NoSuchRecordingError": "ingest.errors",
+    "NotAStoreError": "ingest.errors",
+    "RecordProgress": "ingest.recorder",
+    "RecordSettings": "ingest.store.records",
+    "Recorded": "ingest.recorder",
+    "RecordingExistsError": "ingest.errors",
+    "RecordingLockedError": "ingest.errors",
+    "RecordingReader": "ingest.store.protocols",
+    "RecordingWriter": "ingest.store.protocols",
+    "ReleasedError": "ingest.errors",
+    "Source": "ingest.store.records",
+    "SourceStopped": "ingest.errors",
+    "StorageFullError": "ingest.errors",
+    "Store": "ingest.store.protocols",
+    "StoreError": "ingest.errors",
+    "Verified": "ingest.verify",
+    "VerifyProgress": "ingest.verify",
+    "VideoError": "ingest.errors",
+    "VideoInfo": "ingest.video.reader",
+    "VideoReader": "ingest.video.reader",
+    "capture": "ingest.live.capture",
+    "export_recording": "ingest.export",
+    "ingest_sources": "ingest.jobs",
+    "open_live_store": "ingest.live.capture",
+    "open_store": "ingest.open",
+    "open_video": "ingest.open",
+    "parse_device": "ingest.live.devices",
+    "record": "ingest.recorder",
+    "verify_store": "ingest.verify",
+}
 
-def __getattr__(name: str) -> object:
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: FFmpeg, zarr and HDF5 take half a second."""
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+        raise AttributeError(f"module 'ingest' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

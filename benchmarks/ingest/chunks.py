@@ -128,7 +128,7 @@ def _cpu_seconds(work: Callable[[], object], rounds: int) -> float:
 def _length_row(length: int, frames: Frames, folder: Path | None, rounds: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="setcon-chunks-", dir=folder) as path,
-        patch("ingest.store.chunks.CHUNK_BYTES", LARGEST_CHUNK),
+        patch("ingest.store.codec.CHUNK_BYTES", LARGEST_CHUNK),
     ):
         store = open_store(Path(path) / "store", create_format="zarr")
         seconds = []

@@ -1,0 +1,80 @@
+"""A signal ends a command, wherever in it Python would lose the exception."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+LOST = """
+import signal, sys
+import click
+from terminal.errors import OneLineErrors
+
+number, times = int(sys.argv[1]), 3
+set_alarm = signal.setitimer
+
+class Kept:
+    def __del__(self):
+        signal.raise_signal(number)
+
+def early(which, seconds):
+    "The alarm comes before the hook has ended that sets it."
+    global times
+    times -= 1
+    if times:
+        signal.raise_signal(signal.SIGALRM)
+    else:
+        set_alarm(which, seconds)
+
+signal.setitimer = early
+
+@click.group(cls=OneLineErrors)
+def group():
+    pass
+
+@group.command()
+def work():
+    kept = Kept()
+    del kept
+    while True:
+        pass
+
+group(["work"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_exception_that_is_lost_is_raised_again_out_of_where_it_would_be_lost(number) -> None:
+    script = [sys.executable, "-c", LOST, str(int(number))]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr == "stopped; run the same command again\n"
+
+
+OTHER = """
+import click
+from terminal.errors import OneLineErrors
+
+class Broken:
+    def __del__(self):
+        raise ValueError("in vain")
+
+@click.group(cls=OneLineErrors)
+def group():
+    pass
+
+@group.command()
+def work():
+    Broken()
+    click.echo("done")
+
+group(["work"])
+"""
+
+
+def test_any_other_exception_that_is_lost_is_printed_as_ever() -> None:
+    script = [sys.executable, "-c", OTHER]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert "ValueError: in vain" in done.stderr
