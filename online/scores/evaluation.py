@@ -42,6 +42,8 @@ class MaskScores:
     """Adjusted Rand index over all pixels, background included."""
     mbo: float
     """Mean best overlap: mean over objects of the best IoU with any slot."""
+    miou: float | None = None
+    """Mean IoU of objects, each matched with a slot of its own. None in runs older than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
