@@ -17,7 +17,7 @@ from jaxtyping import Float
 from online.scores.measures import Tone
 
 WIDTH, HEIGHT = 400, 165
-LEFT, RIGHT, TOP, BOTTOM = 34, 5, 6, 22
+LEFT, RIGHT, TOP, BOTTOM = 34, 12, 6, 22
 """Room around the plot, for the labels of its axes."""
 MARKED_POINTS = 12
 """A curve of at most so many points has a dot at each."""
@@ -46,8 +46,8 @@ class _Axis:
 
     low: float
     high: float
-    begin: float
-    end: float
+    begin: int
+    end: int
     ticks: list[float]
 
     def at(self, value: float) -> float:
@@ -71,10 +71,11 @@ def chart_svg(
     value axis shows `limits`, the data and 0. A curve of more points than `stretches` is drawn as
     the mean of so many stretches, and their range if there is to be a `band`.
     """
-    drawn = [_thinned(_finite(curve), stretches, band) for curve in curves]
-    drawn = [curve for curve in drawn if len(curve.values)]
+    known = [finite for curve in curves if len((finite := _finite(curve)).values)]
+    drawn = [_thinned(curve, stretches, band) for curve in known]
     x, y = _step_axis(drawn, until), _value_axis(drawn, limits)
-    marks = [_grid(x, y), *(_band(c, x, y) for c in drawn), *(_line(c, x, y) for c in drawn)]
+    marks = [_grid(x, y), *(_band(curve, x, y) for curve in drawn)]
+    marks += [_line(curve, _last(whole), x, y) for curve, whole in zip(drawn, known, strict=True)]
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
         f"<title>{escape(label)}</title>{''.join(marks)}</svg>"
@@ -141,17 +142,19 @@ def _grid(x: _Axis, y: _Axis) -> str:
 
 
 def _names(ticks: Sequence[float]) -> list[str]:
-    """Labels with as many decimals as tell them apart; 2500 is 2.5k."""
-    largest = max(map(abs, ticks), default=0.0)
-    unit, letter = 1.0, ""
-    for unit_size, name in ((1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")):
-        if largest >= unit_size:
-            unit, letter = unit_size, name
-    named = [f"{tick / unit:.4g}{letter if tick else ''}" for tick in ticks]
-    decimals = max((len(name.rstrip("kMGT").partition(".")[2]) for name in named), default=0)
-    if not letter and "e" not in "".join(named):
-        named = [f"{tick:.{decimals}f}" for tick in ticks]
+    """Labels of ticks, of which 1500 is 1.5k, and all below have as many decimals as any needs."""
+    named = [_short(tick) for tick in ticks]
+    if all(abs(tick) < 1000 for tick in ticks):
+        decimals = max((len(name.partition(".")[2]) for name in named), default=0)
+        named = [name if "e" in name else f"{float(name):.{decimals}f}" for name in named]
     return [name.replace("-", "\N{MINUS SIGN}") for name in named]
+
+
+def _short(value: float) -> str:
+    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if unit <= abs(value) < 1e15:
+            return f"{value / unit:.4g}{letter}"
+    return f"{value:.4g}"
 
 
 def _band(curve: Curve, x: _Axis, y: _Axis) -> str:
@@ -163,9 +166,8 @@ def _band(curve: Curve, x: _Axis, y: _Axis) -> str:
     return f'<polygon points="{there} {back}" {paint}/>'
 
 
-def _line(curve: Curve, x: _Axis, y: _Axis) -> str:
+def _line(curve: Curve, title: str, x: _Axis, y: _Axis) -> str:
     paint = f"var(--{curve.tone})"
-    last = f"{curve.label}: {curve.values[-1]:.4g} at step {curve.steps[-1]:,.0f}"
     dots = ""
     if len(curve.values) <= MARKED_POINTS and curve.tone != "chance":
         dots = "".join(
@@ -173,11 +175,16 @@ def _line(curve: Curve, x: _Axis, y: _Axis) -> str:
             for step, value in zip(curve.steps, curve.values, strict=True)
         )
     return (
-        f"<g><title>{escape(last)}</title>"
+        f"<g><title>{escape(title)}</title>"
         f'<polyline points="{_points(curve.steps, curve.values, x, y)}" fill="none" '
         f'stroke="{paint}" stroke-width="1.6" stroke-linejoin="round"'
         f"{_DASHES.get(curve.tone, '')}/>{dots}</g>"
     )
+
+
+def _last(curve: Curve) -> str:
+    """What a pointer over its line reads."""
+    return f"{curve.label}: {curve.values[-1]:.4g} at step {curve.steps[-1]:,.0f}"
 
 
 def _points(steps: Values, values: Values, x: _Axis, y: _Axis) -> str:

@@ -241,12 +241,19 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     from online.reports.compare import group_runs, remarks
     from online.reports.compare_page import write_comparison
 
-    groups = group_runs(runs)
+    groups = group_runs(runs, defaults=_defaults)
     write_comparison(groups, out, overwrite=overwrite)
     click.echo(comparison_text(groups))
     for remark in remarks(groups):
         click.echo(remark)
     click.echo(f"comparison: {out}")
+
+
+def _defaults() -> dict[str, Any]:
+    """Imported when a run lacks settings that came later: the configuration takes its time."""
+    from online.config import flat_defaults
+
+    return flat_defaults()
 
 
 COMMANDS = (evaluate, continual, render, embed, compare)
