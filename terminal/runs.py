@@ -10,7 +10,7 @@ from terminal.recordings import counted
 
 if TYPE_CHECKING:
     from online.queue.server import ServerCounters
-    from online.reports.compare import Group
+    from online.reports.groups import Group
     from online.scores.evaluation import Evaluation
     from online.scores.matrix import Continual
     from online.session.clock import Spent
@@ -79,7 +79,7 @@ def status_parts(status: Status) -> list[str]:
 def spent_text(spent: Spent) -> str:
     """What a run's time went into."""
     return (
-        f"took {clock(spent.seconds)}: learning stood still for probes for "
+        f"took {clock(spent.seconds)}: learning was paused for probes for "
         f"{spent.probe_share:.1%} of it, for checkpoints for {spent.checkpoint_share:.1%}"
     )
 
@@ -124,7 +124,7 @@ def comparison_text(groups: Sequence[Group]) -> str:
 
     table = [["", *(f"{group.name} ({len(group.runs)})" for group in groups)]]
     for row in rows(groups):
-        cells = [mean_text(group.values(row), row.shown) for group in groups]
+        cells = [mean_text(row.values(group), row.shown) for group in groups]
         table.append([row.name, *cells])
     widths = _widths(table)
     return "\n".join(

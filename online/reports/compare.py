@@ -1,63 +1,32 @@
-"""Several runs as groups: what seeds have in common, and in what settings the groups differ.
+"""Groups of runs next to each other: what the seeds of each have in common.
 
-What runs have learned from is not compared: of several seeds, each may have a recording of its own.
-
-runs ── same settings but for the seed ──▶ groups ──▶ curves: mean, in a band of least to greatest
-                                                  └─▶ scores: mean ± standard error, and each seed's
+scores    mean ± standard error over the runs of a group, and each run's
+curves    the mean of a group, in a band from its least to its greatest run
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from online.dotted import flattened
-from online.errors import RunError
 from online.reports.curves import Points
+from online.reports.groups import SEED, Group, written_settings
 from online.runs.entries import Entry
-from online.runs.log import RunLog, not_a_run, read_run
+from online.runs.log import RunLog
 from online.scores.evaluation import LEAST_CLIPS, RECENT_CLIPS
 from online.scores.measures import EXCLUSIVITY, Measure, measures
 from online.scores.numbers import Format, whole
 from online.scores.parts import CURRENT, Part, parts
 
-Settings = dict[str, Any]
-"""Values by their dotted keys."""
-
-SEED = "training.seed"
 UNEVEN = 1.5
 """Scores of steps further apart than by this factor are remarked on."""
 LATE = 0.1
 """Share of a run's steps whose mean says what the run has come to."""
-MAX_GROUPS = 4
-"""More lines than that cannot be distinguished in a chart."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Group:
-    """Runs that differ in their seed alone."""
-
-    name: str
-    """The settings in which the groups differ."""
-    runs: list[RunLog]
-
-    def values(self, row: Row) -> list[float]:
-        """One for each run that has it."""
-        return [value for value in self.each(row) if value is not None]
-
-    def each(self, row: Row) -> list[float | None]:
-        """One for each run; None for one without it."""
-        found = [row.of(run) for run in self.runs]
-        return [v if v is not None and math.isfinite(v) else None for v in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +40,15 @@ class Row:
     of: Callable[[RunLog], float | None]
     shown: Format
 
+    def each(self, group: Group) -> list[float | None]:
+        """One for each run; None for one without it."""
+        found = [self.of(run) for run in group.runs]
+        return [v if v is not None and math.isfinite(v) else None for v in found]
+
+    def values(self, group: Group) -> list[float]:
+        """One for each run that has it."""
+        return [value for value in self.each(group) if value is not None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Spread:
@@ -80,51 +58,6 @@ class Spread:
     mean: Float[np.ndarray, " n"]
     low: Float[np.ndarray, " n"]
     high: Float[np.ndarray, " n"]
-
-
-def group_runs(paths: Sequence[Path], *, defaults: Callable[[], Mapping[str, Any]]) -> list[Group]:
-    """Read runs and put those together that differ in their seed alone, in the order given.
-
-    `defaults` gives the settings of a run in which nothing was set. It is called only where runs
-    have different keys: an older run lacks those that came later.
-
-    Raises RunError: a run that cannot be read, is named twice, is a copy of another or has no
-    settings, or too many groups.
-    """
-    runs: dict[Path, RunLog] = {}
-    for path in paths:
-        if path.resolve() in runs:
-            raise RunError(f"{path}: named twice; name each run once")
-        runs[path.resolve()] = read_run(path)
-    settings = _settings(runs, defaults)
-    together: dict[str, list[Path]] = {}
-    for path, found in settings.items():
-        key = repr(sorted((name, value) for name, value in found.items() if name != SEED))
-        together.setdefault(key, []).append(path)
-    for members in together.values():
-        _check_no_copies([runs[path] for path in members])
-    if len(together) > MAX_GROUPS:
-        raise RunError(
-            f"{len(together)} different settings; one page can distinguish at most {MAX_GROUPS}: "
-            "name fewer runs"
-        )
-    firsts = [settings[members[0]] for members in together.values()]
-    return [
-        Group(name=_name(settings[members[0]], firsts), runs=[runs[path] for path in members])
-        for members in together.values()
-    ]
-
-
-def _check_no_copies(runs: Sequence[RunLog]) -> None:
-    """Refuse a run whose losses are another's: it would count as a seed, and says nothing new."""
-    losses = [{entry.step: entry.loss for entry in run.steps} for run in runs]
-    for i, j in combinations(range(len(runs)), 2):
-        shared = losses[i].keys() & losses[j].keys()
-        if shared and all(losses[i][step] == losses[j][step] for step in shared):
-            raise RunError(
-                f"{runs[j].path}: has the losses of {runs[i].path}, so it is a copy, or the same "
-                "seed on the same footage; name one of them"
-            )
 
 
 def spread(curves: Sequence[Points], *, stretches: int) -> Spread | None:
@@ -171,7 +104,7 @@ def remarks(groups: Sequence[Group]) -> list[str]:
 
 def _other_seeds(groups: Sequence[Group]) -> list[str]:
     seeds = [
-        ", ".join(sorted(str(_written_settings(run).get(SEED)) for run in group.runs))
+        ", ".join(sorted(str(written_settings(run).get(SEED)) for run in group.runs))
         for group in groups
     ]
     if len(set(seeds)) == 1:
@@ -206,7 +139,7 @@ def rows(groups: Sequence[Group]) -> list[Row]:
         *(_of_late_steps(measure) for measure in measures("compare", "step")),
         _STEPS,
     ]
-    return [row for row in every if any(group.values(row) for group in groups)]
+    return [row for row in every if any(row.values(group) for group in groups)]
 
 
 def _of_part(measure: Measure, part: Part) -> Row:
@@ -299,32 +232,3 @@ def most_exclusive(runs: Sequence[RunLog]) -> tuple[RunLog, float] | None:
         and run.steps[-1].step * UNEVEN >= furthest
     ]
     return max(known, key=lambda pair: pair[1]) if len(known) > 1 else None
-
-
-def _settings(
-    runs: Mapping[Path, RunLog], defaults: Callable[[], Mapping[str, Any]]
-) -> dict[Path, Settings]:
-    """Of each run, with all the keys that any run has."""
-    written = {path: _written_settings(run) for path, run in runs.items()}
-    if len({frozenset(found) for found in written.values()}) <= 1:
-        return written
-    unset = defaults()
-    return {path: {**unset, **found} for path, found in written.items()}
-
-
-def _written_settings(run: RunLog) -> Settings:
-    if run.settings is None:
-        raise not_a_run(run.path)
-    if not run.settings.strip():
-        raise RunError(f"{run.path}: config.toml is empty; restore it from a copy")
-    try:
-        return flattened(tomllib.loads(run.settings))
-    except tomllib.TOMLDecodeError as error:
-        raise RunError(f"{run.path}: config.toml cannot be read as TOML ({error})") from error
-
-
-def _name(settings: Settings, among: Sequence[Settings]) -> str:
-    """What distinguishes these settings from the others."""
-    keys = sorted({key for other in among for key in other} - {SEED})
-    apart = [key for key in keys if any(other.get(key) != among[0].get(key) for other in among)]
-    return ", ".join(f"{key}={settings.get(key)}" for key in apart) or "all runs"

@@ -8,9 +8,10 @@ from pathlib import Path
 from ingest.store.output import output_fault
 from online.errors import RunError
 from online.reports.charts import Curve
-from online.reports.compare import Group, Row, remarks, rows, spread
+from online.reports.compare import Row, remarks, rows, spread
 from online.reports.curves import Chart, card, charts
 from online.reports.figures import draw_hero
+from online.reports.groups import Group
 from online.reports.page import heading, page, picture, text, with_subscripts, write_page
 from online.runs.log import RunLog
 from online.scores.measures import Tone
@@ -24,7 +25,7 @@ PICTURE_FRAMES = 2
 
 
 def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) -> None:
-    """Write the page, which needs nothing beside itself.
+    """Write the page, which needs no other file.
 
     Raises RunError: no page may be written there; StoreError: it cannot be.
     """
@@ -84,9 +85,9 @@ def _scores(groups: Sequence[Group]) -> str:
 
 
 def _cell(group: Group, row: Row) -> str:
-    each = " ".join(row.shown(value) for value in group.each(row))
+    each = " ".join(row.shown(value) for value in row.each(group))
     single = f'<br><span class="quiet">{each}</span>' if len(group.runs) > 1 else ""
-    return f"<td>{mean_text(group.values(row), row.shown)}{single}</td>"
+    return f"<td>{mean_text(row.values(group), row.shown)}{single}</td>"
 
 
 def _charts(groups: Sequence[Group]) -> str:

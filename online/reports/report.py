@@ -1,4 +1,4 @@
-"""`report.html`: a run on one page that needs nothing beside itself.
+"""`report.html`: a run on one page that needs no other file.
 
     verdict ─ numbers ─ a picture ─ scores ─ curves ─ all panels ─ events ─ settings ─ commands
 
@@ -170,12 +170,12 @@ def _scores(run: RunLog) -> str:
 
 def _time_taken(run: RunLog, evaluation: Evaluation) -> str:
     beside = any(probe.beside and probe.step == evaluation.step for probe in run.probes)
-    taken = f"Took {duration(evaluation.seconds)}{', beside learning' if beside else ''}."
+    taken = f"Took {duration(evaluation.seconds)}{', alongside learning' if beside else ''}."
     spent = run.spent
     if spent is None or spent.probe_share is None or spent.checkpoint_share is None:
         return taken
     return (
-        f"{taken} Of all the run's time, learning stood still for probes for "
+        f"{taken} Of all the run's time, learning was paused for probes for "
         f"{spent.probe_share:.1%} and for checkpoints for {spent.checkpoint_share:.1%}."
     )
 
@@ -205,11 +205,11 @@ def _continual(run: RunLog) -> str:
     continual = run.continual
     if continual is None:
         return ""
-    told = [f"Step {continual.steps[-1]:,}"]
+    said = [f"Step {continual.steps[-1]:,}"]
     if run.reached is not None and run.reached.step > continual.steps[-1]:
-        told[0] += f", of a run that has gone on to step {run.reached.step:,}"
-    told += [f"{m.name} {m.shown(value)}" for m, value in continual.read_off if value is not None]
-    return heading("What was kept", f"{'; '.join(told)}.") + picture(
+        said[0] += f", of a run that has gone on to step {run.reached.step:,}"
+    said += [f"{m.name} {m.shown(value)}" for m, value in continual.read_off if value is not None]
+    return heading("What was kept", f"{'; '.join(said)}.") + picture(
         draw_heat_map(continual),
         label="Scores on each recording after each segment of the stream",
         caption=(

@@ -20,7 +20,7 @@ from online.scores.measures import ARI, FG_ARI, MBO, MSE_SHARE
 from online.scores.numbers import hundredths
 
 CLEAR_GAIN = 0.2
-"""FG-ARI above the untrained encoder's that is no accident of one seed."""
+"""FG-ARI above the untrained encoder's that is not an accident of one seed."""
 SLIGHT_GAIN = 0.05
 SEPARATED = 0.8
 """FG-ARI from which objects have slots of their own: with two of three, 0.7 is reached."""
@@ -30,7 +30,7 @@ SPLIT_BACKGROUND = 0.5
 """ARI below this share of FG-ARI: the background is spread over slots."""
 PATCHES = 0.25
 """mBO below which segments are patches of the picture: its quarters come to 0.21 on three balls,
-and to an FG-ARI of 0.71, as things lie in different ones."""
+and to an FG-ARI of 0.71, as objects lie in different ones."""
 NOTHING_READ = 0.95
 """Share of the mean frame's error from which a probe has read next to nothing."""
 CLEAR_LEAD = 0.05

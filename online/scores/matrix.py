@@ -24,7 +24,7 @@ from online.scores.measures import Measure, measures
 
 
 class Continual(msgspec.Struct, frozen=True, kw_only=True):
-    """R and what it is read beside."""
+    """R and what it is compared with."""
 
     recordings: list[str]
     """Columns, in the order in which the stream came to them."""

@@ -47,7 +47,7 @@ class Journal:
         self._board: TensorBoard | None = None
 
     def begin(self) -> None:
-        """Go on after the state's step: what was written of later ones counts no more."""
+        """Go on after the state's step: lines of later steps are dropped."""
         self.directory.cut_back(self.state.step)
         self._board = open_tensorboard(self.directory.curves, after_step=self.state.step)
 

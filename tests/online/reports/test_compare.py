@@ -15,14 +15,13 @@ import cli
 from online.config import flat_defaults
 from online.errors import RunError
 from online.reports.compare import (
-    Group,
-    group_runs,
     late_exclusivity,
     most_exclusive,
     remarks,
     spread,
 )
 from online.reports.compare_page import comparison_html
+from online.reports.groups import Group, group_runs
 from online.runs.log import latest_panels
 from online.scores.evaluation import load_panels, save_evaluation
 from online.scores.numbers import ABSENT

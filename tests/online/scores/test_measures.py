@@ -11,8 +11,8 @@ import pytest
 from made_runs import make_run, panels, scored
 
 from online.config import flat_defaults
-from online.reports.compare import group_runs
 from online.reports.compare_page import comparison_html
+from online.reports.groups import group_runs
 from online.reports.report import report_html
 from online.runs.entries import PrequentialEntry, StepEntry
 from online.runs.log import read_run
