@@ -21,6 +21,7 @@ import msgspec
 import tomli_w
 import torch
 
+from online.dotted import flattened
 from online.errors import ConfigError
 from online.probing.evaluator import EvaluationConfig
 from online.queue.feed import StreamConfig
@@ -215,12 +216,6 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def flattened(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, each value under its dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            flat |= flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def flat_defaults() -> dict[str, Any]:
+    """What every setting is where nothing else is said, under its dotted key."""
+    return flattened(dataclasses.asdict(RunConfig()))

@@ -424,6 +424,7 @@ def _mask_scores(
         fg_ari_video=float(metrics.fg_ari(videos[shown_videos], video_labels[shown_videos]).mean()),
         ari=float(metrics.ari(truth, labels).mean()),
         mbo=float(metrics.mbo(truth, labels).mean()),
+        miou=float(metrics.miou(truth, labels).mean()),
     )
 
 

@@ -2,97 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ingest.store.output import output_fault
 from online.errors import RunError
-from online.reports.compare import (
-    Group,
-    Measure,
-    Points,
-    fg_ari,
-    mean_text,
-    measures,
-    mse_share,
-    remarks,
-    spread,
-)
-from online.reports.curves import Curve, Tone, chart_svg
+from online.reports.charts import Curve
+from online.reports.compare import Row, remarks, rows, spread
+from online.reports.curves import Chart, card, charts
 from online.reports.figures import draw_hero
-from online.reports.page import chart_card, heading, page, picture, text, write_page
+from online.reports.groups import Group
+from online.reports.page import heading, page, picture, text, with_subscripts, write_page
 from online.runs.log import RunLog
+from online.scores.measures import Tone
+from online.scores.numbers import mean_text
 
 TONES: tuple[Tone, ...] = ("trained", "second", "third", "fourth")
 STRETCHES = 80
+"""Fewer than in a report, as a chart holds several groups."""
 PICTURE_BYTES = 300_000
 PICTURE_FRAMES = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Chart:
-    """What is drawn of every run over its steps."""
-
-    title: str
-    note: str
-    entries: Callable[[RunLog], Sequence[Any]]
-    value: Callable[[Any], float | None]
-    is_share: bool = True
-    stretches: int = STRETCHES
-
-
-_CHARTS = (
-    _Chart(
-        title="Held-out FG-ARI",
-        note="Agreement of the alphas with the true objects; 1 is perfect, 0 chance.",
-        entries=lambda run: run.evaluations,
-        value=lambda e: fg_ari(e.trained.current),
-    ),
-    _Chart(
-        title="Probe MSE on held-out frames",
-        note="As a share of the mean frame's; lower is better, 1 means nothing was read.",
-        entries=lambda run: run.evaluations,
-        value=lambda e: mse_share(e.trained.current),
-    ),
-    _Chart(
-        title="Next frame found, on new footage",
-        note="Each clip is scored before it is learned from: the right frame against others of "
-        "another time.",
-        entries=lambda run: run.prequential,
-        value=lambda e: e.top1,
-        stretches=40,
-    ),
-    _Chart(
-        title="Training top-1",
-        note="Share of predictions, one step ahead, nearest to their own state among all "
-        "candidates of the batch.",
-        entries=lambda run: run.steps,
-        value=lambda e: e.top1,
-    ),
-    _Chart(
-        title="Exclusivity of slots",
-        note="How much of what a slot reads is its alone, mean over slots.",
-        entries=lambda run: run.steps,
-        value=lambda e: e.exclusivity,
-    ),
-    _Chart(
-        title="Training loss",
-        note="How hard it is to tell the predicted state from all others; with loss.horizon, the "
-        "mean of all steps ahead, so that two horizons do not compare.",
-        entries=lambda run: run.steps,
-        value=lambda e: e.loss,
-        is_share=False,
-    ),
-)
-
-
 def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) -> None:
-    """Write the page, which needs nothing beside itself.
+    """Write the page, which needs no other file.
 
     Raises RunError: no page may be written there; StoreError: it cannot be.
     """
@@ -131,15 +64,15 @@ def _member(run: RunLog) -> str:
 
 
 def _scores(groups: Sequence[Group]) -> str:
-    found = measures(groups)
+    found = rows(groups)
     if not found:
         return ""
     heads = "".join(f'<th scope="col">{text(group.name)}</th>' for group in groups)
-    rows = "".join(
-        f'<tr><th scope="row">{text(measure.name)}</th>'
-        + "".join(_cell(group, measure) for group in groups)
-        + f"<td>{text(measure.meaning)}</td></tr>"
-        for measure in found
+    body = "".join(
+        f'<tr><th scope="row">{with_subscripts(text(row.heading))}</th>'
+        + "".join(_cell(group, row) for group in groups)
+        + f"<td>{with_subscripts(text(row.meaning))}</td></tr>"
+        for row in found
     )
     several = any(len(group.runs) > 1 for group in groups)
     spread_over = "The mean, its standard error over seeds, and each run's in the order above."
@@ -147,22 +80,18 @@ def _scores(groups: Sequence[Group]) -> str:
     note = f"Of the latest probe, or of the end of training. {note}"
     return heading("Scores", note) + (
         '<div class="wide scores"><table class="compared"><thead><tr><th></th>'
-        f'{heads}<th scope="col">what it means</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f'{heads}<th scope="col">what it means</th></tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
-def _cell(group: Group, measure: Measure) -> str:
-    values = group.values(measure)
-    each = " ".join(
-        "-" if value is None else format(value, f".{measure.decimals}f")
-        for value in group.each(measure)
-    )
+def _cell(group: Group, row: Row) -> str:
+    each = " ".join(row.shown(value) for value in row.each(group))
     single = f'<br><span class="quiet">{each}</span>' if len(group.runs) > 1 else ""
-    return f"<td>{mean_text(values, measure.decimals)}{single}</td>"
+    return f"<td>{mean_text(row.values(group), row.shown)}{single}</td>"
 
 
 def _charts(groups: Sequence[Group]) -> str:
-    cards = [card for chart in _CHARTS if (card := _card(chart, groups))]
+    cards = [found for chart in charts("compare") if (found := _card(chart, groups))]
     if not cards:
         return ""
     note = "Over training steps. Lines are means over seeds, bands reach from the least to the "
@@ -170,39 +99,28 @@ def _charts(groups: Sequence[Group]) -> str:
     return heading("Curves", note) + f'<div class="charts">{"".join(cards)}</div>'
 
 
-def _card(chart: _Chart, groups: Sequence[Group]) -> str:
-    curves: list[Curve] = []
-    for group, tone in zip(groups, TONES, strict=False):
-        every = [_points(chart, run) for run in group.runs]
-        drawn = [points for points in every if len(points) > 1]
-        found = spread(drawn, stretches=chart.stretches)
-        if found is not None:
-            left_out = f" ({len(drawn)} of {len(every)})" if len(drawn) < len(every) else ""
-            around = (found.low, found.high) if len(drawn) > 1 else None
-            curves.append(
-                Curve(
-                    label=group.name + left_out,
-                    steps=found.steps,
-                    values=found.mean,
-                    tone=tone,
-                    around=around,
-                )
-            )
-    if not curves:
-        return ""
-    svg = chart_svg(
-        curves,
-        label=chart.title,
-        limits=(0.0, 1.0) if chart.is_share else None,
-        stretches=STRETCHES,
+def _card(chart: Chart, groups: Sequence[Group]) -> str:
+    found = [_curve(chart, group, tone) for group, tone in zip(groups, TONES, strict=False)]
+    curves = [curve for curve in found if curve is not None]
+    return card(chart, curves, stretches=STRETCHES) if curves else ""
+
+
+def _curve(chart: Chart, group: Group, tone: Tone) -> Curve | None:
+    """The measure's own line as the mean of all runs that have one."""
+    every = [chart.lines[-1].points(chart.entries(run)) for run in group.runs]
+    drawn = [points for points in every if len(points) > 1]
+    fewest = min(map(len, drawn), default=0)
+    found = spread(drawn, stretches=chart.stretches(fewest, most=STRETCHES))
+    if found is None:
+        return None
+    left_out = f" ({len(drawn)} of {len(every)})" if len(drawn) < len(every) else ""
+    return Curve(
+        label=group.name + left_out,
+        steps=found.steps,
+        values=found.mean,
+        tone=tone,
+        around=(found.low, found.high) if len(drawn) > 1 else None,
     )
-    return chart_card(chart.title, chart.note, curves, svg)
-
-
-def _points(chart: _Chart, run: RunLog) -> Points:
-    values = [(entry.step, chart.value(entry)) for entry in chart.entries(run)]
-    known = [(step, value) for step, value in values if value is not None and math.isfinite(value)]
-    return np.array(known, dtype=np.float64).reshape(-1, 2)
 
 
 def _pictures(groups: Sequence[Group]) -> list[str]:

@@ -1,154 +1,156 @@
-"""Curves over training steps as SVG that takes its colours from the page around it.
+"""What is drawn over training steps: one chart for each measure, of one run or of several.
 
-A long curve is drawn as the mean of equal stretches, inside a band from their least to their
-greatest value: a dip that lasted one step stays visible.
+run       each measure over its baselines
+groups    each measure alone: a line for each group, the mean of its runs in their range
 """
 
 from __future__ import annotations
 
-import io
-import re
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Literal
+from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
-Tone = Literal["trained", "second", "third", "fourth", "untrained", "chance"]
+from online.reports.charts import Curve, chart_svg
+from online.reports.page import chart_card
+from online.runs.log import RunLog
+from online.scores.measures import Measure, Tone, measures
+from online.scores.parts import CURRENT, PREDICTED, UNTRAINED, Display, Part
 
-# matplotlib wants numbers; each stands for a variable of the page's style sheet
-_PAINT: dict[str, str] = {
-    "trained": "#00a001",
-    "second": "#00a002",
-    "untrained": "#00a003",
-    "chance": "#00a004",
-    "ink": "#00a005",
-    "grid": "#00a006",
-    "third": "#00a007",
-    "fourth": "#00a008",
-}
-_LINE_STYLE: dict[str, str] = {"chance": ":", "untrained": "--"}
-_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
-_WIDTH_INCHES, _HEIGHT_INCHES = 5.6, 2.3
-_MARKED_POINTS = 12
-_ROUND = [1, 2, 2.5, 5, 10]
-"""First digits of the distance between ticks."""
+Points = Float[np.ndarray, "_points 2"]
+"""Steps and values, in order of steps; a different number for each run."""
+
+STRETCHES = 160
+CLIPS_A_POINT = 5
+"""New clips whose scores make one point at least: a clip's score takes a few values only."""
+MOST_POINTS_OF_CLIPS = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Curve:
-    """Values over training steps."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One value of each entry."""
 
-    label: str
-    steps: Float[np.ndarray, " n"]
-    values: Float[np.ndarray, " n"]
+    name: str
     tone: Tone
-    around: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None = None
-    """A band's lower and upper edge, for values that are means of several runs; finite."""
+    value: Callable[[Any], float | None]
+
+    def points(self, entries: Sequence[Any]) -> Points:
+        """Of the entries that have a finite value."""
+        values = [(entry.step, self.value(entry)) for entry in entries]
+        known = [(step, v) for step, v in values if v is not None and math.isfinite(v)]
+        return np.array(known, dtype=np.float64).reshape(-1, 2)
 
 
-def chart_svg(
-    curves: list[Curve],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A measure over the steps of a run."""
+
+    measure: Measure
+    entries: Callable[[RunLog], Sequence[Any]]
+    """Lines of its log, or its evaluations."""
+    lines: list[Line]
+    """Baselines, and the measure's own last."""
+    fewest: int = 1
+    """Entries that it takes to draw anything."""
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """What the value axis shows at least."""
+        return (0.0, 1.0) if self.measure.is_share else (0.0, 0.0)
+
+    @property
+    def is_coarse(self) -> bool:
+        """Single values are so coarse that only means of several say anything."""
+        return self.measure.kind == "prequential"
+
+    def stretches(self, points: int, most: int = STRETCHES) -> int:
+        """How many means a curve of so many points is drawn as."""
+        if not self.is_coarse:
+            return most
+        return max(2, min(MOST_POINTS_OF_CLIPS, points // CLIPS_A_POINT))
+
+
+def charts(display: Display) -> list[Chart]:
+    """Of all measures that have a curve and are shown there."""
+    shown = measures(display, "drawing", "masks", "encoder", "step", "prequential")
+    return [_chart(measure) for measure in shown if "curves" not in measure.left_out]
+
+
+def curve_cards(run: RunLog) -> list[str]:
+    """Charts as markup; none of what was never logged, and no probe curve of a single probe."""
+    drawn: list[tuple[Chart, list[Curve]]] = []
+    for chart in charts("curves"):
+        entries = chart.entries(run)
+        curves = [_curve(line, line.points(entries)) for line in chart.lines]
+        if len(entries) >= chart.fewest and len(curves[-1].values):
+            drawn.append((chart, [curve for curve in curves if len(curve.values)]))
+    until = max((c.steps[-1] for _, curves in drawn for c in curves), default=0.0)
+    return [
+        card(
+            chart,
+            curves,
+            until=float(until),
+            stretches=chart.stretches(len(curves[-1].values)),
+            band=not chart.is_coarse,
+        )
+        for chart, curves in drawn
+    ]
+
+
+def card(
+    chart: Chart,
+    curves: Sequence[Curve],
     *,
-    label: str,
     until: float | None = None,
-    limits: tuple[float, float] | None = None,
-    stretches: int = 160,
+    stretches: int,
     band: bool = True,
 ) -> str:
-    """An `<svg>` element without fixed size; the same text for the same curves.
-
-    Args:
-        curves: drawn in this order, later ones on top; values that are not finite are left out.
-        label: what a screen reader says.
-        until: end of the step axis, to make charts of one run comparable.
-        limits: what the value axis shows at least; 0 and the data are always on it.
-        stretches: a curve of more points is drawn as the mean and range of so many stretches.
-        band: whether the range is drawn; it says nothing where single values are coarse.
-    """
-    figure = Figure(figsize=(_WIDTH_INCHES, _HEIGHT_INCHES), facecolor="none")
-    axes = figure.add_axes((0.085, 0.14, 0.9, 0.83), facecolor="none")
-    for curve in curves:
-        _draw(axes, curve, stretches, band)
-    _style(axes)
-    _set_limits(axes, until, limits or (0.0, 0.0))
-    # text stays text, in the page's font; a fixed salt gives the same ids each time
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
-        buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_METADATA)
-    return _for_page(buffer.getvalue(), label)
-
-
-def _draw(axes: Axes, curve: Curve, stretches: int, band: bool) -> None:
-    finite = np.isfinite(curve.values)
-    steps, values = curve.steps[finite], curve.values[finite]
-    if not len(values):
-        return
-    paint = _PAINT[curve.tone]
-    if curve.around is not None:
-        axes.fill_between(curve.steps, *curve.around, color=paint, alpha=0.16, linewidth=0)
-    if len(values) > stretches:
-        parts = np.array_split(values, stretches)
-        steps = np.array([part.mean() for part in np.array_split(steps, stretches)])
-        values = np.array([part.mean() for part in parts])
-        if band:
-            low, high = [part.min() for part in parts], [part.max() for part in parts]
-            axes.fill_between(steps, low, high, color=paint, alpha=0.16, linewidth=0)
-    axes.plot(
-        steps,
-        values,
-        color=paint,
-        linewidth=1.6,
-        linestyle=_LINE_STYLE.get(curve.tone, "-"),
-        marker="o" if len(values) <= _MARKED_POINTS and curve.tone != "chance" else None,
-        markersize=4,
-        solid_joinstyle="round",
+    """A chart with its title, what it means and its legend."""
+    measure = chart.measure
+    svg = chart_svg(
+        curves,
+        label=measure.title,
+        until=until,
+        limits=chart.limits,
+        stretches=stretches,
+        band=band,
     )
+    return chart_card(measure.title, measure.meaning, curves, svg)
 
 
-def _style(axes: Axes) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_PAINT["grid"])
-    axes.grid(axis="y", color=_PAINT["grid"], linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9, labelcolor=_PAINT["ink"])
-    axes.tick_params(axis="x", pad=6)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_ROUND))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
-    if axes.yaxis.get_data_interval()[1] >= 1000:
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+def _chart(measure: Measure) -> Chart:
+    own = Line(name=measure.name, tone="trained", value=measure.value)
+    lines = [*(Line(name=b.name, tone=b.tone, value=b.value) for b in measure.baselines), own]
+    match measure.kind:
+        case "step":
+            return Chart(measure=measure, entries=lambda run: run.steps, lines=lines)
+        case "prequential":
+            return Chart(measure=measure, entries=lambda run: run.prequential, lines=lines)
+        case "encoder":
+            lines = [
+                _line_of_encoder(measure, "untrained"),
+                _line_of_encoder(measure, "trained"),
+            ]
+        case _:
+            lines = [
+                _line_of_part(measure, UNTRAINED, "untrained"),
+                _line_of_part(measure, PREDICTED, "second"),
+                _line_of_part(measure, CURRENT, "trained"),
+            ]
+    return Chart(measure=measure, entries=lambda run: run.evaluations, lines=lines, fewest=2)
 
 
-def _set_limits(axes: Axes, until: float | None, limits: tuple[float, float]) -> None:
-    data = axes.dataLim
-    if not np.isfinite(data.get_points()).all():  # nothing was drawn
-        axes.set(xlim=(0, until or 1), ylim=(limits[0], limits[1] or 1))
-        return
-    room = 0.03 * max(data.y1, limits[1], 1e-12)
-    axes.set_xlim(0, max(until or 0, data.x1) * 1.01 or 1)
-    axes.set_ylim(min(data.y0, limits[0]), max(data.y1, limits[1]) + room)
+def _line_of_part(measure: Measure, part: Part, tone: Tone) -> Line:
+    name = part.group if part.is_ours else part.name
+    return Line(name=name, tone=tone, value=lambda e: measure.of_part(e, part))
 
 
-def _for_page(svg: str, label: str) -> str:
-    """Drop the file's head, style, size and group ids; put in the page's font and colours."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r" font-family: [^;]*;", "", svg)
-    svg = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
-        lambda found: f'<svg viewBox="{found[1]}" role="img" aria-label="{escape(label)}">',
-        svg,
-        count=1,
-    )
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    for name, paint in _PAINT.items():
-        svg = svg.replace(paint, f"var(--{name})")
-    return svg.replace("xlink:href", "href")  # the other needs a name space that HTML has not
+def _line_of_encoder(measure: Measure, which: Literal["trained", "untrained"]) -> Line:
+    return Line(name=which, tone=which, value=lambda e: measure.value(getattr(e, which)))
+
+
+def _curve(line: Line, points: Points) -> Curve:
+    return Curve(label=line.name, tone=line.tone, steps=points[:, 0], values=points[:, 1])

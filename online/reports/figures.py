@@ -30,7 +30,7 @@ Colour = tuple[int, int, int]
 
 HERO_CAPTION = (
     "Footage that was never trained on. Segments: the colour of the slot with the largest alpha at "
-    "each pixel, so that an object without a slot is not to be seen. Slots: what the probe draws "
+    "each pixel, so that an object without a slot cannot be seen. Slots: what the probe draws "
     "from each slot alone, over grey where its alpha leaves room for others."
 )
 
@@ -62,7 +62,7 @@ def panel_figure(panels: Panels, *, most: int = 8) -> bytes:
 def hero_figure(panels: Panels, *, most: int = 4) -> bytes:
     """Frames, reconstructions, segments and slots of at most `most` frames, as a PNG.
 
-    A page says beside its picture what is to be seen; this one says it in itself.
+    A page explains its picture in text; this one says it in itself.
     """
     return to_png(draw_hero(panels, most=most, caption=HERO_CAPTION))
 
@@ -75,7 +75,7 @@ def to_png(image: Image.Image) -> bytes:
 
 
 def draw_panels(panels: Panels, *, most: int) -> Image.Image:
-    """Blocks of large pictures at the left, beside each slot's picture, alpha and attention."""
+    """Blocks of large pictures at the left, next to each slot's picture, alpha and attention."""
     frames = frame_tiles(panels, most=most)
     small = tile_size(panels.frames.shape[1], panels.frames.shape[2])
     large = Size(small.width * 3 // 2, small.height * 3 // 2)
@@ -219,7 +219,7 @@ class Sheet:
         self._draw.text((x, y), shown, fill=colour, font=_font(bold=bold), anchor=anchor)
 
     def slot_heading(self, x: int, y: int, slot: int, colour: Colour, width: int) -> None:
-        """`slot 1` behind a dot of its colour."""
+        """`slot 1` after a dot of its colour."""
         self._draw.ellipse((x, y + 4, x + 10, y + 14), fill=colour)
         self.text(x + 17, y, f"slot {slot + 1}", width=width - 17)
 

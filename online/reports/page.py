@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from ingest.disk.durable import write_whole
 from ingest.store.output import writing
-from online.reports.curves import Curve
+from online.reports.charts import Curve
 from online.reports.figures import to_png
 
 _JPEG_QUALITIES = (90, 80, 65, 50)
@@ -101,6 +102,11 @@ def text(content: str) -> str:
     return escape(content.encode("utf-8", "replace").decode("utf-8"))
 
 
+def with_subscripts(markup: str) -> str:
+    """`s_t` and `p_t` as they are printed in the paper."""
+    return re.sub(r"\b([sp])_t\b", r"\1<sub>t</sub>", markup)
+
+
 def page(title: str, sections: Sequence[str]) -> str:
     """A whole document around `sections` of markup."""
     return (
@@ -137,24 +143,20 @@ def chart_card(title: str, note: str, curves: Sequence[Curve], svg: str) -> str:
     kinds = {"untrained": "dashed", "chance": "dotted"}
     legend = "".join(
         f'<span class="{kinds.get(curve.tone, "solid")}" style="--tone: var(--{curve.tone})">'
-        f"{text(curve.label)}</span>"
+        f"{with_subscripts(text(curve.label))}</span>"
         for curve in curves
     )
     return (
-        f'<div class="card"><h3>{text(title)}</h3><p>{text(note)}</p>'
+        f'<div class="card"><h3>{text(title)}</h3><p>{with_subscripts(text(note))}</p>'
         f'<div class="legend">{legend}</div>{svg}</div>'
     )
 
 
 def picture(image: Image.Image, *, label: str, caption: str, crisp: bool, limit_bytes: int) -> str:
-    """An inlined image that scrolls on narrow screens.
+    """An inlined image that scrolls on narrow screens, with its `caption` under it.
 
-    Args:
-        image: what is shown.
-        label: what a screen reader says.
-        caption: stands under it.
-        crisp: keep every pixel if that fits; photographs do as well as JPEG.
-        limit_bytes: of the image file.
+    A screen reader says `label`. Every pixel is kept if it is to be `crisp` and fits into
+    `limit_bytes`, the size of the image file; photographs do as well as JPEG.
     """
     data = to_png(image) if crisp else b""
     kind = "png"

@@ -1,4 +1,4 @@
-"""`report.html`: a run on one page that needs nothing beside itself.
+"""`report.html`: a run on one page that needs no other file.
 
     verdict ─ numbers ─ a picture ─ scores ─ curves ─ all panels ─ events ─ settings ─ commands
 
@@ -7,12 +7,12 @@ It is written after every probe, so it has to do with whatever a run has left so
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from online.reports.curves import curve_cards
 from online.reports.figures import HERO_CAPTION, draw_hero, draw_panels
 from online.reports.heat_map import draw_heat_map
 from online.reports.page import (
@@ -25,11 +25,14 @@ from online.reports.page import (
     tile,
     write_page,
 )
-from online.reports.report_curves import curve_cards
-from online.reports.tables import score_table, share
+from online.reports.tables import score_table
 from online.reports.verdict import recent_top1, verdict
-from online.runs.log import EventEntry, RunLog, StepEntry, read_run
+from online.runs.entries import EventEntry, StepEntry
+from online.runs.log import RunLog, read_run
 from online.scores.evaluation import Evaluation, Panels
+from online.scores.measures import FG_ARI, MSE_SHARE, NEXT_FRAME, TRIPLETS_PER_SECOND
+from online.scores.numbers import duration
+from online.scores.parts import CURRENT, UNTRAINED
 
 HERO_BYTES = 500_000
 PANEL_BYTES = 1_200_000
@@ -106,31 +109,33 @@ def _recordings(run: RunLog) -> list[str]:
 
 
 def _tiles(run: RunLog) -> str:
-    tiles: list[str] = []
-    if run.evaluation is not None:
-        trained, untrained = run.evaluation.trained.current, run.evaluation.untrained.current
-        if trained.alphas is not None and untrained.alphas is not None:
-            note = f"untrained encoder {untrained.alphas.fg_ari:.2f}"
-            tiles.append(tile("Held-out FG-ARI", f"{trained.alphas.fg_ari:.2f}", note))
-        note = f"of the mean frame's; untrained {share(untrained.mse_share)}"
-        tiles.append(tile("Probe MSE", share(trained.mse_share), note))
+    tiles = [*_score_tiles(run.evaluation)] if run.evaluation is not None else []
     if (recent := recent_top1(run.prequential)) is not None:
         note = (
             f"top-1 of {recent.candidates + 1}, up to step {recent.step:,}; last state copied "
             f"{recent.top1_copy:.2f}, untrained {recent.top1_untrained:.2f}"
         )
-        tiles.append(tile("Next frame found", f"{recent.top1:.2f}", note))
+        tiles.append(tile(NEXT_FRAME.name.capitalize(), f"{recent.top1:.2f}", note))
     if run.reached is not None and run.reached.step:
-        took = f"in {_duration(run.reached.seconds)}, probes included"
+        took = f"in {duration(run.reached.seconds)}, probes included"
         note = "; ".join([took, *_speed(run.steps[-1:])])
         tiles.append(tile("Steps", f"{run.reached.step:,}", note))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
+def _score_tiles(evaluation: Evaluation) -> Iterator[str]:
+    for measure in (FG_ARI, MSE_SHARE):
+        value = measure.of_part(evaluation, CURRENT)
+        untrained = measure.of_part(evaluation, UNTRAINED)
+        if value is not None and untrained is not None:
+            note = f"untrained encoder {measure.shown(untrained)}"
+            yield tile(measure.title, measure.shown(value), note)
+
+
 def _speed(latest: Sequence[StepEntry]) -> Iterator[str]:
     for entry in latest:
         if entry.triplets_per_second is not None:
-            yield f"{entry.triplets_per_second:,.0f} triplets/s"
+            yield f"{entry.triplets_per_second:,.0f} {TRIPLETS_PER_SECOND.name}"
         if entry.samples_per_insert is not None:
             yield f"each clip seen {entry.samples_per_insert:.1f} times"
 
@@ -165,12 +170,12 @@ def _scores(run: RunLog) -> str:
 
 def _time_taken(run: RunLog, evaluation: Evaluation) -> str:
     beside = any(probe.beside and probe.step == evaluation.step for probe in run.probes)
-    taken = f"Took {_duration(evaluation.seconds)}{', beside learning' if beside else ''}."
+    taken = f"Took {duration(evaluation.seconds)}{', alongside learning' if beside else ''}."
     spent = run.spent
     if spent is None or spent.probe_share is None or spent.checkpoint_share is None:
         return taken
     return (
-        f"{taken} Of all the run's time, learning stood still for probes for "
+        f"{taken} Of all the run's time, learning was paused for probes for "
         f"{spent.probe_share:.1%} and for checkpoints for {spent.checkpoint_share:.1%}."
     )
 
@@ -200,21 +205,11 @@ def _continual(run: RunLog) -> str:
     continual = run.continual
     if continual is None:
         return ""
-    told = [f"Step {continual.steps[-1]:,}"]
+    said = [f"Step {continual.steps[-1]:,}"]
     if run.reached is not None and run.reached.step > continual.steps[-1]:
-        told[0] += f", of a run that has gone on to step {run.reached.step:,}"
-    told.append(f"{continual.final:.3f} on average at the end")
-    for what, value in (
-        ("forgotten", continual.forgetting),
-        ("backward transfer", continual.backward_transfer),
-        ("forward transfer", continual.forward_transfer),
-        ("lowest on the way", continual.lowest),
-    ):
-        if value is not None:
-            told.append(f"{what} {value:.3f}")
-    if continual.reached is not None:
-        told.append(f"{continual.reached:.0%} of what the other run gained over the untrained one")
-    return heading("What was kept", f"{'; '.join(told)}.") + picture(
+        said[0] += f", of a run that has gone on to step {run.reached.step:,}"
+    said += [f"{m.name} {m.shown(value)}" for m, value in continual.read_off if value is not None]
+    return heading("What was kept", f"{'; '.join(said)}.") + picture(
         draw_heat_map(continual),
         label="Scores on each recording after each segment of the stream",
         caption=(
@@ -251,7 +246,7 @@ def _events(events: Sequence[EventEntry]) -> str:
 def _event(event: EventEntry) -> str:
     kind = "hot" if event.is_alarm else "calm"
     return (
-        f'<li class="{kind}"><span>step {event.step:,}, after {_duration(event.seconds)}</span>'
+        f'<li class="{kind}"><span>step {event.step:,}, after {duration(event.seconds)}</span>'
         f"<span>{text(event.message)}</span></li>"
     )
 
@@ -279,15 +274,3 @@ def _next_goal(run: RunLog) -> int | None:
     if run.source is None or run.source.steps is None or run.reached is None:
         return None
     return run.source.steps * (2 if run.reached.step >= run.source.steps else 1)
-
-
-def _duration(seconds: float) -> str:
-    """Two units at most: `41 s`, `7 min 48 s`, `3 h 12 min`."""
-    if not math.isfinite(seconds):
-        return "an unknown time"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"

@@ -1,229 +1,109 @@
-"""The table of scores: trained beside untrained beside the mean frame, a line of meaning each."""
+"""The tables of scores: trained next to its baselines, a row and a line of meaning each."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import groupby
 
-from online.scores.evaluation import (
-    PLACED_R2,
-    EncoderScores,
-    Evaluation,
-    MaskScores,
-    Placed,
-    ReconstructionScores,
-)
+from online.reports.page import text, with_subscripts
+from online.scores.evaluation import Evaluation, Placed
+from online.scores.measures import Measure, measures
+from online.scores.parts import BLOCKS, COLOURS, Part, parts
 
-ABSENT = "–"  # noqa: RUF001 - an en dash is meant
-"""Stands where there is nothing to score: no masks, or no such number."""
-
-_HEAD = """<thead>
-<tr><th rowspan="2" scope="col"></th>
-<th colspan="2" scope="colgroup">current frame, s<sub>t</sub></th>
-<th colspan="3" scope="colgroup">predicted frame, p<sub>t</sub></th>
-<th colspan="2" scope="colgroup">attention maps</th>
-<th colspan="3" scope="colgroup">without a model</th>
-<th rowspan="2" scope="col">what it means</th></tr>
-<tr><th scope="col">trained</th><th scope="col">untrained</th>
-<th scope="col">trained</th><th scope="col">untrained</th><th scope="col">copied</th>
-<th scope="col">trained</th><th scope="col">untrained</th>
-<th scope="col">mean<br>frame</th><th scope="col">blocks</th><th scope="col">colours</th></tr>
-</thead>"""
-_KINDS = (*("ours", "theirs"), *("ours", "theirs", "theirs"), *("ours", "theirs"))
-_ENCODER_HEAD = """<thead>
-<tr><th scope="col"></th><th scope="col">trained</th><th scope="col">untrained</th>
-<th scope="col">what it means</th></tr>
-</thead>"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """A number that the probe's drawings have."""
-
-    name: str
-    shown: Callable[[float | None], str]
-    of: Callable[[ReconstructionScores], float | None]
-    of_mean_frame: Callable[[Evaluation], float | None]
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Agreement:
-    """A number that masks have, from alphas or from attention."""
-
-    name: str
-    of: Callable[[MaskScores], float]
-    meaning: str
-
-
-def small_number(value: float | None) -> str:
-    """Three digits that count: `0.00215`."""
-    return _finite(value, "#.3g")
-
-
-def share(value: float | None) -> str:
-    """Three decimals: `0.931`."""
-    return _finite(value, ".3f")
-
-
-def decibels(value: float | None) -> str:
-    """Two decimals: `24.31`."""
-    return _finite(value, ".2f")
-
-
-_READINGS = (
-    _Reading(
-        "MSE ↓",
-        small_number,
-        lambda s: s.mse,
-        lambda e: e.mean_frame_mse,
-        "Mean squared error of what the probe draws, colours in 0 to 1.",
-    ),
-    _Reading(
-        "MSE share ↓",
-        share,
-        lambda s: s.mse_share,
-        lambda e: 1.0,
-        "The same, divided by the error of the mean training frame.",
-    ),
-    _Reading(
-        "PSNR, dB ↑",
-        decibels,
-        lambda s: s.psnr,
-        lambda e: e.mean_frame_psnr,
-        "The same on the scale of image compression; 3 dB more is half the error.",
-    ),
-)
-_AGREEMENTS = (
-    _Agreement(
-        "FG-ARI ↑",
-        lambda m: m.fg_ari,
-        "Do pixels of one object share a slot, and those of two not? The background is left out.",
-    ),
-    _Agreement(
-        "FG-ARI, video ↑",
-        lambda m: m.fg_ari_video,
-        "The same over whole clips: an object must also stay in its slot.",
-    ),
-    _Agreement("ARI ↑", lambda m: m.ari, "The same over all pixels: the background counts too."),
-    _Agreement(
-        "mBO ↑", lambda m: m.mbo, "How well the best slot covers each object, outline included."
-    ),
-)
-
-
-_LEGEND = (
-    "Copied: drawn from the trained slots that the prediction starts from, as if nothing moved, "
-    "which p<sub>t</sub> has to beat. Blocks: a grid on the image of as many as there are slots, "
-    "or fewer. Colours: the nearest of as many as there are slots, found by k-means in the "
-    "training part. Where these two do as well, the footage is too easy to show that things are "
-    "known."
+_EXPLAINED = ("copied", BLOCKS.column, COLOURS.column)
+"""Columns whose heads do not say enough."""
+_TOO_EASY = (
+    "Where blocks and colours do as well, the footage is too easy to demonstrate object knowledge."
 )
 
 
 def score_table(evaluation: Evaluation) -> str:
-    """Two tables as markup: what can be drawn and told apart, and how the slots are used."""
-    rows = [_reading_row(reading, evaluation) for reading in _READINGS]
-    rows += [_agreement_row(agreement, evaluation) for agreement in _AGREEMENTS]
-    legend = f'<p class="quiet">{_LEGEND}</p>'
-    return _table(_HEAD, rows) + legend + _table(_ENCODER_HEAD, _encoder_rows(evaluation))
+    """Two tables as markup: what is drawn and segmented, and how the encoder uses its slots."""
+    return (
+        _table(_part_head(), _part_rows(evaluation))
+        + _legend()
+        + _table(_encoder_head(), _encoder_rows(evaluation))
+        + _best_slots(evaluation.trained.places or [])
+    )
 
 
-def _reading_row(reading: _Reading, evaluation: Evaluation) -> str:
-    drawn = [
-        ABSENT if part is None else reading.shown(reading.of(part)) for part in _drawn(evaluation)
-    ]
-    mean = reading.shown(reading.of_mean_frame(evaluation))
-    return _row(reading.name, [*drawn, ABSENT, ABSENT, mean, ABSENT, ABSENT], reading.meaning)
-
-
-def _agreement_row(agreement: _Agreement, evaluation: Evaluation) -> str:
-    simple = evaluation.without_model
-    masks = [part and part.alphas for part in _drawn(evaluation)]
-    masks += [evaluation.trained.attention, evaluation.untrained.attention]
-    masks += [None, simple and simple.blocks, simple and simple.colours]
-    values = [share(None if m is None else agreement.of(m)) for m in masks]
-    return _row(agreement.name, values, agreement.meaning)
-
-
-def _drawn(evaluation: Evaluation) -> list[ReconstructionScores | None]:
-    """In the order of the columns."""
-    trained, untrained = evaluation.trained, evaluation.untrained
+def _part_rows(evaluation: Evaluation) -> list[str]:
+    shown = parts("page")
     return [
-        *(trained.current, untrained.current),
-        *(trained.predicted, untrained.predicted, evaluation.copied),
+        _row(
+            measure.heading,
+            measure,
+            [measure.shown(measure.of_part(evaluation, part)) for part in shown],
+            ours=[part.is_ours for part in shown],
+        )
+        for measure in measures("page", "drawing", "masks")
     ]
 
 
 def _encoder_rows(evaluation: Evaluation) -> list[str]:
-    def row(
-        name: str,
-        value: Callable[[EncoderScores], float],
-        shown: Callable[[float | None], str],
-        meaning: str,
-    ) -> str:
-        both = (evaluation.trained, evaluation.untrained)
-        return _row(name, [shown(value(scores)) for scores in both], meaning)
-
+    both = (evaluation.trained, evaluation.untrained)
     return [
-        row(
-            "Probe training MSE",
-            lambda s: s.probe_train_mse,
-            small_number,
-            "Mean over its last tenth of training batches, which draw from s<sub>t</sub> and "
-            "p<sub>t</sub> alike: far below both held-out ones, it has overfitted; above both, "
-            "more probe steps may help.",
-        ),
-        row(
-            "Slot entropy",
-            lambda s: s.slot_entropy,
-            share,
-            "How evenly slots are used: 1 when each takes the same share, 0 when one takes all.",
-        ),
-        row(
-            "Effective rank",
-            lambda s: s.effective_rank,
-            decibels,
-            "Directions in which whole scenes differ; 1 means that they have collapsed.",
-        ),
-        *_place_rows(evaluation),
+        _row(
+            measure.heading[0].upper() + measure.heading[1:],
+            measure,
+            [measure.text(scores) for scores in both],
+            ours=[True, False],
+        )
+        for measure in measures("page", "encoder")
+        if all(measure.value(scores) is not None for scores in both)
     ]
 
 
-def _place_rows(evaluation: Evaluation) -> Iterator[str]:
-    places, untrained = evaluation.trained.places, evaluation.untrained.places
-    if places and untrained:
-        each = ", ".join(f"{p.label} by slot {p.slot} ({p.r2:.2f})" for p in places)
-        yield _row(
-            "Things placed",
-            [placed(places), placed(untrained)],
-            f"Whose place on held-out frames one slot alone tells, by a linear map (R² of "
-            f"{PLACED_R2} and more), whatever the probe draws. Trained, best slots: {each}.",
-        )
+def _row(name: str, measure: Measure, cells: Sequence[str], *, ours: Sequence[bool]) -> str:
+    shown = "".join(
+        f'<td class="{"ours" if is_ours else "theirs"}">{text(cell)}</td>'
+        for cell, is_ours in zip(cells, ours, strict=True)
+    )
+    meaning = with_subscripts(text(measure.meaning))
+    return f'<tr><th scope="row">{text(name)}</th>{shown}<td>{meaning}</td></tr>'
 
 
-def placed(places: Sequence[Placed]) -> str:
-    """Of how many things a slot knows the place, and how many slots that are if they share."""
-    known = [place for place in places if place.is_known]
-    slots = len({place.slot for place in known})
-    shared = f", by {slots} slot{'s' * (slots != 1)}" if slots < len(known) else ""
-    return f"{len(known)} of {len(places)}{shared}"
+def _part_head() -> str:
+    groups = [(name, list(each)) for name, each in groupby(parts("page"), lambda p: p.group)]
+    upper = "".join(
+        f'<th colspan="{len(each)}" scope="colgroup">{with_subscripts(text(name))}</th>'
+        for name, each in groups
+    )
+    lower = "".join(_column_head(part) for _, each in groups for part in each)
+    return (
+        f'<tr><th rowspan="2" scope="col"></th>{upper}'
+        f'<th rowspan="2" scope="col">what it means</th></tr><tr>{lower}</tr>'
+    )
+
+
+def _column_head(part: Part) -> str:
+    return f'<th scope="col">{text(part.column).replace(" ", "<br>")}</th>'
+
+
+def _encoder_head() -> str:
+    names = ("", "trained", "untrained", "what it means")
+    heads = "".join(f'<th scope="col">{name}</th>' for name in names)
+    return f"<tr>{heads}</tr>"
+
+
+def _legend() -> str:
+    said = [
+        f"{part.column.capitalize()}: {part.meaning[0].lower()}{part.meaning[1:]}"
+        for part in parts("page")
+        if part.column in _EXPLAINED
+    ]
+    return f'<p class="quiet">{with_subscripts(text(" ".join([*said, _TOO_EASY])))}</p>'
+
+
+def _best_slots(places: Sequence[Placed]) -> str:
+    if not places:
+        return ""
+    each = ", ".join(f"{p.label} by slot {p.slot} ({p.r2:.2f})" for p in places)
+    return f'<p class="quiet">Objects and the trained slot that places each best: {each}.</p>'
 
 
 def _table(head: str, rows: Sequence[str]) -> str:
-    return f'<div class="wide scores"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _row(name: str, values: Sequence[str], meaning: str) -> str:
-    """The columns of what was trained stand out."""
-    kinds = itertools.chain(_KINDS, itertools.repeat("theirs"))
-    cells = "".join(
-        f'<td class="{kind}">{value}</td>' for kind, value in zip(kinds, values, strict=False)
+    return (
+        f'<div class="wide scores"><table><thead>{head}</thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-    return f'<tr><th scope="row">{name}</th>{cells}<td>{meaning}</td></tr>'
-
-
-def _finite(value: float | None, form: str) -> str:
-    return ABSENT if value is None or not math.isfinite(value) else format(value, form)

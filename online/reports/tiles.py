@@ -111,9 +111,9 @@ def match_colours(
     found[0] = 0
     iou[0] = 0
     while iou.max() > 0:
-        thing, slot = np.unravel_index(iou.argmax(), iou.shape)
-        found[thing] = colours[slot]
-        iou[thing], iou[:, slot] = 0, 0
+        label, slot = np.unravel_index(iou.argmax(), iou.shape)
+        found[label] = colours[slot]
+        iou[label], iou[:, slot] = 0, 0
     return found
 
 

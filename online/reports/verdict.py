@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from online.runs.log import PrequentialEntry, RunLog
+from online.runs.entries import PrequentialEntry
+from online.runs.log import RunLog
 from online.scores.evaluation import (
     LEAST_CLIPS,
     RECENT_CLIPS,
@@ -15,9 +16,11 @@ from online.scores.evaluation import (
     Placed,
     WithoutModel,
 )
+from online.scores.measures import ARI, FG_ARI, MBO, MSE_SHARE
+from online.scores.numbers import hundredths
 
 CLEAR_GAIN = 0.2
-"""FG-ARI above the untrained encoder's that is no accident of one seed."""
+"""FG-ARI above the untrained encoder's that is not an accident of one seed."""
 SLIGHT_GAIN = 0.05
 SEPARATED = 0.8
 """FG-ARI from which objects have slots of their own: with two of three, 0.7 is reached."""
@@ -27,7 +30,7 @@ SPLIT_BACKGROUND = 0.5
 """ARI below this share of FG-ARI: the background is spread over slots."""
 PATCHES = 0.25
 """mBO below which segments are patches of the picture: its quarters come to 0.21 on three balls,
-and to an FG-ARI of 0.71, as things lie in different ones."""
+and to an FG-ARI of 0.71, as objects lie in different ones."""
 NOTHING_READ = 0.95
 """Share of the mean frame's error from which a probe has read next to nothing."""
 CLEAR_LEAD = 0.05
@@ -90,20 +93,23 @@ def _lesson(evaluation: Evaluation) -> str:
 
 def _too_easy(trained: MaskScores, simple: WithoutModel) -> str:
     """What has to be said of footage on which an FG-ARI is nothing special."""
-    both = {"blocks of the image": simple.blocks, "colours alone": simple.colours}
+    both = {"image blocks": simple.blocks, "colours alone": simple.colours}
     near = {k: m for k, m in both.items() if trained.fg_ari - m.fg_ari < SLIGHT_GAIN}
     if not near:
         return ""
     ahead = {k: m for k, m in near.items() if m.fg_ari - trained.fg_ari >= SLIGHT_GAIN}
-    told = " and ".join(f"{k} come to {m.fg_ari:.2f}" for k, m in (ahead or near).items())
+    scores = " and ".join(f"{k} score {m.fg_ari:.2f}" for k, m in (ahead or near).items())
     best = max(masks.mbo for masks in near.values())
     if ahead:
-        return f" Without a model {told}: the slots are behind that."
+        return f" Without any model, {scores}; the slots score lower."
     if trained.mbo - best < SLIGHT_GAIN:
-        return f" Without a model {told}: this footage is too easy to show that things are known."
+        return (
+            f" Without any model, {scores}: this footage is too easy to demonstrate object "
+            "knowledge."
+        )
     return (
-        f" Without a model {told}: only outlines (mBO {trained.mbo:.2f} against {best:.2f}) say "
-        "that things are known."
+        f" Without any model, {scores}: only outlines ({MBO.name} {trained.mbo:.2f} against "
+        f"{best:.2f}) demonstrate object knowledge."
     )
 
 
@@ -113,8 +119,8 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores, places: Sequence[
         return "The slots do not tell objects apart better than an untrained encoder's."
     if trained.mbo < PATCHES:
         return (
-            "The slots divide the picture into patches, not into things: the best patch for one "
-            f"overlaps it by {trained.mbo:.2f} (mBO), whatever the FG-ARI says."
+            "The slots divide the picture into patches, not into objects: the best patch for one "
+            f"overlaps it by {trained.mbo:.2f} ({MBO.name}), whatever the {FG_ARI.name} says."
         )
     if gain < CLEAR_GAIN or trained.fg_ari < PARTLY_SEPARATED:
         return "The slots have begun to tell the objects apart."
@@ -129,7 +135,7 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores, places: Sequence[
     if trained.ari < SPLIT_BACKGROUND * trained.fg_ari:
         return (
             "The slots tell the objects apart, but share the background among them "
-            f"(ARI over all pixels {trained.ari:.2f})."
+            f"({ARI.name} over all pixels {trained.ari:.2f})."
         )
     return "The slots tell the objects apart."
 
@@ -164,14 +170,10 @@ def _only_early(run: RunLog, recent: PrequentialEntry) -> str:
 
 def _figures(evaluation: Evaluation) -> str:
     trained, untrained = evaluation.trained.current, evaluation.untrained.current
-    share = f"probe MSE {_share(trained.mse_share)} of the mean frame's"
+    share, other = hundredths(trained.mse_share), hundredths(untrained.mse_share)
     if trained.alphas is None or untrained.alphas is None:
-        return f"{share[0].upper()}{share[1:]}, untrained encoder {_share(untrained.mse_share)}."
+        return f"{MSE_SHARE.title} {share}, untrained encoder {other}."
     return (
-        f"Held-out FG-ARI {trained.alphas.fg_ari:.2f}, untrained encoder "
-        f"{untrained.alphas.fg_ari:.2f}; {share}."
+        f"{FG_ARI.title} {trained.alphas.fg_ari:.2f}, untrained encoder "
+        f"{untrained.alphas.fg_ari:.2f}; {MSE_SHARE.name} {share}."
     )
-
-
-def _share(value: float | None) -> str:
-    return "no share" if value is None else f"{value:.2f}"

@@ -1,19 +1,16 @@
 """A run's directory: its names, its lock, and the metrics log that a resume cuts back.
 
-RUN/config.toml  metrics.jsonl  ledger.jsonl  report.html  lock
+RUN/config.toml  metrics.jsonl  ledger.jsonl  report.html  status.json  lock
     checkpoints/step-00001500/   probes/step-00001500/   segments/   tensorboard/
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
-import math
 import os
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import msgspec
 
@@ -21,7 +18,7 @@ from ingest.disk.durable import PARTIAL, write_whole
 from online.config import RunConfig, differences, dump_config, load_config
 from online.errors import RunError
 from online.runs.checkpoint import PREFIX, folder_name, latest_checkpoint
-from online.runs.log import log_lines
+from online.runs.entries import Entry, log_lines, to_line
 
 # May change between two starts of one run: how long, how often, on what; never what is learned.
 _CHANGEABLE = (
@@ -55,6 +52,7 @@ class RunDirectory:
         self.path = path
         self.config_path = path / "config.toml"
         self.metrics_path = path / "metrics.jsonl"
+        self.status_path = path / "status.json"
         self.ledger_path = path / "ledger.jsonl"
         self.curves = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
@@ -156,11 +154,10 @@ class RunDirectory:
         ]
         write_whole(self.metrics_path, b"".join(kept))
 
-    def log(self, kind: str, **values: Any) -> None:
-        """Append one line to the metrics log; a number that is not finite becomes null."""
-        line = {"kind": kind} | {key: _jsonable(value) for key, value in values.items()}
-        with self.metrics_path.open("a") as log:
-            log.write(json.dumps(line) + "\n")
+    def log(self, entry: Entry) -> None:
+        """Append one line to the metrics log."""
+        with self.metrics_path.open("ab") as log:
+            log.write(to_line(entry))
 
     def _steps_logged(self) -> int:
         if not self.metrics_path.exists():
@@ -173,7 +170,3 @@ class RunDirectory:
         if self.metrics_path.exists():
             with self.metrics_path.open("a") as log:
                 os.fsync(log.fileno())
-
-
-def _jsonable(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -18,11 +18,11 @@ NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 RECENT_CLIPS = 50
 """Latest new clips whose scores are averaged."""
 LEAST_CLIPS = 10
-"""Fewer say nothing yet: one clip holds a handful of predictions of one scene."""
+"""With fewer, a mean says nothing: one clip holds a handful of predictions of one scene."""
 LEAST_SLOT_ENTROPY = 0.2
 """Below this share of ln(slots), slots are not used."""
 PLACED_R2 = 0.95
-"""From which a slot is said to know where a thing is."""
+"""R² from which a slot is said to know where an object is."""
 LEAST_EFFECTIVE_RANK = 1.5
 """Below this, set encodings lie on a line."""
 
@@ -42,6 +42,9 @@ class MaskScores:
     """Adjusted Rand index over all pixels, background included."""
     mbo: float
     """Mean best overlap: mean over objects of the best IoU with any slot."""
+    miou: float | None = None
+    """Mean IoU of objects, each matched with a slot of its own. None for runs older than this
+    score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +64,14 @@ class ReconstructionScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """The slot that tells best where a thing is."""
+    """The slot from which the place of an object is read best."""
 
     label: int
-    """Of the thing in the ground truth."""
+    """Of the object in the ground truth."""
     slot: int
     """From 1 on, as in the pictures."""
     r2: float
-    """Of the place by a linear map from that slot alone, on held-out frames: 1 is exact."""
+    """Of a linear map from that slot alone to the place, on held-out frames: 1 is exact."""
 
     @property
     def is_known(self) -> bool:
@@ -87,14 +90,14 @@ class EncoderScores:
     attention: MaskScores | None
     """Scores of the attention maps, normalised over positions."""
     probe_train_mse: float
-    """The probe's own training error, to tell an unfinished probe from a poor encoder."""
+    """The probe's own training error, to distinguish an unfinished probe from a poor encoder."""
     slot_entropy: float
     """Entropy of slot usage as a share of ln(slots): 0 when one slot takes everything."""
     effective_rank: float
     """Effective rank of the set encodings z: 1 when they collapse to a line."""
     places: list[Placed] | None = None
-    """Each thing that is seen often enough. None without ground-truth masks of both parts, and in a
-    run of before this was looked at."""
+    """Each object that is seen often enough. None without ground-truth masks of both parts, and for
+    runs older than this score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +112,7 @@ class WithoutModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A trained encoder beside an untrained one under the same probe, on held-out footage."""
+    """A trained and an untrained encoder under the same probe, on held-out footage."""
 
     step: Step
     trained: EncoderScores
@@ -126,11 +129,10 @@ class Evaluation:
     seconds: float
     """Wall time of the evaluation."""
     copied: ReconstructionScores | None = None
-    """What p_t has to beat: the trained s of one frame stride earlier in its place. None in a run
-    of before this was looked at."""
+    """What p_t has to beat: the trained s of one frame stride earlier in its place. None for runs
+    older than this score."""
     without_model: WithoutModel | None = None
-    """None where no frame shows two objects that masks tell of, and in a run of before this was
-    looked at."""
+    """None where no frame shows two objects with masks, and for runs older than this score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,9 +20,11 @@ import msgspec
 import numpy as np
 from jaxtyping import Float
 
+from online.scores.measures import Measure, measures
+
 
 class Continual(msgspec.Struct, frozen=True, kw_only=True):
-    """R and what it is read beside."""
+    """R and what it is compared with."""
 
     recordings: list[str]
     """Columns, in the order in which the stream came to them."""
@@ -55,6 +57,11 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
         return rows if self.reference is None else [*rows, ("the other run", self.reference)]
 
     @property
+    def read_off(self) -> list[tuple[Measure, float | None]]:
+        """Each number that R comes to; None where these segments have no such number."""
+        return [(measure, measure.value(self)) for measure in measures("page", "continual")]
+
+    @property
     def final(self) -> float:
         """Mean over recordings at the end: the average of the last row."""
         return float(np.mean(self.scores[-1]))
@@ -80,7 +87,7 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lowest(self) -> float:
-        """Mean over recordings of the lowest score behind each one's own segment (WC-ACC).
+        """Mean over recordings of the lowest score after each one's own segment (WC-ACC).
 
         Of the one learned last, its score. Only ends of segments are looked at: what was gone and
         came back within one is not seen.
@@ -113,9 +120,9 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
 
 def to_json(result: Continual) -> bytes:
     """R and the numbers that are read off it."""
-    read_off = ("final", "forgetting", "backward_transfer", "forward_transfer", "lowest", "reached")
-    found = msgspec.to_builtins(result) | {name: getattr(result, name) for name in read_off}
-    return msgspec.json.format(msgspec.json.encode(found), indent=2)
+    found = {measure.key: value for measure, value in result.read_off}
+    both = msgspec.to_builtins(result) | found
+    return msgspec.json.format(msgspec.json.encode(both), indent=2)
 
 
 def load_continual(path: Path) -> Continual:

@@ -6,7 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from online.runs.directory import RunDirectory
-from online.runs.tensorboard import Curves, open_curves
+from online.runs.entries import (
+    Entry,
+    EventEntry,
+    PrequentialEntry,
+    ProbeEntry,
+    SourceEntry,
+    StepEntry,
+)
+from online.runs.tensorboard import (
+    Points,
+    TensorBoard,
+    evaluation_points,
+    open_tensorboard,
+    prequential_points,
+    step_points,
+)
 from online.scores.evaluation import Evaluation, collapse_alarm
 from online.session.state import RunState
 from online.training.prequential import PrequentialScore
@@ -20,7 +35,7 @@ class Origin:
     store: str = ""
     """Path of the store, or addresses of the servers."""
     command: Sequence[str] = ()
-    """Words of a command line that continues the run, if `--steps` is put behind them."""
+    """Words of a command line that continues the run, if `--steps` is put after them."""
 
 
 class Journal:
@@ -29,18 +44,22 @@ class Journal:
     def __init__(self, directory: RunDirectory, state: RunState) -> None:
         self.directory = directory
         self.state = state
-        self._curves: Curves | None = None
+        self._board: TensorBoard | None = None
 
     def begin(self) -> None:
-        """Go on behind the state's step: what was written of later ones counts no more."""
+        """Go on after the state's step: lines of later steps are dropped."""
         self.directory.cut_back(self.state.step)
-        self._curves = open_curves(self.directory.curves, after_step=self.state.step)
+        self._board = open_tensorboard(self.directory.curves, after_step=self.state.step)
 
     def step(self, result: StepResult, learning_rate: float) -> None:
         """An optimizer step, and the rate that it was taken with."""
-        clock, received = self.state.clock, self.state.feed.received
-        self._log(
-            "step",
+        clock, feed = self.state.clock, self.state.feed
+        received = feed.received
+        entry = StepEntry(
+            step=self.state.step,
+            seconds=clock.seconds,
+            probe_share=clock.spent.probe_share,
+            checkpoint_share=clock.spent.checkpoint_share,
             loss=result.loss,
             exclusivity=result.exclusivity,
             top1=result.top1,
@@ -50,34 +69,22 @@ class Journal:
             triplets_per_second=clock.triplets_per_second,
             wait_share=clock.wait_share,
             delay_seconds=clock.delay_seconds,
-            clips_inserted=self.state.feed.counters.inserted,
-            clips_skipped=self.state.feed.counters.skipped,
+            clips_inserted=feed.counters.inserted,
+            clips_skipped=feed.counters.skipped,
             samples_per_insert=self.state.samples_per_insert,
             clips_received=received.clips,
             reconnects=received.reconnects,
             discarded_messages=received.stale,
             damaged_clips=received.damaged,
-            probe_share=clock.spent.probe_share,
-            checkpoint_share=clock.spent.checkpoint_share,
-            epoch=self.state.feed.epoch,
+            epoch=feed.epoch,
         )
-        self._draw(
-            self.state.step,
-            {
-                "loss": result.loss,
-                "exclusivity": result.exclusivity,
-                "top1": result.top1,
-                "triplets_per_second": clock.triplets_per_second,
-                "delay_seconds": clock.delay_seconds,
-            },
-        )
+        self._log(entry, step_points(entry))
 
     def prequential(self, score: PrequentialScore) -> None:
         """The score of a new clip, at the step it comes before: a resume writes it again."""
-        step = self.state.step + 1
-        self._log(
-            "prequential",
-            step=step,
+        entry = PrequentialEntry(
+            step=self.state.step + 1,
+            seconds=self.state.clock.seconds,
             loss=score.loss,
             loss_untrained=score.loss_untrained,
             top1=score.top1,
@@ -85,76 +92,63 @@ class Journal:
             top1_untrained=score.top1_untrained,
             candidates=score.candidates,
         )
-        self._draw(
-            step,
-            {
-                "prequential/top1": score.top1,
-                "prequential/top1_copy": score.top1_copy,
-                "prequential/top1_untrained": score.top1_untrained,
-            },
-        )
+        self._log(entry, prequential_points(entry))
 
     def probe(self, evaluation: Evaluation, *, beside: bool) -> None:
         """An evaluation, whose scores are kept with the run, and an alarm if it shows a collapse.
 
-        One made `beside` learning is of an earlier step.
+        One made alongside learning (`beside`) is of an earlier step.
         """
-        spent = self.state.clock.spent
-        self._log(
-            "probe",
+        clock = self.state.clock
+        entry = ProbeEntry(
             step=evaluation.step,
+            seconds=clock.seconds,
+            probe_share=clock.spent.probe_share,
+            checkpoint_share=clock.spent.checkpoint_share,
             beside=beside,
             probe_seconds=evaluation.seconds,
-            probe_share=spent.probe_share,
-            checkpoint_share=spent.checkpoint_share,
         )
-        points: dict[str, float | None] = {}
-        for suffix, encoder in (("", evaluation.trained), ("_untrained", evaluation.untrained)):
-            alphas = encoder.current.alphas
-            points[f"probe/mse_share{suffix}"] = encoder.current.mse_share
-            points[f"probe/fg_ari{suffix}"] = None if alphas is None else alphas.fg_ari
-        self._draw(evaluation.step, points)
+        self._log(entry, evaluation_points(evaluation))
         if message := collapse_alarm(evaluation):
             self.event(message)
 
     def event(self, message: str) -> None:
         """Something a person should know of."""
-        self._log("event", message=message)
+        self._log(
+            EventEntry(step=self.state.step, seconds=self.state.clock.seconds, message=message)
+        )
 
     def diverged(self, message: str, batch: Sequence[str]) -> None:
-        """The end of a run whose numbers are none any more, and all clips of the batch."""
-        self._log("event", message=message, batch=list(batch))
+        """The end of a run whose numbers are no longer finite, and all clips of the batch."""
+        step, seconds = self.state.step, self.state.clock.seconds
+        self._log(EventEntry(step=step, seconds=seconds, message=message, batch=list(batch)))
 
     def source(self, recordings: Sequence[str], origin: Origin, *, clip_overhead: float) -> None:
         """What this start learns from."""
         self._log(
-            "source",
-            recordings=list(recordings),
-            store=origin.store,
-            steps=self.state.config.training.steps,
-            clip_overhead=clip_overhead,
-            command=list(origin.command),
+            SourceEntry(
+                step=self.state.step,
+                seconds=self.state.clock.seconds,
+                recordings=list(recordings),
+                store=origin.store,
+                steps=self.state.config.training.steps,
+                clip_overhead=clip_overhead,
+                command=list(origin.command),
+            )
         )
 
     def sync(self) -> None:
         """Put on disk what was written: before a checkpoint, whose resume keeps it."""
         self.directory.sync_metrics()
-        if self._curves is not None:
-            self._curves.flush()
+        if self._board is not None:
+            self._board.flush()
 
     def close(self) -> None:
-        """Let go of TensorBoard's files."""
-        if self._curves is not None:
-            self._curves.close()
+        """Close TensorBoard's files."""
+        if self._board is not None:
+            self._board.close()
 
-    def _log(self, kind: str, *, step: int | None = None, **values: object) -> None:
-        self.directory.log(
-            kind,
-            step=self.state.step if step is None else step,
-            seconds=self.state.clock.seconds,
-            **values,
-        )
-
-    def _draw(self, step: int, values: dict[str, float | None]) -> None:
-        if self._curves is not None:
-            self._curves.draw(step, values)
+    def _log(self, entry: Entry, points: Points | None = None) -> None:
+        self.directory.log(entry)
+        if self._board is not None and points is not None:
+            self._board.draw(entry.step, points)

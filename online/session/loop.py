@@ -39,6 +39,7 @@ from online.runs.checkpoint import (
 )
 from online.runs.directory import RunDirectory
 from online.runs.segments import Segments
+from online.runs.status_file import StatusFile
 from online.scores.evaluation import Evaluation
 from online.session.clock import Spent
 from online.session.journal import Journal, Origin
@@ -114,8 +115,10 @@ class Session:
         self.source = JoinedSource(clients, recordings=config.stream.recordings)
         self.prequential = Prequential(self.trainer, config.training, config.stream.clip)
         self.journal = Journal(directory, self.state)
+        self.status_file = StatusFile(directory.status_path)
+        observers = [self.status_file] if observe is None else [self.status_file, observe]
         self.watcher = Watcher(
-            observe, self.state, self.prequential, budget_seconds=self.budget_seconds
+            observers, self.state, self.prequential, budget_seconds=self.budget_seconds
         )
         self.book = ProbeBook(directory, self.state, self.journal)
         self.probes = self._probes(clients, device)
@@ -142,6 +145,7 @@ class Session:
                 raise
             return self._ended(reason)
         finally:
+            self.status_file.close()
             self.probes.close()
             self.journal.close()
             if self.ledger is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from online.session.state import RunState
@@ -64,17 +64,17 @@ Observer = Callable[[Status], None]
 
 
 class Watcher:
-    """Tells an observer how a run stands."""
+    """Reports to observers how a run stands."""
 
     def __init__(
         self,
-        observe: Observer | None,
+        observers: Sequence[Observer],
         state: RunState,
         prequential: Prequential,
         *,
         budget_seconds: float,
     ) -> None:
-        self._observe = observe or (lambda status: None)
+        self._observers = observers
         self._state = state
         self._prequential = prequential
         self._budget_seconds = budget_seconds
@@ -116,6 +116,10 @@ class Watcher:
                 beside=self.beside,
             )
         )
+
+    def _observe(self, status: Status) -> None:
+        for observe in self._observers:
+            observe(status)
 
     def _learned(self) -> float:
         """Share of the run that is done, by its steps or its minutes."""

@@ -9,6 +9,7 @@ With N_ck the pixels of true label c in slot k, a_c and b_k its margins and n it
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, Integer
 from torch import Tensor
@@ -135,26 +136,42 @@ def _object_ious(counts: Int64[Tensor, "n c k"]) -> Float64[Tensor, "n c-1 k"]:
 
 
 def _best_match(scores: Float64[Tensor, "n r c"]) -> Float64[Tensor, " n"]:
-    """The largest sum of scores, none negative, that uses every row and every column at most once.
-
-    Goes through the columns and keeps, for each subset of the rows, the best sum that uses just
-    those: 2^min(r, c) numbers per image, which suits the dozen objects or slots of a frame.
-    """
+    """The largest sum of scores, none negative, using every row and column at most once."""
     if scores.shape[1] > scores.shape[2]:
         scores = scores.transpose(1, 2)
-    rows = scores.shape[1]
-    subsets = torch.arange(2**rows, device=scores.device)
-    best = scores.new_full((len(scores), len(subsets)), -torch.inf)
-    best[:, 0] = 0
-    for column in scores.unbind(dim=2):
-        grown = best.clone()
-        for row in range(rows):
-            without = subsets[subsets & (1 << row) == 0]
-            reached = best[:, without] + column[:, row, None]
-            with_row = without | (1 << row)
-            grown[:, with_row] = torch.maximum(grown[:, with_row], reached)
-        best = grown
-    return best.amax(dim=-1)
+    return scores.new_tensor([_largest_sum(image) for image in scores.cpu().numpy()])
+
+
+def _largest_sum(scores: Float64[np.ndarray, "r c"]) -> float:
+    """Of one score from each row, in different columns, r <= c; in O(r^2 c).
+
+    The Hungarian method: rows come in one by one, each along the shortest augmenting path, whose
+    lengths are costs (-scores) less the potentials of rows and columns. Column 0 is a dummy that
+    holds the row to be placed, and row 0 stands for none.
+    """
+    rows, columns = scores.shape
+    of_rows, of_columns = np.zeros(rows + 1), np.zeros(columns + 1)
+    row_in = np.zeros(columns + 1, dtype=int)
+    for row in range(1, rows + 1):
+        row_in[0], here = row, 0
+        distance = np.full(columns + 1, np.inf)
+        came_from = np.zeros(columns + 1, dtype=int)
+        reached = np.zeros(columns + 1, dtype=bool)
+        while row_in[here]:
+            reached[here] = True
+            step = -scores[row_in[here] - 1] - of_rows[row_in[here]] - of_columns[1:]
+            nearer = ~reached[1:] & (step < distance[1:])
+            distance[1:][nearer], came_from[1:][nearer] = step[nearer], here
+            following = int(np.where(reached, np.inf, distance).argmin())
+            least = distance[following]
+            of_rows[row_in[reached]] += least
+            of_columns[reached] -= least
+            distance[~reached] -= least
+            here = following
+        while here:
+            row_in[here], here = row_in[came_from[here]], came_from[here]
+    placed = row_in[1:] > 0
+    return float(scores[row_in[1:][placed] - 1, np.flatnonzero(placed)].sum())
 
 
 def _entropy(shares: Float64[Tensor, " n"]) -> Float64[Tensor, ""]:

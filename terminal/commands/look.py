@@ -238,15 +238,23 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     Runs that differ only in `training.seed` are grouped: their scores are shown as mean and
     standard error, their curves as a mean in a band.
     """
-    from online.reports.compare import group_runs, remarks
+    from online.reports.compare import remarks
     from online.reports.compare_page import write_comparison
+    from online.reports.groups import group_runs
 
-    groups = group_runs(runs)
+    groups = group_runs(runs, defaults=_defaults)
     write_comparison(groups, out, overwrite=overwrite)
     click.echo(comparison_text(groups))
     for remark in remarks(groups):
         click.echo(remark)
     click.echo(f"comparison: {out}")
+
+
+def _defaults() -> dict[str, Any]:
+    """Imported when a run lacks settings that came later: the configuration takes its time."""
+    from online.config import flat_defaults
+
+    return flat_defaults()
 
 
 COMMANDS = (evaluate, continual, render, embed, compare)

@@ -115,5 +115,5 @@ def test_what_probes_cost_is_told_and_what_goes_on_beside_learning() -> None:
 def test_what_time_went_into_is_told_in_shares() -> None:
     spent = Spent(seconds=20.0, probe_share=0.3, checkpoint_share=0.2)
     assert spent_text(spent) == (
-        "took 0:20: learning stood still for probes for 30.0% of it, for checkpoints for 20.0%"
+        "took 0:20: learning was paused for probes for 30.0% of it, for checkpoints for 20.0%"
     )

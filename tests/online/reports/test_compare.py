@@ -1,108 +1,43 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import made_runs
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from made_runs import scored
 
 import cli
-from online.config import dump_config, load_preset
+from online.config import flat_defaults
 from online.errors import RunError
 from online.reports.compare import (
-    group_runs,
     late_exclusivity,
-    mean_text,
     most_exclusive,
     remarks,
     spread,
 )
 from online.reports.compare_page import comparison_html
+from online.reports.groups import Group, group_runs
 from online.runs.log import latest_panels
-from online.scores.evaluation import (
-    EncoderScores,
-    Evaluation,
-    MaskScores,
-    Panels,
-    Placed,
-    ReconstructionScores,
-    WithoutModel,
-    load_panels,
-    save_evaluation,
-)
+from online.scores.evaluation import load_panels, save_evaluation
+from online.scores.numbers import ABSENT
 from terminal.runs import comparison_text
 
 MakeRun = Callable[..., Path]
 
 
-def evaluation(step: int, fg_ari: float) -> Evaluation:
-    masks = MaskScores(fg_ari=fg_ari, fg_ari_video=fg_ari, ari=0.5, mbo=0.4)
-    blocks = MaskScores(fg_ari=0.35, fg_ari_video=0.35, ari=0.1, mbo=0.2)
-    part = ReconstructionScores(mse=0.01, mse_share=0.25, psnr=20.0, alphas=masks)
-    encoder = EncoderScores(
-        current=part,
-        predicted=part,
-        attention=None,
-        probe_train_mse=0.01,
-        slot_entropy=0.9,
-        effective_rank=5.0,
-        places=places(0.99, 0.96, 0.9),
-    )
-    return Evaluation(
-        step=step,
-        trained=encoder,
-        untrained=replace(encoder, places=places(0.99, 0.2, 0.9)),
-        mean_frame_mse=0.04,
-        mean_frame_psnr=14.0,
-        frames_train=100,
-        frames_held_out=20,
-        frames_without_two_objects=0,
-        seconds=1.0,
-        copied=replace(part, mse_share=0.75),
-        without_model=WithoutModel(blocks=blocks, colours=masks),
-    )
-
-
-def places(*r2: float) -> list[Placed]:
-    return [Placed(label=i + 1, slot=1, r2=each) for i, each in enumerate(r2)]
-
-
-def panels() -> Panels:
-    image = np.zeros((2, 8, 8, 3), dtype=np.uint8)
-    shares = np.full((2, 3, 8, 8), 1 / 3, dtype=np.float32)
-    return Panels(
-        names=["a 0.0 s", "a 1.0 s"],
-        frames=image,
-        truth=None,
-        reconstruction=image,
-        predicted=image,
-        untrained=image,
-        slots=np.zeros((2, 3, 8, 8, 3), dtype=np.uint8),
-        alphas=shares,
-        attention=shares,
-    )
+def grouped(paths: Sequence[Path]) -> list[Group]:
+    return group_runs(paths, defaults=flat_defaults)
 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     def make(name: str, *settings: str, seed: int = 0, fg_ari: float = 0.5) -> Path:
-        path = tmp_path / name
-        path.mkdir()
-        config = load_preset("demo", [f"training.seed={seed}", *settings])
-        (path / "config.toml").write_text(dump_config(config))
-        lines = [
-            {"kind": "step", "step": step, "seconds": 1.0, "loss": 5.0 - seed, "top1": 0.1 * seed}
-            for step in range(10, 210, 10)
-        ]
-        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        for step, share in ((100, 0.5), (200, 1.0)):
-            save_evaluation(
-                path / f"probes/step-{step:08}", evaluation(step, share * fg_ari), panels()
-            )
-        return path
+        return made_runs.make_run(tmp_path / name, *settings, seed=seed, fg_ari=fg_ari)
 
     return make
 
@@ -110,7 +45,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 def test_runs_that_differ_in_their_seed_alone_are_one_group(make_run: MakeRun) -> None:
     set_runs = [make_run(f"set {s}", seed=s, fg_ari=0.8 + 0.1 * (s == 2)) for s in range(3)]
     slot_runs = [make_run(f"slot {s}", "loss.unit=slot", seed=s) for s in range(2)]
-    groups = group_runs([set_runs[0], slot_runs[0], *set_runs[1:], slot_runs[1]])
+    groups = grouped([set_runs[0], slot_runs[0], *set_runs[1:], slot_runs[1]])
     assert [group.name for group in groups] == ["loss.unit=set", "loss.unit=slot"]
     assert [[run.path for run in group.runs] for group in groups] == [set_runs, slot_runs]
     (row,) = re.findall(r"^s_t FG-ARI(.*)$", comparison_text(groups), re.MULTILINE)
@@ -120,13 +55,13 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(make_run: MakeRun) -
 
 def test_what_needs_no_model_stands_beside_the_scores(make_run: MakeRun) -> None:
     runs = [make_run(f"r{s}", seed=s, fg_ari=0.6 + 0.2 * s) for s in range(2)]
-    lines = comparison_text(group_runs(runs)).splitlines()
+    lines = comparison_text(grouped(runs)).splitlines()
     table = dict(re.split(r" {2,}", line, maxsplit=1) for line in lines[1:])
     assert table["blocks FG-ARI"] == "0.350 ± 0.000"
     assert table["colours FG-ARI"] == table["s_t FG-ARI"] == "0.700 ± 0.100"
     assert table["copied as p_t MSE share"] == "0.750 ± 0.000"
-    assert table["share of things placed"] == "0.667 ± 0.000"
-    assert table["untrained things placed"] == "0.333 ± 0.000"
+    assert table["objects placed"] == "0.667 ± 0.000"
+    assert table["untrained objects placed"] == "0.333 ± 0.000"
 
 
 def test_exclusivity_is_that_of_the_end_of_training(make_run: MakeRun) -> None:
@@ -137,7 +72,7 @@ def test_exclusivity_is_that_of_the_end_of_training(make_run: MakeRun) -> None:
         for line in lines if at_the_end is not None else []:
             line["exclusivity"] = at_the_end if line["step"] > 180 else 0.3
         log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    of_all, without = group_runs(runs), group_runs(runs[2:])
+    of_all, without = grouped(runs), grouped(runs[2:])
     assert [late_exclusivity(run) for run in of_all[0].runs] == [pytest.approx(0.9), 0.7, None]
     assert re.search(r"^exclusivity +0\.800 ± 0\.100$", comparison_text(of_all), re.MULTILINE)
     assert "exclusivity" not in comparison_text(without)
@@ -150,7 +85,7 @@ def test_exclusivity_is_that_of_the_end_of_training(make_run: MakeRun) -> None:
     short = replace(of_all[0].runs[0], steps=of_all[0].runs[0].steps[:10])
     assert late_exclusivity(short) is not None
     assert most_exclusive([short, *of_all[0].runs[1:]]) is None
-    assert '<br><span class="quiet">0.900 0.700 -</span>' in page
+    assert f'<br><span class="quiet">0.900 0.700 {ABSENT}</span>' in page
 
 
 def test_groups_of_other_seeds_are_remarked(make_run: MakeRun) -> None:
@@ -159,29 +94,29 @@ def test_groups_of_other_seeds_are_remarked(make_run: MakeRun) -> None:
         make_run(name, f"optimizer.learning_rate={rate}", seed=seed, fg_ari=0.5 + seed / 10)
         for name, rate, seed in pairs
     ]
-    assert remarks(group_runs(runs)) == [
+    assert remarks(grouped(runs)) == [
         "Seeds differ too: optimizer.learning_rate=0.001 has 0, 1; "
         "optimizer.learning_rate=0.01 has 1"
     ]
-    assert remarks(group_runs(runs[1:])) == []
+    assert remarks(grouped(runs[1:])) == []
 
 
 def test_uneven_lengths_and_damage_are_remarked(make_run: MakeRun) -> None:
     runs = [make_run(f"r{s}", seed=s) for s in range(2)]
-    groups = group_runs(runs)
+    groups = grouped(runs)
     assert remarks(groups) == []
     scores = runs[1] / "probes/step-00000200/scores.json"
     scores.unlink()
     scores.mkdir()
     (runs[0] / "probes/step-00000200/panels.npz").write_bytes(b"PK")
-    groups = group_runs(runs)
+    groups = grouped(runs)
     damage, of_scores, uneven = remarks(groups)
     assert of_scores.startswith(f"{runs[1]}: probes/step-00000200/scores.json could not be read: ")
     assert damage.startswith(f"{runs[0]}: probes/step-00000200/panels.npz could not be read: ")
     assert uneven == f"Scores are of step 100 in {runs[1]} and of step 200 in {runs[0]}"
     assert uneven in comparison_html(groups)
     shutil.rmtree(runs[1] / "probes")
-    assert f"{runs[1]}: has no scores, the means are of the others" in remarks(group_runs(runs))
+    assert f"{runs[1]}: has no scores, the means are of the others" in remarks(grouped(runs))
 
 
 @pytest.mark.parametrize("flipped", [(8, 1), (10, 16), (6, 64)], ids=["key", "method", "version"])
@@ -209,7 +144,7 @@ def test_pictures_that_do_not_belong_together_are_left_out(make_run: MakeRun) ->
         replace(good, names=[]),
         replace(good, alphas=np.full_like(good.alphas, np.nan)),
     ):
-        save_evaluation(folder, evaluation(200, 0.5), bad)
+        save_evaluation(folder, scored(200, 0.5), bad)
         assert latest_panels(run)[1] == [
             "probes/step-00000200/panels.npz could not be read: the arrays are not those of one "
             "evaluation"
@@ -222,19 +157,13 @@ def test_a_run_of_before_a_setting_was_there_is_one_with_its_default(make_run: M
     section = '[model.transition]\nkind = "paper"\nhidden_size = 64\n'
     assert section in config
     (old / "config.toml").write_text(config.replace(section, ""))
-    (group,) = group_runs([old, new])
+    (group,) = grouped([old, new])
     assert group.name == "all runs"
 
 
 def test_seeds_of_one_setting_need_no_name(make_run: MakeRun) -> None:
-    (group,) = group_runs([make_run("a", seed=1), make_run("b", seed=2)])
+    (group,) = grouped([make_run("a", seed=1), make_run("b", seed=2)])
     assert group.name == "all runs"
-
-
-def test_a_mean_has_an_error_where_there_are_several() -> None:
-    assert mean_text([], 3) == "-"
-    assert mean_text([0.5], 3) == "0.500"
-    assert mean_text([1.0, 3.0], 1) == "2.0 ± 1.0"
 
 
 def test_curves_are_compared_over_the_steps_that_all_have() -> None:
@@ -260,14 +189,14 @@ def test_a_long_curve_is_drawn_as_means_of_stretches() -> None:
 
 def test_the_page_shows_each_group_with_its_band_scores_and_picture(make_run: MakeRun) -> None:
     runs = [make_run(f"r{s}", seed=s, fg_ari=0.6 + 0.1 * s) for s in range(3)]
-    html = comparison_html(group_runs([*runs, make_run("<slot>", "loss.unit=slot")]))
+    html = comparison_html(grouped([*runs, make_run("<slot>", "loss.unit=slot")]))
     assert "0.700 ± 0.058" in html
     assert "0.600 0.700 0.800" in html
     assert html.count("data:image/png") == 2
     assert "&lt;slot&gt;" in html
     assert "<slot>" not in html
     charts = re.findall(r'<svg.*?aria-label="([^"]+)".*?</svg>', html, re.DOTALL)
-    assert charts[:2] == ["Held-out FG-ARI", "Probe MSE on held-out frames"]
+    assert charts[:2] == ["Held-out MSE share", "Held-out FG-ARI"]
     # a group of several runs has a band, a single run has none
     assert html.count("fill-opacity") == len(charts)
 
@@ -275,7 +204,7 @@ def test_the_page_shows_each_group_with_its_band_scores_and_picture(make_run: Ma
 def test_a_run_of_one_probe_costs_the_others_no_chart(make_run: MakeRun) -> None:
     runs = [make_run(f"r{s}", seed=s) for s in range(3)]
     shutil.rmtree(runs[2] / "probes/step-00000100")
-    html = comparison_html(group_runs(runs))
+    html = comparison_html(grouped(runs))
     assert "Held-out FG-ARI" in html
     assert "all runs (2 of 3)" in html
 
@@ -283,27 +212,27 @@ def test_a_run_of_one_probe_costs_the_others_no_chart(make_run: MakeRun) -> None
 def test_what_cannot_be_compared_is_said(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("a")
     with pytest.raises(RunError, match="no such directory"):
-        group_runs([run, tmp_path / "absent"])
+        grouped([run, tmp_path / "absent"])
     for again in (run, tmp_path / "b" / ".." / "a"):
         with pytest.raises(RunError, match="named twice"):
-            group_runs([run, again])
+            grouped([run, again])
     shutil.copytree(run, tmp_path / "copy")
     with pytest.raises(RunError, match=r"copy: has the losses of .*/a, so it is a copy"):
-        group_runs([run, tmp_path / "copy"])
+        grouped([run, tmp_path / "copy"])
     widths = [make_run(f"w{w}", f"model.encoder.width={w}") for w in (8, 16, 24, 40, 48)]
-    with pytest.raises(RunError, match="5 different settings; at most 4"):
-        group_runs(widths)
+    with pytest.raises(RunError, match="5 different settings; one page can distinguish at most 4"):
+        grouped(widths)
     (run / "config.toml").write_text("[stream")
     with pytest.raises(RunError, match=r"config\.toml cannot be read"):
-        group_runs([run])
+        grouped([run])
     (run / "config.toml").write_text("\n")
     with pytest.raises(RunError, match=r"config\.toml is empty"):
-        group_runs([run])
+        grouped([run])
     (run / "config.toml").unlink()
     with pytest.raises(RunError, match=r"is not a run \(no config\.toml\); name the --run of a"):
-        group_runs([run])
+        grouped([run])
     with pytest.raises(RunError, match=f"did you mean {widths[-1].parent}/copy"):
-        group_runs([run.parent])
+        grouped([run.parent])
 
 
 def test_the_command_prints_the_table_and_replaces_nothing_unasked(

@@ -13,11 +13,10 @@ from PIL import Image
 
 from ingest.errors import StoreError
 from online.errors import RunError
-from online.reports.curves import Curve, chart_svg
 from online.reports.report import write_report
-from online.reports.tables import ABSENT
 from online.reports.verdict import evaluation_verdict, recent_top1, verdict
-from online.runs.log import PrequentialEntry, read_run
+from online.runs.entries import PrequentialEntry
+from online.runs.log import read_run
 from online.scores.evaluation import (
     LEAST_CLIPS,
     EncoderScores,
@@ -31,6 +30,7 @@ from online.scores.evaluation import (
     save_evaluation,
 )
 from online.scores.matrix import Continual, to_json
+from online.scores.numbers import ABSENT
 from terminal.runs import evaluation_text
 
 EVIL = "<script>alert(1)</script>&\"'"
@@ -89,7 +89,11 @@ class Page(HTMLParser):
 
 def masks(fg_ari: float) -> MaskScores:
     return MaskScores(
-        fg_ari=fg_ari, fg_ari_video=fg_ari - 0.011, ari=fg_ari * 0.9, mbo=fg_ari * 0.77
+        fg_ari=fg_ari,
+        fg_ari_video=fg_ari - 0.011,
+        ari=fg_ari * 0.9,
+        mbo=fg_ari * 0.77,
+        miou=fg_ari * 0.75,
     )
 
 
@@ -257,6 +261,7 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
         ("FG-ARI, video", "fg_ari_video"),
         ("ARI ↑", "ari"),
         ("mBO", "mbo"),
+        ("mIoU", "miou"),
     ):
         values = [part["alphas"][key] for part in drawn] + [part[key] for part in attended]
         shown = [f"{value:.3f}" for value in values]
@@ -264,17 +269,17 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
     assert page.row("Probe training MSE")[1:3] == ["0.00321", "0.0102"]
     assert page.row("Slot entropy")[1:3] == ["0.876", "0.876"]
     assert page.row("Effective rank")[1:3] == ["9.31", "9.31"]
-    assert page.row("Things placed")[1:3] == ["2 of 3, by 1 slot", "2 of 3, by 1 slot"]
+    assert page.row("Objects placed")[1:3] == ["2 of 3, by 1 slot", "2 of 3, by 1 slot"]
     assert "1 by slot 3 (0.99), 2 by slot 3 (0.96), 4 by slot 1 (0.93)" in page.text
     assert all(len(row[-1]) > 20 for row in page.rows if row[0].endswith(("↑", "↓")))
 
 
 def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
     page = Page(write_report(run))
-    words = "Held-out FG-ARI 0.93, untrained encoder 0.08; probe MSE 0.12 of the mean frame's."
+    words = "Held-out FG-ARI 0.93, untrained encoder 0.08; MSE share 0.12."
     easy = (
-        "Without a model colours alone come to 0.92: this footage is too easy to show that things "
-        "are known."
+        "Without any model, colours alone score 0.92: this footage is too easy to demonstrate "
+        "object knowledge."
     )
     told = "The slots tell objects apart, but not all: one slot alone tells the place of 2 of 3."
     assert f"{told} {easy} {words}" in page.text
@@ -288,10 +293,10 @@ def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
     [
         (
             0.625,
-            "Without a model blocks of the image come to 0.71 and colours alone come to 0.92: the "
-            "slots are behind that. Held-out FG-ARI 0.62",
+            "Without any model, image blocks score 0.71 and colours alone score 0.92; the slots "
+            "score lower. Held-out FG-ARI 0.62",
         ),
-        (0.735, "Without a model colours alone come to 0.92: the slots are behind that."),
+        (0.735, "Without any model, colours alone score 0.92; the slots score lower."),
     ],
 )
 def test_slots_behind_what_needs_no_model_are_not_excused_by_the_footage(
@@ -308,11 +313,12 @@ def test_slots_behind_what_needs_no_model_are_not_excused_by_the_footage(
 
 def test_every_curve_that_was_logged_is_drawn(run: Path) -> None:
     assert Page(write_report(run)).charts() == [
+        "Held-out MSE share",
+        "Held-out FG-ARI",
+        "Held-out mIoU",
         "Training loss",
         "Training top-1",
         "Next frame found, on new footage",
-        "Probe MSE on held-out frames",
-        "Held-out FG-ARI",
         "Throughput",
         "Waiting for data",
     ]
@@ -345,7 +351,7 @@ def test_without_masks_their_scores_are_dashes_and_nobody_claims_objects(run: Pa
         folder = run / f"probes/step-{step:08d}"
         save_evaluation(folder, evaluation(step, with_masks=False), panels(with_masks=False))
     page = Page(write_report(run))
-    for name in ("FG-ARI ↑", "FG-ARI, video", "ARI ↑", "mBO"):
+    for name in ("FG-ARI ↑", "FG-ARI, video", "ARI ↑", "mBO", "mIoU"):
         assert page.row(name)[1:11] == [ABSENT] * 10
     assert "This footage has no object masks" in page.text
     below_panels = page.text.split("What each slot holds")[1]
@@ -366,10 +372,10 @@ def test_a_run_of_before_baselines_without_a_model_is_shown_without_them(run: Pa
     assert page.row("FG-ARI ↑")[8:11] == [ABSENT] * 3
     assert "The slots tell the objects apart. Held-out FG-ARI 0.93" in page.text
     told = evaluation_text(load_evaluation(run / "probes/step-00001500"))
-    assert "untrained  p_t" in told
-    assert "things" not in told
+    assert "untrained p_t" in told
+    assert "objects" not in told
     assert "copied" not in told
-    assert "alone" not in told
+    assert "colours" not in told
 
 
 def test_before_the_first_probe_there_are_curves_and_no_scores(tmp_path: Path) -> None:
@@ -511,7 +517,7 @@ def test_what_was_kept_is_said_to_be_of_its_step_once_the_run_has_gone_on(run: P
     )
     (run / "continual.json").write_bytes(to_json(kept))
     page = Page(write_report(run))
-    assert "Step 1,500; 0.500 on average at the end" in page.text
+    assert "Step 1,500; average at the end 0.500" in page.text
     assert "gone on" not in page.text
     with (run / "metrics.jsonl").open("a") as log:
         log.write(json.dumps(step_line(1510)) + "\n")
@@ -549,12 +555,12 @@ def test_verdict_says_where_no_model_is_needed(run: Path) -> None:
         found = replace(evaluation(), without_model=simple)  # its FG-ARI is 0.931
         return verdict(replace(read_run(run), evaluations=[found]))
 
-    assert "Without a model colours alone come to 0.89: this" in judged_beside(0.7, 0.89)
-    assert "Without a model" not in judged_beside(0.7, 0.88)
-    both = "Without a model blocks of the image come to 0.94 and colours alone come to 0.95: "
+    assert "Without any model, colours alone score 0.89: this" in judged_beside(0.7, 0.89)
+    assert "Without any model" not in judged_beside(0.7, 0.88)
+    both = "Without any model, image blocks score 0.94 and colours alone score 0.95: "
     assert f"{both}this footage is too easy" in judged_beside(0.94, 0.95, mbo=0.7)
     outlines = judged_beside(0.94, 0.95, mbo=0.6)
-    assert f"{both}only outlines (mBO 0.72 against 0.60) say that things are known" in outlines
+    assert f"{both}only outlines (mBO 0.72 against 0.60) demonstrate object knowledge" in outlines
 
 
 def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
@@ -569,7 +575,9 @@ def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
     patches = encoder(0.003, 0.70)
     alphas = replace(masks(0.70), ari=0.01, mbo=0.11)
     patches = replace(patches, current=replace(patches.current, alphas=alphas))
-    assert judged(run, patches).startswith("The slots divide the picture into patches, not into")
+    assert judged(run, patches).startswith(
+        "The slots divide the picture into patches, not into objects"
+    )
     split = encoder(0.003, 0.95)
     alphas = replace(masks(0.95), ari=0.2)
     split = replace(split, current=replace(split.current, alphas=alphas))
@@ -629,45 +637,30 @@ def test_verdict_does_not_hold_an_easy_test_against_a_model(run: Path) -> None:
     assert "nothing shows" not in said
 
 
-def curve(values: list[float]) -> Curve:
-    steps = np.arange(len(values), dtype=np.float64)
-    return Curve(label="loss", steps=steps, values=np.array(values), tone="trained")
-
-
-def test_a_chart_takes_its_colours_from_the_page_and_has_no_ids_that_could_clash() -> None:
-    svg = chart_svg([curve([1.0, 0.5, 0.2])], label="a <b>")
-    assert "var(--trained)" in svg
-    assert "#00a0" not in svg
-    assert "<g id" not in svg
-    assert 'aria-label="a &lt;b&gt;"' in svg
-    assert "<style" not in svg
-
-
-def test_a_long_curve_is_thinned_and_keeps_its_dips() -> None:
-    values = [1.0] * 100_000
-    values[50_123] = -7.0
-    svg = chart_svg([curve(values)], label="dip")
-    assert len(svg) < 60_000
-    ticks = re.findall(r">(\N{MINUS SIGN}?\d+)</text>", svg)
-    assert min(int(tick.replace("\N{MINUS SIGN}", "-")) for tick in ticks) <= -6
-
-
-@pytest.mark.parametrize("values", [[], [math.nan], [math.inf, math.nan], [0.0], [-1.0], [1e9]])
-def test_any_values_make_a_chart(values: list[float]) -> None:
-    assert chart_svg([curve(values)], label="any").rstrip().endswith("</svg>")
-
-
 def test_the_terminal_shows_the_same_numbers_with_the_same_baselines() -> None:
-    lines = {
-        line[:16].strip(): line[16:].split() for line in evaluation_text(evaluation()).split("\n")
-    }
-    assert lines["trained    s_t"] == ["0.00387", "0.121", "24.12", "0.931", "0.838", "0.717"]
-    assert lines["copied as p_t"][:2] == ["0.00739", "0.230"]
-    assert lines["mean frame"] == ["0.03210", "1.000", "14.93"]
-    assert lines["image in blocks"] == ["-", "-", "-", "0.713", "0.642", "0.549"]
-    assert lines["colours alone"] == ["-", "-", "-", "0.922", "0.830", "0.710"]
-    told = "things whose place one slot alone tells: 2 of 3, by 1 slot; untrained 2 of 3, by 1 slot"
-    assert evaluation_text(evaluation()).endswith(told)
-    without_masks = evaluation_text(evaluation(with_masks=False))
-    assert "blocks" not in without_masks
-    assert without_masks.count(" -") == 15
+    head, names, *lines = evaluation_text(evaluation()).split("\n")
+    assert head == "held-out footage: 240 frames, step 1500"
+    assert re.split(r" {2,}", names.strip()) == [
+        "MSE",
+        "MSE share",
+        "PSNR",
+        "FG-ARI",
+        "ARI",
+        "mBO",
+        "mIoU",
+    ]
+    cells = {line[:14].strip(): line[14:].split() for line in lines}
+    assert cells["s_t"] == ["0.00387", "0.121", "24.12", "0.931", "0.838", "0.717", "0.698"]
+    assert cells["copied as p_t"][:2] == ["0.00739", "0.230"]
+    assert cells["mean frame"] == ["0.0321", "1.000", "14.93", *[ABSENT] * 4]
+    assert cells["blocks"] == [*[ABSENT] * 3, "0.713", "0.642", "0.549", "0.535"]
+    assert cells["colours"] == [*[ABSENT] * 3, "0.922", "0.830", "0.710", "0.692"]
+    assert max(map(len, [names, *lines])) <= 80
+    assert lines[-1] == "objects placed: 2 of 3, by 1 slot; untrained 2 of 3, by 1 slot"
+
+
+def test_the_terminal_leaves_out_what_needs_masks_where_there_are_none() -> None:
+    shown = evaluation_text(evaluation(with_masks=False))
+    assert "blocks" not in shown
+    assert "objects" not in shown
+    assert shown.count(ABSENT) == 6 * 4

@@ -57,6 +57,8 @@ def test_what_needs_no_model_is_scored_on_the_held_out_frames(evaluate, balls):
     assert found.blocks.mbo == pytest.approx(blocks, abs=0.1)  # 24 frames of 48
     assert found.colours.mbo > 0.7 > found.blocks.mbo  # balls of a colour each, over black
     assert found.colours.fg_ari > 0.85
+    assert 0 < found.blocks.miou <= found.blocks.mbo
+    assert found.colours.miou > 0.7
 
 
 def test_each_thing_is_placed_by_the_slot_that_tells_it_best(evaluate):

@@ -134,7 +134,7 @@ def test_a_probe_beside_learning_that_was_put_off_finds_what_one_in_its_place_do
         learned = [[step[name] for step in lines(run, "step")] for run in (beside, here)]
         assert learned[0] == learned[1]
     assert [(p["step"], p["beside"]) for p in lines(beside, "probe")] == [(6, True), (12, True)]
-    assert "beside learning" in (beside / "report.html").read_text()
+    assert "alongside learning" in (beside / "report.html").read_text()
     spent = read_run(here).spent
     assert spent is not None
     assert done.spent is not None

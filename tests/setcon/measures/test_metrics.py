@@ -1,6 +1,7 @@
 import math
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -116,6 +117,13 @@ def test_a_slot_may_serve_two_objects_in_mbo_but_not_in_miou():
     truth, predicted = labels([1, 1, 2, 2]), labels([0, 0, 0, 0])
     assert mbo(truth, predicted).item() == pytest.approx(0.5)
     assert miou(truth, predicted).item() == pytest.approx(0.25)
+
+
+def test_two_dozen_objects_and_slots_are_matched_as_fast_as_a_few():
+    truth, predicted = random_labels(seed=2, n=3, objects=24, slots=30, size=40)
+    ious = [naive_ious(*(m[i].flatten().tolist() for m in (truth, predicted))) for i in range(3)]
+    best = [np.array(each)[linear_sum_assignment(each, maximize=True)].sum() / 24 for each in ious]
+    assert miou(truth, predicted).tolist() == pytest.approx(best)  # 2^24 subsets of a frame
 
 
 def test_foreground_ari_forgives_a_split_background_and_ari_does_not():

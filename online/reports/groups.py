@@ -1,0 +1,111 @@
+"""Runs that differ in their seed alone are one group, which is named by what sets it apart.
+
+What runs have learned from is not compared: of several seeds, each may have a recording of its own.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from online.dotted import flattened
+from online.errors import RunError
+from online.runs.log import RunLog, not_a_run, read_run
+
+Settings = dict[str, Any]
+"""Values by their dotted keys."""
+
+SEED = "training.seed"
+MAX_GROUPS = 4
+"""More lines than that cannot be distinguished in a chart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """Runs that differ in their seed alone."""
+
+    name: str
+    """The settings in which the groups differ."""
+    runs: list[RunLog]
+
+
+def group_runs(paths: Sequence[Path], *, defaults: Callable[[], Mapping[str, Any]]) -> list[Group]:
+    """Read runs and put those together that differ in their seed alone, in the order given.
+
+    `defaults` gives the settings of a run in which nothing was set. It is called only where runs
+    have different keys: an older run lacks those that came later.
+
+    Raises RunError: a run that cannot be read, is named twice, is a copy of another or has no
+    settings, or too many groups.
+    """
+    runs: dict[Path, RunLog] = {}
+    for path in paths:
+        if path.resolve() in runs:
+            raise RunError(f"{path}: named twice; name each run once")
+        runs[path.resolve()] = read_run(path)
+    settings = _settings(runs, defaults)
+    together: dict[str, list[Path]] = {}
+    for path, found in settings.items():
+        key = repr(sorted((name, value) for name, value in found.items() if name != SEED))
+        together.setdefault(key, []).append(path)
+    for members in together.values():
+        _check_no_copies([runs[path] for path in members])
+    if len(together) > MAX_GROUPS:
+        raise RunError(
+            f"{len(together)} different settings; one page can distinguish at most {MAX_GROUPS}: "
+            "name fewer runs"
+        )
+    firsts = [settings[members[0]] for members in together.values()]
+    return [
+        Group(name=_name(settings[members[0]], firsts), runs=[runs[path] for path in members])
+        for members in together.values()
+    ]
+
+
+def _check_no_copies(runs: Sequence[RunLog]) -> None:
+    """Refuse a run whose losses are another's: it would count as a seed, and says nothing new."""
+    losses = [{entry.step: entry.loss for entry in run.steps} for run in runs]
+    for i, j in combinations(range(len(runs)), 2):
+        shared = losses[i].keys() & losses[j].keys()
+        if shared and all(losses[i][step] == losses[j][step] for step in shared):
+            raise RunError(
+                f"{runs[j].path}: has the losses of {runs[i].path}, so it is a copy, or the same "
+                "seed on the same footage; name one of them"
+            )
+
+
+def _settings(
+    runs: Mapping[Path, RunLog], defaults: Callable[[], Mapping[str, Any]]
+) -> dict[Path, Settings]:
+    """Of each run, with all the keys that any run has."""
+    written = {path: written_settings(run) for path, run in runs.items()}
+    if len({frozenset(found) for found in written.values()}) <= 1:
+        return written
+    unset = defaults()
+    return {path: {**unset, **found} for path, found in written.items()}
+
+
+def written_settings(run: RunLog) -> Settings:
+    """What `config.toml` says.
+
+    Raises RunError: there is none, or it cannot be read.
+    """
+    if run.settings is None:
+        raise not_a_run(run.path)
+    if not run.settings.strip():
+        raise RunError(f"{run.path}: config.toml is empty; restore it from a copy")
+    try:
+        return flattened(tomllib.loads(run.settings))
+    except tomllib.TOMLDecodeError as error:
+        raise RunError(f"{run.path}: config.toml cannot be read as TOML ({error})") from error
+
+
+def _name(settings: Settings, among: Sequence[Settings]) -> str:
+    """What distinguishes these settings from the others."""
+    keys = sorted({key for other in among for key in other} - {SEED})
+    apart = [key for key in keys if any(other.get(key) != among[0].get(key) for other in among)]
+    return ", ".join(f"{key}={settings.get(key)}" for key in apart) or "all runs"
