@@ -198,11 +198,6 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def flat_defaults() -> dict[str, Any]:
-    """What every setting is where nothing else is said, under its dotted key."""
-    return flattened(dataclasses.asdict(RunConfig()))
-
-
 def flattened(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables as one, each value under its dotted key."""
     flat: dict[str, Any] = {}
