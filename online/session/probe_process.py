@@ -1,4 +1,4 @@
-"""The probe in a process of its own, while learning goes on.
+"""The probe in a separate process, while learning goes on.
 
     probes/step-00005000/model.safetensors            the probe is owed
     parent ── its servers, "5000" ──▶ python -m online.session.probe_process RUN DEVICE
@@ -33,10 +33,12 @@ from online.probing.footage import JoinedSource
 from online.process import Child, hear_parent
 from online.queue.client import Client
 from online.queue.security import TrainerKeys
-from online.runs.checkpoint import MODEL_FILE, PREFIX, load_into, load_untrained, step_of
+from online.runs.checkpoint import MODEL_FILE, PREFIX, step_of
 from online.runs.directory import RunDirectory
+from online.runs.models import load_pair
+from online.runs.weights import load_into
 from online.scores.evaluation import save_evaluation
-from online.training.trainer import arranged, set_determinism, untrained_model
+from online.training.models import set_determinism
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def forget_weights(folder: Path) -> None:
 
 
 def main(run: str, device: str) -> None:
-    """Make the probes that stdin asks for behind a line about the servers, until it ends."""
+    """Make the probes that stdin asks for after a line about the servers, until it ends."""
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     hear_parent(requests.put, at_end=lambda: os._exit(0))
     directory = RunDirectory(Path(run))
@@ -168,21 +170,10 @@ class _Maker:
         config = load_config(directory.config_path)
         keep_freed_memory()
         set_determinism(replace(config.training, threads=config.evaluation.threads))
-        self.model, untrained = (
-            arranged(
-                untrained_model(config.model, seed=config.training.seed), config.training, device
-            )
-            for _ in range(2)
-        )
-        load_untrained(untrained, directory.checkpoint(0))
-        self.evaluator = Evaluator(
-            JoinedSource(clients, recordings=config.stream.recordings),
-            untrained.eval().requires_grad_(False),
-            config.evaluation,
-            config.probe,
-            frame_stride=config.stream.frame_stride,
-            device=device,
-        )
+        pair = load_pair(directory, config, device=device)
+        self.model = pair.model
+        source = JoinedSource(clients, recordings=config.stream.recordings)
+        self.evaluator = Evaluator.of(config, source, pair.untrained, device=device)
         self._said = ""
 
     def make(self, step: int) -> None:

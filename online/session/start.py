@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -10,20 +10,17 @@ import torch
 
 from ingest.disk.durable import clear_write_errors
 from ingest.open import open_store
-from online.allocator import keep_freed_memory
 from online.clips.catalog import DEFAULT_HOLDOUT, StoreCatalog
 from online.config import RunConfig
-from online.queue.client import Client
 from online.queue.security import TrainerKeys
 from online.queue.server_process import EmbeddedServer
 from online.queue.stream import ServeConfig
 from online.runs.checkpoint import latest_checkpoint, step_of
 from online.runs.directory import RunDirectory
-from online.session.journal import Origin
-from online.session.loop import Outcome, Session
+from online.session.outcome import Outcome
 from online.session.status import Observer
+from online.session.wiring import Servers, Start, wired
 from online.stop import StopRequested, StopSignals
-from online.training.trainer import default_device, set_determinism
 
 
 def train_on_store(
@@ -43,26 +40,18 @@ def train_on_store(
 
     Raises IngestError, OnlineError: in one line; what was saved stays.
     """
-
-    def learn(stop: StopSignals, stack: ExitStack) -> Outcome:
-        with stop.at_once():
-            with closing(StoreCatalog(open_store(store))) as catalog:
-                catalog.names()  # a clear error before a process starts, and what it leaves out
-            server = stack.enter_context(EmbeddedServer(store, ServeConfig(holdout=holdout)))
-        return _train(
-            [server.address],
-            run,
-            config,
-            stop,
-            stack,
+    return train(
+        Start(
+            run=run,
+            config=config,
+            store=store,
+            holdout=holdout,
             minutes=minutes,
             device=device,
-            observe=observe,
-            origin=Origin(store=str(store), command=command),
-            check_servers=server.check,
+            observers=[] if observe is None else [observe],
+            command=command,
         )
-
-    return _until_stopped(run, learn)
+    )
 
 
 def train_connected(
@@ -82,31 +71,34 @@ def train_connected(
 
     Raises OnlineError: in one line; what was saved stays.
     """
-
-    def learn(stop: StopSignals, stack: ExitStack) -> Outcome:
-        return _train(
-            addresses,
-            run,
-            config,
-            stop,
-            stack,
+    return train(
+        Start(
+            run=run,
+            config=config,
+            addresses=addresses,
             keys=keys,
             minutes=minutes,
             device=device,
-            observe=observe,
-            origin=Origin(store=" ".join(addresses), command=command),
+            observers=[] if observe is None else [observe],
+            command=command,
         )
+    )
 
-    return _until_stopped(run, learn)
 
+def train(start: Start) -> Outcome:
+    """Begin or continue a run; where a signal cuts the start short, how far the run is saved.
 
-def _until_stopped(run: Path, learn: Callable[[StopSignals, ExitStack], Outcome]) -> Outcome:
-    """What `learn` returns; of a start that a signal cuts short, how far the run is saved."""
+    Raises IngestError, OnlineError: in one line; what was saved stays.
+    """
     with StopSignals() as stop, ExitStack() as stack:
         try:
-            return learn(stop, stack)
+            with stop.at_once():
+                servers = _servers(start, stack)
+            session = wired(start, servers, stop, stack)
+            with clear_write_errors(str(start.run)):
+                return session.run()
         except StopRequested:
-            newest = latest_checkpoint(RunDirectory(run).checkpoints)
+            newest = latest_checkpoint(RunDirectory(start.run).checkpoints)
             return Outcome(
                 reason="stopped",
                 step=step_of(newest) if newest else 0,
@@ -114,39 +106,11 @@ def _until_stopped(run: Path, learn: Callable[[StopSignals, ExitStack], Outcome]
             )
 
 
-def _train(
-    addresses: Sequence[str],
-    run: Path,
-    config: RunConfig,
-    stop: StopSignals,
-    stack: ExitStack,
-    *,
-    keys: Sequence[TrainerKeys] = (),
-    minutes: float | None,
-    device: torch.device | None,
-    observe: Observer | None,
-    origin: Origin,
-    check_servers: Callable[[], None] | None = None,
-) -> Outcome:
-    directory = stack.enter_context(RunDirectory(run))
-    changes = directory.claim(config)
-    keep_freed_memory()
-    set_determinism(config.training)
-    clients = [
-        stack.enter_context(Client(address, keys=key))
-        for address, key in zip(addresses, keys or [None] * len(addresses), strict=True)
-    ]
-    session = Session(
-        directory,
-        config,
-        clients,
-        device=device or default_device(),
-        stop=stop,
-        minutes=minutes,
-        observe=observe,
-        origin=origin,
-        check_servers=check_servers,
-        changes=changes,
-    )
-    with clear_write_errors(str(run)):
-        return session.run()
+def _servers(start: Start, stack: ExitStack) -> Servers:
+    if start.store is None:
+        return Servers(start.addresses, check=lambda: None)
+    with closing(StoreCatalog(open_store(start.store))) as catalog:
+        catalog.names()  # a clear error before a process starts, and what it leaves out
+    config = ServeConfig(holdout=start.holdout)
+    server = stack.enter_context(EmbeddedServer(start.store, config))
+    return Servers([server.address], check=server.check)

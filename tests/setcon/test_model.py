@@ -3,11 +3,15 @@ import math
 import pytest
 import torch
 
-from setcon.deep_set import SetEncoderConfig
-from setcon.encoders.convolutional import EncoderConfig
-from setcon.loss import LossConfig, contrastive_loss, slot_exclusivity
-from setcon.model import SetCon, SetConConfig, match
-from setcon.slot_attention import SlotAttentionConfig
+from setcon.config import (
+    EncoderConfig,
+    LossConfig,
+    SetConConfig,
+    SetEncoderConfig,
+    SlotAttentionConfig,
+)
+from setcon.loss import contrastive_loss, slot_exclusivity
+from setcon.model import SetCon, match
 
 
 def make(*, center_inputs=True, **encoder) -> SetCon:
@@ -51,10 +55,10 @@ def test_each_prediction_is_compared_with_the_frame_it_predicts(frame_stride):
     output = model(frames().double(), frame_stride=frame_stride)
     output.predicted.data.copy_(output.slots[:, 2 * frame_stride :])
     found = model.loss(output, config)
-    assert found.contrast.top1_states.item() == 1
+    assert found.contrast.top1.item() == 1
     assert found.contrast.candidates == 10 + 2 * (5 - 2 * frame_stride) - 1
     slotwise = LossConfig(unit="slot", standardise=False)
-    assert model.loss(output, slotwise).contrast.top1_states.item() == 1
+    assert model.loss(output, slotwise).contrast.top1.item() == 1
 
 
 @pytest.mark.parametrize("unit", ["set", "slot"])

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from setcon import SeedCheckpointError
-from setcon.decoder import DecoderConfig, build_decoder
-from setcon.encoders.convolutional import Encoder, EncoderConfig
-from setcon.loss import LossConfig, contrastive_loss
+from setcon.config import DecoderConfig, EncoderConfig, LossConfig
+from setcon.decoder import build_decoder
+from setcon.encoders.convolutional import ConvolutionalEncoder
+from setcon.loss import contrastive_loss
 from setcon.seed_checkpoint import load_model, load_probe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -80,7 +81,7 @@ def test_loading_draws_no_random_numbers_and_ends_in_evaluation_mode():
 
 def port_states(kind: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The fixture's states with the convolutions of another size in place of theirs."""
-    encoder = Encoder(EncoderConfig(kind=kind, width=16, normalisation="batch"))
+    encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=16, normalisation="batch"))
     decoder = build_decoder(DecoderConfig(kind=kind, normalisation="batch"), slot_size=16)
     states = []
     for path, prefix, module in [
@@ -126,7 +127,7 @@ class Payload:
         ([1, 2], "it has no 'state_dict'"),
         ({"model": {}}, "it has no 'state_dict'"),
         ({"state_dict": {}}, "not a model of the port: no size in 'slot_attention.starts'"),
-        ({"state_dict": {"attn.slots": 3}}, "not a model of the port: attn.slots is no tensor"),
+        ({"state_dict": {"attn.slots": 3}}, "not a model of the port: attn.slots is not a tensor"),
         ({"state_dict": {"other": torch.ones(2)}}, "unknown tensor 'other'"),
     ],
 )
