@@ -122,10 +122,6 @@ class Watcher:
             beside=self.beside,
         )
 
-    def _observe(self, status: Status) -> None:
-        for observe in self._observers:
-            observe(status)
-
     def _learned(self) -> float:
         """Share of the run that is done, by its steps or its minutes."""
         by_steps = self._state.step / self._steps

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,9 +106,7 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
     )
     prequential = Prequential(state.trainer, config.training, config.stream.clip)
     steps, budget = config.training.steps, start.budget_seconds
-    observers = start.observers
-    if start.world.writes:
-        observers = (stack.enter_context(closing(StatusFile(directory.status_path))), *observers)
+    observers = [*_status_files(start, directory, stack), *start.observers]
     watcher = Watcher(observers, state, prequential, steps=steps, budget_seconds=budget)
     journal = Journal(directory, state)
     book = ProbeBook(directory, journal, state.clock, world=start.world)
@@ -165,6 +163,14 @@ def _ledger(config: RunConfig, directory: RunDirectory, stack: ExitStack) -> Led
     ledger = Ledger(directory.ledger_path)
     stack.callback(ledger.close)
     return ledger
+
+
+def _status_files(start: Start, directory: RunDirectory, stack: ExitStack) -> list[StatusFile]:
+    if not start.world.writes:
+        return []
+    status_file = StatusFile(directory.status_path)
+    stack.callback(status_file.close)
+    return [status_file]
 
 
 def _end_weights(
