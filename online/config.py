@@ -1,7 +1,8 @@
 """One run's configuration: a preset, a TOML file and `--set KEY=VALUE` folded into RunConfig.
 
-Every section is a frozen dataclass that lives beside its owner; this module only joins them, and
-refuses what it does not know, because a misspelt key that is silently ignored costs a night.
+Every section is a frozen dataclass that lives next to its owner; this module only joins them, and
+refuses what it does not know, because a misspelt key that is silently ignored costs a night. None
+of them imports torch.
 """
 
 from __future__ import annotations
@@ -18,24 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import tomli_w
-import torch
 
 from online.dotted import flattened
 from online.errors import ConfigError
-from online.probing.evaluator import EvaluationConfig
+from online.probing.config import EvaluationConfig
 from online.queue.feed import StreamConfig
 from online.replay.mixing import ReplayConfig
-from online.training.augment import AugmentConfig
-from online.training.trainer import OptimizerConfig, TrainingConfig
-from setcon.decoder import build_decoder
-from setcon.encoders.convolutional import Encoder
-from setcon.loss import LossConfig
-from setcon.model import SetConConfig
-from setcon.probe import ProbeConfig
+from online.training.config import AugmentConfig, OptimizerConfig, TrainingConfig
+from setcon.config import LossConfig, ProbeConfig, SetConConfig
 
-LARGEST_FLOAT = torch.finfo(torch.float32).max
-LARGEST_INT = torch.iinfo(torch.int64).max
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+LARGEST_INT = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +56,11 @@ class RunConfig:
                 f"loss.horizon is {self.loss.horizon}, but clips of {self.stream.clip.frames} "
                 f"frames reach {most} ahead; lower it, or raise stream.clip_length"
             )
+
+    @property
+    def frame_stride(self) -> int:
+        """Distance in frames between the three frames of a triplet."""
+        return self.stream.frame_stride
 
     def _longest_horizon(self) -> int:
         """Steps ahead from a clip's first two frames to its last."""
@@ -116,24 +117,6 @@ def differences(ours: RunConfig, theirs: RunConfig) -> list[str]:
         for key in sorted(flat_ours.keys() | flat_theirs.keys())
         if flat_ours.get(key) != flat_theirs.get(key)
     ]
-
-
-def check_frame_size(config: RunConfig, height: int, width: int) -> None:
-    """Refuse frames that the encoder's patches or the probe's decoder cannot fill.
-
-    Raises ConfigError: naming the section and the size.
-    """
-    slots, size = config.model.slot_attention.num_slots, config.model.slot_attention.slot_size
-    section = "model.encoder"
-    try:
-        with torch.device("meta"):  # shapes without pixels: the modules check what they are given
-            Encoder(config.model.encoder)(torch.empty(1, 3, height, width))
-            section = "probe.decoder"
-            build_decoder(config.probe.decoder, size)(torch.empty(1, slots, size), height, width)
-    except ValueError as error:
-        raise ConfigError(
-            f"{section}: {error}; change the setting, or ingest with another --size"
-        ) from error
 
 
 def _preset_text(name: str) -> str:

@@ -1,99 +1,127 @@
-"""Work on tensors of unchanging shapes, recorded once and replayed as one CUDA graph.
+"""Work on tensors of unchanging shapes, captured once and replayed as one CUDA graph.
 
 A step of a small model is hundreds of kernels of a few microseconds each: launching them one by one
 takes a CPU many times as long as a GPU takes to run them.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-MAX_RECORDED = 4
-"""Layouts that a recorder keeps, the first that come again; others are worked on as they come."""
-_MAX_SEEN = 1000  # layouts of which it is known that they have come
-_WARM_UP = 3  # runs in which libraries choose and allocate what must not be done while recording
+MAX_GRAPHS = 4
+"""Shapes of which a graph is kept, the first that come again; the work is done without for others.
+"""
+MAX_SEEN = 1000
+"""Shapes of which it is remembered that they have come."""
+_WARM_UP = 3  # runs in which libraries choose and allocate what must not be done while capturing
 
 
-class Recorder(Generic[T]):
-    """Does work with a module, on its device: on a GPU from a recording, where shapes come again.
+@runtime_checkable
+class Graph(Protocol[T_co]):
+    """Work on inputs of one shape."""
+
+    def replay(self, inputs: Sequence[Tensor]) -> T_co:
+        """What the work makes of inputs; the next replay may overwrite it."""
+        ...
+
+
+Capture = Callable[[nn.Module, Callable[..., T], Sequence[Tensor], Graph[T] | None], Graph[T]]
+"""Makes a graph of a module's work on inputs; it may share the memory of another graph."""
+
+
+class CudaGraphed(Generic[T]):
+    """Does work with a module, on its device: on a GPU by a CUDA graph, where shapes come again.
 
     The work gets its tensors there and returns others, which the next call may overwrite. It may
     not wait for the GPU. Where gradients are enabled it may leave some in the module's parameters:
     each call begins without those that were there.
     """
 
-    def __init__(self, module: nn.Module, work: Callable[..., T], *, enabled: bool = True) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        work: Callable[..., T],
+        *,
+        enabled: bool = True,
+        capture: Capture[T] | None = None,
+    ) -> None:
+        """`capture` replaces how graphs are made, where there is no GPU to make them."""
         self._module, self._work = module, work
         self._device = next(module.parameters()).device
-        self._enabled = enabled and self._device.type == "cuda"
-        self._recorded: dict[Hashable, _Recording[T]] = {}
+        if capture is None and self._device.type == "cuda":
+            capture = CapturedGraph
+        self._capture = capture if enabled else None
+        self._graphs: dict[Hashable, Graph[T]] = {}
         self._seen: set[Hashable] = set()
+
+    @property
+    def num_graphs(self) -> int:
+        """Shapes for which there is a graph."""
+        return len(self._graphs)
 
     def __call__(self, *inputs: Tensor) -> T:
         """What the work makes of inputs."""
-        layout = tuple(tensor.shape for tensor in inputs)
-        recording = self._recorded.get(layout)
-        if recording is None and self._is_worth_recording(layout):
-            recording = self._recorded[layout] = self._record(inputs)
-        if recording is not None:
-            return recording.replay(inputs)
-        _forget_gradients(self._module)
+        shapes = tuple(tensor.shape for tensor in inputs)
+        if shapes not in self._graphs and self._capture and self._is_worth_capturing(shapes):
+            # they replay by turns, so that one may work in the memory that another works in
+            first = next(iter(self._graphs.values()), None)
+            self._graphs[shapes] = self._capture(self._module, self._work, inputs, first)
+        if graph := self._graphs.get(shapes):
+            return graph.replay(inputs)
+        _drop_gradients(self._module)
         return self._work(*(tensor.to(self._device) for tensor in inputs))
 
-    def _is_worth_recording(self, layout: Hashable) -> bool:
-        if not self._enabled or len(self._recorded) >= MAX_RECORDED:
+    def _is_worth_capturing(self, shapes: Hashable) -> bool:
+        if len(self._graphs) >= MAX_GRAPHS:
             return False
-        if layout in self._seen:
+        if shapes in self._seen:
             return True
-        if len(self._seen) >= _MAX_SEEN:
+        if len(self._seen) >= MAX_SEEN:
             self._seen.clear()
-        self._seen.add(layout)
+        self._seen.add(shapes)
         return False
 
-    def _record(self, inputs: Sequence[Tensor]) -> "_Recording[T]":
-        # they replay by turns, so that one may work in the memory that another works in
-        beside = next(iter(self._recorded.values()), None)
-        return _Recording(self._module, self._work, inputs, beside=beside)
 
-
-class _Recording(Generic[T]):
-    """Recording leaves the module as it was, buffers too, but for its gradients."""
+class CapturedGraph(Generic[T]):
+    """A CUDA graph; capturing it leaves the module as it was, buffers too, except its gradients."""
 
     def __init__(
         self,
         module: nn.Module,
         work: Callable[..., T],
         inputs: Sequence[Tensor],
-        *,
-        beside: "_Recording[T] | None",
+        shared: "Graph[T] | None",
     ) -> None:
         device = next(module.parameters()).device
         self._inputs = [tensor.to(device, copy=True) for tensor in inputs]
         buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        # memory is shared by recordings of one pool and one stream
-        self._stream = beside._stream if beside else torch.cuda.Stream(device)
+        other = shared if isinstance(shared, CapturedGraph) else None
+        # memory is shared by graphs of one pool and one stream
+        self._stream = other._stream if other else torch.cuda.Stream(device)
         self._stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP):
-                _forget_gradients(module)
+                _drop_gradients(module)
                 work(*self._inputs)
         torch.cuda.current_stream(device).wait_stream(self._stream)
         with torch.no_grad():
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[name])
-        _forget_gradients(module)  # so that they are written, not added
+        _drop_gradients(module)  # so that they are written, not added
         self._graph = torch.cuda.CUDAGraph()
-        pool = beside._graph.pool() if beside else None
+        pool = other._graph.pool() if other else None
         with torch.cuda.graph(self._graph, pool=pool, stream=self._stream):
             self._outputs = work(*self._inputs)
         with_gradients = module.parameters() if torch.is_grad_enabled() else ()
         self._gradients = [(parameter, parameter.grad) for parameter in with_gradients]
 
     def replay(self, inputs: Sequence[Tensor]) -> T:
+        """What the work makes of inputs."""
         for held, new in zip(self._inputs, inputs, strict=True):
             held.copy_(new, non_blocking=True)
         self._graph.replay()
@@ -102,6 +130,6 @@ class _Recording(Generic[T]):
         return self._outputs
 
 
-def _forget_gradients(module: nn.Module) -> None:
+def _drop_gradients(module: nn.Module) -> None:
     if torch.is_grad_enabled():
         module.zero_grad(set_to_none=True)

@@ -6,42 +6,13 @@
 `large` (the 2021 port) lay it out at an eighth of the resolution and convolve upwards.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from setcon.checks import check_at_least, check_choice
-from setcon.layers import Normalisation, mlp, normalisation_layer
+from setcon.config import DecoderConfig
+from setcon.layers import mlp, normalisation_layer
 from setcon.position import PositionEmbedding, fourier_features, position_grid
-
-DecoderKind = Literal["bilinear", "pixel", "broadcast", "small", "normal", "large"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
-    """Which decoder, and how large."""
-
-    kind: DecoderKind = "bilinear"
-    """A product or an MLP per pixel, the paper's broadcast decoder, or one of the port's sizes."""
-    hidden_size: int = 256
-    """Hidden units of `bilinear` and `pixel`; filter size of `broadcast` (the paper: 32 or 16)."""
-    depth: int = 2
-    """Hidden layers of `bilinear` (of its slots), `pixel` and `broadcast`."""
-    rank: int = 32
-    """Maps over the image that `bilinear` mixes for every slot."""
-    frequencies: int = 6
-    """Octaves of the Fourier features of a position, for `bilinear` and `pixel`."""
-    normalisation: Normalisation = "none"
-    """Before the last convolution of the port's decoders, which themselves have `batch`."""
-
-    def __post_init__(self) -> None:
-        check_choice("decoder kind", self.kind, DecoderKind)
-        check_choice("decoder normalisation", self.normalisation, Normalisation)
-        check_at_least(1, hidden_size=self.hidden_size, depth=self.depth, rank=self.rank)
-        check_at_least(0, frequencies=self.frequencies)
 
 
 class BilinearDecoder(nn.Module):

@@ -5,33 +5,11 @@
 φ and ρ are MLPs (Zaheer et al. 2017); the LayerNorm is SetCon's.
 """
 
-from dataclasses import dataclass
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from setcon.checks import check_at_least, check_choice
-from setcon.layers import Activation, mlp
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetEncoderConfig:
-    """How large the set encoder is."""
-
-    hidden_size: int = 128
-    """Hidden units of both MLPs, and the size of the sum between them."""
-    output_size: int = 128
-    """Size of the vector for the whole set."""
-    depth: int = 2
-    """Linear layers in each of the two MLPs: 2 in the paper, 3 in the port."""
-    activation: Activation = "relu"
-    """Between those layers: ReLU in the paper, ELU in the port."""
-
-    def __post_init__(self) -> None:
-        check_choice("set encoder activation", self.activation, Activation)
-        check_at_least(
-            1, hidden_size=self.hidden_size, output_size=self.output_size, depth=self.depth
-        )
+from setcon.config import SetEncoderConfig
+from setcon.layers import mlp
 
 
 class DeepSet(nn.Module):

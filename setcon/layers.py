@@ -2,16 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Activation = Literal["relu", "elu"]
-Normalisation = Literal["none", "batch", "group"]
-
-GROUPS = 8  # of GroupNorm
+from setcon.config import GROUPS, Activation, Normalisation
 
 
 def mlp(sizes: Sequence[int], *, activation: Activation = "relu") -> nn.Sequential:

@@ -16,55 +16,16 @@ float32 also under autocast.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from setcon.checks import check_at_least, check_choice
+from setcon.config import LossConfig
 from setcon.layers import at_least_float32
 
-Similarity = Literal["cosine", "dot"]
-Unit = Literal["set", "slot"]
-
 _LEAST_READ = 1e-6  # in positions: a slot that reads nothing counts as 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """What is compared with what, and how sharply.
-
-    The defaults learned in 10 of 10 trials. The paper's own form is `similarity="dot",
-    temperature=0.5, standardise=False`; it often stalls at ln(number of states), because
-    predictions can move away from all states by a constant and so silence the
-    prediction-prediction terms.
-    """
-
-    unit: Unit = "set"
-    """Compare whole sets, by the set encoder, or (the baseline) each slot with its own index."""
-    similarity: Similarity = "cosine"
-    """Inner product, of unit vectors if `cosine`."""
-    temperature: float = 0.1
-    """Divides every similarity."""
-    standardise: bool = True
-    """First give every dimension zero mean and unit variance over the batch, states and
-    predictions together."""
-    exclusivity: float = 0.0
-    """Weight of what slots lack in exclusivity, added to the contrast; none in the paper."""
-    horizon: int = 1
-    """Predict also the frames after the next, up to this many steps ahead, each step from what was
-    predicted before: 1 in the paper."""
-
-    def __post_init__(self) -> None:
-        check_choice("loss unit", self.unit, Unit)
-        check_choice("loss similarity", self.similarity, Similarity)
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
-        if not 0 <= self.exclusivity < math.inf:
-            raise ValueError(f"exclusivity must be 0 or more, got {self.exclusivity}")
-        check_at_least(1, horizon=self.horizon)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +35,6 @@ class ContrastiveLoss:
     loss: Float[Tensor, ""]
     top1: Float[Tensor, ""]
     """Share of predictions closest to their own state among all candidates of the loss."""
-    top1_states: Float[Tensor, ""]
-    """The same among the states alone; chance is one over their number."""
     candidates: int
     """States and predictions without the prediction itself."""
     chance: float
@@ -122,7 +81,6 @@ def contrastive_loss(
         return ContrastiveLoss(
             loss=F.cross_entropy(logits, target),
             top1=_top1(logits, target),
-            top1_states=_top1(to_states, target),
             candidates=logits.shape[1] - 1,
             chance=math.log(logits.shape[1] - 1),
             states=states,
@@ -143,7 +101,6 @@ def slotwise_contrastive_loss(
     return ContrastiveLoss(
         loss=torch.stack([slot.loss for slot in each]).mean(),
         top1=torch.stack([slot.top1 for slot in each]).mean(),
-        top1_states=torch.stack([slot.top1_states for slot in each]).mean(),
         candidates=each[0].candidates,
         chance=each[0].chance,
         states=torch.cat([slot.states for slot in each], dim=1),

@@ -8,40 +8,25 @@ A frame is encoded once, however many triplets it is part of: `forward` takes ru
 
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from setcon.deep_set import DeepSet, SetEncoderConfig
-from setcon.encoders.convolutional import Encoder, EncoderConfig
+from setcon.config import LossConfig, SetConConfig
+from setcon.deep_set import DeepSet
+from setcon.encoders import build_encoder
+from setcon.frozen import keep_frozen_in_evaluation
 from setcon.loss import (
     ContrastiveLoss,
-    LossConfig,
     SetConLoss,
     contrastive_loss,
     slot_exclusivity,
     slotwise_contrastive_loss,
 )
-from setcon.slot_attention import SlotAttention, SlotAttentionConfig, Slots
-from setcon.transition import Transition, TransitionConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetConConfig:
-    """Every size of the model; the defaults are the paper's for Bouncing Balls."""
-
-    center_inputs: bool = True
-    """Give the encoder images in [-1, 1] (paper) instead of [0, 1] (port)."""
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    """Images to features."""
-    slot_attention: SlotAttentionConfig = field(default_factory=SlotAttentionConfig)
-    """Features to slots."""
-    transition: TransitionConfig = field(default_factory=TransitionConfig)
-    """Slots of two frames to those of the next."""
-    set_encoder: SetEncoderConfig = field(default_factory=SetEncoderConfig)
-    """Slots to one vector."""
+from setcon.slot_attention import SlotAttention, Slots
+from setcon.transition import Transition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,17 +47,21 @@ class SetCon(nn.Module):
         super().__init__()
         self.config = config
         slot_size = config.slot_attention.slot_size
-        self.encoder = Encoder(config.encoder)
+        self.encoder = build_encoder(config.encoder, center_inputs=config.center_inputs)
         self.slot_attention = SlotAttention(
-            config.slot_attention, feature_size=config.encoder.width
+            config.slot_attention, feature_size=self.encoder.feature_size
         )
         self.transition = Transition(config.transition, slot_size=slot_size)
         self.set_encoder = DeepSet(config.set_encoder, slot_size=slot_size)
 
+    def train(self, mode: bool = True) -> "SetCon":
+        """As in any module, but what is frozen stays in evaluation mode."""
+        super().train(mode)
+        keep_frozen_in_evaluation(self)
+        return self
+
     def encode(self, images: Float[Tensor, "n 3 h w"]) -> Slots:
         """The slots of each image."""
-        if self.config.center_inputs:
-            images = images * 2 - 1
         return self.slot_attention(self.encoder(images))
 
     def predict(

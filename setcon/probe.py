@@ -8,7 +8,7 @@ alone, so the same slots give the same probe whatever else the run has drawn.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,45 +16,12 @@ import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from setcon.checks import check_at_least
-from setcon.cuda_graph import Recorder
-from setcon.decoder import BroadcastDecoder, DecoderConfig, build_decoder
+from setcon.config import DecoderConfig, ProbeConfig
+from setcon.cuda_graph import CudaGraphed
+from setcon.decoder import BroadcastDecoder, build_decoder
 from setcon.layers import at_least_float32
 from setcon.position import position_grid
 from setcon.whitening import SlotWhitening
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """Which decoder, and the fixed budget it is fitted with."""
-
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    """Slots to images."""
-    whiten: bool = True
-    """Bring every direction of every slot to unit variance first, but for those that are noise."""
-    steps: int = 2000
-    """Steps of Adam."""
-    frames_per_step: int = 32
-    """Frames drawn for each step."""
-    pixels_per_frame: int = 1024
-    """Pixels drawn of each of them, if they have more and the decoder is `bilinear` or `pixel`; the
-    others decode whole frames."""
-    learning_rate: float = 6e-3
-    """After warm-up, and before it decays to zero along a cosine."""
-    warmup_steps: int = 50
-    """Steps over which the learning rate rises linearly."""
-    seed: int = 0
-    """Of the initial weights and of every draw."""
-
-    def __post_init__(self) -> None:
-        check_at_least(
-            1,
-            steps=self.steps,
-            frames_per_step=self.frames_per_step,
-            pixels_per_frame=self.pixels_per_frame,
-        )
-        check_at_least(0, warmup_steps=self.warmup_steps, learning_rate=self.learning_rate)
-        check_at_least(0, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,17 +78,21 @@ class DecoderProbe(nn.Module):
 
 def fit_probe(
     slots: Float[Tensor, "n k d"],
-    images: UInt8[Tensor, "n h w 3"] | Float[Tensor, "n 3 h w"],
+    images: UInt8[Tensor, "m h w 3"] | Float[Tensor, "m 3 h w"],
     config: ProbeConfig,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> FittedProbe:
     """Fit a probe to images (uint8, or floats in [0, 1]) and their slots, which are detached.
 
+    An image may have slots of several kinds: first those of all images, then those of all again.
+
     The probe comes back in evaluation mode and is in it all along, so a BatchNorm is the same fixed
     layer when it is trained and when it is scored. `progress` gets steps done and steps in all.
     """
     pixels = images if images.dtype == torch.uint8 else images.permute(0, 2, 3, 1)
+    if len(slots) % len(pixels):
+        raise ValueError(f"the slots of {len(slots)} images are given, and {len(pixels)} images")
     with torch.inference_mode(mode=False), torch.enable_grad():
         losses = torch.empty(config.steps, device=slots.device)
         probe = _new_probe(slots, (pixels.shape[1], pixels.shape[2]), config)
@@ -130,7 +101,7 @@ def fit_probe(
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, config))
         generator = torch.Generator().manual_seed(config.seed)
-        learn = Recorder(probe, partial(_learn, probe))
+        learn = CudaGraphed(probe, partial(_learn, probe))
         for step in range(config.steps):
             drawn = _draw(probe, slots.detach(), pixels, config, generator)
             losses[step] = learn(*drawn)
@@ -169,16 +140,16 @@ def _learn(
 def _draw(
     probe: DecoderProbe,
     slots: Float[Tensor, "n k d"],
-    pixels: UInt8[Tensor, "n h w 3"] | Float[Tensor, "n h w 3"],
+    pixels: UInt8[Tensor, "m h w 3"] | Float[Tensor, "m h w 3"],
     config: ProbeConfig,
     generator: torch.Generator,
 ) -> tuple[Tensor, ...]:
     """Slots of some frames and what they are to draw; of some of their pixels, where those are, if
     the decoder can."""
     _, height, width, _ = pixels.shape
-    frames = torch.randint(len(pixels), (config.frames_per_step,), generator=generator)
+    frames = torch.randint(len(slots), (config.frames_per_step,), generator=generator)
     drawn_slots = slots[frames.to(slots.device)]
-    drawn_pixels = pixels[frames.to(pixels.device)]
+    drawn_pixels = pixels[(frames % len(pixels)).to(pixels.device)]
     if isinstance(probe.decoder, BroadcastDecoder):
         truth = _in_unit_range(drawn_pixels, slots.device)
         return drawn_slots, truth.permute(0, 3, 1, 2)

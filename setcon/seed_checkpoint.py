@@ -12,14 +12,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from setcon.decoder import DecoderConfig, DecoderKind
-from setcon.deep_set import SetEncoderConfig
-from setcon.encoders.convolutional import EncoderConfig, EncoderKind
+from setcon.config import (
+    DecoderConfig,
+    DecoderKind,
+    EncoderConfig,
+    EncoderKind,
+    Normalisation,
+    SetConConfig,
+    SetEncoderConfig,
+    SlotAttentionConfig,
+)
 from setcon.errors import SeedCheckpointError
-from setcon.layers import Normalisation
-from setcon.model import SetCon, SetConConfig
+from setcon.model import SetCon
 from setcon.probe import DecoderProbe
-from setcon.slot_attention import SlotAttentionConfig
 
 _MODEL_NAMES = {
     "encoder.cnn.enc.": "encoder.convolutions.",

@@ -14,33 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from setcon.checks import check_at_least
+from setcon.config import SlotAttentionConfig
 from setcon.layers import at_least_float32, mlp
 
 _EPSILON = 1e-8  # a slot that lost every position still has a mean
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlotAttentionConfig:
-    """How many slots there are, and how they are found."""
-
-    num_slots: int = 4
-    """Slots per image; each starts from its own learned vector."""
-    slot_size: int = 16
-    """Size of a slot, independent of the encoder's width."""
-    hidden_size: int = 128
-    """Hidden units of the MLP that follows the GRU."""
-    iterations: int = 1
-    """Rounds of competition: 1 in the paper, 3 in the port."""
-
-    def __post_init__(self) -> None:
-        check_at_least(
-            1,
-            num_slots=self.num_slots,
-            slot_size=self.slot_size,
-            hidden_size=self.hidden_size,
-            iterations=self.iterations,
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,33 +9,13 @@ slot, so that it foresees no collision. A layer of a transformer (Vaswani et al.
 head and normalised before attention and MLP, lets it.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from setcon.checks import check_at_least, check_choice
+from setcon.config import TransitionConfig
 from setcon.layers import mlp
-
-TransitionKind = Literal["paper", "interacting"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransitionConfig:
-    """How the slots of the next frame are predicted."""
-
-    kind: TransitionKind = "paper"
-    """`paper` steps each slot by itself; `interacting` has it look at the others first, as things
-    that bounce off each other do."""
-    hidden_size: int = 64
-    """Size of h where slots interact; `paper` does not look at it, its h is as large as a slot."""
-
-    def __post_init__(self) -> None:
-        check_choice("transition kind", self.kind, TransitionKind)
-        check_at_least(1, hidden_size=self.hidden_size)
 
 
 class Transition(nn.Module):

@@ -67,7 +67,7 @@ from online.reports.compare import late_exclusivity
 from online.runs.log import RunLog, read_run
 from online.scores.evaluation import EncoderScores, Evaluation, ReconstructionScores
 from online.training.batch import to_images
-from online.training.trainer import arranged, untrained_model
+from online.training.models import arranged, untrained_model, untrained_twin
 from setcon.probe import DecoderProbe
 
 
@@ -224,7 +224,7 @@ def learn_to_draw(store: Path, out: Path, scene: str, seed: int, minutes: float)
     config = load_preset("demo", settings(scene, seed))
     device = torch.device("cpu")
     model = arranged(untrained_model(config.model, seed=seed), config.training, device)
-    untrained = arranged(untrained_model(config.model, seed=seed), config.training, device)
+    untrained = untrained_twin(model)
     slots = config.model.slot_attention
     torch.manual_seed(seed)
     with closing(StoreCatalog(open_store(store), holdout=SCENES[scene].holdout)) as catalog:
@@ -247,9 +247,7 @@ def learn_to_draw(store: Path, out: Path, scene: str, seed: int, minutes: float)
             loss.backward()
             optimizer.step()
             steps += 1
-        evaluator = Evaluator(
-            catalog, untrained, config.evaluation, config.probe, frame_stride=1, device=device
-        )
+        evaluator = Evaluator.of(config, catalog, untrained, device=device)
         found = evaluator.evaluate(model, step=steps).evaluation
     out.write_bytes(msgspec.json.encode(found))
 

@@ -30,7 +30,8 @@ from typing import Any
 import torch
 
 from online.config import load_preset
-from online.runs.checkpoint import Checkpoint, rng_state, save_checkpoint
+from online.runs.checkpoint import Checkpoint, save_checkpoint
+from online.runs.rng import rng_state
 from online.session.state import new_trainer
 from online.training.trainer import Trainer
 

@@ -19,7 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 from online.config import load_preset
 from online.session.state import new_trainer
 from online.training.batch import Batch
-from online.training.trainer import Trainer, set_determinism
+from online.training.models import set_determinism
+from online.training.trainer import Trainer
 
 ROWS = (
     ("demo", 32, ()),

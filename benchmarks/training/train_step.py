@@ -36,7 +36,7 @@ from setcon import (
     SetEncoderConfig,
     SlotAttentionConfig,
 )
-from setcon.encoders.convolutional import EncoderKind
+from setcon.config import EncoderKind
 from setcon.loss import contrastive_loss
 
 LOSS = LossConfig(similarity="cosine", temperature=0.5, standardise=False)  # the port's

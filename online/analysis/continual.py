@@ -16,12 +16,12 @@ from torch import Tensor
 
 from ingest.disk.durable import write_whole
 from ingest.store.output import writing
-from online.analysis.opened import OpenedRun, opened_run
+from online.analysis.opened import OpenedRun, TrainedRun, load_run, opened_store
 from online.errors import RunError
-from online.probing.evaluator import Progress
-from online.runs.checkpoint import load_into, newest_readable
+from online.probing.evaluator import OnProgress
 from online.runs.directory import RunDirectory
 from online.runs.segments import find_segments, load_segment
+from online.runs.weights import load_into
 from online.scores.evaluation import EncoderScores
 from online.scores.matrix import Continual, to_json
 
@@ -32,40 +32,31 @@ def evaluate_continual(
     *,
     against: Path | None = None,
     holdout: float | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Continual:
     """Probe what a run has kept of each segment on every recording of its stream.
 
     Raises RunError: the run has kept no segments, or the store lacks one of its recordings.
     IngestError, OnlineError: otherwise, in one line.
     """
-    report = progress or (lambda what, share: None)
-    rows = _rows(run)
-    if against is not None:
-        newest_readable(RunDirectory(against).checkpoints)  # before an hour of probes
+    trained = load_run(run)
+    rows = _rows(trained)
+    other = None if against is None else load_run(against)  # before an hour of probes
     recordings = list(dict.fromkeys(row.recording for row in rows))
+    probes_each = len(rows) + (1 if other is None else 2)  # with the untrained, and the other run
+    report = progress or (lambda what, share: None)
+    probes = _Probes(report, probes_each * len(recordings))
     columns: list[_Column] = []
-    each = len(rows) + 1 + (against is not None)
-    probes = _Probes(report, each * len(recordings))
     for recording in recordings:
         only = glob.escape(recording)
-        with opened_run(run, store, recordings=only, holdout=holdout) as opened:
+        with opened_store(trained, store, recordings=only, holdout=holdout) as opened:
             column = _column(opened, rows, recording, probes)
-            if against is not None:
-                reference = _reference(against, store, recording, opened, probes)
-                column = replace(column, reference=reference)
+            share = opened.catalog.holdout
+        if other is not None:
+            with opened_store(other, store, recordings=only, holdout=share) as opened:
+                column = replace(column, reference=_reference(opened, recording, probes))
         columns.append(column)
-    has_masks = all(column.untrained.current.alphas is not None for column in columns)
-    score = _fg_ari if has_masks else _explained
-    return Continual(
-        recordings=recordings,
-        segments=[row.recording for row in rows],
-        steps=[row.step for row in rows],
-        measure="FG-ARI" if has_masks else "explained",
-        scores=[[score(c.segments[i]) for c in columns] for i in range(len(rows))],
-        untrained=[score(c.untrained) for c in columns],
-        reference=[score(c.reference) for c in columns if c.reference] if against else None,
-    )
+    return _matrix(recordings, rows, columns)
 
 
 def keep_continual(run: Path, continual: Continual) -> None:
@@ -85,25 +76,24 @@ class _Row:
     where: Path
 
 
-def _rows(run: Path) -> list[_Row]:
-    """All segments that have ended, and the newest checkpoint if it is behind them."""
-    directory = RunDirectory(run)
-    newest = newest_readable(directory.checkpoints)
-    at = newest.checkpoint.run.get("segments")
+def _rows(trained: TrainedRun) -> list[_Row]:
+    """All segments that have ended, and the newest checkpoint if it comes after them."""
+    at = trained.checkpoint.run.get("segments")
     if not at:
         raise RunError(
-            f"{run}: has kept no segments; train with --set training.keep_segments=true --set "
-            "stream.order=stream"
+            f"{trained.path}: has kept no segments; train with --set training.keep_segments=true "
+            "--set stream.order=stream"
         )
     rows = [
         _Row(segment.recording, segment.step, partial(load_segment, segment), segment.path)
-        for segment in find_segments(directory.segments)
+        for segment in find_segments(RunDirectory(trained.path).segments)
     ]
-    step = newest.checkpoint.step
+    step = trained.checkpoint.step
     if at["open"] and (not rows or step > rows[-1].step):
-        rows.append(_Row(at["open"][-1], step, lambda: newest.checkpoint.model, newest.path))
+        newest = trained.checkpoint.model
+        rows.append(_Row(at["open"][-1], step, lambda: newest, trained.where))
     if not rows:
-        raise RunError(f"{run}: has learned from nothing yet; train it first")
+        raise RunError(f"{trained.path}: has learned from nothing yet; train it first")
     return rows
 
 
@@ -120,7 +110,7 @@ class _Column:
 class _Probes:
     """Progress over all that are to be fitted."""
 
-    report: Progress
+    report: OnProgress
     total: int
     begun: int = 0
 
@@ -143,14 +133,25 @@ def _column(opened: OpenedRun, rows: Sequence[_Row], name: str, probes: _Probes)
     return _Column(found, untrained)
 
 
-def _reference(
-    against: Path, store: Path, name: str, opened: OpenedRun, probes: _Probes
-) -> EncoderScores:
+def _reference(opened: OpenedRun, name: str, probes: _Probes) -> EncoderScores:
     """The other run on the same held-out footage, which it must have held out as well."""
-    only, share = glob.escape(name), opened.catalog.holdout
-    with opened_run(against, store, recordings=only, holdout=share) as other:
-        evaluator, what = other.evaluator, probes.next(f"{name} by the other run")
-        return evaluator.scores(other.trained.model, evaluator.footage(), what)
+    evaluator, what = opened.evaluator, probes.next(f"{name} by the other run")
+    return evaluator.scores(opened.trained.model, evaluator.footage(), what)
+
+
+def _matrix(recordings: list[str], rows: Sequence[_Row], columns: Sequence[_Column]) -> Continual:
+    has_masks = all(column.untrained.current.alphas is not None for column in columns)
+    score = _fg_ari if has_masks else _explained
+    references = [column.reference for column in columns if column.reference is not None]
+    return Continual(
+        recordings=recordings,
+        segments=[row.recording for row in rows],
+        steps=[row.step for row in rows],
+        measure="FG-ARI" if has_masks else "explained",
+        scores=[[score(column.segments[i]) for column in columns] for i in range(len(rows))],
+        untrained=[score(column.untrained) for column in columns],
+        reference=[score(reference) for reference in references] or None,
+    )
 
 
 def _fg_ari(scores: EncoderScores) -> float:

@@ -17,11 +17,13 @@ from online.clips.catalog import DEFAULT_HOLDOUT, StoreCatalog
 from online.clips.cursor import Cursor
 from online.config import RunConfig, load_config
 from online.errors import RunError
-from online.probing.evaluator import Evaluator, Findings, Progress
-from online.runs.checkpoint import Checkpoint, load_into, load_untrained, newest_readable
+from online.probing.evaluator import Evaluator, Findings, OnProgress
+from online.runs.checkpoint import Checkpoint, newest_readable
 from online.runs.directory import RunDirectory
 from online.runs.log import not_a_run
-from online.training.trainer import arranged, default_device, set_determinism, untrained_model
+from online.runs.models import load_pair
+from online.runs.weights import load_into
+from online.training.models import default_device, set_determinism
 from setcon.model import SetCon
 
 log = logging.getLogger(__name__)
@@ -31,10 +33,14 @@ log = logging.getLogger(__name__)
 class TrainedRun:
     """A run's models as its newest checkpoint has them."""
 
+    path: Path
     config: RunConfig
     checkpoint: Checkpoint
+    where: Path
+    """Of the checkpoint."""
     model: SetCon
     untrained: SetCon
+    device: torch.device
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,24 +58,45 @@ def load_run(run: Path, *, device: torch.device | None = None) -> TrainedRun:
     Raises RunError: there is no run; CheckpointError: no checkpoint can be read, or it is of
     another configuration.
     """
+    device = device or default_device()
     directory = RunDirectory(run)
     if not directory.config_path.exists():
         raise not_a_run(run)
     found = newest_readable(directory.checkpoints)
     config = load_config(directory.config_path)
-    model, untrained = (
-        arranged(
-            untrained_model(config.model, seed=config.training.seed),
-            config.training,
-            device or default_device(),
-        )
-        for _ in range(2)
-    )
-    load_into(model, found.checkpoint.model, where=found.path)
-    rebuilt = load_untrained(untrained, directory.checkpoint(0))
-    for damage in filter(None, (found.damage, rebuilt)):
+    keep_freed_memory()
+    pair = load_pair(directory, config, device=device)
+    load_into(pair.model, found.checkpoint.model, where=found.path)
+    for damage in filter(None, (found.damage, pair.damage)):
         log.warning("%s; evaluating step %d", damage, found.checkpoint.step)
-    return TrainedRun(config, found.checkpoint, model.eval(), untrained.eval())
+    return TrainedRun(
+        path=run,
+        config=config,
+        checkpoint=found.checkpoint,
+        where=found.path,
+        model=pair.model,
+        untrained=pair.untrained,
+        device=device,
+    )
+
+
+@contextmanager
+def opened_store(
+    trained: TrainedRun, store: Path, *, recordings: str = "*", holdout: float | None = None
+) -> Iterator[OpenedRun]:
+    """A loaded run, with the recordings of a store; this process then computes as the run asks.
+
+    Raises RunError: the frames are of another size than those learned from, or `holdout` is larger
+    than what the run itself held out; None takes that. IngestError, OnlineError: otherwise, in one
+    line.
+    """
+    set_determinism(trained.config.training)
+    share = _holdout(trained, store) if holdout is None else holdout
+    with closing(StoreCatalog(open_store(store), holdout=share, recordings=recordings)) as catalog:
+        _check_frame_size(trained, catalog, store, recordings)
+        _check_holdout(trained, catalog)
+        evaluator = Evaluator.of(trained.config, catalog, trained.untrained, device=trained.device)
+        yield OpenedRun(trained, catalog, evaluator)
 
 
 @contextmanager
@@ -81,29 +108,10 @@ def opened_run(
     holdout: float | None = None,
     device: torch.device | None = None,
 ) -> Iterator[OpenedRun]:
-    """A run's newest checkpoint that can be read, beside the recordings of a store.
-
-    Raises RunError: the frames are of another size than those learned from, or `holdout` is larger
-    than what the run itself held out; None takes that. IngestError, OnlineError: otherwise, in one
-    line.
-    """
-    device = device or default_device()
-    keep_freed_memory()
+    """A run's newest checkpoint that can be read; raises as `load_run` and `opened_store`."""
     trained = load_run(run, device=device)
-    set_determinism(trained.config.training)
-    share = _holdout(trained, store) if holdout is None else holdout
-    with closing(StoreCatalog(open_store(store), holdout=share, recordings=recordings)) as catalog:
-        _check_frame_size(run, trained, catalog, store, recordings)
-        _check_holdout(run, trained, catalog)
-        evaluator = Evaluator(
-            catalog,
-            trained.untrained,
-            trained.config.evaluation,
-            trained.config.probe,
-            frame_stride=trained.config.stream.frame_stride,
-            device=device,
-        )
-        yield OpenedRun(trained, catalog, evaluator)
+    with opened_store(trained, store, recordings=recordings, holdout=holdout) as opened:
+        yield opened
 
 
 def evaluate_run(
@@ -113,7 +121,7 @@ def evaluate_run(
     recordings: str = "*",
     holdout: float | None = None,
     device: torch.device | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Findings:
     """Probe a run's newest checkpoint on the held-out part of a store; raises as `opened_run`."""
     with opened_run(run, store, recordings=recordings, holdout=holdout, device=device) as opened:
@@ -129,7 +137,7 @@ def _holdout(trained: TrainedRun, store: Path) -> float:
     return min((held_out[name] for name in there if name in held_out), default=DEFAULT_HOLDOUT)
 
 
-def _check_holdout(run: Path, trained: TrainedRun, catalog: StoreCatalog) -> None:
+def _check_holdout(trained: TrainedRun, catalog: StoreCatalog) -> None:
     """Refuse to score what was learned from."""
     held_out = _held_out(trained.checkpoint)
     for summary in catalog.recordings():
@@ -138,7 +146,7 @@ def _check_holdout(run: Path, trained: TrainedRun, catalog: StoreCatalog) -> Non
             continue  # the same minutes of a camera, whatever the share
         if catalog.holdout > share + 1e-3:
             raise RunError(
-                f"{run}: has trained on all but {share:.1%} of {summary.name}; "
+                f"{trained.path}: has trained on all but {share:.1%} of {summary.name}; "
                 f"--holdout {catalog.holdout:g} would score what it has seen, leave it out"
             )
 
@@ -162,7 +170,7 @@ def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
 
 
 def _check_frame_size(
-    run: Path, trained: TrainedRun, catalog: StoreCatalog, store: Path, recordings: str
+    trained: TrainedRun, catalog: StoreCatalog, store: Path, recordings: str
 ) -> None:
     summaries = catalog.recordings()
     if not summaries:
@@ -173,6 +181,6 @@ def _check_frame_size(
         if learned is not None and [summary.height, summary.width] != learned:
             raise RunError(
                 f"{store}: {summary.name} has frames of {summary.height}x{summary.width}, "
-                f"{run} learned from {learned[0]}x{learned[1]}; "
+                f"{trained.path} learned from {learned[0]}x{learned[1]}; "
                 f"ingest it with --size {learned[0]}, or choose others with --recordings"
             )

@@ -1,7 +1,7 @@
 """Checkpoints: directories of safetensors and JSON, written beside, fsynced and renamed.
 
     checkpoints/step-00001500/
-        model.safetensors       parameters and buffers
+        model.safetensors       parameters and buffers that are learned: none of what is frozen
         optimizer.safetensors   moments, flattened to "parameter index/name"
         replay.safetensors      what MinRed knows of the clips it holds; empty for a reservoir
         state.json              version, step, every RNG, replay indices, feed's cursor, checksums
@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ingest.disk.checksum import crc32c
 from ingest.disk.durable import sync_folder, write_whole
 from online.errors import CheckpointDamaged, CheckpointError
+from online.runs.weights import load_into, on_host
 
 VERSION = 2
 READABLE_FROM = 2
@@ -53,6 +51,7 @@ class Checkpoint:
 
     step: int
     model: dict[str, Tensor]
+    """`learned_state` of the model."""
     optimizer: dict[str, Any]
     """`Optimizer.state_dict()`."""
     replay: dict[str, Tensor]
@@ -193,25 +192,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
 
 
-def load_into(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
-    """Put checkpoint tensors into `model`.
-
-    Raises CheckpointError: a name or a size differs, naming the first one.
-    """
-    own = model.state_dict()
-    for name in sorted(own.keys() ^ tensors.keys()):
-        side = "the checkpoint lacks" if name in own else "the configured model has no"
-        raise CheckpointError(f"{where}: {side} {name}; it belongs to another configuration")
-    for name, tensor in sorted(tensors.items()):
-        if own[name].shape != tensor.shape:
-            raise CheckpointError(
-                f"{where}: {name} is {tuple(tensor.shape)}, the configured model needs "
-                f"{tuple(own[name].shape)}; it belongs to another configuration"
-            )
-    model.load_state_dict(tensors)
-
-
-def load_untrained(model: torch.nn.Module, path: Path) -> str:
+def load_untrained(model: nn.Module, path: Path) -> str:
     """Put the checkpoint of step 0 into `model`, which the run's seed has made.
 
     Where it is damaged the model stays as it is, and what is wrong is returned, else "".
@@ -225,51 +206,10 @@ def load_untrained(model: torch.nn.Module, path: Path) -> str:
     return ""
 
 
-def rng_state() -> dict[str, Any]:
-    """State of the python, numpy and torch generators, and of every CUDA device, JSON-able."""
-    version, internal, gauss = random.getstate()
-    numpy_state: Any = np.random.get_state(legacy=False)
-    return {
-        "python": [version, list(internal), gauss],
-        "numpy": {
-            **numpy_state,
-            "state": {
-                "key": numpy_state["state"]["key"].tolist(),
-                "pos": numpy_state["state"]["pos"],
-            },
-        },
-        "torch": torch.get_rng_state().numpy().tobytes().hex(),
-        "cuda": [s.numpy().tobytes().hex() for s in torch.cuda.get_rng_state_all()],
-    }
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Undo everything drawn since `rng_state`."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    numpy_state = state["numpy"]
-    np.random.set_state(
-        {
-            **numpy_state,
-            "state": {
-                "key": np.array(numpy_state["state"]["key"], dtype=np.uint32),
-                "pos": numpy_state["state"]["pos"],
-            },
-        }
-    )
-    torch.set_rng_state(_bytes_tensor(state["torch"]))
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([_bytes_tensor(s) for s in state["cuda"]])
-
-
-def _bytes_tensor(text: str) -> Tensor:
-    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
-
-
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     described, moments = _split_optimizer(checkpoint.optimizer)
     tensors = (checkpoint.model, moments, checkpoint.replay)
-    files = {name: save(_contiguous(held)) for name, held in zip(_TENSORS, tensors, strict=True)}
+    files = {name: save(on_host(held)) for name, held in zip(_TENSORS, tensors, strict=True)}
     for name, data in files.items():
         write_whole(folder / name, data)
     state = {
@@ -288,11 +228,6 @@ def _checksums(state: dict[str, Any], files: dict[str, bytes]) -> dict[str, int]
     """Of the tensors, whose own format has none, and of the rest as JSON has it."""
     parts = files | {"state": json.dumps(state).encode()}
     return {name: crc32c(data) for name, data in parts.items()}
-
-
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # safetensors refuses channels_last and shared memory; a copy on the host is neither
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def _split_optimizer(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:

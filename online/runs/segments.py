@@ -23,6 +23,7 @@ from torch import Tensor
 from ingest.disk.checksum import crc32c
 from ingest.disk.durable import write_whole
 from online.errors import CheckpointError
+from online.runs.weights import on_host
 
 SUFFIX = ".safetensors"
 
@@ -37,8 +38,8 @@ class Segment:
     """Optimizer steps from the start of the run to this end."""
 
 
-class Segments:
-    """Follows the stream from one recording to the next."""
+class EndWeights:
+    """Follows the stream from one recording to the next, and keeps the weights of each end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -81,7 +82,7 @@ class Segments:
 
     def _keep(self, model: Mapping[str, Tensor], step: int) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.items()}
+        tensors = on_host(model)
         about = {
             "recording": json.dumps(self._open[0]),
             "step": str(step),

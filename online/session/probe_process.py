@@ -33,10 +33,12 @@ from online.probing.footage import JoinedSource
 from online.process import Child, hear_parent
 from online.queue.client import Client
 from online.queue.security import TrainerKeys
-from online.runs.checkpoint import MODEL_FILE, PREFIX, load_into, load_untrained, step_of
+from online.runs.checkpoint import MODEL_FILE, PREFIX, step_of
 from online.runs.directory import RunDirectory
+from online.runs.models import load_pair
+from online.runs.weights import load_into
 from online.scores.evaluation import save_evaluation
-from online.training.trainer import arranged, set_determinism, untrained_model
+from online.training.models import set_determinism
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,21 +170,10 @@ class _Maker:
         config = load_config(directory.config_path)
         keep_freed_memory()
         set_determinism(replace(config.training, threads=config.evaluation.threads))
-        self.model, untrained = (
-            arranged(
-                untrained_model(config.model, seed=config.training.seed), config.training, device
-            )
-            for _ in range(2)
-        )
-        load_untrained(untrained, directory.checkpoint(0))
-        self.evaluator = Evaluator(
-            JoinedSource(clients, recordings=config.stream.recordings),
-            untrained.eval().requires_grad_(False),
-            config.evaluation,
-            config.probe,
-            frame_stride=config.stream.frame_stride,
-            device=device,
-        )
+        pair = load_pair(directory, config, device=device)
+        self.model = pair.model
+        source = JoinedSource(clients, recordings=config.stream.recordings)
+        self.evaluator = Evaluator.of(config, source, pair.untrained, device=device)
         self._said = ""
 
     def make(self, step: int) -> None:

@@ -1,16 +1,18 @@
-"""When a run looks at its model: the probe in place of learning, or beside it."""
+"""When a run looks at its model: the probe inline, while learning is paused, or by a worker."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from online.errors import FootageError, ServerError, ServerSilent
-from online.probing.evaluator import Evaluator
+from online.probing.evaluator import Evaluator, Findings
 from online.reports.report import write_report
 from online.runs.directory import RunDirectory
 from online.scores.evaluation import Evaluation, find_evaluation, save_evaluation
+from online.session.clock import RunClock
 from online.session.journal import Journal
 from online.session.probe_process import Ended, ProbeProcess, forget_weights, unheard_probe
 from online.session.state import RunState
@@ -29,11 +31,18 @@ class Probes(Protocol):
         ...
 
     def due(self) -> None:
-        """Begin the probe of this step, which has a checkpoint."""
+        """Begin the probe of this step, which has a checkpoint.
+
+        Raises StopRequested: a signal came first; ServerSilent: the server is gone.
+        """
         ...
 
     def poll(self) -> None:
         """Take in what has been found since."""
+        ...
+
+    def found(self) -> Evaluation | None:
+        """The evaluation of this step, if there is one already."""
         ...
 
     def last(self) -> Evaluation | None:
@@ -51,14 +60,20 @@ class Probes(Protocol):
 class ProbeBook:
     """Where what a probe found, or why there is none, is written down."""
 
-    def __init__(self, directory: RunDirectory, state: RunState, journal: Journal) -> None:
+    def __init__(self, directory: RunDirectory, journal: Journal, clock: RunClock) -> None:
         self.directory = directory
-        self.state = state
         self.journal = journal
+        self.clock = clock
 
     def evaluation(self, step: int) -> Evaluation | None:
         """What was found at `step`; None where nothing was yet."""
         return find_evaluation(self.directory.probe_folder(step))
+
+    def save(self, findings: Findings) -> None:
+        """Keep what was found with the run."""
+        evaluation = findings.evaluation
+        folder = self.directory.probe_folder(evaluation.step)
+        save_evaluation(folder, evaluation, findings.panels)
 
     def left_over(self) -> int | None:
         """The step whose probe an earlier start has begun and not finished.
@@ -72,10 +87,14 @@ class ProbeBook:
         self.found(evaluation, beside=True)
         return None
 
+    def drop(self, step: int) -> None:
+        """Remove what there is of the probe of `step`."""
+        shutil.rmtree(self.directory.probe_folder(step))
+
     def found(self, evaluation: Evaluation, *, beside: bool) -> None:
         """Log an evaluation that was saved, and draw the report."""
         self.journal.probe(evaluation, beside=beside)
-        with self.state.clock.standing_still("probe"):
+        with self.clock.standing_still("probe"):
             write_report(self.directory.path)
 
     def missing(self, step: int, why: str) -> None:
@@ -83,29 +102,41 @@ class ProbeBook:
         log.warning("no probe at step %d: %s", step, why)
         self.journal.event(f"no probe of step {step}: {why}")
 
+    def put_off(self, step: int) -> None:
+        """Say that the probe of `step` was given up for now."""
+        self.journal.event(f"the probe of step {step} is put off to the next start")
 
-class ProbesInPlace:
-    """Learning stands still while the probe is made."""
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        state: RunState,
-        book: ProbeBook,
-        watcher: Watcher,
-        stop: StopSignals,
-    ) -> None:
-        self.evaluator = evaluator
-        self.state = state
-        self.book = book
-        self.watcher = watcher
-        self.stop = stop
+@dataclass(eq=False)
+class _InRun:
+    """What both ways of probing need of the run around them."""
+
+    state: RunState
+    book: ProbeBook
+    watcher: Watcher
+    stop: StopSignals
+
+    @property
+    def clock(self) -> RunClock:
+        """Of the run."""
+        return self.state.clock
+
+    def found(self) -> Evaluation | None:
+        """The evaluation of this step, if there is one already."""
+        return self.book.evaluation(self.state.step)
+
+
+@dataclass(eq=False)
+class ProbeInline(_InRun):
+    """Learning is paused while the probe is made."""
+
+    evaluator: Evaluator
 
     def resume(self) -> None:
-        """Drop what was left by a start that made its probes beside learning."""
+        """Drop what was left by a start that made its probes by a worker."""
         if (step := self.book.left_over()) is not None:
-            shutil.rmtree(self.book.directory.probe_folder(step))
-            is_last = step == self.state.step >= self.state.config.training.steps
+            self.book.drop(step)
+            is_last = step == self.state.step and self.state.is_complete
             if not is_last:  # which is made now
                 self.book.missing(step, "it was cut off, and evaluation.beside is off now")
 
@@ -115,25 +146,22 @@ class ProbesInPlace:
         Raises StopRequested: a signal came first; ServerSilent: the server is gone.
         """
         step = self.state.step
-        if self.book.evaluation(step) is not None:
+        if self.found() is not None:
             return
         try:
-            with self.state.clock.standing_still("probe"), self.stop.at_once():
-                found = self.evaluator.evaluate(
-                    self.state.trainer.model, step=step, progress=self._progress
-                )
-                save_evaluation(
-                    self.book.directory.probe_folder(step), found.evaluation, found.panels
-                )
+            with self.clock.standing_still("probe"), self.stop.at_once():
+                model = self.state.model
+                findings = self.evaluator.evaluate(model, step=step, progress=self._progress)
+                self.book.save(findings)
         except ServerSilent:
             raise
         except (FootageError, ServerError) as error:
             # a camera's first minutes hold nothing out yet; a damaged frame is no reason to stop
             self.book.missing(step, str(error))
         else:
-            self.book.found(found.evaluation, beside=False)
+            self.book.found(findings.evaluation, beside=False)
         finally:
-            self.state.clock.pause()
+            self.clock.pause()
 
     def poll(self) -> None:
         """Nothing is ever under way."""
@@ -141,7 +169,7 @@ class ProbesInPlace:
     def last(self) -> Evaluation | None:
         """The evaluation of this step, made if it is missing."""
         self.due()
-        return self.book.evaluation(self.state.step)
+        return self.found()
 
     def close(self) -> None:
         """Nothing is ever under way."""
@@ -151,22 +179,11 @@ class ProbesInPlace:
         self.watcher.tell(what, share)
 
 
-class ProbesBeside:
+@dataclass(eq=False)
+class ProbeWorker(_InRun):
     """Learning goes on while a process makes the probe, one at a time."""
 
-    def __init__(
-        self,
-        process: ProbeProcess,
-        state: RunState,
-        book: ProbeBook,
-        watcher: Watcher,
-        stop: StopSignals,
-    ) -> None:
-        self.process = process
-        self.state = state
-        self.book = book
-        self.watcher = watcher
-        self.stop = stop
+    process: ProbeProcess
 
     def resume(self) -> None:
         """Begin with what was cut off."""
@@ -192,22 +209,21 @@ class ProbesBeside:
 
     def last(self) -> Evaluation | None:
         """The evaluation of this step, after whatever is still under way."""
-        step = self.state.step
         self._wait()
-        if self.book.evaluation(step) is None:
-            self._begin(step)
+        if self.found() is None:
+            self._begin(self.state.step)
             self._wait()
-        return self.book.evaluation(step)
+        return self.found()
 
     def close(self) -> None:
         """End the process; the next start makes the probe that it was at."""
         step = self.process.step
         self.process.close()
         if step is not None:
-            self.book.journal.event(f"the probe of step {step} is put off to the next start")
+            self.book.put_off(step)
 
     def _begin(self, step: int) -> None:
-        with self.state.clock.standing_still("probe"):
+        with self.clock.standing_still("probe"):
             self.process.begin(step)
         self._show()
 
@@ -220,7 +236,7 @@ class ProbesBeside:
         while self.process.step is not None:
             self.stop.check()
             self.watcher.tell(self.process.doing, self.process.share)
-            with self.state.clock.standing_still("probe"):
+            with self.clock.standing_still("probe"):
                 ended = self.process.poll(timeout_seconds=0.5)
             self._take(ended)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,17 +11,23 @@ import torch
 from ingest.errors import ReleasedError
 from online.clips.catalog import RecordingSummary
 from online.clips.clip import Clip, ClipSpec
-from online.config import RunConfig, check_frame_size
+from online.config import RunConfig
 from online.errors import RunError, TrainingError
-from online.queue.client import Client
+from online.queue.client import Client, StreamRequest
 from online.queue.feed import Feed
 from online.queue.ledger import Ledger
 from online.replay.mixing import Replay
-from online.runs.checkpoint import Checkpoint, load_into, rng_state, set_rng_state
-from online.runs.segments import Segments
+from online.runs.checkpoint import Checkpoint
+from online.runs.rng import rng_state, set_rng_state
+from online.runs.segments import EndWeights
+from online.runs.weights import load_into
 from online.session.clock import RunClock
+from online.session.world import World
 from online.training.alarms import Alarms
-from online.training.trainer import Trainer, untrained_model
+from online.training.models import check_frame_size, untrained_model
+from online.training.trainer import Trainer
+from setcon.frozen import learned_state
+from setcon.model import SetCon
 
 
 class RunState:
@@ -32,14 +39,15 @@ class RunState:
         clients: Sequence[Client],
         *,
         device: torch.device,
+        world: World,
         ledger: Ledger | None = None,
-        segments: Segments | None = None,
+        end_weights: EndWeights | None = None,
     ) -> None:
         self.config = config
-        self.segments = segments
+        self.end_weights = end_weights
         self.feed = Feed(
             clients,
-            config.stream.request(seed=config.training.seed),
+            _request(config, world),
             max_delay_seconds=config.stream.max_delay_seconds,
             ledger=ledger,
         )
@@ -59,6 +67,21 @@ class RunState:
         return self.trainer.step_count
 
     @property
+    def is_complete(self) -> bool:
+        """Whether these are all steps of the run."""
+        return self.step >= self.config.training.steps
+
+    @property
+    def model(self) -> SetCon:
+        """The model that learns."""
+        return self.trainer.model
+
+    @property
+    def untrained(self) -> SetCon:
+        """The model as the run began."""
+        return self.trainer.untrained
+
+    @property
     def samples_per_insert(self) -> float:
         """How often each clip was seen so far, on average."""
         return self.replay.samples / max(1, self.replay.inserts)
@@ -67,7 +90,7 @@ class RunState:
         """All of it; tensors are those of the model, not copies."""
         return Checkpoint(
             step=self.step,
-            model=self.trainer.model.state_dict(),
+            model=learned_state(self.model),
             optimizer=self.trainer.optimizer.state_dict(),
             run={
                 "seconds": self.clock.seconds,
@@ -78,7 +101,7 @@ class RunState:
                 "recordings": self._recordings,
                 "feed": self.feed.state(),
                 "replay": self.replay.state(),
-                "segments": self.segments.state() if self.segments else None,
+                "segments": self.end_weights.state() if self.end_weights else None,
             },
             replay={name: torch.from_numpy(a) for name, a in self.replay.arrays().items()},
             rng=rng_state(),
@@ -95,7 +118,7 @@ class RunState:
         Raises CheckpointError: it belongs to another configuration; OnlineError: the servers do not
         give what the run has seen.
         """
-        load_into(self.trainer.model, checkpoint.model, where=where)
+        load_into(self.model, checkpoint.model, where=where)
         self.trainer.load_optimizer(checkpoint.optimizer)
         self.trainer.step_count = checkpoint.step
         run = checkpoint.run
@@ -104,8 +127,8 @@ class RunState:
         self._frame_size = run["frame_size"]
         self._held_out = run["held_out"]
         self._recordings = run.get("recordings")
-        if self.segments and run.get("segments"):
-            self.segments.restore(run["segments"], step=checkpoint.step)
+        if self.end_weights and run.get("segments"):
+            self.end_weights.restore(run["segments"], step=checkpoint.step)
         self.feed.restore(run["feed"])
         self.feed.agree()  # before pixels are fetched of what may have been replaced
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
@@ -147,21 +170,21 @@ class RunState:
         Raises OnlineError: as `check_size`.
         """
         self.check_size(clip)
-        if self.segments:
-            self.segments.enter(clip.spec.recording)
+        if self.end_weights:
+            self.end_weights.enter(clip.spec.recording)
 
     def segment_has_ended(self) -> bool:
         """Whether this step has taken the last new clip of a segment."""
-        return self.segments is not None and self.segments.has_ended(self.replay.waiting())
+        return self.end_weights is not None and self.end_weights.has_ended(self.replay.waiting())
 
-    def keep_segments(self, *, at_end: bool = False) -> None:
+    def keep_end_weights(self, *, at_end: bool = False) -> None:
         """Keep the weights of segments that have ended with this step, or with the run."""
-        if not self.segments:
+        if not self.end_weights:
             return
-        model = self.trainer.model.state_dict()
-        self.segments.stepped(self.replay.waiting(), model, self.step)
+        model = learned_state(self.model)
+        self.end_weights.stepped(self.replay.waiting(), model, self.step)
         if at_end:
-            self.segments.end(model, self.step)
+            self.end_weights.end(model, self.step)
 
     def check_size(self, clip: Clip) -> None:
         """Refuse a clip of another frame size than the first, or of one that nothing can fill.
@@ -171,7 +194,9 @@ class RunState:
         """
         size = list(clip.images.shape[1:3])
         if self._frame_size is None:
-            check_frame_size(self.config, *size)
+            height, width = size
+            decoder = self.config.probe.decoder
+            check_frame_size(self.model, decoder, height=height, width=width)
             self._frame_size = size
         if size != self._frame_size:
             raise TrainingError(
@@ -181,11 +206,19 @@ class RunState:
             )
 
 
+def _request(config: RunConfig, world: World) -> StreamRequest:
+    """What is asked of every server: this trainer's share of the footage."""
+    request = config.stream.request(seed=config.training.seed)
+    if world.size == 1:
+        return request
+    return replace(request, shard=world.rank, shards=world.size)
+
+
 def new_trainer(config: RunConfig, device: torch.device) -> Trainer:
     """What a run of this configuration begins to learn with."""
     return Trainer(
         untrained_model(config.model, seed=config.training.seed),
-        frame_stride=config.stream.frame_stride,
+        frame_stride=config.frame_stride,
         loss=config.loss,
         optimizer=config.optimizer,
         training=config.training,

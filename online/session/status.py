@@ -22,7 +22,7 @@ class Status:
     """`learning`, `waiting for data`, `probing` and the like."""
     share: float | None
     """Share of the activity that is done, 0..1; of the whole run while learning. None where it
-    cannot be told."""
+    is not known."""
     step: int
     steps: int
     loss: float | None
@@ -52,7 +52,7 @@ class Status:
     probe_share: float = 0.0
     """Share of the run's time in which learning stood still for probes."""
     beside: str = ""
-    """What is done beside learning; empty for nothing."""
+    """What is done alongside learning; empty for nothing."""
 
     @property
     def learns(self) -> bool:
@@ -64,7 +64,7 @@ Observer = Callable[[Status], None]
 
 
 class Watcher:
-    """Reports to observers how a run stands."""
+    """Tells observers how a run stands."""
 
     def __init__(
         self,
@@ -72,15 +72,18 @@ class Watcher:
         state: RunState,
         prequential: Prequential,
         *,
+        steps: int,
         budget_seconds: float,
     ) -> None:
         self._observers = observers
         self._state = state
+        self._clock, self._feed = state.clock, state.feed
         self._prequential = prequential
+        self._steps = steps
         self._budget_seconds = budget_seconds
         self._last: StepResult | None = None
         self.beside = ""
-        """What is done beside learning, to be told with the rest."""
+        """What is done alongside learning, to be told with the rest."""
 
     def stepped(self, result: StepResult) -> None:
         """The run has come one step further."""
@@ -91,44 +94,42 @@ class Watcher:
         """Say what the run does, and what `share` of that is done."""
         if activity in _OF_THE_RUN:
             share = self._learned()
-        clock, steps = self._state.clock, self._state.config.training.steps
-        received = self._state.feed.received
-        self._observe(
-            Status(
-                activity=activity,
-                share=share,
-                step=self._state.step,
-                steps=steps,
-                loss=self._last.loss if self._last else None,
-                top1=self._last.top1 if self._last else None,
-                prequential_top1=self._prequential.recent_top1,
-                prequential_step=self._prequential.latest_step,
-                triplets_per_second=clock.triplets_per_second,
-                samples_per_insert=self._state.samples_per_insert,
-                reconnects=received.reconnects,
-                damaged=received.damaged,
-                discarded=received.stale,
-                queued_bytes=received.waiting_bytes,
-                skipped=self._state.feed.counters.skipped,
-                delay_seconds=clock.delay_seconds,
-                eta_seconds=self._eta_seconds(),
-                probe_share=clock.spent.probe_share,
-                beside=self.beside,
-            )
-        )
-
-    def _observe(self, status: Status) -> None:
+        status = self._status(activity, share)
         for observe in self._observers:
             observe(status)
 
+    def _status(self, activity: str, share: float | None) -> Status:
+        received, spent = self._feed.received, self._clock.spent
+        return Status(
+            activity=activity,
+            share=share,
+            step=self._state.step,
+            steps=self._steps,
+            loss=self._last.loss if self._last else None,
+            top1=self._last.top1 if self._last else None,
+            prequential_top1=self._prequential.recent_top1,
+            prequential_step=self._prequential.latest_step,
+            triplets_per_second=self._clock.triplets_per_second,
+            samples_per_insert=self._state.samples_per_insert,
+            reconnects=received.reconnects,
+            damaged=received.damaged,
+            discarded=received.stale,
+            queued_bytes=received.waiting_bytes,
+            skipped=self._feed.counters.skipped,
+            delay_seconds=self._clock.delay_seconds,
+            eta_seconds=self._eta_seconds(),
+            probe_share=spent.probe_share,
+            beside=self.beside,
+        )
+
     def _learned(self) -> float:
         """Share of the run that is done, by its steps or its minutes."""
-        by_steps = self._state.step / self._state.config.training.steps
-        return min(1.0, max(by_steps, self._state.clock.seconds / self._budget_seconds))
+        by_steps = self._state.step / self._steps
+        return min(1.0, max(by_steps, self._clock.seconds / self._budget_seconds))
 
     def _eta_seconds(self) -> float | None:
-        clock = self._state.clock
-        steps_left = self._state.config.training.steps - self._state.step
-        per_step = math.inf if clock.seconds_per_step is None else clock.seconds_per_step
-        left = min(per_step * steps_left, self._budget_seconds - clock.seconds)
+        steps_left = self._steps - self._state.step
+        known = self._clock.seconds_per_step
+        per_step = math.inf if known is None else known
+        left = min(per_step * steps_left, self._budget_seconds - self._clock.seconds)
         return max(0.0, left) if math.isfinite(left) else None

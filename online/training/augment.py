@@ -14,7 +14,6 @@ the footage that it wants and no camera.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,27 +21,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from online.training.batch import Batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How clips are changed whenever they are learned from; scores are of footage as it is."""
-
-    shift: float = 0.0
-    """Clips are moved by up to this share of their side, up or down and left or right."""
-    flip: bool = False
-    """Left and right are swapped in half of the clips."""
-    jitter: float = 0.0
-    """Each frame is moved on its own by up to this share of its side, up or down and left or right:
-    as far as the camera moves in a clip, or further."""
-    colour: float = 0.0
-    """Each colour channel of a clip is multiplied by a number within this of 1, and one within
-    this of 0 added, for values in 0..1."""
-
-    def __post_init__(self) -> None:
-        for name in ("shift", "jitter", "colour"):
-            if not 0 <= getattr(self, name) <= 0.5:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must lie in 0..0.5")
+from online.training.config import AugmentConfig
 
 
 def augmented(batch: Batch, config: AugmentConfig, *, key: str) -> Batch:

@@ -21,9 +21,11 @@ from online.clips.clip import Clip, ClipConfig
 from online.replay.mixing import Replay
 from online.scores.evaluation import LEAST_CLIPS, RECENT_CLIPS
 from online.training.batch import to_images
-from online.training.trainer import Trainer, TrainingConfig
-from setcon.cuda_graph import Recorder
-from setcon.loss import LossConfig, compared
+from online.training.config import TrainingConfig
+from online.training.trainer import Trainer
+from setcon.config import LossConfig
+from setcon.cuda_graph import CudaGraphed
+from setcon.loss import compared
 from setcon.model import SetCon
 
 FAR_CLIP_STATES = 8
@@ -53,10 +55,15 @@ class Prequential:
         self.trainer = trainer
         self.config = config
         self.clip = clip
-        self._choices = Recorder(trainer.model, self._choose_all, enabled=config.cuda_graphs)
+        self._choices = CudaGraphed(trainer.model, self._choose_all, enabled=config.cuda_graphs)
         self._latest: deque[float] = deque(maxlen=RECENT_CLIPS)
         self.latest_step = 0
         """After which a clip was scored last."""
+
+    @property
+    def num_graphs(self) -> int:
+        """Shapes of clips that are scored by a CUDA graph."""
+        return self._choices.num_graphs
 
     @property
     def recent_top1(self) -> float | None:

@@ -8,48 +8,22 @@ sees squares of 2x2 pixels, and there are a quarter of the positions. `small`, `
 are the three sizes of the 2021 PyTorch port for real video: an eighth of the resolution.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from setcon.checks import check_at_least, check_choice
-from setcon.layers import GROUPS, Normalisation, mlp, normalisation_layer
+from setcon.config import EncoderConfig, Normalisation
+from setcon.layers import mlp, normalisation_layer
 from setcon.position import PositionEmbedding
 
-EncoderKind = Literal["paper", "small", "normal", "large"]
 
+class ConvolutionalEncoder(nn.Module):
+    """Images to features; any image size that patches fill."""
 
-@dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
-    """Which convolutions an encoder starts with, and how wide it is."""
-
-    kind: EncoderKind = "paper"
-    """`paper` keeps the resolution; `small`, `normal` and `large` reduce it to an eighth."""
-    width: int = 32
-    """Size of a feature vector; for `paper` also the filter size of its convolutions."""
-    patch: int = 1
-    """Side, in pixels, of what one position of `paper` sees: 1 in the paper."""
-    normalisation: Normalisation = "none"
-    """After the first convolution: nothing (paper), BatchNorm (port), or GroupNorm of 8 groups."""
-
-    def __post_init__(self) -> None:
-        check_choice("encoder kind", self.kind, EncoderKind)
-        check_choice("encoder normalisation", self.normalisation, Normalisation)
-        check_at_least(1, encoder_width=self.width, encoder_patch=self.patch)
-        if self.patch != 1 and self.kind != "paper":
-            raise ValueError(f"only a paper encoder has a patch, got {self.patch} for {self.kind}")
-        if self.normalisation == "group" and self.kind == "paper" and self.width % GROUPS:
-            raise ValueError(f"GroupNorm needs a width in multiples of {GROUPS}, got {self.width}")
-
-
-class Encoder(nn.Module):
-    """Images to features; any image size."""
-
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, *, center_inputs: bool = False) -> None:
         super().__init__()
         width = config.width
+        self.feature_size = width
+        self.center_inputs = center_inputs
         self.reduction = config.patch if config.kind == "paper" else 8
         self.patch = config.patch
         self.convolutions = nn.Sequential(*_convolutions(config))
@@ -58,19 +32,22 @@ class Encoder(nn.Module):
         self.mlp = mlp([width, width, width])
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p c"]:
-        """Features of every position, row by row; ValueError if patches do not fill the image."""
-        if any(side % self.patch for side in images.shape[-2:]):
-            raise ValueError(
-                f"patches of {self.patch} pixels do not fill images of "
-                f"{images.shape[-2]}x{images.shape[-1]}"
-            )
-        maps = self.convolutions(images)
-        height, width = maps.shape[-2:]
+        """Features of every position, row by row; ValueError as for `grid_size`."""
+        rows, columns = self.grid_size(images.shape[-2], images.shape[-1])
+        inputs = images * 2 - 1 if self.center_inputs else images
+        maps = self.convolutions(inputs)
         features = maps.flatten(2).transpose(1, 2)  # a view without copying, if channels_last
-        return self.mlp(self.norm(features + self.position(height, width)))
+        return self.mlp(self.norm(features + self.position(rows, columns)))
 
     def grid_size(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the positions of an image of this size: p = rows * columns."""
+        """Rows and columns of the positions of an image of this size: p = rows * columns.
+
+        Raises ValueError if patches do not fill the image.
+        """
+        if height % self.patch or width % self.patch:
+            raise ValueError(
+                f"patches of {self.patch} pixels do not fill images of {height}x{width}"
+            )
         return -(-height // self.reduction), -(-width // self.reduction)
 
 

@@ -1,18 +1,20 @@
-"""What is recorded, and what becomes of gradients; recordings themselves need a GPU."""
+"""For which shapes graphs are made, and what becomes of gradients; graphs themselves need a GPU."""
 
 import pytest
 import torch
 from torch import nn
 
-from setcon import cuda_graph
-from setcon.cuda_graph import MAX_RECORDED, Recorder
+from setcon.cuda_graph import MAX_GRAPHS, MAX_SEEN, CudaGraphed
 
 
 class Noted:
-    """Stands for a recording, which is made on GPUs only."""
+    """Stands for a graph, which is captured on GPUs only."""
 
-    def __init__(self, module, work, inputs, *, beside):
-        self.work, self.beside, self.replays = work, beside, 0
+    made: list["Noted"]
+
+    def __init__(self, module, work, inputs, shared):
+        self.work, self.shared, self.replays = work, shared, 0
+        self.made.append(self)
 
     def replay(self, inputs):
         self.replays += 1
@@ -20,53 +22,73 @@ class Noted:
 
 
 @pytest.fixture
-def recorder(monkeypatch):
-    monkeypatch.setattr(cuda_graph, "_Recording", Noted)
-    made = Recorder(nn.Linear(2, 1), lambda *inputs: sum(each.sum() for each in inputs))
-    made._enabled = True
-    return made
+def graphs(monkeypatch):
+    monkeypatch.setattr(Noted, "made", [], raising=False)
+    return Noted.made
 
 
-def test_nothing_is_recorded_on_a_cpu():
-    recorder = Recorder(nn.Linear(2, 1), torch.sum)
+@pytest.fixture
+def graphed(graphs):
+    work = lambda *inputs: sum(each.sum() for each in inputs)  # noqa: E731
+    return CudaGraphed(nn.Linear(2, 1), work, capture=Noted)
+
+
+def test_no_graph_is_made_on_a_cpu():
+    graphed = CudaGraphed(nn.Linear(2, 1), torch.sum)
     for _ in range(3):
-        assert recorder(torch.ones(4)) == 4
-    assert not recorder._recorded
+        assert graphed(torch.ones(4)) == 4
+    assert graphed.num_graphs == 0
 
 
-def test_shapes_are_recorded_when_they_come_again(recorder):
-    assert recorder(torch.ones(3), torch.ones(2)) == 5
-    assert not recorder._recorded
+def test_none_is_made_where_it_is_not_wanted(graphs):
+    graphed = CudaGraphed(nn.Linear(2, 1), torch.sum, enabled=False, capture=Noted)
+    for _ in range(3):
+        assert graphed(torch.ones(4)) == 4
+    assert (graphed.num_graphs, graphs) == (0, [])
+
+
+def test_shapes_are_captured_when_they_come_again(graphed, graphs):
+    assert graphed(torch.ones(3), torch.ones(2)) == 5
+    assert graphed.num_graphs == 0
     for more in (1.0, 2.0):
-        assert recorder(more * torch.ones(3), torch.ones(2)) == 3 * more + 2
-    (made,) = recorder._recorded.values()
-    assert made.replays == 2
+        assert graphed(more * torch.ones(3), torch.ones(2)) == 3 * more + 2
+    (made,) = graphs
+    assert (made.replays, graphed.num_graphs) == (2, 1)
 
 
-def test_odd_shapes_that_come_first_do_not_keep_full_ones_from_being_recorded(recorder):
+def test_odd_shapes_that_come_first_do_not_keep_full_ones_from_being_captured(graphed, graphs):
     for odd in range(1, 3000):
-        recorder(torch.ones(odd))
+        graphed(torch.ones(odd))
     for _ in range(3):
-        recorder(torch.ones(5000))
-    (made,) = recorder._recorded.values()
-    assert (made.replays, made.beside) == (2, None)
-    assert len(recorder._seen) <= 1000
+        graphed(torch.ones(5000))
+    (made,) = graphs
+    assert (made.replays, made.shared) == (2, None)
 
 
-def test_recordings_are_few_and_share_their_memory(recorder):
-    for size in range(MAX_RECORDED + 2):
+def test_only_so_many_shapes_are_remembered(graphed):
+    graphed(torch.ones(5000))
+    for odd in range(1, MAX_SEEN + 1):
+        graphed(torch.ones(odd))
+    graphed(torch.ones(5000))
+    assert graphed.num_graphs == 0
+    graphed(torch.ones(5000))
+    assert graphed.num_graphs == 1
+
+
+def test_graphs_are_few_and_share_their_memory(graphed, graphs):
+    for size in range(MAX_GRAPHS + 2):
         for _ in range(2):
-            assert recorder(torch.ones(size)) == size
-    first, *others = recorder._recorded.values()
-    assert len(others) == MAX_RECORDED - 1
-    assert all(other.beside is first for other in others)
+            assert graphed(torch.ones(size)) == size
+    first, *others = graphs
+    assert graphed.num_graphs == len(graphs) == MAX_GRAPHS
+    assert all(other.shared is first for other in others)
 
 
 def test_gradients_never_add_to_those_that_were_there():
     module = nn.Linear(2, 1, bias=False)
-    recorder = Recorder(module, lambda inputs: module(inputs).sum().backward())
+    graphed = CudaGraphed(module, lambda inputs: module(inputs).sum().backward())
     for value in (1.0, 3.0):
-        recorder(torch.full((1, 2), value))
+        graphed(torch.full((1, 2), value))
         assert module.weight.grad.tolist() == [[value, value]]
 
 
@@ -74,5 +96,5 @@ def test_gradients_stay_where_none_are_made():
     module = nn.Linear(2, 1, bias=False)
     module.weight.grad = torch.ones(1, 2)
     with torch.no_grad():
-        Recorder(module, module)(torch.ones(1, 2))
+        CudaGraphed(module, module)(torch.ones(1, 2))
     assert module.weight.grad.tolist() == [[1, 1]]

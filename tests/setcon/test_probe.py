@@ -134,3 +134,15 @@ def test_whole_image_decoders_do_not_decode_single_positions():
 def test_a_budget_of_nothing_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         ProbeConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("kind", ["bilinear", "broadcast"])
+def test_an_image_with_two_kinds_of_slots_need_not_be_given_twice(kind):
+    slots, images = halves(n=8)
+    both = torch.cat([slots, slots.flip(1)])
+    config = ProbeConfig(decoder=DecoderConfig(kind=kind, hidden_size=8), steps=4, warmup_steps=1)
+    once, twice = (fit_probe(both, given, config) for given in (images, torch.cat([images] * 2)))
+    assert once.train_mse == twice.train_mse
+    assert all(map(torch.equal, weights(once.probe), weights(twice.probe)))
+    with pytest.raises(ValueError, match="slots of 16 images are given, and 3 images"):
+        fit_probe(both, images[:3], config)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from setcon import SeedCheckpointError
+from setcon.config import EncoderConfig
 from setcon.decoder import DecoderConfig, build_decoder
-from setcon.encoders.convolutional import Encoder, EncoderConfig
+from setcon.encoders.convolutional import ConvolutionalEncoder
 from setcon.loss import LossConfig, contrastive_loss
 from setcon.seed_checkpoint import load_model, load_probe
 
@@ -80,7 +81,7 @@ def test_loading_draws_no_random_numbers_and_ends_in_evaluation_mode():
 
 def port_states(kind: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The fixture's states with the convolutions of another size in place of theirs."""
-    encoder = Encoder(EncoderConfig(kind=kind, width=16, normalisation="batch"))
+    encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=16, normalisation="batch"))
     decoder = build_decoder(DecoderConfig(kind=kind, normalisation="batch"), slot_size=16)
     states = []
     for path, prefix, module in [

@@ -16,13 +16,12 @@ from online.runs.checkpoint import (
     folder_name,
     latest_checkpoint,
     load_checkpoint,
-    load_into,
     newest_readable,
-    rng_state,
     save_checkpoint,
     set_aside,
-    set_rng_state,
 )
+from online.runs.rng import rng_state, set_rng_state
+from online.runs.weights import load_into
 
 FILES = ["state.json", "model.safetensors", "optimizer.safetensors", "replay.safetensors"]
 

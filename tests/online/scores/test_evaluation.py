@@ -8,13 +8,14 @@ import torch
 
 from ingest.open import open_store
 from online.clips.catalog import StoreCatalog
-from online.probing.evaluator import EvaluationConfig, Evaluator
+from online.probing.config import EvaluationConfig
+from online.probing.evaluator import Evaluator
 from online.scores.evaluation import Evaluation, collapse_alarm
-from online.training.trainer import untrained_model
+from online.training.models import untrained_model
+from setcon.config import ProbeConfig, SetConConfig
 from setcon.measures.baselines import block_labels
 from setcon.measures.metrics import mbo
-from setcon.model import SetCon, SetConConfig
-from setcon.probe import ProbeConfig
+from setcon.model import SetCon
 
 CONFIG = EvaluationConfig(train_clips=8, held_out_clips=6, panel_frames=1)
 

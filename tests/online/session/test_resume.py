@@ -46,7 +46,7 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(
     assert train_on_store(balls, run, config(), observe=watch).reason == "complete"
     assert learned(run) == learned(uninterrupted[0])
     assert ("connecting", None) in told
-    fetched = [share for activity, share in told if activity == "fetching what is replayed"]
+    fetched = [share for activity, share in told if activity == "restoring the replay buffer"]
     assert len(fetched) > 5
     assert fetched == [count / (len(fetched) - 1) for count in range(len(fetched))]
     assert ("learning", 1.0) in told

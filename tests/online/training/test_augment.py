@@ -110,5 +110,5 @@ def test_one_row_cannot_be_moved():
 @pytest.mark.parametrize("name", ["shift", "jitter", "colour"])
 @pytest.mark.parametrize("share", [-0.1, 0.6])
 def test_changes_that_leave_nothing_to_see_are_refused(name, share):
-    with pytest.raises(ValueError, match=rf"{name} is {share}, it must lie in 0\.\.0\.5"):
+    with pytest.raises(ValueError, match=rf"{name} must lie in 0\.\.0\.5, got {share}"):
         AugmentConfig(**{name: share})

@@ -9,20 +9,21 @@ import torch
 
 from online.clips.clip import ClipConfig
 from online.training.batch import Batch
+from online.training.config import OptimizerConfig, TrainingConfig
+from online.training.models import set_determinism
 from online.training.prequential import Prequential
-from online.training.trainer import (
-    OptimizerConfig,
-    StepResult,
-    Trainer,
-    TrainingConfig,
-    set_determinism,
+from online.training.trainer import StepResult, Trainer
+from setcon.config import (
+    DecoderConfig,
+    DecoderKind,
+    EncoderConfig,
+    LossConfig,
+    ProbeConfig,
+    SetConConfig,
 )
-from setcon.cuda_graph import MAX_RECORDED
-from setcon.decoder import DecoderConfig, DecoderKind
-from setcon.encoders.convolutional import EncoderConfig
-from setcon.loss import LossConfig
-from setcon.model import SetCon, SetConConfig
-from setcon.probe import ProbeConfig, fit_probe
+from setcon.cuda_graph import MAX_GRAPHS
+from setcon.model import SetCon
+from setcon.probe import fit_probe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -82,7 +83,7 @@ def test_recorded_steps_are_those_taken_one_kernel_at_a_time(
 ) -> None:
     eager, expected = learn(loss, optimizer, precision=precision, cuda_graphs=False)
     graphed, found = learn(loss, optimizer, precision=precision)
-    assert (len(graphed._passes._recorded), len(eager._passes._recorded)) == (MAX_RECORDED, 0)
+    assert (graphed.num_graphs, eager.num_graphs) == (MAX_GRAPHS, 0)
     for one, other in zip(found, expected, strict=True):
         assert told(one) == pytest.approx(told(other), rel=tolerance, abs=tolerance)
         np.testing.assert_allclose(one.features, other.features, rtol=0, atol=10 * tolerance)
@@ -104,7 +105,7 @@ def test_recorded_scores_are_those_of_the_weights_as_they_are_now() -> None:
             found.append(astuple(prequential.score_against(clip, far)))
             learner.step(batch)
         scores.append(found)
-        assert len(prequential._choices._recorded) == recorded
+        assert prequential.num_graphs == recorded
     for one, other in zip(*scores, strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-3)
 

@@ -5,10 +5,11 @@ import torch
 from online.clips.clip import Clip, ClipConfig, ClipSpec
 from online.replay.mixing import Replay, ReplayConfig
 from online.scores.evaluation import LEAST_CLIPS
+from online.training.config import OptimizerConfig, TrainingConfig
 from online.training.prequential import Prequential
-from online.training.trainer import OptimizerConfig, Trainer, TrainingConfig
-from setcon.loss import LossConfig
-from setcon.model import SetCon, SetConConfig
+from online.training.trainer import Trainer
+from setcon.config import LossConfig, SetConConfig
+from setcon.model import SetCon
 
 CLIP = ClipConfig(clip_length=8)
 

@@ -4,18 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from online.errors import ConfigError, Diverged
+from online.errors import Diverged
 from online.training.batch import Batch, as_floats
-from online.training.trainer import (
-    OptimizerConfig,
-    Trainer,
-    TrainingConfig,
-    untrained_model,
-    uses_bfloat16,
-)
-from setcon.loss import LossConfig, compared, contrastive_loss, slot_exclusivity
-from setcon.model import SetCon, SetConConfig
-from setcon.slot_attention import SlotAttentionConfig
+from online.training.config import OptimizerConfig, TrainingConfig
+from online.training.trainer import Trainer
+from setcon.config import LossConfig, SetConConfig
+from setcon.loss import compared, contrastive_loss, slot_exclusivity
+from setcon.model import SetCon
 
 CPU = torch.device("cpu")
 
@@ -141,22 +136,6 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
     assert all(torch.equal(before[n].nan_to_num(), v.nan_to_num()) for n, v in after.items())
 
 
-def test_precision_is_taken_at_its_word() -> None:
-    assert uses_bfloat16("bfloat16", CPU)
-    assert not uses_bfloat16("float32", CPU)
-
-
-@pytest.mark.parametrize(
-    ("num_slots", "count"), [(10**13, r"160,000,000,\d{3},\d{3}"), (2**62, r"more than 2\*\*63")]
-)
-def test_a_model_that_does_not_fit_into_memory_is_one_clear_line(
-    num_slots: int, count: str
-) -> None:
-    config = SetConConfig(slot_attention=SlotAttentionConfig(num_slots=num_slots))
-    with pytest.raises(ConfigError, match=rf"^model: {count} parameters do not fit [^\n]*$"):
-        untrained_model(config, seed=0)
-
-
 def test_an_orthogonal_step_goes_along_what_is_new_in_the_gradient() -> None:
     learner = trainer(orthogonal=0.9)
     learner.step(batch(seed=1))
@@ -193,5 +172,5 @@ def test_other_ways_of_stepping_learn_and_go_on_from_a_checkpoint(optimizer) -> 
 
 
 def test_an_orthogonality_outside_of_its_range_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"orthogonal is 1\.0, it must lie in"):
+    with pytest.raises(ValueError, match=r"orthogonal must be below 1, got 1\.0"):
         OptimizerConfig(orthogonal=1.0)

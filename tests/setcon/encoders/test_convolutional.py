@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from setcon.encoders.convolutional import Encoder, EncoderConfig
+from setcon.config import EncoderConfig
+from setcon.encoders.convolutional import ConvolutionalEncoder
 
 
 @pytest.mark.parametrize("kind", ["paper", "small", "normal", "large"])
 @pytest.mark.parametrize("size", [(16, 24), (17, 9)])
 def test_every_kind_gives_one_feature_per_position_of_its_grid(kind, size):
-    encoder = Encoder(EncoderConfig(kind=kind, width=8))
+    encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=8))
     rows, columns = encoder.grid_size(*size)
     assert encoder(torch.rand(2, 3, *size)).shape == (2, rows * columns, 8)
     assert rows == (size[0] if kind == "paper" else -(-size[0] // 8))
@@ -15,7 +16,7 @@ def test_every_kind_gives_one_feature_per_position_of_its_grid(kind, size):
 
 def test_paper_encoder_sees_each_pixel_alone():
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(width=8))
+    encoder = ConvolutionalEncoder(EncoderConfig(width=8))
     images = torch.rand(1, 3, 4, 5)
     changed = images.clone()
     changed[0, :, 2, 3] = 1 - changed[0, :, 2, 3]
@@ -24,7 +25,7 @@ def test_paper_encoder_sees_each_pixel_alone():
 
 
 def test_paper_encoder_is_two_small_mlps_and_a_projected_grid():
-    encoder = Encoder(EncoderConfig(width=32))
+    encoder = ConvolutionalEncoder(EncoderConfig(width=32))
     shapes = [tuple(parameter.shape) for parameter in encoder.convolutions.parameters()]
     assert shapes == [(32, 3, 1, 1), (32,), (32, 32, 1, 1), (32,)]
 
@@ -32,7 +33,7 @@ def test_paper_encoder_is_two_small_mlps_and_a_projected_grid():
 @pytest.mark.parametrize("kind", ["paper", "small"])
 def test_position_reaches_the_features(kind):
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(kind=kind, width=8)).eval()
+    encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=8)).eval()
     features = encoder(torch.zeros(1, 3, 64, 64))[0]
     middle = features.view(*encoder.grid_size(64, 64), 8)[3, 3:5]
     assert not torch.allclose(middle[0], middle[1])
@@ -41,7 +42,7 @@ def test_position_reaches_the_features(kind):
 @pytest.mark.parametrize("kind", ["paper", "normal"])
 def test_memory_layout_changes_nothing_but_speed(kind):
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(kind=kind, width=8)).double()
+    encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=8)).double()
     images = torch.rand(2, 3, 16, 16, dtype=torch.float64)
     expected = encoder(images)
     encoder = encoder.to(memory_format=torch.channels_last)
@@ -59,7 +60,7 @@ def test_memory_layout_changes_nothing_but_speed(kind):
 )
 @pytest.mark.parametrize("kind", ["paper", "small", "normal", "large"])
 def test_normalisation_follows_the_first_convolution(kind, normalisation, layer):
-    encoder = Encoder(EncoderConfig(kind=kind, width=16, normalisation=normalisation))
+    encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=16, normalisation=normalisation))
     assert isinstance(encoder.convolutions[1], layer)
     assert encoder(torch.rand(2, 3, 16, 16)).isfinite().all()
 

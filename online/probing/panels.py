@@ -1,0 +1,41 @@
+"""Pictures of an evaluation: a few held-out frames and all that was read from their slots."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from online.probing.encoded import CutFootage
+from online.probing.reading import Reading
+from online.scores.evaluation import Panels
+from online.training.batch import to_bytes
+
+
+@torch.no_grad()
+def draw_panels(
+    cut: CutFootage,
+    trained: Reading,
+    untrained: Reading,
+    *,
+    grid: tuple[int, int],
+    most: int,
+) -> Panels:
+    """At most so many targets, spread evenly; `grid` is that of the attention maps."""
+    wanted = min(most, len(cut.targets))
+    rows = np.unique(np.linspace(0, len(cut.targets) - 1, wanted).round().astype(int))
+    pick = torch.from_numpy(rows).to(trained.encoded.current.device)
+    drawn = trained.probe(trained.encoded.current[pick])
+    predicted = trained.probe(trained.encoded.predicted[pick])
+    other = untrained.probe(untrained.encoded.current[pick])
+    attention = trained.encoded.attention[pick]
+    return Panels(
+        names=[cut.caption(int(row)) for row in rows],
+        frames=cut.targets[rows],
+        truth=None if cut.masks is None else cut.masks[rows].numpy(),
+        reconstruction=to_bytes(drawn.image),
+        predicted=to_bytes(predicted.image),
+        untrained=to_bytes(other.image),
+        slots=to_bytes(drawn.slot_images),
+        alphas=drawn.alphas.squeeze(2).float().cpu().numpy(),
+        attention=attention.unflatten(-1, grid).float().cpu().numpy(),
+    )

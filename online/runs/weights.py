@@ -1,0 +1,34 @@
+"""Weights on their way between a model and a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from online.errors import CheckpointError
+from setcon.frozen import learned_state
+
+
+def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that safetensors can write: it refuses channels_last and shared memory."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def load_into(model: nn.Module, tensors: Mapping[str, Tensor], *, where: Path) -> None:
+    """Put the tensors of a checkpoint into `model`; what is frozen in it stays as it is.
+
+    Raises CheckpointError: a name or a size differs, naming the first one.
+    """
+    own = learned_state(model)
+    for name in sorted(own.keys() ^ tensors.keys()):
+        side = "the checkpoint lacks" if name in own else "the configured model has no"
+        raise CheckpointError(f"{where}: {side} {name}; it belongs to another configuration")
+    for name, tensor in sorted(tensors.items()):
+        if own[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{where}: {name} is {tuple(tensor.shape)}, the configured model needs "
+                f"{tuple(own[name].shape)}; it belongs to another configuration"
+            )
+    model.load_state_dict(tensors, strict=False)  # what was left out is frozen

@@ -1,0 +1,128 @@
+"""What a run learns from: the recordings there are, and clips on their way into the replay.
+
+feed.next ─▶ state.enter ─▶ prequential score ─▶ replay.insert ─▶ feed.inserted
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from online.clips.catalog import FrameSource
+from online.clips.clip import Clip
+from online.errors import ServerSilent
+from online.probing.footage import check_sizes
+from online.queue.client import PATIENCE_SECONDS
+from online.queue.feed import StreamConfig
+from online.session.journal import Journal, Origin
+from online.session.state import RunState
+from online.session.status import Watcher
+from online.session.warn import warn
+from online.stop import StopSignals
+from online.training.prequential import Prequential
+
+LOOK_UP_SECONDS = 0.5
+"""How often a wait for clips looks up for a signal, or for a server that has failed."""
+
+
+class Intake:
+    """Takes in the clips that are due, and says where some had to be skipped."""
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        state: RunState,
+        source: FrameSource,
+        origin: Origin,
+        *,
+        prequential: Prequential,
+        journal: Journal,
+        watcher: Watcher,
+        stop: StopSignals,
+        check_servers: Callable[[], None],
+    ) -> None:
+        """`check_servers` raises where a server that this process has started is gone."""
+        self.config = config
+        self.state = state
+        self.source = source
+        self.origin = origin
+        self.feed, self.replay, self.clock = state.feed, state.replay, state.clock
+        self.prequential = prequential
+        self.journal = journal
+        self.watcher = watcher
+        self.stop = stop
+        self.check_servers = check_servers
+        self._warn_at_late = self._warn_at_released = 1
+
+    def connect(self) -> None:
+        """Note which recordings there are, as soon as the servers answer.
+
+        Raises OnlineError: they do not, or their recordings are not what this run can learn from.
+        """
+        summaries = self.source.recordings()
+        check_sizes(summaries)
+        self.state.remember_held_out(summaries)
+        names = [summary.name for summary in summaries]
+        if added := self.state.remember_recordings(names):
+            message = f"learns from recordings that were not there before: {', '.join(added)}"
+            warn(self.journal, message)
+        self.journal.source(names, self.origin, clip_overhead=self.config.clip.overhead)
+
+    def fill(self) -> bool:
+        """Insert the clips that are due; False where the stream ends before they come.
+
+        Raises StopRequested: a signal came first; OnlineError: no clip comes, or one cannot be
+        learned from.
+        """
+        while self.replay.inserts_due():
+            with self.clock.waiting():
+                clip = self._next_clip()
+            if clip is None:
+                return False
+            self._take_in(clip)
+        return True
+
+    def _take_in(self, clip: Clip) -> None:
+        self.state.enter(clip)
+        if self.feed.first_time(clip) and (score := self.prequential.score(clip, self.replay)):
+            self.journal.prequential(score)
+        self.replay.insert(clip)
+        self.feed.inserted(clip)
+        self.clock.took_in(clip.last_captured_ns)
+
+    def _next_clip(self) -> Clip | None:
+        """The next clip of the stream, None at its end."""
+        patience = time.monotonic() + PATIENCE_SECONDS
+        while not self.feed.ended:
+            clip = self.feed.next(timeout_seconds=LOOK_UP_SECONDS)
+            self._warn_of_skips()
+            if clip is not None:
+                return clip
+            self.stop.check()
+            self.check_servers()
+            if time.monotonic() > patience:
+                raise ServerSilent(
+                    f"no clip in {PATIENCE_SECONDS:g} s; is the server running, and does its store "
+                    "have new footage? the same command continues this run"
+                )
+            self.watcher.tell("waiting for data")
+        return None
+
+    def _warn_of_skips(self) -> None:
+        """At once, and then whenever what was skipped has doubled."""
+        counters = self.feed.counters
+        if (late := counters.skipped - counters.released) >= self._warn_at_late:
+            self._warn_at_late = 2 * late
+            warn(
+                self.journal,
+                f"too slow for the camera: {late} of {counters.offered} clips skipped, being more "
+                f"than {self.config.max_delay_seconds:g} s old; "
+                "lower replay.samples_per_insert to learn from more of them",
+            )
+        if counters.released >= self._warn_at_released:
+            self._warn_at_released = 2 * counters.released
+            warn(
+                self.journal,
+                f"{counters.released} of {counters.offered} clips skipped, being no longer kept by "
+                "the capture when their turn came; record with a longer --keep to learn from them",
+            )

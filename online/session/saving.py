@@ -1,0 +1,142 @@
+"""Where a run begins, goes on from and ends up: its checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from online.clips.clip import Clip
+from online.errors import Diverged
+from online.reports.report import write_report
+from online.runs.checkpoint import (
+    latest_checkpoint,
+    load_untrained,
+    newest_readable,
+    save_checkpoint,
+    set_aside,
+)
+from online.runs.directory import RunDirectory
+from online.session.journal import Journal
+from online.session.state import RunState
+from online.session.status import Watcher
+from online.session.warn import warn
+from online.session.world import World
+from online.training.config import TrainingConfig
+
+log = logging.getLogger(__name__)
+
+
+class Saving:
+    """Begins, continues and saves a run."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        config: TrainingConfig,
+        state: RunState,
+        *,
+        journal: Journal,
+        watcher: Watcher,
+        world: World,
+        changes: Sequence[str],
+    ) -> None:
+        """`changes` are settings that differ from those of earlier starts."""
+        self.directory = directory
+        self.config = config
+        self.state = state
+        self.trainer, self.clock, self.feed = state.trainer, state.clock, state.feed
+        self.journal = journal
+        self.watcher = watcher
+        self.world = world
+        self.changes = changes
+        self._saved_at = time.monotonic()
+
+    def begin(self) -> bool:
+        """Begin the run, or continue it from its newest checkpoint that can be read.
+
+        Returns whether it continues. Raises OnlineError: it can do neither.
+        """
+        newest = latest_checkpoint(self.directory.checkpoints)
+        if newest not in (None, self.directory.checkpoint(0)):
+            self._resume()
+            return True
+        if newest is not None:
+            log.warning(
+                "%s: the previous attempt saved no checkpoint; starting over", self.directory.path
+            )
+        if self.world.writes:
+            self.directory.begin_anew()
+        self.save()  # step 0 is the untrained model, which every evaluation compares with
+        self.clock.start(0.0)
+        self.journal.begin()
+        return False
+
+    def save(self) -> None:
+        """Write a checkpoint of this step.
+
+        Raises Diverged: a weight is NaN or infinite; CheckpointError: it cannot be written.
+        """
+        self.trainer.check_finite()  # a run must be able to go on from what is saved last
+        if self.world.writes:
+            with self.clock.standing_still("checkpoint"):
+                self.journal.sync()
+                self.feed.sync()
+                folder, checkpoint = self.directory.checkpoints, self.state.checkpoint()
+                save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
+        self._saved_at = time.monotonic()
+
+    def save_if_due(self) -> None:
+        """`save`, where the last checkpoint is old enough."""
+        if time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds:
+            self.save()
+
+    def keep_end_weights(self, *, at_end: bool = False) -> None:
+        """Keep the weights of segments that have ended with this step, or with the run."""
+        if self.world.writes and (at_end or self.state.segment_has_ended()):
+            with self.clock.standing_still("checkpoint"):
+                self.state.keep_end_weights(at_end=at_end)
+
+    def report(self) -> Path:
+        """Draw the report; where it is."""
+        return write_report(self.directory.path)
+
+    def diverged(self, error: Diverged, batch: Sequence[Clip]) -> Diverged:
+        """Set the checkpoint of the weights that failed aside, and say what to do about it."""
+        failed = self.directory.checkpoint(self.state.step)
+        if self.state.step and failed.exists():
+            set_aside([failed])
+        names = [str(clip.spec) for clip in batch]
+        more = f" and {len(names) - 3} more, named in metrics.jsonl" if len(names) > 3 else ""
+        message = (
+            f"{error}; the batch was {', '.join(names[:3])}{more}; lower optimizer.learning_rate "
+            "or set optimizer.clip_norm, and the same command continues from "
+            f"{latest_checkpoint(self.directory.checkpoints)}"
+        )
+        self.journal.diverged(message, names)
+        return Diverged(message)
+
+    def _resume(self) -> None:
+        found = newest_readable(self.directory.checkpoints)
+        rebuilt = load_untrained(self.state.untrained, self.directory.checkpoint(0))
+        if rebuilt:
+            self.save()  # nothing is restored yet: the state is that of step 0
+        gone = self.state.restore(
+            found.checkpoint,
+            where=found.path,
+            progress=lambda share: self.watcher.tell("restoring the replay buffer", share),
+        )
+        set_aside(found.damaged)
+        self.journal.begin()
+        for damage in filter(None, (found.damage, rebuilt)):
+            log.warning("%s; continuing from step %d", damage, self.state.step)
+            self.journal.event(damage)
+        changed = f", with {', '.join(self.changes)}" if self.changes else ""
+        self.journal.event(f"continued from the checkpoint of step {self.state.step}{changed}")
+        if gone:
+            warn(
+                self.journal,
+                f"{gone} clips of the replay buffers are no longer kept by the capture: the run "
+                "goes on without them",
+            )

@@ -1,0 +1,109 @@
+"""Settings of the learner; importing them does not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from setcon.checks import check_above, check_at_least, check_below, check_within
+
+Precision = Literal["float32", "bfloat16", "auto"]
+
+MAX_THREADS = 1024
+"""More are taken for a slip of the hand: starting them can end the process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """A warm-up and then a constant rate: a stream has no end to anneal towards."""
+
+    kind: Literal["adam", "rmsprop"] = "adam"
+    """Adam, or RMSProp without momentum, as Carreira et al. 2024 (arXiv 2312.00598) propose for
+    streams."""
+    orthogonal: float = 0.0
+    """Take from each gradient its part along those of the past (Han et al. 2025, arXiv 2504.01961):
+    the decay of their running mean, such as 0.9; 0 leaves gradients alone."""
+    learning_rate: float = 2e-3
+    """Rate after the warm-up."""
+    warmup_steps: int = 50
+    """Steps over which the rate grows linearly from nearly zero."""
+    weight_decay: float = 1e-6
+    """L2 penalty, as in the paper."""
+    clip_norm: float = 0.0
+    """Gradients are scaled down to this norm; 0 leaves them alone."""
+
+    def __post_init__(self) -> None:
+        check_above(0, learning_rate=self.learning_rate)
+        check_at_least(0, orthogonal=self.orthogonal, warmup_steps=self.warmup_steps)
+        check_below(1, orthogonal=self.orthogonal)
+        check_at_least(0, weight_decay=self.weight_decay, clip_norm=self.clip_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long to train, on what arithmetic, and how often to save and look."""
+
+    seed: int = 0
+    """Decides initial weights, the order of a shuffled stream and every draw from the replay."""
+    steps: int = 100_000
+    """Optimizer steps of the whole run."""
+    batch_clips: int = 12
+    """Clips in a batch."""
+    precision: Precision = "auto"
+    """Arithmetic of encoder and slots; losses stay in float32. `auto` is bfloat16 where the
+    device multiplies it natively."""
+    channels_last: bool = True
+    """Memory layout of images and convolutions; faster on CPUs and on tensor cores."""
+    deterministic: bool = True
+    """Refuse operations whose result differs between runs."""
+    cuda_graphs: bool = True
+    """On a GPU, replay CUDA graphs of steps and prequential scores, one launch for hundreds. A
+    shape of batches, such as full clips, is captured when it comes again, which takes the memory of
+    a step once more. Probes are replayed in any case."""
+    threads: int = 0
+    """CPU threads for torch; 0 leaves its default."""
+    log_every_steps: int = 10
+    """One line of metrics.jsonl per this many steps."""
+    checkpoint_every_seconds: float = 60.0
+    """Wall time between checkpoints."""
+    keep_checkpoints: int = 3
+    """How many of the newest stay, in addition to the untrained one."""
+    keep_segments: bool = False
+    """Keep the weights of the end of each recording of the stream for ever, for `setcon
+    continual`."""
+    prequential_candidates: int = 32
+    """States, of clips seen before, that each prediction on new footage is compared with."""
+    prequential_gap_seconds: float = 2.0
+    """How far away in time those clips are at least."""
+
+    def __post_init__(self) -> None:
+        check_at_least(
+            1,
+            steps=self.steps,
+            batch_clips=self.batch_clips,
+            log_every_steps=self.log_every_steps,
+            keep_checkpoints=self.keep_checkpoints,
+            prequential_candidates=self.prequential_candidates,
+        )
+        check_above(0, checkpoint_every_seconds=self.checkpoint_every_seconds)
+        check_at_least(0, seed=self.seed, prequential_gap_seconds=self.prequential_gap_seconds)
+        check_within(0, MAX_THREADS, threads=self.threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How clips are changed whenever they are learned from; scores are of footage as it is."""
+
+    shift: float = 0.0
+    """Clips are moved by up to this share of their side, up or down and left or right."""
+    flip: bool = False
+    """Left and right are swapped in half of the clips."""
+    jitter: float = 0.0
+    """Each frame is moved on its own by up to this share of its side, up or down and left or right:
+    as far as the camera moves in a clip, or further."""
+    colour: float = 0.0
+    """Each colour channel of a clip is multiplied by a number within this of 1, and one within
+    this of 0 added, for values in 0..1."""
+
+    def __post_init__(self) -> None:
+        check_within(0, 0.5, shift=self.shift, jitter=self.jitter, colour=self.colour)

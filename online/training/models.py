@@ -1,0 +1,98 @@
+"""The model that a run begins with, and how this process computes with it."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import torch
+
+from online.errors import ConfigError
+from online.training.config import TrainingConfig
+from setcon.config import DecoderConfig, SetConConfig
+from setcon.decoder import build_decoder
+from setcon.model import SetCon
+
+
+def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
+    """The model that a run with this seed begins with; draws from torch's global generator.
+
+    Raises ConfigError: it does not fit into memory.
+    """
+    torch.manual_seed(seed)
+    try:
+        return SetCon(config)
+    except (MemoryError, RuntimeError) as error:  # torch says out of memory with a RuntimeError
+        raise ConfigError(
+            f"model: {_num_parameters(config)} parameters do not fit into memory; "
+            "lower model.encoder.width, or sizes in model.slot_attention, model.transition or "
+            "model.set_encoder"
+        ) from error
+
+
+def untrained_twin(model: SetCon) -> SetCon:
+    """A copy of a model that will be trained, in evaluation mode, which stays as it is."""
+    return copy.deepcopy(model).eval()
+
+
+def arranged(model: SetCon, config: TrainingConfig, device: torch.device) -> SetCon:
+    """`model` on `device`, its weights in the memory layout of training."""
+    return model.to(device=device, memory_format=layout(config))  # type: ignore[call-overload]
+
+
+def layout(config: TrainingConfig) -> torch.memory_format:
+    """Memory layout of images and convolutions."""
+    return torch.channels_last if config.channels_last else torch.contiguous_format
+
+
+def check_frame_size(model: SetCon, decoder: DecoderConfig, *, height: int, width: int) -> None:
+    """Refuse frames that the model's encoder or the probe's decoder cannot fill.
+
+    Raises ConfigError: naming the section and the size.
+    """
+    attention = model.config.slot_attention
+    section = "model.encoder"
+    try:
+        model.encoder.grid_size(height, width)
+        section = "probe.decoder"
+        with torch.device("meta"):  # shapes without pixels, and without drawing weights
+            slots = torch.empty(1, attention.num_slots, attention.slot_size)
+            build_decoder(decoder, attention.slot_size)(slots, height, width)
+    except ValueError as error:
+        raise ConfigError(
+            f"{section}: {error}; change the setting, or ingest with another --size"
+        ) from error
+
+
+def default_device() -> torch.device:
+    """A CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether `precision` means bfloat16 on this device."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def set_determinism(config: TrainingConfig) -> None:
+    """Make torch, in this process, as repeatable as `config` asks; before any CUDA call."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(config.deterministic)
+    # else each tensor is filled before it is written, which takes up to a twentieth of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _num_parameters(config: SetConConfig) -> str:
+    try:
+        with torch.device("meta"):  # shapes without memory
+            return f"{sum(p.numel() for p in SetCon(config).parameters()):,}"
+    except RuntimeError:
+        return "more than 2**63"

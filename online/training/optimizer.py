@@ -1,0 +1,78 @@
+"""From gradients to a step: which optimizer, its rate, and steps along what is new in a gradient.
+
+rate(step) = learning_rate · min(1, (step + 1) / warmup_steps)
+orthogonal:  g ← g - c (g·c) / (c·c),   c ← decay · c + (1 - decay) · g     for each parameter
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from online.training.config import OptimizerConfig
+
+_PAST = "past_gradient"
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """The optimizer that a configuration asks for, of the parameters that are not frozen."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.kind == "rmsprop":
+        return torch.optim.RMSprop(trained, lr=rate, weight_decay=decay)
+    # fused, one call for all parameters: small models have many small ones
+    return torch.optim.Adam(trained, lr=rate, weight_decay=decay, fused=True)
+
+
+def learning_rate(config: OptimizerConfig, *, steps_taken: int) -> float:
+    """Rate of the next step: it rises linearly, and then stays."""
+    warm = min(1.0, (steps_taken + 1) / max(1, config.warmup_steps))
+    return config.learning_rate * warm
+
+
+def take_step(optimizer: torch.optim.Optimizer, *, rate: float, orthogonal: float) -> None:
+    """One step along the gradients; with a decay `orthogonal`, along what is new in them."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    if orthogonal:
+        _orthogonal_step(optimizer, decay=orthogonal)
+    else:
+        optimizer.step()
+
+
+def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up the moments of a checkpoint, in the memory layout that training gives them."""
+    optimizer.load_state_dict(state)
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # same sums in the same order as a run that never stopped
+                entries[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _orthogonal_step(optimizer: torch.optim.Optimizer, *, decay: float) -> None:
+    """The running mean of past gradients joins the optimizer's state, and so checkpoints."""
+    state = optimizer.state
+    raw: list[tuple[Tensor, Tensor]] = []
+    for parameter in _parameters(optimizer):
+        if parameter.grad is None:
+            continue
+        gradient = parameter.grad.clone()
+        raw.append((parameter, gradient))
+        past = state[parameter].get(_PAST) if parameter in state else None
+        if past is not None and (square := past.square().sum()) > 0:
+            parameter.grad -= past * ((gradient * past).sum() / square)
+    optimizer.step()
+    # only now: an optimizer takes a parameter with a state for one that it has stepped before
+    for parameter, gradient in raw:
+        past = state[parameter].setdefault(_PAST, torch.zeros_like(gradient))
+        past.lerp_(gradient, 1 - decay)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

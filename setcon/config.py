@@ -1,0 +1,213 @@
+"""Every setting of the model, its loss and its probe; importing them does not import torch.
+
+    SetConConfig ─┬─ EncoderConfig           ProbeConfig ── DecoderConfig
+                  ├─ SlotAttentionConfig     LossConfig
+                  ├─ TransitionConfig
+                  └─ SetEncoderConfig
+
+The string below a field explains it; `setcon presets NAME` prints these as comments.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from setcon.checks import check_above, check_at_least, check_below, check_choice
+
+Activation = Literal["relu", "elu"]
+Normalisation = Literal["none", "batch", "group"]
+EncoderKind = Literal["paper", "small", "normal", "large"]
+TransitionKind = Literal["paper", "interacting"]
+DecoderKind = Literal["bilinear", "pixel", "broadcast", "small", "normal", "large"]
+Similarity = Literal["cosine", "dot"]
+Unit = Literal["set", "slot"]
+
+GROUPS = 8  # of GroupNorm
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Which convolutions an encoder starts with, and how wide it is."""
+
+    kind: EncoderKind = "paper"
+    """`paper` keeps the resolution; `small`, `normal` and `large` reduce it to an eighth."""
+    width: int = 32
+    """Size of a feature vector; for `paper` also the filter size of its convolutions."""
+    patch: int = 1
+    """Side, in pixels, of what one position of `paper` sees: 1 in the paper."""
+    normalisation: Normalisation = "none"
+    """After the first convolution: nothing (paper), BatchNorm (port), or GroupNorm of 8 groups."""
+
+    def __post_init__(self) -> None:
+        check_choice("encoder kind", self.kind, EncoderKind)
+        check_choice("encoder normalisation", self.normalisation, Normalisation)
+        check_at_least(1, encoder_width=self.width, encoder_patch=self.patch)
+        if self.patch != 1 and self.kind != "paper":
+            raise ValueError(f"only a paper encoder has a patch, got {self.patch} for {self.kind}")
+        if self.normalisation == "group" and self.kind == "paper" and self.width % GROUPS:
+            raise ValueError(f"GroupNorm needs a width in multiples of {GROUPS}, got {self.width}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotAttentionConfig:
+    """How many slots there are, and how they are found."""
+
+    num_slots: int = 4
+    """Slots per image; each starts from its own learned vector."""
+    slot_size: int = 16
+    """Size of a slot, independent of the encoder's width."""
+    hidden_size: int = 128
+    """Hidden units of the MLP that follows the GRU."""
+    iterations: int = 1
+    """Rounds of competition: 1 in the paper, 3 in the port."""
+
+    def __post_init__(self) -> None:
+        check_at_least(
+            1,
+            num_slots=self.num_slots,
+            slot_size=self.slot_size,
+            hidden_size=self.hidden_size,
+            iterations=self.iterations,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransitionConfig:
+    """How the slots of the next frame are predicted."""
+
+    kind: TransitionKind = "paper"
+    """`paper` steps each slot by itself; `interacting` has it look at the others first, as things
+    that bounce off each other do."""
+    hidden_size: int = 64
+    """Size of h where slots interact; `paper` does not look at it, its h is as large as a slot."""
+
+    def __post_init__(self) -> None:
+        check_choice("transition kind", self.kind, TransitionKind)
+        check_at_least(1, hidden_size=self.hidden_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetEncoderConfig:
+    """How large the set encoder is."""
+
+    hidden_size: int = 128
+    """Hidden units of both MLPs, and the size of the sum between them."""
+    output_size: int = 128
+    """Size of the vector for the whole set."""
+    depth: int = 2
+    """Linear layers in each of the two MLPs: 2 in the paper, 3 in the port."""
+    activation: Activation = "relu"
+    """Between those layers: ReLU in the paper, ELU in the port."""
+
+    def __post_init__(self) -> None:
+        check_choice("set encoder activation", self.activation, Activation)
+        check_at_least(
+            1, hidden_size=self.hidden_size, output_size=self.output_size, depth=self.depth
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetConConfig:
+    """Every size of the model; the defaults are the paper's for Bouncing Balls."""
+
+    center_inputs: bool = True
+    """Give the encoder images in [-1, 1] (paper) instead of [0, 1] (port)."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """Images to features."""
+    slot_attention: SlotAttentionConfig = field(default_factory=SlotAttentionConfig)
+    """Features to slots."""
+    transition: TransitionConfig = field(default_factory=TransitionConfig)
+    """Slots of two frames to those of the next."""
+    set_encoder: SetEncoderConfig = field(default_factory=SetEncoderConfig)
+    """Slots to one vector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is compared with what, and how sharply.
+
+    The defaults learned in 10 of 10 trials. The paper's own form is `similarity="dot",
+    temperature=0.5, standardise=False`; it often stalls at ln(number of states), because
+    predictions can move away from all states by a constant and so silence the
+    prediction-prediction terms.
+    """
+
+    unit: Unit = "set"
+    """Compare whole sets, by the set encoder, or (the baseline) each slot with its own index."""
+    similarity: Similarity = "cosine"
+    """Inner product, of unit vectors if `cosine`."""
+    temperature: float = 0.1
+    """Divides every similarity."""
+    standardise: bool = True
+    """First give every dimension zero mean and unit variance over the batch, states and
+    predictions together."""
+    exclusivity: float = 0.0
+    """Weight of what slots lack in exclusivity, added to the contrast; none in the paper."""
+    horizon: int = 1
+    """Predict also the frames after the next, up to this many steps ahead, each step from what was
+    predicted before: 1 in the paper."""
+
+    def __post_init__(self) -> None:
+        check_choice("loss unit", self.unit, Unit)
+        check_choice("loss similarity", self.similarity, Similarity)
+        check_above(0, temperature=self.temperature)
+        check_at_least(0, exclusivity=self.exclusivity)
+        check_below(math.inf, exclusivity=self.exclusivity)
+        check_at_least(1, horizon=self.horizon)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Which decoder, and how large."""
+
+    kind: DecoderKind = "bilinear"
+    """A product or an MLP per pixel, the paper's broadcast decoder, or one of the port's sizes."""
+    hidden_size: int = 256
+    """Hidden units of `bilinear` and `pixel`; filter size of `broadcast` (the paper: 32 or 16)."""
+    depth: int = 2
+    """Hidden layers of `bilinear` (of its slots), `pixel` and `broadcast`."""
+    rank: int = 32
+    """Maps over the image that `bilinear` mixes for every slot."""
+    frequencies: int = 6
+    """Octaves of the Fourier features of a position, for `bilinear` and `pixel`."""
+    normalisation: Normalisation = "none"
+    """Before the last convolution of the port's decoders, which themselves have `batch`."""
+
+    def __post_init__(self) -> None:
+        check_choice("decoder kind", self.kind, DecoderKind)
+        check_choice("decoder normalisation", self.normalisation, Normalisation)
+        check_at_least(1, hidden_size=self.hidden_size, depth=self.depth, rank=self.rank)
+        check_at_least(0, frequencies=self.frequencies)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Which decoder, and the fixed budget it is fitted with."""
+
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    """Slots to images."""
+    whiten: bool = True
+    """Bring every direction of every slot to unit variance first, but for those that are noise."""
+    steps: int = 2000
+    """Steps of Adam."""
+    frames_per_step: int = 32
+    """Frames drawn for each step."""
+    pixels_per_frame: int = 1024
+    """Pixels drawn of each of them, if they have more and the decoder is `bilinear` or `pixel`; the
+    others decode whole frames."""
+    learning_rate: float = 6e-3
+    """After warm-up, and before it decays to zero along a cosine."""
+    warmup_steps: int = 50
+    """Steps over which the learning rate rises linearly."""
+    seed: int = 0
+    """Of the initial weights and of every draw."""
+
+    def __post_init__(self) -> None:
+        check_at_least(
+            1,
+            steps=self.steps,
+            frames_per_step=self.frames_per_step,
+            pixels_per_frame=self.pixels_per_frame,
+        )
+        check_at_least(0, warmup_steps=self.warmup_steps, learning_rate=self.learning_rate)
+        check_at_least(0, seed=self.seed)
