@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from online.errors import FootageError, ServerError, ServerSilent
-from online.probing.evaluator import Evaluator, Findings
-from online.reports.report import write_report
-from online.runs.directory import RunDirectory
-from online.scores.evaluation import Evaluation, find_evaluation, save_evaluation
+from online.probing.evaluator import Evaluator
+from online.scores.evaluation import Evaluation
 from online.session.clock import RunClock
-from online.session.journal import Journal
-from online.session.probe_process import Ended, ProbeProcess, forget_weights, unheard_probe
+from online.session.probe_book import ProbeBook
+from online.session.probe_process import Ended, ProbeProcess
 from online.session.state import RunState
 from online.session.status import Watcher
 from online.stop import StopSignals
-
-log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -55,56 +49,6 @@ class Probes(Protocol):
     def close(self) -> None:
         """Give up what is not finished."""
         ...
-
-
-class ProbeBook:
-    """Where what a probe found, or why there is none, is written down."""
-
-    def __init__(self, directory: RunDirectory, journal: Journal, clock: RunClock) -> None:
-        self.directory = directory
-        self.journal = journal
-        self.clock = clock
-
-    def evaluation(self, step: int) -> Evaluation | None:
-        """What was found at `step`; None where nothing was yet."""
-        return find_evaluation(self.directory.probe_folder(step))
-
-    def save(self, findings: Findings) -> None:
-        """Keep what was found with the run."""
-        evaluation = findings.evaluation
-        folder = self.directory.probe_folder(evaluation.step)
-        save_evaluation(folder, evaluation, findings.panels)
-
-    def left_over(self) -> int | None:
-        """The step whose probe an earlier start has begun and not finished.
-
-        One whose scores were saved as that start ended is logged instead.
-        """
-        step = unheard_probe(self.directory)
-        if step is None or (evaluation := self.evaluation(step)) is None:
-            return step
-        forget_weights(self.directory.probe_folder(step))
-        self.found(evaluation, beside=True)
-        return None
-
-    def drop(self, step: int) -> None:
-        """Remove what there is of the probe of `step`."""
-        shutil.rmtree(self.directory.probe_folder(step))
-
-    def found(self, evaluation: Evaluation, *, beside: bool) -> None:
-        """Log an evaluation that was saved, and draw the report."""
-        self.journal.probe(evaluation, beside=beside)
-        with self.clock.standing_still("probe"):
-            write_report(self.directory.path)
-
-    def missing(self, step: int, why: str) -> None:
-        """Say that there is no probe of `step`."""
-        log.warning("no probe at step %d: %s", step, why)
-        self.journal.event(f"no probe of step {step}: {why}")
-
-    def put_off(self, step: int) -> None:
-        """Say that the probe of `step` was given up for now."""
-        self.journal.event(f"the probe of step {step} is put off to the next start")
 
 
 @dataclass(eq=False)

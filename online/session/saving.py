@@ -98,9 +98,9 @@ class Saving:
             with self.clock.standing_still("checkpoint"):
                 self.state.keep_end_weights(at_end=at_end)
 
-    def report(self) -> Path:
-        """Draw the report; where it is."""
-        return write_report(self.directory.path)
+    def report(self) -> Path | None:
+        """Draw the report; where it is, None where another process draws it."""
+        return write_report(self.directory.path) if self.world.writes else None
 
     def diverged(self, error: Diverged, batch: Sequence[Clip]) -> Diverged:
         """Set the checkpoint of the weights that failed aside, and say what to do about it."""

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,11 @@ def test_a_setting_that_means_nothing_ends_the_command_before_it_begins(
     assert done.output.count("\n") == 1
     assert done.output.startswith("error: --set: ")
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_are_read_without_torch() -> None:
+    code = "import sys, online.config, online.explain; print('torch' in sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert run.stdout.strip() == "False"

@@ -1,0 +1,173 @@
+"""What a run is made of: every part is built here, and given the parts that it uses.
+
+Start ─▶ directory, clients ─▶ state ─▶ journal, watcher ─▶ probes, intake, saving ─▶ Session
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from online.allocator import keep_freed_memory
+from online.clips.catalog import DEFAULT_HOLDOUT
+from online.config import RunConfig
+from online.errors import ConfigError
+from online.probing.evaluator import Evaluator
+from online.probing.footage import JoinedSource
+from online.queue.client import Client
+from online.queue.ledger import Ledger
+from online.queue.security import TrainerKeys
+from online.runs.directory import RunDirectory
+from online.runs.segments import EndWeights
+from online.session.intake import Intake
+from online.session.journal import Journal, Origin
+from online.session.loop import Session
+from online.session.probe_book import ProbeBook
+from online.session.probe_process import ProbeProcess
+from online.session.probes import ProbeInline, Probes, ProbeWorker
+from online.session.saving import Saving
+from online.session.state import RunState
+from online.session.status import Observer, Watcher
+from online.session.world import World
+from online.stop import StopSignals
+from online.training.models import default_device, set_determinism
+from online.training.prequential import Prequential
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One start of a run: what it learns from, where, and for how long."""
+
+    run: Path
+    config: RunConfig
+    store: Path | None = None
+    """Served by a process of its own; without it, `addresses` are connected to."""
+    holdout: float = DEFAULT_HOLDOUT
+    """Share of each recording of `store` that is not learned from."""
+    addresses: Sequence[str] = ()
+    keys: Sequence[TrainerKeys] = ()
+    """One for each address, or none at all."""
+    minutes: float | None = None
+    """Of the whole run, over all its starts; None is without end."""
+    device: torch.device | None = None
+    """None is a GPU where there is one."""
+    observers: Sequence[Observer] = ()
+    command: Sequence[str] = ()
+    """Words of a command line that continues the run."""
+    world: World = field(default_factory=World)
+
+    @property
+    def budget_seconds(self) -> float:
+        """Of the whole run."""
+        return math.inf if self.minutes is None else 60 * self.minutes
+
+    @property
+    def origin(self) -> Origin:
+        """Where the footage comes from, for the report."""
+        store = " ".join(self.addresses) if self.store is None else str(self.store)
+        return Origin(store=store, command=self.command)
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What a start connects to."""
+
+    addresses: Sequence[str]
+    check: Callable[[], None]
+    """Raises ServerError where a server that this process has started is gone."""
+
+
+def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -> Session:
+    """The loop of a run and all that it needs, which `stack` closes.
+
+    Raises OnlineError: the run's directory cannot be used, or its settings do not fit together.
+    """
+    config = start.config
+    directory = stack.enter_context(RunDirectory(start.run))
+    changes = directory.claim(config)
+    keep_freed_memory()
+    set_determinism(config.training)
+    device = start.device or default_device()
+    clients = _clients(servers.addresses, start.keys, stack)
+    source = JoinedSource(clients, recordings=config.stream.recordings)
+    state = RunState(
+        config,
+        clients,
+        device=device,
+        world=start.world,
+        ledger=_ledger(config, directory, stack),
+        end_weights=_end_weights(config, directory, clients),
+    )
+    prequential = Prequential(state.trainer, config.training, config.stream.clip)
+    steps, budget = config.training.steps, start.budget_seconds
+    watcher = Watcher(start.observers, state, prequential, steps=steps, budget_seconds=budget)
+    journal = Journal(directory, state)
+    book = ProbeBook(directory, journal, state.clock, world=start.world)
+    if config.evaluation.beside:
+        process = ProbeProcess(directory, clients, device=device)
+        probes: Probes = ProbeWorker(state, book, watcher, stop, process)
+    else:
+        evaluator = Evaluator.of(config, source, state.untrained, device=device)
+        probes = ProbeInline(state, book, watcher, stop, evaluator)
+    return Session(
+        config,
+        state,
+        intake=Intake(
+            config.stream,
+            state,
+            source,
+            start.origin,
+            prequential=prequential,
+            journal=journal,
+            watcher=watcher,
+            stop=stop,
+            check_servers=servers.check,
+        ),
+        saving=Saving(
+            directory,
+            config.training,
+            state,
+            journal=journal,
+            watcher=watcher,
+            world=start.world,
+            changes=changes,
+        ),
+        probes=probes,
+        journal=journal,
+        watcher=watcher,
+        stop=stop,
+        budget_seconds=budget,
+    )
+
+
+def _clients(
+    addresses: Sequence[str], keys: Sequence[TrainerKeys], stack: ExitStack
+) -> list[Client]:
+    every = keys or [None] * len(addresses)
+    return [
+        stack.enter_context(Client(address, keys=key))
+        for address, key in zip(addresses, every, strict=True)
+    ]
+
+
+def _ledger(config: RunConfig, directory: RunDirectory, stack: ExitStack) -> Ledger | None:
+    if not config.stream.ledger:
+        return None
+    ledger = Ledger(directory.ledger_path)
+    stack.callback(ledger.close)
+    return ledger
+
+
+def _end_weights(
+    config: RunConfig, directory: RunDirectory, clients: Sequence[Client]
+) -> EndWeights | None:
+    if not config.training.keep_segments:
+        return None
+    if len(clients) > 1:
+        raise ConfigError("training.keep_segments is for one server: several come by turns")
+    return EndWeights(directory.segments)
