@@ -16,7 +16,7 @@ _LIMIT = 2**31 - 1  # mallopt takes an int; a block above 2 GiB still goes back
 
 
 def keep_freed_memory() -> bool:
-    """Tell this process's malloc to keep what is freed; False where there is no glibc to tell.
+    """Have this process's malloc keep what is freed; False where there is no glibc.
 
     The process then stays at its largest size until it ends.
     """

@@ -76,7 +76,7 @@ class TransitionConfig:
     """How the slots of the next frame are predicted."""
 
     kind: TransitionKind = "paper"
-    """`paper` steps each slot by itself; `interacting` has it look at the others first, as things
+    """`paper` steps each slot by itself; `interacting` has it look at the others first, as objects
     that bounce off each other do."""
     hidden_size: int = 64
     """Size of h where slots interact; `paper` does not look at it, its h is as large as a slot."""

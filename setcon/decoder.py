@@ -85,7 +85,7 @@ class BroadcastDecoder(nn.Module):
     def forward(
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
-        """The channels of a whole image; ValueError if it is no multiple of the enlargement."""
+        """The channels of a whole image; ValueError if it is not a multiple of the enlargement."""
         if height % self.enlargement or width % self.enlargement:
             raise ValueError(
                 f"this decoder makes images in multiples of {self.enlargement} pixels, "

@@ -6,12 +6,11 @@
     minimised   = contrast + weight · (1 - exclusivity)
 
 States of all time steps are negatives, so there may be more states than predictions. The contrast
-does not mind two things mixed in two slots, as a mixture can be told from others and predicted as
-well as a thing. Exclusivity does: it is how much of what a slot reads is its alone, 1 where every
+does not mind two objects mixed in two slots: a mixture can be distinguished and predicted as well
+as an object. Exclusivity does mind. It is how much of what a slot reads is its alone: 1 where every
 slot reads something and no two share, 1/k where all read the same; a slot that reads nothing counts
-as 0. Each slot counts alike, so that a position that two share is given to the one that reads less:
-those which see a thing have as much to say as the one that sees all else. Logits and losses are
-float32 also under autocast.
+as 0. All slots weigh equally, so a shared position goes to the slot with the smaller area; object
+slots are not outvoted by the background slot. Logits and losses are float32 also under autocast.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What slots know of the image, measured by a decoder trained on them while they stand still.
+"""What slots know of the image, measured by a decoder that is trained on them while they are fixed.
 
     image = Σ_k alpha_k · rgb_k,      alpha = softmax over slots
 

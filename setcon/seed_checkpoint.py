@@ -3,7 +3,7 @@
     NAME_pretext.pth.tar   encoder.*, attn.*, transition.*, deep_set.*   load_model
     NAME_decoder.pth.tar   position_embedding.*, decoder_cnn.*           load_probe
 
-Only tensors are unpickled. Every size is read off their shapes; what no shape tells is the port's
+Only tensors are unpickled. Every size is read off their shapes; what no shape says is the port's
 own constant: three rounds of slot attention, and images of 128x128.
 """
 
@@ -76,7 +76,7 @@ def load_model(path: str | Path) -> SetCon:
 
 
 def load_probe(path: str | Path, *, image_size: tuple[int, int] = (128, 128)) -> DecoderProbe:
-    """The port's decoder, in evaluation mode, for images of (height, width), which no file tells.
+    """The port's decoder, in evaluation mode, for images of (height, width), which no file holds.
 
     Raises SeedCheckpointError for anything else than such a file.
     """
@@ -144,7 +144,7 @@ def _read(path: Path, names: dict[str, str], *, wanted: str) -> dict[str, Tensor
         if not _renamed(name, names):
             problem = f"unknown tensor {name!r}{_remedy(name)}"
         elif not isinstance(tensor, Tensor):
-            problem = f"{name} is no tensor"
+            problem = f"{name} is not a tensor"
         else:
             continue
         raise SeedCheckpointError(f"{path}: not a {wanted} of the port: {problem}")

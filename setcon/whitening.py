@@ -5,7 +5,7 @@
 A trained slot holds where its object is in a direction that varies a hundred times less than the
 others; a decoder finds it many times sooner once all directions have unit variance. One with less
 than d / n of the largest variance is scaled as if it had that much, and stays small: n frames do
-not tell it from noise, and a decoder would learn them by heart with it.
+not distinguish it from noise, and a decoder would learn them by heart with it.
 """
 
 import torch

@@ -6,7 +6,7 @@
                  pts_ns   (n)           int64, nanoseconds
                  gap      (n)           bool, where a frame does not continue the one before
                  held_out (n)           bool, what a run on this store does not learn from
-                 attribute first_frame: frames before it were let go of, and are not among the n
+                 attribute first_frame: frames before it were released, and are not among the n
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def embed_run(
     with opened_run(run, store, recordings=recordings) as opened, _written(path) as new:
         trained = opened.trained
         probe = opened.evaluator.fit(trained.model, progress=report) if alphas else None
-        # behind the probe, which takes its time: a capture lets go of its oldest frames
+        # after the probe, which takes its time: a capture releases its oldest frames
         summaries = opened.catalog.recordings()
         readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
         with new.filling() as file:

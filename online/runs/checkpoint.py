@@ -1,4 +1,4 @@
-"""Checkpoints: directories of safetensors and JSON, written beside, fsynced and renamed.
+"""Checkpoints: directories of safetensors and JSON, written under another name and renamed.
 
     checkpoints/step-00001500/
         model.safetensors       parameters and buffers that are learned: none of what is frozen
@@ -6,7 +6,7 @@
         replay.safetensors      what MinRed knows of the clips it holds; empty for a reservoir
         state.json              version, step, every RNG, replay indices, feed's cursor, checksums
 
-A folder that carries the final name is complete: whatever a crash leaves behind has another name.
+A folder that carries the final name is complete: whatever a crash leaves has another name.
 A disk may damage one all the same; then the newest older one that can be read takes its place.
 """
 
@@ -153,7 +153,7 @@ def newest_readable(folder: Path) -> Found:
 
 
 def set_aside(damaged: Sequence[Path]) -> None:
-    """Give damaged checkpoints a name that is not looked at, so that they are told of once."""
+    """Give damaged checkpoints a name that is not looked at, so that they are reported once."""
     for path in damaged:
         aside = path.with_name(f"damaged-{path.name}")
         shutil.rmtree(aside, ignore_errors=True)

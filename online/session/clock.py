@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Cause = Literal["probe", "checkpoint"]
-"""What learning stands still for."""
+"""What learning is paused for."""
 
 WINDOW_STEPS = 50
 """Steps over which rates are taken."""
@@ -46,12 +46,14 @@ class RunClock:
         self._marks: deque[_Mark] = deque(maxlen=WINDOW_STEPS + 1)
         self.start(0.0)
 
-    def start(self, seconds_before: float, still_before: Mapping[str, float] | None = None) -> None:
-        """Begin to count, on top of what earlier starts of the run took and stood still for."""
-        self.still_seconds: dict[str, float] = {
+    def start(
+        self, seconds_before: float, paused_before: Mapping[str, float] | None = None
+    ) -> None:
+        """Begin to count, on top of what earlier starts of the run took and were paused for."""
+        self.paused_seconds: dict[str, float] = {
             "probe": 0.0,
             "checkpoint": 0.0,
-            **(still_before or {}),
+            **(paused_before or {}),
         }
         self._before, self._started = seconds_before, time.monotonic()
         self._waited, self._triplets = 0.0, 0
@@ -70,18 +72,18 @@ class RunClock:
         seconds = max(self.seconds, 1e-9)
         return Spent(
             seconds=self.seconds,
-            probe_share=self.still_seconds["probe"] / seconds,
-            checkpoint_share=self.still_seconds["checkpoint"] / seconds,
+            probe_share=self.paused_seconds["probe"] / seconds,
+            checkpoint_share=self.paused_seconds["checkpoint"] / seconds,
         )
 
     @contextmanager
-    def standing_still(self, cause: Cause) -> Iterator[None]:
+    def paused(self, cause: Cause) -> Iterator[None]:
         """Count the time inside as taken from learning."""
         began = time.monotonic()
         try:
             yield
         finally:
-            self.still_seconds[cause] += time.monotonic() - began
+            self.paused_seconds[cause] += time.monotonic() - began
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

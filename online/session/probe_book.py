@@ -58,7 +58,7 @@ class ProbeBook:
         """Log an evaluation that was saved, and draw the report."""
         self.journal.probe(evaluation, beside=beside)
         if self.world.writes:
-            with self.clock.standing_still("probe"):
+            with self.clock.paused("probe"):
                 write_report(self.directory.path)
 
     def missing(self, step: int, why: str) -> None:

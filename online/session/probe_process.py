@@ -1,4 +1,4 @@
-"""The probe in a process of its own, while learning goes on.
+"""The probe in a separate process, while learning goes on.
 
     probes/step-00005000/model.safetensors            the probe is owed
     parent ── its servers, "5000" ──▶ python -m online.session.probe_process RUN DEVICE
@@ -143,7 +143,7 @@ def forget_weights(folder: Path) -> None:
 
 
 def main(run: str, device: str) -> None:
-    """Make the probes that stdin asks for behind a line about the servers, until it ends."""
+    """Make the probes that stdin asks for after a line about the servers, until it ends."""
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     hear_parent(requests.put, at_end=lambda: os._exit(0))
     directory = RunDirectory(Path(run))

@@ -93,7 +93,7 @@ class ProbeInline(_InRun):
         if self.found() is not None:
             return
         try:
-            with self.clock.standing_still("probe"), self.stop.at_once():
+            with self.clock.paused("probe"), self.stop.at_once():
                 model = self.state.model
                 findings = self.evaluator.evaluate(model, step=step, progress=self._progress)
                 self.book.save(findings)
@@ -167,7 +167,7 @@ class ProbeWorker(_InRun):
             self.book.put_off(step)
 
     def _begin(self, step: int) -> None:
-        with self.clock.standing_still("probe"):
+        with self.clock.paused("probe"):
             self.process.begin(step)
         self._show()
 
@@ -180,7 +180,7 @@ class ProbeWorker(_InRun):
         while self.process.step is not None:
             self.stop.check()
             self.watcher.tell(self.process.doing, self.process.share)
-            with self.clock.standing_still("probe"):
+            with self.clock.paused("probe"):
                 ended = self.process.poll(timeout_seconds=0.5)
             self._take(ended)
 

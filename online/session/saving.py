@@ -80,7 +80,7 @@ class Saving:
         """
         self.trainer.check_finite()  # a run must be able to go on from what is saved last
         if self.world.writes:
-            with self.clock.standing_still("checkpoint"):
+            with self.clock.paused("checkpoint"):
                 self.journal.sync()
                 self.feed.sync()
                 folder, checkpoint = self.directory.checkpoints, self.state.checkpoint()
@@ -95,7 +95,7 @@ class Saving:
     def keep_end_weights(self, *, at_end: bool = False) -> None:
         """Keep the weights of segments that have ended with this step, or with the run."""
         if self.world.writes and (at_end or self.state.segment_has_ended()):
-            with self.clock.standing_still("checkpoint"):
+            with self.clock.paused("checkpoint"):
                 self.state.keep_end_weights(at_end=at_end)
 
     def report(self) -> Path | None:

@@ -94,7 +94,7 @@ class RunState:
             optimizer=self.trainer.optimizer.state_dict(),
             run={
                 "seconds": self.clock.seconds,
-                "still_seconds": dict(self.clock.still_seconds),
+                "still_seconds": dict(self.clock.paused_seconds),
                 "alarms": self.alarms.state(),
                 "frame_size": self._frame_size,
                 "held_out": self._held_out,

@@ -1,4 +1,4 @@
-"""What a person watching a run wants to know."""
+"""What a person who watches a run wants to know."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ Observer = Callable[[Status], None]
 
 
 class Watcher:
-    """Tells observers how a run stands."""
+    """Reports to observers how a run stands."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Watcher:
         self._budget_seconds = budget_seconds
         self._last: StepResult | None = None
         self.beside = ""
-        """What is done alongside learning, to be told with the rest."""
+        """What is done alongside learning, to be reported with the rest."""
 
     def stepped(self, result: StepResult) -> None:
         """The run has come one step further."""

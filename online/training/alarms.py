@@ -38,7 +38,7 @@ class Alarms:
 
 
 class CollapseAlarm:
-    """Notices a loss that sits at chance: predictions that no longer tell frames apart.
+    """Notices a loss that sits at chance: predictions that no longer distinguish frames.
 
     Chance is ln(states) when predictions stand apart from all states, and that of a guess among
     all candidates when everything is one point.

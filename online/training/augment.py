@@ -1,14 +1,14 @@
-"""Other views of the clips of a batch, for footage that could be told apart by other than things.
+"""Other views of the clips of a batch, for footage whose frames differ in more than their objects.
 
     clip ─▶ moved by (dy, dx), mirrored at its border ─▶ perhaps left and right swapped
          ─▶ each frame moved by a (dy, dx) of its own
          ─▶ every colour channel brightened and stretched, each by its own numbers
 
-Of a few hundred frames an encoder learns to tell the time: clips are shown moved, mirrored and in
-other colours, all frames of a clip alike, so that what moves in it moves on. Under a moving camera
-it learns to tell where that looks, which finds the next frame as well: with frames that jitter, by
-themselves, only where things are to each other still does. The paper augments nothing, having all
-the footage that it wants and no camera.
+From a few hundred frames an encoder learns to recognise the time: clips are shown moved, mirrored
+and in other colours, all frames of a clip alike, so that what moves in it moves on. Under a moving
+camera it learns where the camera looks, which finds the next frame as well. If each frame jitters
+by itself, only the positions of objects relative to each other still find it. The paper augments
+nothing: it has all the footage it wants, and no camera.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:
 
 def to_images(images: UInt8[np.ndarray, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
     """Bytes as floats in [0, 1], channels first in channels_last memory; one copy."""
-    # torch has no read-only tensors and warns; such arrays are views of somebody's buffer
+    # torch has no read-only tensors and warns; such arrays are views of another object's buffer
     return as_floats(torch.from_numpy(images if images.flags.writeable else images.copy()))
 
 

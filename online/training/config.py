@@ -10,7 +10,7 @@ from setcon.checks import check_above, check_at_least, check_below, check_within
 Precision = Literal["float32", "bfloat16", "auto"]
 
 MAX_THREADS = 1024
-"""More are taken for a slip of the hand: starting them can end the process."""
+"""More are refused as a slip of the hand: starting them can end the process."""
 
 
 @dataclass(frozen=True, kw_only=True)

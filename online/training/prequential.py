@@ -41,7 +41,7 @@ class PrequentialScore:
     loss_untrained: float
     top1: float
     top1_copy: float
-    """The same when the last seen state is taken for the prediction."""
+    """The same with the last seen state in place of the prediction."""
     top1_untrained: float
     """The same for the model as it was at step 0."""
     candidates: int

@@ -52,7 +52,7 @@ class StepResult:
     top1: float
     """Share of predictions whose nearest candidate is their own state."""
     states: int
-    """That each prediction chose from, beside the batch's other predictions."""
+    """That each prediction chose from, next to the batch's other predictions."""
     chance: float
     """The loss of a guess among the candidates."""
     triplets: int
@@ -98,8 +98,8 @@ class Trainer:
         triplets = int(batch.valid.sum())
         if triplets < 2:
             raise TrainingError(
-                f"step {self.step_count + 1}: a batch of {triplets} triplet has nothing to be told "
-                "apart from; the recording is too short to learn from"
+                f"step {self.step_count + 1}: a batch of {triplets} triplet has nothing to be "
+                "distinguished from; the recording is too short to learn from"
             )
         self.model.train()
         num_frames, horizon = batch.frames.shape[1], self.loss_config.horizon
@@ -141,7 +141,7 @@ class Trainer:
     def encode(self, model: SetCon, frames: Float[Tensor, "b t c h w"]) -> SetConOutput:
         """What `model` makes of frames, in the arithmetic and memory layout of training."""
         images = frames.flatten(0, 1).to(self.device).contiguous(memory_format=self.layout)
-        # only the encoder gains by bfloat16: in it, z would lose what tells near frames apart
+        # only the encoder gains by bfloat16: in it, z would lose what distinguishes near frames
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             encoded = model.encode(images)
         slots = encoded.slots.float().unflatten(0, frames.shape[:2])

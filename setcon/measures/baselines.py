@@ -1,7 +1,7 @@
 """Segmentations that need no model: what FG-ARI is worth on some footage, they show.
 
-Blocks of the image tell things apart wherever they lie in different ones, and colours wherever each
-thing has its own. A model that does no better has not been shown to know things.
+Blocks of the image separate objects wherever they lie in different ones, and colours wherever each
+object has its own. A model that does no better has not been shown to know objects.
 """
 
 import math

@@ -22,7 +22,7 @@ Values = Float[Tensor, "n *p"]
 def fg_ari(truth: Labels, predicted: Labels) -> Float64[Tensor, " n"]:
     """Adjusted Rand index over the pixels of objects only; 1 where there are none.
 
-    A split background costs nothing here: show `mbo` and `ari` beside it.
+    A split background costs nothing here: show `mbo` and `ari` next to it.
     """
     return _adjusted_rand(overlaps(truth, predicted)[:, 1:])
 

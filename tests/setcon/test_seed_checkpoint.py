@@ -127,7 +127,7 @@ class Payload:
         ([1, 2], "it has no 'state_dict'"),
         ({"model": {}}, "it has no 'state_dict'"),
         ({"state_dict": {}}, "not a model of the port: no size in 'slot_attention.starts'"),
-        ({"state_dict": {"attn.slots": 3}}, "not a model of the port: attn.slots is no tensor"),
+        ({"state_dict": {"attn.slots": 3}}, "not a model of the port: attn.slots is not a tensor"),
         ({"state_dict": {"other": torch.ones(2)}}, "unknown tensor 'other'"),
     ],
 )

@@ -21,13 +21,13 @@ def test_time_that_learning_stands_still_is_counted_over_all_starts(
     monkeypatch.setattr("online.session.clock.time.monotonic", lambda: now)
     clock = RunClock()
     now += 10.0
-    with clock.standing_still("probe"):
+    with clock.paused("probe"):
         now += 6.0
-    with clock.standing_still("checkpoint"):
+    with clock.paused("checkpoint"):
         now += 4.0
     assert clock.spent == Spent(seconds=20.0, probe_share=0.3, checkpoint_share=0.2)
     later = RunClock()
-    later.start(clock.seconds, clock.still_seconds)
+    later.start(clock.seconds, clock.paused_seconds)
     now += 20.0
     assert later.spent == Spent(seconds=40.0, probe_share=0.15, checkpoint_share=0.1)
 

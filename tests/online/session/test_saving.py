@@ -53,7 +53,7 @@ def test_a_start_of_which_nothing_was_saved_is_told_of_as_the_next_begins_anew(
     for step in (5, 8):
         shutil.rmtree(RunDirectory(stopped_twice).checkpoint(step))
     train_on_store(balls, stopped_twice, config())
-    assert sum("nothing was saved of the start before" in m for m in caplog.messages) == 1
+    assert sum("the previous attempt saved no checkpoint" in m for m in caplog.messages) == 1
 
 
 def test_evaluating_takes_the_newest_checkpoint_that_can_be_read(
