@@ -16,13 +16,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from setcon.deep_set import SetEncoderConfig
-    from setcon.encoders.convolutional import EncoderConfig
+    from setcon.config import (
+        EncoderConfig,
+        LossConfig,
+        SetConConfig,
+        SetEncoderConfig,
+        SlotAttentionConfig,
+        TransitionConfig,
+    )
     from setcon.errors import SeedCheckpointError, SetConError
-    from setcon.loss import ContrastiveLoss, LossConfig, SetConLoss
-    from setcon.model import SetCon, SetConConfig, SetConOutput
-    from setcon.slot_attention import SlotAttentionConfig, Slots
-    from setcon.transition import TransitionConfig
+    from setcon.loss import ContrastiveLoss, SetConLoss
+    from setcon.model import SetCon, SetConOutput
+    from setcon.slot_attention import Slots
 
 __all__ = [
     "ContrastiveLoss",
@@ -42,18 +47,18 @@ __all__ = [
 
 _HOMES = {
     "ContrastiveLoss": "setcon.loss",
-    "EncoderConfig": "setcon.encoders.convolutional",
-    "LossConfig": "setcon.loss",
+    "EncoderConfig": "setcon.config",
+    "LossConfig": "setcon.config",
     "SeedCheckpointError": "setcon.errors",
     "SetCon": "setcon.model",
-    "SetConConfig": "setcon.model",
+    "SetConConfig": "setcon.config",
     "SetConError": "setcon.errors",
     "SetConLoss": "setcon.loss",
     "SetConOutput": "setcon.model",
-    "SetEncoderConfig": "setcon.deep_set",
-    "SlotAttentionConfig": "setcon.slot_attention",
+    "SetEncoderConfig": "setcon.config",
+    "SlotAttentionConfig": "setcon.config",
     "Slots": "setcon.slot_attention",
-    "TransitionConfig": "setcon.transition",
+    "TransitionConfig": "setcon.config",
 }
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from setcon.decoder import BilinearDecoder, DecoderConfig, PixelDecoder, build_decoder
+from setcon.config import DecoderConfig
+from setcon.decoder import BilinearDecoder, PixelDecoder, build_decoder
 from setcon.position import fourier_features, position_grid
 
 

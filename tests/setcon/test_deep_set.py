@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from setcon.deep_set import DeepSet, SetEncoderConfig
+from setcon.config import SetEncoderConfig
+from setcon.deep_set import DeepSet
 
 
 @pytest.mark.parametrize(("depth", "activation"), [(2, "relu"), (3, "elu")])

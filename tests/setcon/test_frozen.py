@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from setcon import model as model_module
+from setcon.config import SetConConfig
 from setcon.encoders import Encoder
 from setcon.frozen import is_frozen, learned_state
-from setcon.model import SetCon, SetConConfig
+from setcon.model import SetCon
 
 
 class Pretrained(nn.Module):

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from setcon.loss import LossConfig, contrastive_loss, slot_exclusivity, slotwise_contrastive_loss
+from setcon.config import LossConfig
+from setcon.loss import contrastive_loss, slot_exclusivity, slotwise_contrastive_loss
 
 STANDARD = LossConfig()
 PLAIN = LossConfig(similarity="dot", temperature=0.5, standardise=False)

@@ -3,11 +3,15 @@ import math
 import pytest
 import torch
 
-from setcon.deep_set import SetEncoderConfig
-from setcon.encoders.convolutional import EncoderConfig
-from setcon.loss import LossConfig, contrastive_loss, slot_exclusivity
-from setcon.model import SetCon, SetConConfig, match
-from setcon.slot_attention import SlotAttentionConfig
+from setcon.config import (
+    EncoderConfig,
+    LossConfig,
+    SetConConfig,
+    SetEncoderConfig,
+    SlotAttentionConfig,
+)
+from setcon.loss import contrastive_loss, slot_exclusivity
+from setcon.model import SetCon, match
 
 
 def make(*, center_inputs=True, **encoder) -> SetCon:

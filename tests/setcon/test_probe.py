@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from setcon.decoder import DecoderConfig
-from setcon.probe import DecoderProbe, ProbeConfig, fit_probe
+from setcon.config import DecoderConfig, ProbeConfig
+from setcon.probe import DecoderProbe, fit_probe
 
 SMALL = ProbeConfig(
     decoder=DecoderConfig(hidden_size=32, frequencies=3),

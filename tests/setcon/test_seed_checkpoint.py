@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from setcon import SeedCheckpointError
-from setcon.config import EncoderConfig
-from setcon.decoder import DecoderConfig, build_decoder
+from setcon.config import DecoderConfig, EncoderConfig, LossConfig
+from setcon.decoder import build_decoder
 from setcon.encoders.convolutional import ConvolutionalEncoder
-from setcon.loss import LossConfig, contrastive_loss
+from setcon.loss import contrastive_loss
 from setcon.seed_checkpoint import load_model, load_probe
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from setcon.slot_attention import SlotAttention, SlotAttentionConfig
+from setcon.config import SlotAttentionConfig
+from setcon.slot_attention import SlotAttention
 
 
 def make(**values) -> SlotAttention:

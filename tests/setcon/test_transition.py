@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from setcon.transition import Interaction, Transition, TransitionConfig
+from setcon.config import TransitionConfig
+from setcon.transition import Interaction, Transition
 
 PAPER = TransitionConfig()
 INTERACTING = TransitionConfig(kind="interacting", hidden_size=8)
