@@ -24,6 +24,7 @@ from online.queue.ledger import Ledger
 from online.queue.security import TrainerKeys
 from online.runs.directory import RunDirectory
 from online.runs.segments import EndWeights
+from online.runs.status_file import StatusFile
 from online.session.intake import Intake
 from online.session.journal import Journal, Origin
 from online.session.loop import Session
@@ -105,7 +106,8 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
     )
     prequential = Prequential(state.trainer, config.training, config.stream.clip)
     steps, budget = config.training.steps, start.budget_seconds
-    watcher = Watcher(start.observers, state, prequential, steps=steps, budget_seconds=budget)
+    observers = [*_status_files(start, directory, stack), *start.observers]
+    watcher = Watcher(observers, state, prequential, steps=steps, budget_seconds=budget)
     journal = Journal(directory, state)
     book = ProbeBook(directory, journal, state.clock, world=start.world)
     if config.evaluation.beside:
@@ -161,6 +163,14 @@ def _ledger(config: RunConfig, directory: RunDirectory, stack: ExitStack) -> Led
     ledger = Ledger(directory.ledger_path)
     stack.callback(ledger.close)
     return ledger
+
+
+def _status_files(start: Start, directory: RunDirectory, stack: ExitStack) -> list[StatusFile]:
+    if not start.world.writes:
+        return []
+    status_file = StatusFile(directory.status_path)
+    stack.callback(status_file.close)
+    return [status_file]
 
 
 def _end_weights(
