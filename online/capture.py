@@ -12,8 +12,8 @@ from ingest.live.camera import Camera
 from ingest.live.capture import Captured, capture
 from ingest.store.protocols import Store
 from online.errors import ServerError
-from online.queue.security import ServerKeys
-from online.queue.server_process import EmbeddedServer
+from online.queue.keys import ServerKeys
+from online.queue.server_process import ServerProcess
 from online.queue.stream import ServeConfig
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def capture_and_serve(
     Raises ServerError: the address is refused or in use, or the server did not start; StoreError:
     as `capture`.
     """
-    with EmbeddedServer(store.path, ServeConfig(follow=True), bind=address, keys=keys) as server:
+    with ServerProcess(store.path, ServeConfig(follow=True), bind=address, keys=keys) as server:
         ready(server.address)
         is_up = True
 

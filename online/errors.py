@@ -13,7 +13,6 @@ OnlineError
 │   └── CheckpointDamaged  its files are cut short, garbled or gone
 ├── TrainingError         training cannot go on
 │   └── Diverged          the loss, a gradient or a weight is no number any more
-├── LedgerError           a ledger that is not what its run says
 ├── FootageError          too little footage to train or score on
 └── RunError              a run directory that cannot be used
 
@@ -75,10 +74,6 @@ class TrainingError(OnlineError):
 
 class Diverged(TrainingError):  # noqa: N818
     """The loss, a gradient or a weight is no number any more."""
-
-
-class LedgerError(OnlineError):
-    """A ledger that is not what its run says."""
 
 
 class FootageError(OnlineError):

@@ -15,11 +15,12 @@ from ingest.open import open_video
 from ingest.store.protocols import Store
 from ingest.store.records import Counters, RecordSettings, Source
 from online.clips.catalog import StoreCatalog
-from online.clips.cursor import Cursor, Order
-from online.clips.plan import clip_config, extents_now, make_plan
-from online.queue.messages import Hello
+from online.clips.clip import ClipConfig
+from online.clips.cursor import Cursor
+from online.clips.plan import extents_now, make_plan
+from online.clips.request import ClipRequest, Order
 
-WANT = Hello(session="benchmark", credit=0, clip_length=32, frame_stride=1, hop=1)
+WANT = ClipRequest(clip=ClipConfig(clip_length=32))
 SIZE = 128
 
 
@@ -74,7 +75,7 @@ def epoch(store: Store, name: str, order: Order) -> Callable[[], Rate]:
         catalog = StoreCatalog(store, holdout=0.0)
         extents = extents_now(catalog, name, follow=False)
         plan = make_plan(catalog, WANT, order=order, cursor=Cursor(extents=extents))
-        config = clip_config(WANT)
+        config = WANT.clip
         watch = _Watch()
         for clip in plan.clips:
             catalog.fetch(clip.recording, clip.start, clip.length)

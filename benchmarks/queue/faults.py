@@ -4,9 +4,9 @@
 
     trainer ──▶ relay, which cuts, delays and garbles ──▶ server ──▶ store
       │
-      └──▶ ledger.jsonl, metrics.jsonl
+      └──▶ ledger of clips, metrics.jsonl
 
-Every run goes through the store four times. Whatever happened to it, its ledger must tell of each
+Every run goes through the store four times. Whatever happened to it, its ledger must hold each
 clip of the plan once, in order, and its losses must be those of a run that was left alone, bit for
 bit. A process that ends in any other way than by a fault or with one clear line fails the
 benchmark.
@@ -32,6 +32,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from ledger import keep_ledger, read_ledger
 from points import POINTS, STOPPED_SECONDS, Signal, arm
 from relay import Relay
 
@@ -43,7 +44,7 @@ from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
 from online.clips.catalog import StoreCatalog
 from online.errors import OnlineError
-from online.queue.ledger import LedgerEntry, read_ledger
+from online.queue.feed import Fate
 from online.queue.server import serve
 
 EPOCHS = 4
@@ -63,7 +64,6 @@ SETTINGS = (
     f"stream.max_epochs={EPOCHS}",
     "stream.credit_bytes=200000",
     "stream.order=shuffled",
-    "stream.ledger=true",
     "evaluation.every_steps=1000000",
     "evaluation.train_clips=4",
     "evaluation.held_out_clips=2",
@@ -91,6 +91,7 @@ def train(address: str, run: str, mishap: Mishap | None) -> None:
     from online.session.start import train_connected
 
     signal.signal(signal.SIGUSR1, _fill_the_disk)
+    keep_ledger(ledger_of(Path(run)))
     if mishap is not None:
         arm(*mishap)
     try:
@@ -101,6 +102,11 @@ def train(address: str, run: str, mishap: Mishap | None) -> None:
         traceback.print_exc()
         os._exit(FAILED)
     os._exit(ENDED)
+
+
+def ledger_of(run: Path) -> Path:
+    """Beside the run, whose folder is its own."""
+    return run.with_name(f"{run.name}.ledger.jsonl")
 
 
 def keep_serving(store: str, address: str, mishap: Mishap | None) -> None:
@@ -281,16 +287,17 @@ def planned(store: Path) -> list[tuple[str, int, int]]:
     return sorted((clip.recording, clip.start, clip.length) for clip in clips)
 
 
-def check_ledger(entries: list[LedgerEntry], plan: list[tuple[str, int, int]]) -> None:
+def check_ledger(fates: list[Fate], plan: list[tuple[str, int, int]]) -> None:
     """Each clip of each epoch once, in the order of the plan."""
-    places = [(entry.epoch, entry.index) for entry in entries]
+    places = [(fate.epoch, fate.index) for fate in fates]
     if places != [(epoch, index) for epoch in range(EPOCHS) for index in range(len(plan))]:
         raise Failure("the ledger does not go through the plan in order, each place once")
     for epoch in range(EPOCHS):
-        clips = sorted((e.recording, e.start, e.length) for e in entries if e.epoch == epoch)
+        specs = [fate.spec for fate in fates if fate.epoch == epoch]
+        clips = sorted((spec.recording, spec.start, spec.length) for spec in specs)
         if clips != plan:
             raise Failure(f"epoch {epoch} of the ledger is not the plan")
-    if any(entry.fate != "inserted" for entry in entries):
+    if any(fate.kind != "inserted" for fate in fates):
         raise Failure("a clip was skipped that is not live")
 
 
@@ -337,7 +344,10 @@ class Result:
 
     def check(self, run: Path, plan: list[tuple[str, int, int]]) -> None:
         """Raise Failure if this run differs from the one left alone, which is the first."""
-        check_ledger(read_ledger(run / "ledger.jsonl"), plan)
+        try:
+            check_ledger(read_ledger(ledger_of(run)), plan)
+        except ValueError as error:
+            raise Failure(str(error)) from error
         losses = learned(run)
         if self.losses and losses != self.losses:
             raise Failure(f"{run}: losses differ from those of the run left alone")
@@ -380,6 +390,7 @@ def measure(store: Path, folder: Path, relay: Relay, result: Result, rng: random
         result.lines += stage.lines
         before = result.faults.total()
         shutil.rmtree(stage.run)
+        ledger_of(stage.run).unlink()
     print(file=sys.stderr)
 
 

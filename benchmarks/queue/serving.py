@@ -25,30 +25,32 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 import numpy as np
 import zmq
+from msgspec.structs import replace
 
 from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.records import RecordSettings, Source
 from ingest.video.reader import Counters
 from online.clips.catalog import StoreCatalog
-from online.clips.clip import ClipConfig
+from online.clips.clip import Clip, ClipConfig
+from online.clips.request import ClipRequest
 from online.errors import ServerSilent
 from online.queue.address import bound
-from online.queue.client import Client, StreamRequest
+from online.queue.client import CREDIT_BYTES, Client
 from online.queue.server import Server, server_socket
-from online.queue.server_process import EmbeddedServer
+from online.queue.server_process import ServerProcess
 from online.queue.stream import ServeConfig
 from online.training.batch import collate
 
 CLIP = ClipConfig(clip_length=32)
-WANT = StreamRequest(clip=CLIP)
+WANT = ClipRequest(clip=CLIP)
 SIDE = 128
 CLIP_NBYTES = CLIP.frames * SIDE * SIDE * 3
 CONTEXT = multiprocessing.get_context("spawn")
@@ -85,7 +87,7 @@ def push(address: str, pipe: Pipe) -> None:
     """Send messages of a clip's size until killed."""
     images = memoryview(bytearray(CLIP_NBYTES))
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
-        socket.sndhwm = max(1, WANT.credit_bytes // CLIP_NBYTES)  # as much under way as credit is
+        socket.sndhwm = max(1, CREDIT_BYTES // CLIP_NBYTES)  # as much under way as credit is
         socket.bind(address)
         pipe.send(socket.getsockopt_string(zmq.LAST_ENDPOINT))
         while True:
@@ -112,7 +114,7 @@ def bare(address: str, seconds: float) -> float:
         zmq.Context() as context,
         context.socket(zmq.PULL) as socket,
     ):
-        socket.rcvhwm = max(1, WANT.credit_bytes // CLIP_NBYTES)
+        socket.rcvhwm = max(1, CREDIT_BYTES // CLIP_NBYTES)
         socket.connect(endpoint)
         return rate(lambda: sum(len(part) for part in socket.recv_multipart(copy=False)), seconds)
 
@@ -124,7 +126,7 @@ def clips(store: Path, address: str, seconds: float, *, checksum: bool) -> float
         Client(endpoint, checksum=checksum) as client,
     ):
         client.open(WANT)
-        return rate(lambda: _taken(client).images.nbytes, seconds, warm=2 * RECORDED_CLIPS)
+        return rate(lambda: _taken(client).nbytes, seconds, warm=2 * RECORDED_CLIPS)
 
 
 def rate(take: Callable[[], int], seconds: float, *, warm: int = 40) -> float:
@@ -137,10 +139,10 @@ def rate(take: Callable[[], int], seconds: float, *, warm: int = 40) -> float:
     return total / passed
 
 
-def _taken(client: Client):
-    clip = client.next_clip(30.0)
-    assert clip is not None
-    return clip
+def _taken(client: Client) -> Clip:
+    delivery = client.next_clip(30.0)
+    assert delivery is not None
+    return delivery.clip
 
 
 RECORDED_CLIPS = 24
@@ -196,13 +198,13 @@ def throughput(folder: Path, options: argparse.Namespace) -> dict[str, float]:
 
 
 def path(folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Distinct frames per second, which at hop 1 are triplets per second."""
+    """Distinct frames per second, which are triplets per second."""
     store = make_store(folder, num_clips=240)
     request = replace(WANT, order="stream")
 
     def served(take: Callable[[Client], int]) -> float:
         with (
-            EmbeddedServer(store, ServeConfig(holdout=0.0)) as server,
+            ServerProcess(store, ServeConfig(holdout=0.0)) as server,
             Client(server.address) as client,
         ):
             client.open(request)
@@ -273,7 +275,7 @@ def stall(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     store = make_store(folder)
     grown: dict[str, float] = {}
     with (
-        EmbeddedServer(store, ServeConfig(holdout=0.0)) as server,
+        ServerProcess(store, ServeConfig(holdout=0.0)) as server,
         running(take_until_killed, server.address) as trainer,
     ):
         time.sleep(3.0)

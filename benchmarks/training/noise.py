@@ -10,6 +10,4 @@ def noise(config: RunConfig, size: int) -> Batch:
     """A batch of full clips of random pixels."""
     clip, clips = config.stream.clip, config.training.batch_clips
     frames = torch.randint(256, (clips, clip.frames, size, size, 3), dtype=torch.uint8)
-    valid = torch.zeros(clips, clip.frames - clip.overlap, dtype=torch.bool)
-    valid[:, :: clip.hop] = True
-    return Batch(frames, valid)
+    return Batch(frames, torch.ones(clips, clip.clip_length, dtype=torch.bool))

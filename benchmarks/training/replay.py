@@ -20,9 +20,11 @@ import torch
 from jaxtyping import Float
 from noise import noise
 
+from ingest.frame import Frames
 from online.clips.clip import Clip, ClipSpec
 from online.config import RunConfig, load_preset
 from online.replay.closest_pair import on_grid
+from online.replay.long_term import Feedback
 from online.replay.minred import MinRed
 from online.replay.mixing import Replay, ReplayConfig
 from online.session.state import new_trainer
@@ -94,7 +96,7 @@ def replay_seconds(kind: str, clips: int, steps: int, config: RunConfig) -> floa
         seconds += time.perf_counter() - started
         seen = features.of(batch)
         started = time.perf_counter()
-        replay.update(batch, seen)
+        replay.update(batch, Feedback(seen))
         seconds += time.perf_counter() - started
     return seconds / steps
 
@@ -138,7 +140,8 @@ def _full(kind: str, clips: int, config: RunConfig) -> Replay:
 
 
 def _clip(start: int) -> Clip:
-    return Clip(ClipSpec("r", start, 1), np.zeros((1, 1, 1, 3), np.uint8), np.zeros(1, np.int64))
+    pixel = Frames(np.zeros((1, 1, 1, 3), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.bool_))
+    return Clip(ClipSpec("r", start, 1), pixel)
 
 
 def _options() -> argparse.Namespace:

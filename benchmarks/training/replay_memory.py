@@ -24,8 +24,10 @@ from ingest.store.records import RecordSettings, Source
 from ingest.video.reader import Counters
 from online.allocator import keep_freed_memory
 from online.clips.clip import ClipConfig
-from online.queue.client import Client, StreamRequest
-from online.queue.server_process import EmbeddedServer
+from online.clips.request import ClipRequest
+from online.queue.client import Client
+from online.queue.server_process import ServerProcess
+from online.replay.long_term import Feedback
 from online.replay.mixing import Replay, ReplayConfig
 
 CREDIT_BYTES = 4 << 20
@@ -94,21 +96,20 @@ def fill(store: Path, case: Case) -> Taken:
         samples_per_insert=1.0, fifo_bytes=0, long_term=case.long_term, long_term_bytes=size
     )
     replay = Replay(config, seed=0, batch_clips=1)
-    request = StreamRequest(
-        clip=ClipConfig(clip_length=case.clip_length), order="shuffled", credit_bytes=CREDIT_BYTES
-    )
-    with EmbeddedServer(store) as server, Client(server.address) as client:
-        client.open(request)
+    request = ClipRequest(clip=ClipConfig(clip_length=case.clip_length), order="shuffled")
+    with ServerProcess(store) as server, Client(server.address) as client:
+        client.open(request, credit_bytes=CREDIT_BYTES)
         client.next_clip()
         before = most = _resident_bytes()
         through = 0
         while through < THROUGH * size:
-            clip = client.next_clip()
-            assert clip is not None
-            through += clip.nbytes
-            replay.insert(clip)
+            delivery = client.next_clip()
+            assert delivery is not None
+            through += delivery.clip.nbytes
+            replay.insert(delivery.clip)
             batch = replay.sample()
-            replay.update(batch, rng.normal(size=(len(batch), 128)).astype(np.float32))
+            features = rng.normal(size=(len(batch), 128)).astype(np.float32)
+            replay.update(batch, Feedback(features))
             most = max(most, _resident_bytes())
         return Taken(
             clips=len(replay),

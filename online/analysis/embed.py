@@ -25,7 +25,7 @@ from ingest.disk.hdf5 import NewFile
 from ingest.store.output import output_fault, writing
 from online.analysis.opened import opened_run
 from online.analysis.readout import FRAMES_AT_ONCE, Read, Readout
-from online.clips.catalog import RecordingSummary
+from online.clips.holdout import RecordingSummary
 from online.config import dump_config
 from online.errors import RunError
 

@@ -13,8 +13,9 @@ import torch
 
 from ingest.open import open_store
 from online.allocator import keep_freed_memory
-from online.clips.catalog import DEFAULT_HOLDOUT, StoreCatalog
+from online.clips.catalog import StoreCatalog
 from online.clips.cursor import Cursor
+from online.clips.holdout import DEFAULT_HOLDOUT
 from online.config import RunConfig, load_config
 from online.errors import RunError
 from online.probing.evaluator import Evaluator, Findings, OnProgress

@@ -20,8 +20,8 @@ from ingest.store.output import writing
 from ingest.video.mp4_writer import video_fault, write_mp4
 from online.analysis.opened import opened_run
 from online.analysis.readout import FRAMES_AT_ONCE, Read, Readout
-from online.clips.catalog import RecordingSummary
 from online.clips.clip import Interval
+from online.clips.holdout import RecordingSummary
 from online.errors import FootageError, RunError
 from online.probing.footage import live_remedy
 from online.reports.figures import GAP, LINE, MARGIN, MUTED, Sheet, Size

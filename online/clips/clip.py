@@ -1,14 +1,14 @@
 """Cutting recordings into clips, so that every triplet belongs to exactly one clip.
 
-With frame_stride s = 2, hop = 1 and clip_length L = 3, a run of 10 frames without a gap holds the
-triplets that end at frames 4..9, and is cut into
+With frame_stride s = 2 and clip_length L = 3, a run of 10 frames without a gap holds the triplets
+that end at frames 4..9, and is cut into
 
     frames    0  1  2  3  4  5  6  7  8  9
     clip 0   [.  .  .  .  4  5  6]              start 0, length 7, owns triplets 4 5 6
     clip 1            [.  .  .  .  7  8  9]     start 3, length 7, owns triplets 7 8 9
 
 A clip carries the 2s frames before its first triplet's last frame, which its neighbour carries too.
-The end of a run gives a shorter clip. A triplet is named by its recording and its last frame.
+The end of a run gives a shorter clip.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool
+
+from ingest.frame import Frames
+from online.clips.limits import Small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipConfig:
     """Which triplets there are, and how many travel together."""
 
-    clip_length: int = 32
+    clip_length: Small = 32
     """Triplets that a full clip owns."""
-    frame_stride: int = 1
+    frame_stride: Small = 1
     """Distance in frames between the three frames of a triplet."""
-    hop: int = 1
-    """Distance in frames between one triplet and the next."""
 
     def __post_init__(self) -> None:
-        for name in ("clip_length", "frame_stride", "hop"):
+        for name in ("clip_length", "frame_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
 
@@ -45,16 +46,16 @@ class ClipConfig:
     @property
     def frames(self) -> int:
         """Frames of a full clip."""
-        return self.overlap + (self.clip_length - 1) * self.hop + 1
+        return self.overlap + self.clip_length
 
     @property
     def overhead(self) -> float:
         """Frames carried twice, as a share of the frames that are new."""
-        return self.overlap / (self.clip_length * self.hop)
+        return self.overlap / self.clip_length
 
     def triplets(self, length: int) -> int:
         """How many triplets a clip of `length` frames owns."""
-        return max(0, (length - self.overlap - 1) // self.hop + 1)
+        return max(0, length - self.overlap)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,14 +67,6 @@ class Interval:
 
     def __len__(self) -> int:
         return self.stop - self.start
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class TripletId:
-    """A triplet's name: it is the same in every epoch and for every way of cutting."""
-
-    recording: str
-    last_frame: int
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,41 +82,41 @@ class ClipSpec:
     def __str__(self) -> str:
         return f"{self.recording}[{self.start}:{self.start + self.length}]"
 
-    def triplet_ids(self, config: ClipConfig) -> Iterator[TripletId]:
-        """Names of the triplets this clip owns, in time order."""
-        for last in range(self.start + config.overlap, self.start + self.length, config.hop):
-            yield TripletId(self.recording, last)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """The pixels and times of a `ClipSpec`; t = spec.length, or 0 where they were let go of."""
+    """The frames of a `ClipSpec`: all of them, or none where they were deleted meanwhile."""
 
     spec: ClipSpec
-    images: UInt8[np.ndarray, "t h w 3"]
-    pts_ns: Int64[np.ndarray, " t"]
-    captured_ns: Int64[np.ndarray, " t"] | None = None
-    """Wall clock at capture, for live sources."""
+    frames: Frames
 
     @classmethod
     def released(cls, spec: ClipSpec) -> Clip:
-        """One whose frames were let go of before they were sent."""
-        return cls(spec, np.empty((0, 1, 1, 3), np.uint8), np.empty(0, np.int64))
+        """A clip whose frames were deleted before they were sent."""
+        return cls(
+            spec,
+            Frames(
+                images=np.empty((0, 1, 1, 3), np.uint8),
+                pts_ns=np.empty(0, np.int64),
+                gap=np.empty(0, np.bool_),
+            ),
+        )
 
     @property
     def is_released(self) -> bool:
-        """Whether its frames were let go of: there is nothing to learn from."""
-        return not len(self.images)
+        """Whether its frames were deleted: there is nothing to learn from."""
+        return not len(self.frames)
 
     @property
     def nbytes(self) -> int:
         """Size of the images."""
-        return self.images.nbytes
+        return self.frames.images.nbytes
 
     @property
     def last_captured_ns(self) -> int | None:
-        """When its last frame was captured; None for files."""
-        return None if self.captured_ns is None else int(self.captured_ns[-1])
+        """Wall clock at the capture of its last frame; None for files."""
+        captured_ns = self.frames.captured_ns
+        return None if captured_ns is None else int(captured_ns[-1])
 
 
 def runs(gap: Bool[np.ndarray, " n"], within: Iterable[Interval]) -> list[Interval]:
@@ -150,13 +143,10 @@ def cut(
 ) -> list[ClipSpec]:
     """Cut the parts of a recording that lie `within` intervals into clips, in time order.
 
-    Args:
-        recording: its name.
-        gap: for each frame, whether it does not continue the one before.
-        within: disjoint intervals in time order; no clip crosses their borders.
-        config: how long clips are.
-        closed: False while the last interval may still grow. Its last clip is then left out
-            unless it is full, so that cutting again later gives the same clips and then more.
+    `gap[i]` says that frame i does not continue frame i - 1. The intervals are disjoint and in time
+    order; no clip crosses their borders. While the last of them may still grow, `closed` is False:
+    its last clip is then left out unless it is full, so that cutting again later gives the same
+    clips and then more.
     """
     found = runs(gap, within)
     clips = [clip for run in found for clip in _cut_run(recording, run, config)]
@@ -172,6 +162,6 @@ def _cut_run(recording: str, run: Interval, config: ClipConfig) -> Iterator[Clip
     start = run.start
     while left > 0:
         owned = min(left, config.clip_length)
-        yield ClipSpec(recording, start, config.overlap + (owned - 1) * config.hop + 1)
-        start += owned * config.hop
+        yield ClipSpec(recording, start, config.overlap + owned)
+        start += owned
         left -= owned

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from msgspec import Struct
 
-from msgspec import Meta, Struct
-
-Count = Annotated[int, Meta(ge=0, le=1 << 53)]
-Name = Annotated[str, Meta(min_length=1, max_length=255)]
-Checksum = Annotated[int, Meta(ge=0, lt=1 << 32)]
-Order = Literal["stream", "shuffled"]
+from online.clips.limits import Checksum, Count, Name, Share
 
 
 class Extent(Struct, frozen=True, array_like=True):
@@ -19,7 +14,7 @@ class Extent(Struct, frozen=True, array_like=True):
     closed: bool
     """Whether the short clip at the end belongs to it."""
     released: Count = 0
-    """Clips that begin before this frame do not: it was let go of when the epoch began."""
+    """Clips that begin before this frame do not: it was already deleted when the epoch began."""
 
 
 class Cursor(Struct, frozen=True, kw_only=True):
@@ -30,7 +25,7 @@ class Cursor(Struct, frozen=True, kw_only=True):
     round: Count = 0
     """How often what was added to a followed store has been planned."""
     index: Count = 0
-    """Clips of this round's shard that lie behind."""
+    """Clips of this round's shard that are done."""
     base: dict[Name, Extent] = {}
     """What earlier rounds covered."""
     extents: dict[Name, Extent] = {}
@@ -38,8 +33,6 @@ class Cursor(Struct, frozen=True, kw_only=True):
     fingerprint: Checksum = 0
     """CRC-32C of the round's recordings and clips, to notice that either has changed."""
     released: Count = 0
-    """Clips of this round's shard that were let go of before the round was planned."""
-    released_frames: Count = 0
-    """New frames of those."""
-    holdout: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Clips of this round's shard that were deleted before the round was planned."""
+    holdout: Share | None = None
     """Share of each of these recordings that the server held out; older cursors do not know it."""

@@ -1,6 +1,6 @@
 """Which clips a trainer gets, in which order: a pure function of what was committed.
 
-    epoch 0           epoch 1           ...        a store that stands still: every clip, again
+    epoch 0           epoch 1           ...        a store at rest: every clip, again
     epoch 0, round 0  round 1           ...        a followed store: only what has been added
 
 A plan depends on the request and on the numbers in the cursor, and on nothing else, so a server
@@ -19,9 +19,9 @@ import msgspec
 from ingest.disk.checksum import crc32c
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import ClipConfig, ClipSpec
-from online.clips.cursor import Cursor, Extent, Order
+from online.clips.cursor import Cursor, Extent
+from online.clips.request import ClipRequest, Order
 from online.errors import ServerError
-from online.queue.messages import Hello
 
 BLOCK_CLIPS = 8
 """Neighbouring clips that a shuffle keeps near each other, because they share chunks on disk."""
@@ -49,25 +49,68 @@ def extents_now(catalog: StoreCatalog, glob: str, *, follow: bool) -> dict[str, 
     }
 
 
-def make_plan(
-    catalog: StoreCatalog,
-    want: Hello,
-    *,
-    order: Order,
-    cursor: Cursor,
-) -> Plan:
+def make_plan(catalog: StoreCatalog, request: ClipRequest, *, order: Order, cursor: Cursor) -> Plan:
     """The clips of the cursor's extents beyond its base, ordered, and of these the wanted shard.
 
-    The cursor's index, fingerprint, holdout and what it says of frames let go of are not looked at.
+    The cursor names what to plan; its index, fingerprint, holdout and count of released clips are
+    those of an earlier plan and are ignored.
 
     Raises ServerError: a recording is gone or shorter than its extent; IngestError: one is damaged,
     or was replaced.
     """
-    config = clip_config(want)
+    names = sorted(cursor.extents)
+    _check_nothing_is_missing(catalog, cursor)
+    recordings = [_Added.of(catalog, request, name, cursor) for name in names]
+    clips = [clip for added in recordings for clip in added.kept]
+    # one order over all shards, so that it does not depend on which of them asks
+    if order == "shuffled":
+        clips = shuffle(clips, key=f"{request.seed}/{cursor.epoch}/{cursor.round}")
+    ours = {clip for added in recordings for clip in added.shard}
+    made_of = [catalog.commit(name).identity for name in names]
+    if request.shards > 1:
+        made_of.append(f"{request.shards} shards, by place in the recording")
+    start = msgspec.structs.replace(
+        cursor,
+        index=0,
+        # a trainer's cursor may name any recordings in its base, and the server keeps the plan
+        base={name: extent for name, extent in cursor.base.items() if name in cursor.extents},
+        # in round 0 the trainer has just come, and nothing that was deleted before was meant for it
+        released=sum(added.released for added in recordings) if cursor.round else 0,
+        # over the clips of all shards: another order, cut or number of shards changes it
+        fingerprint=_fingerprint(made_of, clips),
+        holdout=catalog.holdout,
+    )
+    return Plan(start, [clip for clip in clips if clip in ours], len(clips))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Added:
+    """What one recording adds to a plan."""
+
+    kept: list[ClipSpec]
+    """Clips of all shards, in time order."""
+    shard: list[ClipSpec]
+    """Those of them that the wanted shard gets."""
+    released: int
+    """Clips of the wanted shard that were deleted when the round began."""
+
+    @classmethod
+    def of(cls, catalog: StoreCatalog, request: ClipRequest, name: str, cursor: Cursor) -> _Added:
+        extent, base = cursor.extents[name], cursor.base.get(name)
+        before, added = _beyond(catalog, name, request.clip, base, extent)
+        # A clip's shard follows from its place in its recording, not in the round: trainers that
+        # share a growing store look at it at different times, so their rounds differ, and still
+        # each clip must belong to exactly one of them. The offset by the recording's name keeps
+        # recordings of a single clip from all falling to shard 0.
+        first = before + _scattered(name)
+        mine = [clip for i, clip in enumerate(added, first) if i % request.shards == request.shard]
+        shard = [clip for clip in mine if clip.start >= extent.released]
+        kept = [clip for clip in added if clip.start >= extent.released]
+        return cls(kept, shard, len(mine) - len(shard))
+
+
+def _check_nothing_is_missing(catalog: StoreCatalog, cursor: Cursor) -> None:
     there = set(catalog.store.recordings())
-    clips: list[ClipSpec] = []
-    ours: set[ClipSpec] = set()
-    gone: list[ClipSpec] = []
     for name, extent in sorted(cursor.extents.items()):
         length = catalog.commit(name).length if name in there else 0
         if length < extent.length:
@@ -75,40 +118,11 @@ def make_plan(
                 f"{catalog.store.path}: {name} has {length} frames and the trainer has seen "
                 f"{extent.length}; the store was replaced, start a new run"
             )
-        before, added = _beyond(catalog, name, config, cursor.base.get(name), extent)
-        # by its place in its recording: trainers begin rounds at different times
-        first = before + _scattered(name)
-        shard = [clip for i, clip in enumerate(added, first) if i % want.shards == want.shard]
-        clips += [clip for clip in added if clip.start >= extent.released]
-        ours.update(clip for clip in shard if clip.start >= extent.released)
-        if cursor.round:  # what had gone before a trainer came is none of its plan
-            gone += [clip for clip in shard if clip.start < extent.released]
-    if order == "shuffled":
-        clips = shuffle(clips, key=f"{want.seed}/{cursor.epoch}/{cursor.round}")
-    made_of = [catalog.commit(name).identity for name in sorted(cursor.extents)]
-    if want.shards > 1:
-        made_of.append(f"{want.shards} shards, by place in the recording")
-    start = msgspec.structs.replace(
-        cursor,
-        index=0,
-        # a trainer may name what it likes, and this is kept
-        base={name: extent for name, extent in cursor.base.items() if name in cursor.extents},
-        released=len(gone),
-        released_frames=sum(clip.length - config.overlap for clip in gone),
-        fingerprint=_fingerprint(made_of, clips),
-        holdout=catalog.holdout,
-    )
-    return Plan(start, [clip for clip in clips if clip in ours], len(clips))
 
 
 def has_grown(before: Extent | None, now: Extent) -> bool:
     """Whether a recording may have clips that it had not."""
     return before is None or (before.length, before.closed) != (now.length, now.closed)
-
-
-def clip_config(want: Hello) -> ClipConfig:
-    """How the trainer wants its clips."""
-    return ClipConfig(clip_length=want.clip_length, frame_stride=want.frame_stride, hop=want.hop)
 
 
 def shuffle(clips: Sequence[ClipSpec], *, key: str) -> list[ClipSpec]:

@@ -2,7 +2,7 @@
 
     tcp://127.0.0.1:5555    tcp://127.0.0.1:*    tcp://[::1]:5555    tcp://localhost:5555
     ipc:///run/user/1000/setcon/server
-    tcp://0.0.0.0:5555      tcp://camera.lan:5555   only with keys: see `online.queue.security`
+    tcp://0.0.0.0:5555      tcp://camera.lan:5555   only with keys: see `online.queue.keys`
 
 Loopback TCP trusts every user of the machine; an ipc folder of mode 0700 trusts its owner only.
 """
@@ -65,7 +65,7 @@ def bound(socket: zmq.Socket, address: str, *, keyed: bool = False) -> Iterator[
 
 
 def connect(socket: zmq.Socket, address: str) -> None:
-    """Connect `socket` to an address that was checked; there need be nobody yet.
+    """Connect `socket` to an address that was checked; nothing needs to listen there yet.
 
     Raises AddressError: ZeroMQ knows no such address.
     """

@@ -26,11 +26,11 @@ import zmq
 from online.clips.cursor import Cursor
 from online.errors import MessageDamaged, ServerError, WireError
 from online.queue import messages
-from online.queue.dealer import Dealer
-from online.queue.security import TrainerKeys
+from online.queue.keys import TrainerKeys
+from online.queue.sockets import Dealer
 
 BYE_MILLISECONDS = 200
-"""How long leaving may take to tell the server so."""
+"""How long the server may take to hear that the trainer leaves."""
 MAX_MESSAGES = 64
 """That ZeroMQ keeps before they are received."""
 
@@ -46,14 +46,10 @@ class ClientCounters:
     """Sessions opened again after the first."""
     stale: int = 0
     """Messages of an earlier session, discarded."""
-    holes: int = 0
-    """Messages that did not follow their predecessor."""
     damaged: int = 0
     """Messages of which a size or checksum was wrong."""
     waiting_bytes: int = 0
     """Bytes of clips that have arrived and were not returned yet."""
-    waited_seconds: float = 0.0
-    """Time spent in `next_clip`."""
 
     def __add__(self, other: ClientCounters) -> ClientCounters:
         """What both have seen together."""
@@ -174,7 +170,7 @@ class Connection:
 
     def _bear_silence(self, now: float, *, stopped: bool) -> None:
         if stopped or self.is_complete:
-            self._heard_at = now  # it heard nobody while it was stopped, or need not any more
+            self._heard_at = now  # a stopped process hears nothing; a complete one need not
         elif now - self._heard_at >= self._patience:
             self._give_up(now)
 
@@ -182,7 +178,7 @@ class Connection:
         """Take the server for dead or hung: begin again with a socket of its own."""
         self._patience = min(2 * self._patience, messages.MAX_SILENCE_SECONDS)
         self._heard_at = now
-        self._dealer.close()  # with it goes whatever was under way, both ways
+        self._dealer.close()  # drops whatever was under way, both ways
         self._connect()
         self.reopen()
 
@@ -202,7 +198,6 @@ class Connection:
             if message.sequence == self._sequence:
                 self._sequence += 1
                 return self._within_credit(Arrival(message, parts))
-            self._counters.holes += 1
             self.reopen()
         elif isinstance(message, messages.Alive):
             return Arrival(message, parts)
@@ -240,6 +235,6 @@ class Connection:
 
     def _send(self, message: messages.ToServer) -> None:
         self._spoke_at = time.monotonic()
-        # where a thousand messages wait for a dead server, a new session will tell it all
+        # a full queue belongs to a dead server: a new session will say it all again
         with suppress(zmq.Again):
             self._socket.send(messages.encode(message), zmq.NOBLOCK)

@@ -1,7 +1,7 @@
 """What reaches the trainer: clips of one or several servers, in a fixed order, each inserted once.
 
     server 0  a0 a1 a2 ...  ─┐
-    server 1  b0 b1 b2 ...  ─┴▶  a0 b0 a1 b1 a2 ...  ──▶ inserted() ──▶ cursor moves
+    server 1  b0 b1 b2 ...  ─┴▶  a0 b0 a1 b1 a2 ...  ──▶ inserted() ──▶ cursor moves, observe(fate)
 
 The cursor is about what the trainer did with a clip, not about what arrived: a run that continues
 from it is offered exactly the clips that were not inserted. A trainer that is too slow for a camera
@@ -14,16 +14,17 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from online.clips.clip import Clip, ClipConfig, ClipSpec
-from online.clips.cursor import Cursor, Order
+from online.clips.cursor import Cursor
+from online.clips.request import ClipRequest, Order
 from online.errors import ConfigError, OnlineError, ServerSilent
-from online.queue.client import Client, StreamRequest
+from online.queue.client import CREDIT_BYTES, Client
 from online.queue.connection import ClientCounters
-from online.queue.ledger import Fate, Ledger, LedgerEntry
+from online.queue.receiver import Delivery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,33 +35,21 @@ class StreamConfig:
     """Triplets that a full clip owns."""
     frame_stride: int = 1
     """Distance in frames between the three frames of a triplet."""
-    hop: int = 1
-    """Distance in frames between one triplet and the next."""
     recordings: str = "*"
     """Glob of the recordings that are trained on."""
     order: Order | None = None
     """`stream` is time order, `shuffled` a block shuffle; without it the server decides."""
-    shard: int = 0
-    """Which of `shards` equal parts of the footage this trainer gets: 0 is the first."""
-    shards: int = 1
-    """How many trainers share the footage."""
     max_epochs: int = 0
     """How often the store is gone through; 0 is without end."""
-    credit_bytes: int = 64 << 20
+    credit_bytes: int = CREDIT_BYTES
     """How much may be under way from each server; at least two clips."""
     max_delay_seconds: float = 300.0
     """Footage of a camera that is older when its turn comes is skipped and counted, so that a slow
-    trainer never falls further behind; 0 skips nothing. What has been recorded to its end, and
+    trainer's delay stops growing; 0 skips nothing. What has been recorded to its end, and
     what is served without --follow, is never skipped for its age."""
-    ledger: bool = False
-    """Write a line to `ledger.jsonl` about every clip: inserted, or skipped."""
 
     def __post_init__(self) -> None:
-        ClipConfig(
-            clip_length=self.clip_length, frame_stride=self.frame_stride, hop=self.hop
-        )  # which checks them
-        if not 0 <= self.shard < self.shards:
-            raise ValueError(f"shard is {self.shard} of {self.shards}, it must lie in 0..shards-1")
+        _ = self.clip  # which checks its own
         if self.max_epochs < 0:
             raise ValueError(f"max_epochs is {self.max_epochs}, it cannot be below 0")
         if self.max_delay_seconds < 0:
@@ -69,21 +58,18 @@ class StreamConfig:
     @property
     def clip(self) -> ClipConfig:
         """How recordings are cut."""
-        return ClipConfig(
-            clip_length=self.clip_length, frame_stride=self.frame_stride, hop=self.hop
-        )
+        return ClipConfig(clip_length=self.clip_length, frame_stride=self.frame_stride)
 
-    def request(self, *, seed: int) -> StreamRequest:
-        """What is asked of every server."""
-        return StreamRequest(
+    def request(self, *, seed: int, shard: int = 0, shards: int = 1) -> ClipRequest:
+        """What is asked of every server, by one of `shards` trainers that share the footage."""
+        return ClipRequest(
             clip=self.clip,
             recordings=self.recordings,
             order=self.order,
             seed=seed,
-            shard=self.shard,
-            shards=self.shards,
+            shard=shard,
+            shards=shards,
             max_epochs=self.max_epochs,
-            credit_bytes=self.credit_bytes,
         )
 
 
@@ -93,15 +79,29 @@ class FeedCounters:
 
     inserted: int = 0
     skipped: int = 0
-    skipped_frames: int = 0
-    """New frames of the skipped clips, those that a neighbour carries too counted once."""
     released: int = 0
-    """Of the skipped clips, those that the capture no longer kept when their turn came."""
+    """Skipped clips that the capture no longer kept when their turn came."""
 
     @property
     def offered(self) -> int:
-        """Clips of the plan that lie behind."""
+        """Clips of the plan that are done."""
         return self.inserted + self.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of one clip, and its place in its server's plan."""
+
+    kind: Literal["inserted", "skipped"]
+    """`skipped` is footage of a camera that the trainer was too slow for, or came too late."""
+    spec: ClipSpec
+    epoch: int
+    round: int
+    """How often what was added to a followed store had been planned."""
+    index: int
+    """Position in the plan of the epoch and round."""
+    offered: int
+    """`FeedCounters.offered` with this clip: a run that resumes counts on from its checkpoint."""
 
 
 class Feed:
@@ -110,35 +110,33 @@ class Feed:
     def __init__(
         self,
         clients: Sequence[Client],
-        request: StreamRequest,
+        request: ClipRequest,
         *,
+        credit_bytes: int = CREDIT_BYTES,
         max_delay_seconds: float = 0.0,
-        ledger: Ledger | None = None,
+        observe: Callable[[Fate], None] = lambda fate: None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Feed from `clients`, in this order.
+        """Feed from `clients`, in this order, which were not asked for clips yet.
 
-        Args:
-            clients: servers, not yet asked for clips.
-            request: what to ask of each.
-            max_delay_seconds: see StreamConfig.
-            ledger: told of every clip; what it holds from before is cut back to what is restored.
-            now_ns: the wall clock that frames were captured by.
+        Each is asked for `request`. `credit_bytes` and `max_delay_seconds` are as in StreamConfig.
+        `observe` is called with the fate of every clip, in order. `now_ns` is the wall clock that
+        frames were captured by.
         """
         if not clients:
             raise ConfigError("a feed needs at least one server")
         self.request = request
         self.counters = FeedCounters()
         self._clients = list(clients)
+        self._credit_bytes = credit_bytes
         self._max_delay_ns = round(1e9 * max_delay_seconds)
-        self._ledger = ledger
-        self._ledger_size = 0
+        self._observe = observe
         self._now_ns = now_ns
         self._cursors: list[Cursor | None] = [None] * len(clients)
         self._ended = [False] * len(clients)
         self._opened = False
         self._turn = 0
-        self._pending: Clip | None = None
+        self._pending: Delivery | None = None
         self._epoch = 0
 
     @property
@@ -164,24 +162,27 @@ class Feed:
         inserted.
         """
         if self._pending is not None:
-            raise OnlineError(f"{self._pending.spec} must be inserted first")
+            raise OnlineError(f"{self._pending.clip.spec} must be inserted first")
         self._open()
         deadline = time.monotonic() + timeout_seconds
         while not self.ended:
+            if self._ended[self._turn]:
+                self._next_turn()
+                continue
             client = self._clients[self._turn]
-            if not self._ended[self._turn]:
-                try:
-                    clip = client.next_clip(max(0.0, deadline - time.monotonic()))
-                except ServerSilent:
-                    return None
-                if clip is not None:
-                    self._offer(clip, _known(client.cursor))
-                    if not clip.is_released and not self._is_too_old(clip, client):
-                        return self._pending
-                    self._skip()
-                    continue  # with the same server: what it sends next may be new enough
+            try:
+                delivery = client.next_clip(max(0.0, deadline - time.monotonic()))
+            except ServerSilent:
+                return None
+            if delivery is None:
                 self._ended[self._turn] = True
-            self._turn = (self._turn + 1) % len(self._clients)
+                self._next_turn()
+                continue
+            self._epoch = delivery.cursor.epoch
+            if self._is_worth_learning(delivery.clip, client):
+                self._pending = delivery
+                return delivery.clip
+            self._done(delivery, "skipped")  # same server again: its next may be new enough
         return None
 
     def first_time(self, clip: Clip) -> bool:
@@ -189,17 +190,18 @@ class Feed:
         return self._is_pending(clip) and self._epoch == 0
 
     def inserted(self, clip: Clip) -> None:
-        """The pending `clip` is in the replay buffer: the cursor moves behind it."""
-        if not self._is_pending(clip):
+        """The pending `clip` is in the replay buffer: the cursor moves past it."""
+        delivery = self._pending
+        if delivery is None or not self._is_pending(clip):
             raise OnlineError(f"{clip.spec} is not the clip that was offered")
-        self.counters.inserted += 1
-        self._leave_behind("inserted")
-        self._turn = (self._turn + 1) % len(self._clients)
+        self._pending = None
+        self._done(delivery, "inserted")
+        self._next_turn()
 
     def fetch_clip(self, spec: ClipSpec) -> Clip:
-        """The pixels of a clip from before, from the server that has it; errors as in Client."""
+        """A clip from earlier, fetched from the server that has it; errors as in Client."""
         frames = self._clients[spec.server].fetch(spec.recording, spec.start, spec.length)
-        return Clip(spec, frames.images, frames.pts_ns, frames.captured_ns)
+        return Clip(spec, frames)
 
     def state(self) -> dict[str, Any]:
         """JSON-able: where every server's plan goes on. A pending clip will be offered again."""
@@ -208,15 +210,7 @@ class Feed:
             "turn": self._turn,
             "cursors": msgspec.to_builtins(self._cursors),
             "counters": dataclasses.asdict(self.counters),
-            "ledger_size": self._ledger.size
-            if self._ledger and self._opened
-            else self._ledger_size,
         }
-
-    def sync(self) -> None:
-        """Put the ledger on disk: before a checkpoint that holds `state`."""
-        if self._ledger is not None:
-            self._ledger.sync()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`; before the first `next`.
@@ -225,7 +219,7 @@ class Feed:
         """
         if self._opened:
             raise OnlineError("a feed can only be restored before its first clip")
-        ours, theirs = self._identity(), state["request"]
+        ours, theirs = self._identity(), _without_hop(state["request"])
         if changed := sorted(key for key in ours if ours[key] != theirs.get(key)):
             raise ConfigError(
                 f"the feed was saved with other settings of {', '.join(changed)}; "
@@ -238,9 +232,8 @@ class Feed:
             )
         self._cursors = msgspec.convert(state["cursors"], list[Cursor | None])
         self._turn = state["turn"]
-        # checkpoints of before there were counters had skipped nothing, and kept no ledger
+        # checkpoints older than the counters had skipped nothing
         self.counters = msgspec.convert(state.get("counters", {}), FeedCounters)
-        self._ledger_size = state.get("ledger_size", 0)
 
     def agree(self) -> None:
         """Open the feed, and have every server agree to go on where it was saved.
@@ -254,15 +247,16 @@ class Feed:
     def _open(self) -> None:
         if not self._opened:
             self._opened = True
-            if self._ledger is not None:
-                self._ledger.cut_back(self._ledger_size)
-            for client, cursor in zip(self._clients, self._cursors, strict=True):
-                client.open(self.request, cursor=cursor)
+            for server, client in enumerate(self._clients):
+                client.open(
+                    self.request,
+                    cursor=self._cursors[server],
+                    credit_bytes=self._credit_bytes,
+                    server=server,
+                )
 
-    def _offer(self, clip: Clip, cursor: Cursor) -> None:
-        spec = dataclasses.replace(clip.spec, server=self._turn)
-        self._pending = dataclasses.replace(clip, spec=spec)
-        self._epoch = cursor.epoch
+    def _is_worth_learning(self, clip: Clip, client: Client) -> bool:
+        return not (clip.is_released or self._is_too_old(clip, client))
 
     def _is_too_old(self, clip: Clip, client: Client) -> bool:
         """Whether the trainer is too far behind a camera that is still recording."""
@@ -273,47 +267,39 @@ class Feed:
             return False  # there is nothing newer to catch up with
         return self._now_ns() - captured_ns > self._max_delay_ns
 
-    def _skip(self) -> None:
-        assert self._pending is not None
-        self.counters.skipped += 1
-        self.counters.released += self._pending.is_released
-        self.counters.skipped_frames += self._pending.spec.length - self.request.clip.overlap
-        self._leave_behind("skipped")
-
-    def _leave_behind(self, fate: Fate) -> None:
-        """Move the cursor behind the pending clip, and note what became of it."""
-        assert self._pending is not None
-        spec, self._pending = self._pending.spec, None
-        before, cursor = self._cursors[spec.server], _known(self._clients[spec.server].cursor)
+    def _done(self, delivery: Delivery, kind: Literal["inserted", "skipped"]) -> None:
+        """Count a clip, move its server's cursor past it, and report what became of it."""
+        spec, cursor, counters = delivery.clip.spec, delivery.cursor, self.counters
+        if kind == "inserted":
+            counters.inserted += 1
+        else:
+            counters.skipped += 1
+            counters.released += delivery.clip.is_released
+        before = self._cursors[spec.server]
         if before is None or (before.epoch, before.round) != (cursor.epoch, cursor.round):
-            self.counters.skipped += cursor.released
-            self.counters.released += cursor.released
-            self.counters.skipped_frames += cursor.released_frames
+            # the first clip of a round brings word of those that were deleted before it was planned
+            counters.skipped += cursor.released
+            counters.released += cursor.released
         self._cursors[spec.server] = cursor
-        if self._ledger is not None:
-            self._ledger.append(
-                LedgerEntry(
-                    fate=fate,
-                    server=spec.server,
-                    epoch=cursor.epoch,
-                    round=cursor.round,
-                    index=cursor.index - 1,
-                    recording=spec.recording,
-                    start=spec.start,
-                    length=spec.length,
-                )
-            )
+        place = (cursor.epoch, cursor.round, cursor.index - 1)
+        self._observe(Fate(kind, spec, *place, counters.offered))
+
+    def _next_turn(self) -> None:
+        self._turn = (self._turn + 1) % len(self._clients)
 
     def _is_pending(self, clip: Clip) -> bool:
-        return self._pending is not None and self._pending.spec == clip.spec
+        return self._pending is not None and self._pending.clip.spec == clip.spec
 
     def _identity(self) -> dict[str, Any]:
         """What must stay as it is for a saved cursor to mean the same."""
-        request = dataclasses.asdict(self.request)
-        del request["credit_bytes"], request["max_epochs"]
+        request = msgspec.to_builtins(self.request)
+        del request["max_epochs"]
         return request
 
 
-def _known(cursor: Cursor | None) -> Cursor:
-    assert cursor is not None  # a client that has returned a clip knows where it belongs
-    return cursor
+def _without_hop(request: dict[str, Any]) -> dict[str, Any]:
+    """A saved request without a setting that older checkpoints have, and that must be 1."""
+    clip = dict(request["clip"])
+    if (hop := clip.pop("hop", 1)) != 1:
+        raise ConfigError(f"the feed was saved with hop {hop}, which there is no longer")
+    return request | {"clip": clip}

@@ -7,16 +7,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import zmq
 
 from ingest.errors import ReleasedError
 from ingest.frame import Frames
-from online.clips.catalog import RecordingSummary
+from online.clips.holdout import RecordingSummary
 from online.errors import MessageDamaged, ServerError, ServerSilent, WireError
 from online.queue import messages
-from online.queue.dealer import Dealer
-from online.queue.security import TrainerKeys
+from online.queue.keys import TrainerKeys
+from online.queue.sockets import Dealer
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ LOOK_UP_SECONDS = 0.5
 
 
 class RemoteStore:
-    """Asks one thing at a time and waits for it; may be shared by threads."""
+    """Sends one request at a time and waits for its reply; may be shared by threads."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class RemoteStore:
         """Frames start..start+length, in as many messages as their size needs.
 
         Raises ServerError: no such recording or frames, or they are damaged; ServerSilent if the
-        server does not answer; ReleasedError: frames were let go of; WireError: what arrives does
+        server does not answer; ReleasedError: frames were deleted; WireError: what arrives does
         not hold together.
         """
         parts: list[Frames] = []
@@ -123,7 +124,10 @@ class RemoteStore:
             while (left := deadline - time.monotonic()) > 0:
                 request = next(self._requests)
                 dealer = self._connected()
-                dealer.socket.send(messages.encode(make(request)))
+                # taken also while it connects; where libzmq has turned away from another program
+                # a send would wait for ever, and `_await` says so instead
+                with suppress(zmq.Again):
+                    dealer.socket.send(messages.encode(make(request)), zmq.NOBLOCK)
                 until = time.monotonic() + min(patience, left)
                 answer = self._await(dealer, request, until)
                 if answer is not None:
@@ -137,9 +141,7 @@ class RemoteStore:
                     )
                 if not state or left > patience or not dealer.is_unsure:
                     state = dealer.state
-                self.close()  # with it goes whatever arrives too late
-                if is_late:
-                    dealer.ask()
+                self.close()  # drops whatever arrives too late
                 patience = min(2 * patience, messages.MAX_SILENCE_SECONDS)
         raise ServerSilent(f"{self._address}: no answer in {self._timeout_seconds:g} s: {state}")
 

@@ -1,17 +1,24 @@
-"""Files of CURVE keys: a folder per machine, whose secret stays where it was made.
+"""Who may talk to a server on another machine: CURVE keys at both ends, and an allow-list.
 
-    setcon keygen trainer  ──▶  trainer/trainer.secret    stays
+    trainer: own keys, the server's public key  ◀── encrypted ──▶  server: own keys, allowed keys
+
+    setcon keygen trainer  ──▶  trainer/trainer.secret    stays where it was made
                                 trainer/trainer.public    is copied to the servers, for --allow
 
-The files are ZeroMQ certificates, as other ZeroMQ programs read and write them.
+The files are ZeroMQ certificates, as other ZeroMQ programs read and write them. Without keys
+nothing is encrypted and no one is asked who they are, which is for loopback and ipc.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
 import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +26,8 @@ import zmq
 from zmq.utils import z85
 
 from online.errors import KeyFileError
+
+log = logging.getLogger(__name__)
 
 PUBLIC, SECRET = ".public", ".secret"
 
@@ -28,6 +37,10 @@ _SECRET_LINE = re.compile(_LINE % "secret", re.MULTILINE)
 _KEY_BYTES = 32
 _MAX_FILE_BYTES = 1 << 20
 
+DOMAIN = "setcon"
+WARNING_SECONDS = 1.0
+"""Refused trainers are logged at most this often: they may try ten times a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
@@ -35,6 +48,60 @@ class KeyPair:
 
     public: bytes
     secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerKeys:
+    """What a trainer needs to be let in, and to know that the server is the right one."""
+
+    own: KeyPair
+    server: bytes
+    """The server's public key."""
+
+    @classmethod
+    def load(cls, folder: Path, server: Path) -> TrainerKeys:
+        """Keys made by `make_keys` in `folder`, and the `server`'s public key file.
+
+        Raises KeyFileError: either is not that.
+        """
+        return cls(load_keys(folder), load_public(server))
+
+    def apply(self, socket: zmq.Socket) -> None:
+        """Make `socket` use them; before it connects."""
+        socket.curve_serverkey = self.server
+        socket.curve_publickey = self.own.public
+        socket.curve_secretkey = self.own.secret
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKeys:
+    """Where a server's own keys are, and the public keys of the trainers it lets in."""
+
+    folder: Path
+    allowed: Path
+    """A file, or a folder of files; read anew for each trainer that connects."""
+
+    @contextmanager
+    def guarding(self, socket: zmq.Socket) -> Iterator[None]:
+        """Let only allowed trainers in while the context is open; `socket` is not bound yet.
+
+        Raises KeyFileError: there are no keys, or none is allowed.
+        """
+        from zmq.auth.thread import ThreadAuthenticator  # brings asyncio, which few servers need
+
+        socket.curve_secretkey = load_keys(self.folder).secret
+        socket.curve_server = True
+        socket.zap_domain = DOMAIN.encode()
+        # without it, libzmq lets everyone in while nothing answers for the domain
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        load_allowed(self.allowed)
+        authenticator = ThreadAuthenticator(socket.context)
+        authenticator.configure_curve_callback(DOMAIN, _Doorkeeper(self.allowed))
+        authenticator.start()
+        try:
+            yield
+        finally:
+            authenticator.stop()
 
 
 def make_keys(folder: Path) -> Path:
@@ -75,14 +142,14 @@ def load_keys(folder: Path) -> KeyPair:
     (public,) = _keys(path, _PUBLIC_LINE.findall(text)[:1])
     (secret,) = _keys(path, _SECRET_LINE.findall(text)[:1])
     if zmq.curve_public(secret) != public:
-        raise KeyFileError(f"{path}: the two keys in it are no pair; make new ones")
+        raise KeyFileError(f"{path}: public and secret key do not match; generate new ones")
     return KeyPair(public, secret)
 
 
 def load_public(path: Path) -> bytes:
     """The one public key in a file.
 
-    Raises KeyFileError: there is none, or the file is somebody's secret.
+    Raises KeyFileError: there is none, or the file is someone's secret.
     """
     found = _public_keys(path)
     if len(found) != 1:
@@ -93,7 +160,7 @@ def load_public(path: Path) -> bytes:
 def load_allowed(path: Path) -> frozenset[bytes]:
     """The public keys in a file, or in all files `*.public` of a folder.
 
-    Raises KeyFileError: there are none, or a file is somebody's secret.
+    Raises KeyFileError: there are none, or a file is someone's secret.
     """
     try:
         files = sorted(path.glob(f"*{PUBLIC}")) if path.is_dir() else [path]
@@ -102,6 +169,28 @@ def load_allowed(path: Path) -> frozenset[bytes]:
     if not files:
         raise KeyFileError(f"{path}: no {PUBLIC} file here; copy those of the trainers to it")
     return frozenset(key for file in files for key in _public_keys(file))
+
+
+class _Doorkeeper:
+    """Asked by the authenticator's thread about each key."""
+
+    def __init__(self, allowed: Path) -> None:
+        self._allowed = allowed
+        self._warned_at = -WARNING_SECONDS
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        try:
+            if key in load_allowed(self._allowed):
+                return True
+            self._warn(f"refused a trainer: its key {key.decode()} is not in {self._allowed}")
+        except KeyFileError as error:
+            self._warn(f"refused a trainer: {error}")
+        return False
+
+    def _warn(self, message: str) -> None:
+        if time.monotonic() - self._warned_at >= WARNING_SECONDS:
+            self._warned_at = time.monotonic()
+            log.warning("%s", message)
 
 
 def _public_keys(path: Path) -> list[bytes]:
@@ -134,7 +223,7 @@ def _read(path: Path) -> str:
 
 
 def _write_new(path: Path, comment: str, keys: dict[str, str]) -> None:
-    """Write a file that is nobody else's to read, not even for a moment."""
+    """Write a file that only its owner can read, from the first moment on."""
     lines = "".join(f'    {name}-key = "{key}"\n' for name, key in keys.items())
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -16,16 +16,17 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-import zmq
 from msgspec import Meta, Struct
 
 from ingest.disk.checksum import crc32c
 from ingest.frame import Frames
-from online.clips.catalog import RecordingSummary
-from online.clips.cursor import Checksum, Count, Cursor, Name, Order
+from online.clips.cursor import Cursor
+from online.clips.holdout import RecordingSummary
+from online.clips.limits import Checksum, Count, Name, Small
+from online.clips.request import ClipRequest
 from online.errors import MessageDamaged, WireError
 
-PROTOCOL = 4
+PROTOCOL = 5
 MAX_HEADER_BYTES = 16 << 20
 """Largest header: a list of some ten thousand recordings."""
 MAX_REPLY_BYTES = 32 << 20
@@ -44,7 +45,6 @@ MAX_SILENCE_SECONDS = 30.0
 
 _MAGIC = b"SC" + bytes([PROTOCOL])
 
-Small = Annotated[int, Meta(ge=1, le=1 << 20)]
 Side = Annotated[int, Meta(ge=1, le=1 << 14)]
 Session = Annotated[str, Meta(min_length=8, max_length=64)]
 
@@ -69,18 +69,8 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
 
     session: Session
     credit: Count
-    """Bytes that the server may send in this session until it is told of more."""
-    recordings: Name = "*"
-    order: Order | None = None
-    """None leaves it to the server."""
-    seed: Count = 0
-    clip_length: Small
-    frame_stride: Small
-    hop: Small
-    shard: Count = 0
-    shards: Small = 1
-    max_epochs: Count = 0
-    """0 is without end."""
+    """Bytes that the server may send in this session until it is granted more."""
+    request: ClipRequest
     cursor: Cursor | None = None
     checksum: bool = False
 
@@ -97,7 +87,7 @@ class Alive(Struct, frozen=True, tag="alive"):
 
     session: Session
     recorded: tuple[Name, ...] = ()
-    """From a server: recordings of the round that somebody adds to just now."""
+    """From a server: recordings of the round that are being recorded just now."""
 
 
 class Bye(Struct, frozen=True, tag="bye"):
@@ -148,7 +138,7 @@ class ClipHeader(Struct, frozen=True, kw_only=True, tag="clip"):
 
 
 class Released(Struct, frozen=True, kw_only=True, tag="released"):
-    """In the place of a clip whose frames were let go of since its plan was made."""
+    """In the place of a clip whose frames were deleted after its plan was made."""
 
     session: Session
     sequence: Count
@@ -193,7 +183,7 @@ class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
     session: Session | None = None
     request: Count | None = None
     released: bool = False
-    """Whether frames were asked for that have been let go of."""
+    """Whether frames were asked for that have been deleted."""
 
 
 ToServer = Hello | Credit | Alive | Bye | List | Fetch
@@ -210,7 +200,7 @@ def encode(message: ToServer | ToTrainer) -> bytes:
 
 
 def seal(body: bytes) -> bytes:
-    """What stands before a header, and the header."""
+    """A header with what stands before it."""
     return _MAGIC + _checksum(_MAGIC, body) + body
 
 
@@ -225,7 +215,7 @@ def decode_reply(part: bytes | memoryview) -> ToTrainer:
 
 
 def pack_frames(frames: Frames, *, checksum: bool) -> tuple[FramesHeader, list[np.ndarray]]:
-    """A header and the buffers to send behind it, which are the frames' own memory."""
+    """A header and the buffers to send after it, which are the frames' own memory."""
     arrays = [frames.images] if frames.masks is None else [frames.images, frames.masks]
     buffers = [np.ascontiguousarray(array) for array in arrays]
     n, h, w, _ = frames.images.shape
@@ -257,7 +247,7 @@ def unpack_frames(header: FramesHeader, buffers: Sequence[memoryview]) -> Frames
     captured = header.captured_ns
     images = np.frombuffer(buffers[0], np.uint8).reshape(header.shape)
     return Frames(
-        # who keeps a small clip would keep the buffer, and all other messages in it
+        # whoever keeps a small clip would keep the buffer, and all other messages in it
         images=images.copy() if images.nbytes <= SHARED_BYTES else images,
         pts_ns=_int64_array(header.pts_ns, n),
         gap=gap.astype(np.bool_),
@@ -269,21 +259,6 @@ def unpack_frames(header: FramesHeader, buffers: Sequence[memoryview]) -> Frames
 def clip_bytes(header: bytes | memoryview, images: int) -> int:
     """What a clip costs of a session's credit: the bytes of all its parts."""
     return len(header) + images
-
-
-def limited_socket(
-    context: zmq.Context, kind: int, *, max_bytes: int, max_messages: int
-) -> zmq.Socket[Any]:
-    """A socket that forgets unsent messages when closed, and drops a peer that sends larger parts.
-
-    Without a limit libzmq allocates whatever size a peer announces. Of each peer, about
-    `max_messages` that were not taken yet are kept; the rest waits where it comes from.
-    """
-    socket = context.socket(kind)
-    socket.linger = 0
-    socket.maxmsgsize = max_bytes
-    socket.rcvhwm = max_messages
-    return socket
 
 
 def _decode(part: bytes | memoryview, decoder: msgspec.msgpack.Decoder[Any]) -> Any:

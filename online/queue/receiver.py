@@ -23,16 +23,16 @@ from online.clips.cursor import Cursor
 from online.errors import ServerSilent, WireError
 from online.queue import messages
 from online.queue.connection import Arrival, ClientCounters, Connection
-from online.queue.security import TrainerKeys
+from online.queue.keys import TrainerKeys
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """A clip that arrived whole, or the word that its frames were let go of."""
+    """A clip that arrived whole, or the word that its frames were deleted."""
 
     clip: Clip
     cursor: Cursor
-    """The place behind it."""
+    """The place after it."""
     nbytes: int
     """What it cost of the credit."""
 
@@ -46,14 +46,19 @@ class Receiver:
         address: str,
         want: messages.Hello,
         *,
+        server: int,
         keys: TrainerKeys | None,
         cursor: Cursor | None,
         counters: ClientCounters,
     ) -> None:
-        """Ask the server at `address` for `want`, from `cursor` on; returns at once."""
+        """Ask the server at `address` for `want`, from `cursor` on; returns at once.
+
+        Its clips carry the number `server`.
+        """
         self._context = context
         self._address = address
         self._want = want
+        self._server = server
         self._keys = keys
         self._cursor = cursor
         self._counters = counters
@@ -63,7 +68,7 @@ class Receiver:
         self._taken_bytes = self._to_grant = 0
         self._ended = self._agreed = False
         self.recorded: frozenset[str] = frozenset()
-        """Recordings that somebody adds to, as far as the server has said."""
+        """What is being recorded, as far as the server has said."""
         self._error: BaseException | None = None
         self._closing = False
         self._wake, self._woken = socket.socketpair()
@@ -82,7 +87,7 @@ class Receiver:
             if not self._changed.wait_for(self._has_news, timeout_seconds):
                 raise ServerSilent(
                     f"{self._address}: no clip in {timeout_seconds:g} s; is a server running "
-                    "there, and has its store anything new?"
+                    "there, and does its store have new footage?"
                 )
             if not self._waiting:
                 if self._error is not None:
@@ -110,6 +115,11 @@ class Receiver:
             if not self._agreed and self._error is not None:
                 raise self._error
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether all clips of all epochs asked for have arrived, taken or not."""
+        return self._ended
+
     def close(self) -> None:
         """Leave the server."""
         self._closing = True
@@ -123,7 +133,7 @@ class Receiver:
 
     def _look_up(self) -> None:
         """Have the thread look at what was taken, and at whether it is to leave."""
-        with suppress(BlockingIOError):  # it has been told often enough
+        with suppress(BlockingIOError):  # then it has plenty to wake up for
             self._wake.send(b"!")
 
     def _run(self) -> None:
@@ -141,18 +151,18 @@ class Receiver:
                 self._listen(connection)
             finally:
                 connection.close()
-        except BaseException as error:  # raised where somebody can do something about it
+        except BaseException as error:  # raised in the thread that asks for clips
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
 
     def _begin_session(self) -> Cursor | None:
-        """Where a new session begins: behind what was taken, as its credit counts from there."""
+        """Where a new session begins: after what was taken, as its credit counts from there."""
         with self._changed:
             self._waiting.clear()
             self._counters.waiting_bytes = self._taken_bytes = self._to_grant = 0
             self._ended = False
-            self.recorded = frozenset()  # until this session is told
+            self.recorded = frozenset()  # until this session says otherwise
             self._cursor = self._taken_cursor
             return self._cursor
 
@@ -171,7 +181,7 @@ class Receiver:
             self.recorded = frozenset(message.recorded)
         if isinstance(message, messages.End):
             connection.is_complete = True
-            self.recorded = frozenset()  # nobody will
+            self.recorded = frozenset()
             with self._changed:
                 self._ended = self._agreed = True
                 self._changed.notify_all()
@@ -208,13 +218,12 @@ class Receiver:
     ) -> Delivery:
         if self._cursor is None or message.index != self._cursor.index:
             raise WireError(f"{self._address}: sent clip {message.index} out of turn")
-        behind = msgspec.structs.replace(self._cursor, index=message.index + 1)
+        after = msgspec.structs.replace(self._cursor, index=message.index + 1)
         if isinstance(message, messages.Released):
-            spec = ClipSpec(message.recording, message.start, message.length)
-            return Delivery(Clip.released(spec), behind, arrival.nbytes)
+            spec = ClipSpec(message.recording, message.start, message.length, self._server)
+            return Delivery(Clip.released(spec), after, arrival.nbytes)
         frames = messages.unpack_frames(message.frames, [part.buffer for part in arrival.parts[1:]])
         if frames.gap[1:].any():
             raise WireError(f"{self._address}: sent a clip with a gap inside")
-        spec = ClipSpec(message.recording, message.start, len(frames))
-        clip = Clip(spec, frames.images, frames.pts_ns, frames.captured_ns)
-        return Delivery(clip, behind, arrival.nbytes)
+        spec = ClipSpec(message.recording, message.start, len(frames), self._server)
+        return Delivery(Clip(spec, frames), after, arrival.nbytes)

@@ -28,8 +28,8 @@ from online.clips.catalog import StoreCatalog
 from online.errors import MessageDamaged, ServerError, WireError
 from online.queue import messages
 from online.queue.address import bound
-from online.queue.outbox import Outbox
-from online.queue.security import ServerKeys
+from online.queue.keys import ServerKeys
+from online.queue.sockets import Outbox, limited_socket
 from online.queue.stream import ServeConfig, Stream
 
 log = logging.getLogger(__name__)
@@ -63,13 +63,12 @@ class ServerCounters:
     credit_bytes: int = 0
     """Bytes that the open sessions may still be sent."""
     fetches: int = 0
-    fetched_bytes: int = 0
     refused: int = 0
     """Requests that could not be met."""
     rejected: int = 0
     """Messages that were not what they must be."""
     lost: int = 0
-    """Sessions whose trainer went away without a word."""
+    """Sessions whose trainer vanished without leaving."""
     silent: int = 0
     """Sessions closed because their trainer said nothing for 3 s: it hangs."""
 
@@ -103,12 +102,12 @@ class Server:
         return replace(self._totals, connected=len(streams), credit_bytes=credit)
 
     def finish(self) -> None:
-        """Nothing will be added to the store any more: end the streams that follow it."""
+        """End the streams that follow the store: nothing will be added to it any more."""
         self._is_finishing = True
 
     @property
     def has_finished(self) -> bool:
-        """Whether it was told to finish, and every trainer has left.
+        """Whether it was asked to finish, and every trainer has left.
 
         One that was lost without a word may be about to come back.
         """
@@ -138,7 +137,7 @@ class Server:
                     return False  # others wait for their clips
             except MessageDamaged:
                 self._totals.rejected += 1
-                if session := self._lose(identity):  # it will say again what it wants
+                if session := self._lose(identity):  # it will say once more what it wants
                     self._send(identity, messages.Lost(session.stream.want.session))
             except WireError as error:
                 self._totals.rejected += 1
@@ -220,13 +219,12 @@ class Server:
         header, buffers = messages.pack_frames(frames, checksum=message.checksum)
         self._send(identity, messages.Fetched(message.request, header), buffers)
         self._totals.fetches += 1
-        self._totals.fetched_bytes += sum(buffer.nbytes for buffer in buffers)
 
     def _advance(self, identity: bytes, now: float) -> float:
         """Send a session its next message, or a heartbeat; returns how long it can wait."""
         session = self._sessions[identity]
         if self._all_read and now - session.heard_at > messages.SILENCE_SECONDS:
-            # it hangs, or is gone; should it wake up, it is told that its session is lost
+            # it hangs, or is gone; should it wake up, it hears that its session is lost
             self._lose(identity)
             self._totals.silent += 1
             return POLL_SECONDS
@@ -267,7 +265,7 @@ class Server:
         request: int | None = None,
     ) -> None:
         released = isinstance(error, ReleasedError)
-        if not released:  # who asks for what has gone is told so, and it is nobody's fault
+        if not released:  # asking for what was deleted is not a fault
             self._totals.refused += 1
             log.warning("refused: %s", error)
         refused = messages.Refused(
@@ -300,7 +298,7 @@ class Server:
 
 def server_socket(context: zmq.Context) -> zmq.Socket[Any]:
     """A socket for a server, not bound yet."""
-    socket = messages.limited_socket(
+    socket = limited_socket(
         context, zmq.ROUTER, max_bytes=MAX_REQUEST_BYTES, max_messages=MAX_REQUESTS
     )
     socket.router_mandatory = True  # else messages to a full or vanished peer are dropped unseen
@@ -320,20 +318,15 @@ def serve(
 ) -> ServerCounters:
     """Serve `store` at `address` until SIGINT, SIGTERM or `stop`; blocks.
 
-    Args:
-        store: what to serve.
-        address: see `online.queue.address`.
-        config: which recordings, in which order.
-        keys: of the server, and which trainers' it lets in; without, all who reach it.
-        ready: called with the address that trainers connect to, once they can.
-        stop: set by another thread to end it.
-        finish: set by another thread when nothing more will be added to the store: streams that
-            follow it then end behind what there is, and it returns once every trainer has left.
-        report: called about once a second with the counters.
+    `keys` are the server's own and say which trainers it lets in; without them, it lets in all who
+    reach it. `ready` is called with the address that trainers connect to, once they can, and
+    `report` about once a second with the counters. Another thread sets `stop` to end it, or
+    `finish` when nothing more will be added to the store: streams that follow it then end after
+    what there is, and this returns once every trainer has left.
 
     Raises AddressError: the address is refused; AddressInUse if another server has it;
-    KeyFileError: the keys are none, or nobody is allowed; ServerError: there are recordings, and
-    none can be read.
+    KeyFileError: the keys are not usable, or no trainer is allowed; ServerError: there are
+    recordings, and none can be read.
     """
     stop = stop or threading.Event()
     catalog = StoreCatalog(store, holdout=config.holdout, recordings=config.recordings)

@@ -27,14 +27,14 @@ from ingest.errors import IngestError
 from ingest.open import open_store
 from online.errors import OnlineError, ServerError
 from online.process import Child, hear_parent
-from online.queue.security import ServerKeys
+from online.queue.keys import ServerKeys
 from online.queue.server import serve
 from online.queue.stream import ServeConfig
 
-FINISH_POLL_SECONDS, TELL_SECONDS = 0.2, 1.0
+FINISH_POLL_SECONDS, PATIENCE_SECONDS = 0.2, 1.0
 
 
-class EmbeddedServer:
+class ServerProcess:
     """Serves `store` while the context is open; `address` is where."""
 
     def __init__(
@@ -60,7 +60,7 @@ class EmbeddedServer:
         self._folder: Path | None = None
         self._process: Child | None = None
 
-    def __enter__(self) -> EmbeddedServer:
+    def __enter__(self) -> ServerProcess:
         """Start the server and wait until it can be reached.
 
         Raises ServerError: it could not open the store, or did not start in time.
@@ -96,15 +96,15 @@ class EmbeddedServer:
     def finish(self, *, within_seconds: Callable[[], float], waiting: Callable[[], None]) -> bool:
         """Let trainers take what there is, and learn and probe to their end; whether all have left.
 
-        Streams that follow the store end behind what there is now. `waiting` is called once if
+        Streams that follow the store end after what there is now. `waiting` is called once if
         trainers do not leave at once; `within_seconds` is asked again and again.
         """
         process = self._started()
         process.tell("finish")
-        began_at, has_told = time.monotonic(), False
+        began_at, has_called = time.monotonic(), False
         while not process.has_ended and (passed := time.monotonic() - began_at) < within_seconds():
-            if passed > TELL_SECONDS and not has_told:
-                has_told = True
+            if passed > PATIENCE_SECONDS and not has_called:
+                has_called = True
                 waiting()
             process.lines(FINISH_POLL_SECONDS)
         return process.has_ended
@@ -153,7 +153,7 @@ def main(store: str, address: str, config: str, folder: str = "", *keys: str) ->
     """
     logging.basicConfig(level=logging.WARNING)
     stop, finish = threading.Event(), threading.Event()
-    hear_parent(lambda line: finish.set(), at_end=stop.set)  # there is but one thing to say
+    hear_parent(lambda line: finish.set(), at_end=stop.set)  # it only ever says one line
     try:
         serve(
             open_store(Path(store)),

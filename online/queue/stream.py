@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 
 from ingest.errors import ReleasedError
-from online.clips.catalog import DEFAULT_HOLDOUT, StoreCatalog
-from online.clips.cursor import Cursor, Extent, Order
-from online.clips.plan import Plan, clip_config, extents_now, has_grown, make_plan
+from online.clips.catalog import StoreCatalog
+from online.clips.cursor import Cursor, Extent
+from online.clips.holdout import DEFAULT_HOLDOUT
+from online.clips.plan import Plan, extents_now, has_grown, make_plan
+from online.clips.request import Order
 from online.errors import ServerError
 from online.queue import messages
 
@@ -32,8 +34,8 @@ class ServeConfig:
     order: Order = "stream"
     """Order for trainers that ask for none."""
     follow: bool = False
-    """Send what is added to the store, until the server is told to finish; else epochs of what
-    is there."""
+    """Send what is added to the store, until the server is to finish; else epochs of what is
+    there."""
     recordings: str = "*"
     """Glob of the recordings that are offered."""
     holdout: float = DEFAULT_HOLDOUT
@@ -49,16 +51,15 @@ class Stream:
         Raises ServerError: there is nothing to send, the credit is too small for two clips, or the
         store is not the one that the cursor comes from.
         """
-        if want.shard >= want.shards:
-            raise ServerError(f"shard {want.shard} of {want.shards} does not exist")
         self.want = msgspec.structs.replace(want, cursor=None)  # which may be large
         self.credit = want.credit
         self.is_finishing = False
-        """Whether a stream that follows the store is to end behind what there is."""
+        """Whether a stream that follows the store is to end after what there is."""
         self.sent_bytes = 0
         self._catalog = catalog
         self._follow = config.follow
-        self._order: Order = want.order or config.order
+        self._request = want.request
+        self._order: Order = want.request.order or config.order
         self._sequence = 0
         self._message: _Message | None = None
         self._parts: list[Any] = []
@@ -80,7 +81,7 @@ class Stream:
         return len(self._plan_now.clips)
 
     def recorded(self) -> tuple[str, ...]:
-        """Recordings of this round that somebody adds to just now."""
+        """Recordings of this round that are being recorded just now."""
         return tuple(
             name
             for name, extent in self._plan_now.start.extents.items()
@@ -125,25 +126,40 @@ class Stream:
             self._read_clip()
 
     def _turn_over(self, now: float) -> None:
-        """Begin the next epoch or round, or end the stream, or leave all as it is and wait."""
-        start = self._plan_now.start
+        """After a plan's last clip: begin the next plan, end the stream, or change nothing."""
         if not self._follow:
-            if self.want.max_epochs and start.epoch + 1 >= self.want.max_epochs:
-                self._set(messages.End(self.want.session, self._sequence))
-            else:
-                self._begin(self._plan(Cursor(epoch=start.epoch + 1, extents=self._extents_now())))
+            self._begin_epoch()
         elif now - self._looked_at >= FOLLOW_SECONDS:
             self._looked_at = now
-            extents = self._extents_now()
-            if any(has_grown(start.extents.get(name), extents[name]) for name in extents):
-                plan = self._plan(
-                    Cursor(round=start.round + 1, base=start.extents, extents=extents)
-                )
-                if plan.total:
-                    self._begin(plan)
-                    return
-            if self.is_finishing:
-                self._set(messages.End(self.want.session, self._sequence))
+            # Footage first, then the end: what was committed just before the server was asked to
+            # finish still belongs to the stream. Until there is either, the stream is paused, and
+            # `_prepare` comes here again.
+            if not self._begin_round() and self.is_finishing:
+                self._end()
+
+    def _begin_epoch(self) -> None:
+        """Go through the store again, with what has been added meanwhile; end after the last."""
+        epoch = self._plan_now.start.epoch + 1
+        if self._request.max_epochs and epoch >= self._request.max_epochs:
+            self._end()
+        else:
+            self._begin(self._plan(Cursor(epoch=epoch, extents=self._extents_now())))
+
+    def _begin_round(self) -> bool:
+        """Plan what was added since the last round; False where that gives no clip yet."""
+        start, extents = self._plan_now.start, self._extents_now()
+        if not any(has_grown(start.extents.get(name), extents[name]) for name in extents):
+            return False
+        plan = self._plan(Cursor(round=start.round + 1, base=start.extents, extents=extents))
+        # Recordings that grew by less than a clip are no round yet: each look would announce an
+        # empty one. The base stays, so their new frames are part of the next look as well.
+        if not plan.total:
+            return False
+        self._begin(plan)
+        return True
+
+    def _end(self) -> None:
+        self._set(messages.End(self.want.session, self._sequence))
 
     def _read_clip(self) -> None:
         spec = self._plan_now.clips[self._index]
@@ -181,38 +197,43 @@ class Stream:
         self._message, self._parts, self._cost = message, [messages.encode(message)], 0
 
     def _begin(self, plan: Plan, index: int = 0) -> None:
-        self._check_size(plan)
+        if not self._follow:
+            self._check_has_clips(plan)
+        self._check_credit(plan)
         self._plan_now, self._index, self._announced = plan, index, False
 
     def _plan(self, cursor: Cursor) -> Plan:
-        return make_plan(self._catalog, self.want, order=self._order, cursor=cursor)
+        return make_plan(self._catalog, self._request, order=self._order, cursor=cursor)
 
     def _extents_now(self) -> dict[str, Extent]:
-        return extents_now(self._catalog, self.want.recordings, follow=self._follow)
+        return extents_now(self._catalog, self._request.recordings, follow=self._follow)
 
-    def _check_size(self, plan: Plan) -> None:
-        """Refuse a plan that sends nothing for ever, or clips that the credit never covers."""
-        where = f"{self._catalog.store.path}: "
-        if not self._follow and not plan.start.extents:
+    def _check_has_clips(self, plan: Plan) -> None:
+        """Refuse a plan that would never send a clip; what is followed may still grow one."""
+        where, request = self._catalog.store.path, self._request
+        if not plan.start.extents:
             there = ", ".join(self._catalog.store.recordings()[:5]) or "none"
             raise ServerError(
-                f"{where}no recording matches {self.want.recordings!r}; there are: {there}"
+                f"{where}: no recording matches {request.recordings!r}; there are: {there}"
             )
-        if not self._follow and plan.total == 0:
+        if plan.total == 0:
             frames = sum(extent.length for extent in plan.start.extents.values())
             raise ServerError(
-                f"{where}no triplet to train on: one spans {2 * self.want.frame_stride + 1} frames,"
-                f" and the training part of {frames} frames has no such run without a gap"
+                f"{where}: no triplet to train on: one spans {request.clip.overlap + 1} frames, "
+                f"and the training part of {frames} frames has no such run without a gap"
             )
-        if not self._follow and not plan.clips:
+        if not plan.clips:
             raise ServerError(
-                f"{where}shard {self.want.shard} of {self.want.shards} gets none of {plan.total} "
+                f"{where}: shard {request.shard} of {request.shards} gets none of {plan.total} "
                 "clips; use fewer trainers or a smaller clip_length"
             )
+
+    def _check_credit(self, plan: Plan) -> None:
+        """Refuse clips that the credit never covers."""
         commits = [self._catalog.commit(name) for name in plan.start.extents]
         frame = max((commit.height * commit.width * 3 for commit in commits), default=0)
-        # beside its pixels a frame costs two times and a mark, a clip a name and some numbers
-        clip = clip_config(self.want).frames * (frame + 32) + 1024
+        # besides its pixels a frame costs two times and a mark, a clip a name and some numbers
+        clip = self._request.clip.frames * (frame + 32) + 1024
         if self.want.credit < 2 * clip:
             raise ServerError(
                 f"credit of {self.want.credit} bytes is below two clips of {clip} bytes; "

@@ -4,50 +4,19 @@
     Reservoir   a uniform sample of all clips
     MinRed      clips that are least alike, in `online.replay.minred`
 
-A clip that comes by again while it is held, as in a second epoch, is not held twice.
+A clip that comes by again while it is in a buffer, as in a second epoch, is not in it twice. A new
+policy for the long-term buffer is a file with a class like MinRed, and an entry in `LONG_TERM`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float
 
 from online.clips.clip import Clip, ClipSpec
-
-
-class LongTerm(Protocol):
-    """A buffer that decides what of the whole past is worth its bytes."""
-
-    nbytes: int
-    """Of the images held."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Clip]: ...
-
-    def insert(self, clip: Clip) -> None:
-        """Take in `clip`, or not, and drop others until the rest fits."""
-        ...
-
-    def update(self, clips: Sequence[Clip], features: Float[np.ndarray, "b e"]) -> None:
-        """Note what the model makes of clips that it was just trained on, held or not."""
-        ...
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All that decides what happens next, beside which clips are held and the generator."""
-        ...
-
-    def restore(
-        self, clips: Sequence[Clip | None], *, inserts: int, arrays: Mapping[str, np.ndarray]
-    ) -> None:
-        """Hold exactly `clips`, in this order, out of `inserts`, with their `arrays()`.
-
-        None is in the place of one that can no longer be had.
-        """
-        ...
+from online.replay.long_term import Feedback, LongTerm
+from online.replay.minred import MinRed
 
 
 class Fifo:
@@ -84,7 +53,7 @@ class Reservoir:
         self._max_bytes = max_bytes
         self._rng = rng
         self._clips: list[Clip] = []
-        self._held: set[ClipSpec] = set()
+        self._specs: set[ClipSpec] = set()
         self._seen = 0
         self.nbytes = 0
 
@@ -97,7 +66,7 @@ class Reservoir:
     def insert(self, clip: Clip) -> None:
         """Keep `clip` with probability clips held / clips seen, in place of another."""
         self._seen += 1
-        if clip.spec in self._held:
+        if clip.spec in self._specs:
             return
         if self.nbytes + clip.nbytes <= self._max_bytes:
             self._add(clip)
@@ -107,29 +76,33 @@ class Reservoir:
             while self.nbytes > self._max_bytes:  # it was larger than the clip it replaced
                 self._remove(int(self._rng.integers(len(self))))
 
-    def update(self, clips: Sequence[Clip], features: Float[np.ndarray, "b e"]) -> None:
-        """Nothing: chance alone decides."""
+    def update(self, clips: Sequence[Clip], feedback: Feedback) -> None:
+        """Do nothing: chance alone decides."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """None."""
+        """Nothing."""
         return {}
 
     def restore(
         self, clips: Sequence[Clip | None], *, inserts: int, arrays: Mapping[str, np.ndarray]
     ) -> None:
         """Hold exactly `clips`, in this order, out of `inserts`."""
-        self._clips, self._held, self.nbytes, self._seen = [], set(), 0, inserts
+        self._clips, self._specs, self.nbytes, self._seen = [], set(), 0, inserts
         for clip in clips:
             if clip is not None:
                 self._add(clip)
 
     def _add(self, clip: Clip) -> None:
         self._clips.append(clip)
-        self._held.add(clip.spec)
+        self._specs.add(clip.spec)
         self.nbytes += clip.nbytes
 
     def _remove(self, index: int) -> None:
         self._clips[index], self._clips[-1] = self._clips[-1], self._clips[index]
         gone = self._clips.pop()
-        self._held.remove(gone.spec)
+        self._specs.remove(gone.spec)
         self.nbytes -= gone.nbytes
+
+
+LONG_TERM: dict[str, type[LongTerm]] = {"reservoir": Reservoir, "minred": MinRed}
+"""The policies by their names in `replay.long_term`."""

@@ -1,10 +1,10 @@
 """MinRed (Purushwalkam et al. 2022): a buffer that keeps the clips that are least alike.
 
     insert(clip)               when full, one of the two most alike clips leaves
-    update(clips, features)    a clip's direction moves towards what the model makes of it now
+    update(clips, feedback)    a clip's direction moves towards what the model makes of it now
 
 Alike is the cosine of features. A clip that was never trained on has none: it is not compared, and
-leaves before it was seen only where fewer than two others were. Beside its images a clip costs
+leaves before it was seen only where fewer than two others were. Besides its images a clip costs
 eight bytes per feature.
 """
 
@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
 
 from online.clips.clip import Clip, ClipSpec
 from online.replay.closest_pair import ClosestPair, on_grid
+from online.replay.long_term import Feedback
 
 SMOOTHING = 0.5
 """Share of a clip's direction that stays when it is seen again: features age as the model learns,
@@ -55,13 +55,13 @@ class MinRed:
         while self.nbytes > self._max_bytes:
             self._remove(self._victim())
 
-    def update(self, clips: Sequence[Clip], features: Float[np.ndarray, "b e"]) -> None:
-        """Note what the model makes of clips that it was just trained on, held or not."""
-        held = [i for i, clip in enumerate(clips) if clip.spec in self._numbers]
-        if not held:
+    def update(self, clips: Sequence[Clip], feedback: Feedback) -> None:
+        """Note what the model makes of those clips of a batch that are in the buffer."""
+        ours = [i for i, clip in enumerate(clips) if clip.spec in self._numbers]
+        if not ours:
             return
-        keys = [self._numbers[clips[i].spec] for i in held]
-        directions = on_grid(features[held].astype(np.float64))
+        keys = [self._numbers[clips[i].spec] for i in ours]
+        directions = on_grid(feedback.features[ours].astype(np.float64))
         again = [i for i, key in enumerate(keys) if key in self._seen]
         if again:
             before = self._seen.directions([keys[i] for i in again])

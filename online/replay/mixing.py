@@ -3,7 +3,7 @@
                      ┌────▶ fresh ──────────────── each exactly once ───┐
     insert(clip) ────┼────▶ Fifo ───────────────── the recent past ─────┼──▶ sample() -> clips
                      └────▶ Reservoir or MinRed ── all of the past ─────┘        │
-                                          ▲────── update(clips, features) ◀── trained on
+                                          ▲────── update(clips, feedback) ◀── trained on
 
 `samples_per_insert` S ties the two sides together: on average a clip is trained on S times, so
 batches hold new and old clips as 1 : S - 1. Neither side runs ahead: a batch is refused until the
@@ -18,15 +18,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from online.clips.clip import Clip, ClipSpec
 from online.errors import ReplayError
-from online.replay.buffers import Fifo, LongTerm, Reservoir
-from online.replay.minred import MinRed
+from online.replay.buffers import LONG_TERM, Fifo
+from online.replay.limiter import Limiter
+from online.replay.long_term import Feedback
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class ReplayConfig:
     """How often a clip is trained on, on average: the setting that says how online a run is."""
     fifo_bytes: int = 64 << 20
     """Images in the short-term buffer, which drops the oldest clip; 0 is no such buffer."""
-    long_term: Literal["reservoir", "minred"] = "reservoir"
-    """What the long-term buffer keeps: every clip of the past equally often, or the clips that are
-    least alike in what the model makes of them."""
+    long_term: str = "reservoir"
+    """What the long-term buffer keeps. `reservoir`: every clip of the past equally often.
+    `minred`: the clips that are least alike in what the model makes of them."""
     long_term_bytes: int = 256 << 20
     """Images in the long-term buffer; 0 is no such buffer."""
     fifo_share: float = 0.5
@@ -52,6 +52,9 @@ class ReplayConfig:
             raise ValueError(
                 f"samples_per_insert is {self.samples_per_insert}, it must be at least 1"
             )
+        if self.long_term not in LONG_TERM:
+            names = " or ".join(LONG_TERM)
+            raise ValueError(f"long_term is {self.long_term!r}, it must be {names}")
         if not 0 <= self.fifo_share <= 1:
             raise ValueError(f"fifo_share is {self.fifo_share}, it must lie in 0..1")
         for name in ("fifo_bytes", "long_term_bytes"):
@@ -70,25 +73,37 @@ class Replay:
         self._rng = np.random.default_rng([seed, 0x5E7C])
         self._fresh: deque[Clip] = deque()
         self._fifo = Fifo(config.fifo_bytes)
-        kind = MinRed if config.long_term == "minred" else Reservoir
-        self._long_term: LongTerm = kind(config.long_term_bytes, rng=self._rng)
-        self._warm = max(config.min_clips, batch_clips)
-        self._refill = 0
-        self.inserts = 0
-        self.samples = 0
-        self.batches = 0
+        self._long_term = LONG_TERM[config.long_term](config.long_term_bytes, rng=self._rng)
+        self._limiter = Limiter(
+            config.samples_per_insert, batch_clips=batch_clips, min_clips=config.min_clips
+        )
 
     def __len__(self) -> int:
-        return len(self._held())
+        return len(self._by_spec())
+
+    @property
+    def inserts(self) -> int:
+        """Clips inserted so far."""
+        return self._limiter.inserts
+
+    @property
+    def samples(self) -> int:
+        """Clips drawn so far, each as often as it was."""
+        return self._limiter.samples
+
+    @property
+    def batches(self) -> int:
+        """Batches drawn so far."""
+        return self._limiter.batches
 
     @property
     def nbytes(self) -> int:
         """Bytes of images held, each clip counted once."""
-        return sum(clip.nbytes for clip in self._held().values())
+        return sum(clip.nbytes for clip in self.clips())
 
-    def held(self) -> list[Clip]:
+    def clips(self) -> list[Clip]:
         """All clips held, each once."""
-        return list(self._held().values())
+        return list(self._by_spec().values())
 
     def waiting(self) -> set[str]:
         """Recordings of the clips that were inserted and not drawn yet."""
@@ -96,8 +111,7 @@ class Replay:
 
     def inserts_due(self) -> int:
         """How many clips must be inserted before the next batch, and may be."""
-        earned = math.ceil((self.samples + self.batch_clips) / self.config.samples_per_insert)
-        return max(0, max(self._warm, earned) - self.inserts, self._refill)
+        return self._limiter.inserts_due()
 
     def ready(self) -> bool:
         """Whether the next batch may be drawn."""
@@ -117,8 +131,7 @@ class Replay:
                     f"replay.{name} is {getattr(self.config, name)}, and one clip has "
                     f"{clip.nbytes} bytes; raise it, lower stream.clip_length, or set it to 0"
                 )
-        self.inserts += 1
-        self._refill = max(0, self._refill - 1)
+        self._limiter.inserted()
         self._fresh.append(clip)
         if self.config.fifo_bytes:
             self._fifo.insert(clip)
@@ -140,13 +153,12 @@ class Replay:
         self._draw(batch, self._fifo, round(old * self.config.fifo_share))
         self._draw(batch, self._long_term, self.batch_clips - len(batch))
         self._draw(batch, self._fifo, self.batch_clips - len(batch))  # the other had too few
-        self.samples += len(batch)
-        self.batches += 1
+        self._limiter.drawn(len(batch))
         return list(batch.values())
 
-    def update(self, clips: Sequence[Clip], features: Float[np.ndarray, "b e"]) -> None:
-        """Note what the model makes of the batch `clips`, one row of `features` for each."""
-        self._long_term.update(clips, features)
+    def update(self, clips: Sequence[Clip], feedback: Feedback) -> None:
+        """Note what a training step found out about the batch `clips`."""
+        self._long_term.update(clips, feedback)
 
     def state(self) -> dict[str, Any]:
         """JSON-able: which clips are held, without their pixels, and all that decides the draws.
@@ -155,10 +167,7 @@ class Replay:
         """
         return {
             "rng": self._rng.bit_generator.state,
-            "inserts": self.inserts,
-            "samples": self.samples,
-            "batches": self.batches,
-            "refill": self._refill,
+            **self._limiter.state(),
             "fresh": _specs(self._fresh),
             "fifo": _specs(self._fifo),
             "long_term": _specs(self._long_term),
@@ -177,7 +186,7 @@ class Replay:
     ) -> int:
         """Take up `state` and `arrays` in a new buffer; `fetch` brings each clip's pixels.
 
-        `progress` gets the share of them that has come. Clips for which it brings none are no
+        `progress` gets the share of them that has come. Clips for which `fetch` brings none are no
         longer held; as many new ones are due before the next batch, up to what the first batch
         took. Returns how many they are.
         """
@@ -197,15 +206,13 @@ class Replay:
                 self._fifo.insert(clip)
         old = [clips[spec] for spec in parts["long_term"]]
         self._long_term.restore(old, inserts=state["inserts"], arrays=arrays)
-        self.inserts, self.samples = state["inserts"], state["samples"]
-        self.batches = state["batches"]
         self._rng.bit_generator.state = state["rng"]
         gone = sum(clip is None for clip in clips.values())
-        before = state.get("refill", 0)  # checkpoints of before anything was let go of have none
-        self._refill = max(0, min(before + gone, self._warm - len(self)))
+        self._limiter.restore(state)
+        self._limiter.lost(gone, left=len(self))
         return gone
 
-    def _held(self) -> dict[ClipSpec, Clip]:
+    def _by_spec(self) -> dict[ClipSpec, Clip]:
         everything = chain(self._fresh, self._fifo, self._long_term)
         return {clip.spec: clip for clip in everything}
 

@@ -1,6 +1,6 @@
 """A run's directory: its names, its lock, and the metrics log that a resume cuts back.
 
-RUN/config.toml  metrics.jsonl  ledger.jsonl  report.html  status.json  lock
+RUN/config.toml  metrics.jsonl  report.html  status.json  lock
     checkpoints/step-00001500/   probes/step-00001500/   segments/   tensorboard/
 """
 
@@ -53,7 +53,6 @@ class RunDirectory:
         self.config_path = path / "config.toml"
         self.metrics_path = path / "metrics.jsonl"
         self.status_path = path / "status.json"
-        self.ledger_path = path / "ledger.jsonl"
         self.curves = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.probes = path / "probes"

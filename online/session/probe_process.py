@@ -26,13 +26,13 @@ from safetensors.torch import load
 
 from ingest.disk.durable import remove_partial_files, write_whole
 from online.allocator import keep_freed_memory
+from online.clips.joined import JoinedSource
 from online.config import load_config
 from online.errors import FootageError, ServerError
 from online.probing.evaluator import Evaluator
-from online.probing.footage import JoinedSource
 from online.process import Child, hear_parent
 from online.queue.client import Client
-from online.queue.security import TrainerKeys
+from online.queue.keys import TrainerKeys
 from online.runs.checkpoint import MODEL_FILE, PREFIX, step_of
 from online.runs.directory import RunDirectory
 from online.runs.models import load_pair

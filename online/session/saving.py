@@ -46,7 +46,7 @@ class Saving:
         self.directory = directory
         self.config = config
         self.state = state
-        self.trainer, self.clock, self.feed = state.trainer, state.clock, state.feed
+        self.trainer, self.clock = state.trainer, state.clock
         self.journal = journal
         self.watcher = watcher
         self.world = world
@@ -82,7 +82,6 @@ class Saving:
         if self.world.writes:
             with self.clock.paused("checkpoint"):
                 self.journal.sync()
-                self.feed.sync()
                 folder, checkpoint = self.directory.checkpoints, self.state.checkpoint()
                 save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
         self._saved_at = time.monotonic()

@@ -10,10 +10,11 @@ import torch
 
 from ingest.disk.durable import clear_write_errors
 from ingest.open import open_store
-from online.clips.catalog import DEFAULT_HOLDOUT, StoreCatalog
+from online.clips.catalog import StoreCatalog
+from online.clips.holdout import DEFAULT_HOLDOUT
 from online.config import RunConfig
-from online.queue.security import TrainerKeys
-from online.queue.server_process import EmbeddedServer
+from online.queue.keys import TrainerKeys
+from online.queue.server_process import ServerProcess
 from online.queue.stream import ServeConfig
 from online.runs.checkpoint import latest_checkpoint, step_of
 from online.runs.directory import RunDirectory
@@ -112,5 +113,5 @@ def _servers(start: Start, stack: ExitStack) -> Servers:
     with closing(StoreCatalog(open_store(start.store))) as catalog:
         catalog.names()  # a clear error before a process starts, and what it leaves out
     config = ServeConfig(holdout=start.holdout)
-    server = stack.enter_context(EmbeddedServer(start.store, config))
+    server = stack.enter_context(ServerProcess(start.store, config))
     return Servers([server.address], check=server.check)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from ingest.errors import ReleasedError
-from online.clips.catalog import RecordingSummary
 from online.clips.clip import Clip, ClipSpec
+from online.clips.holdout import RecordingSummary
 from online.config import RunConfig
 from online.errors import RunError, TrainingError
-from online.queue.client import Client, StreamRequest
-from online.queue.feed import Feed
-from online.queue.ledger import Ledger
+from online.queue.client import Client
+from online.queue.feed import Fate, Feed
 from online.replay.mixing import Replay
 from online.runs.checkpoint import Checkpoint
 from online.runs.rng import rng_state, set_rng_state
@@ -40,16 +38,17 @@ class RunState:
         *,
         device: torch.device,
         world: World,
-        ledger: Ledger | None = None,
+        observe_clips: Callable[[Fate], None] = lambda fate: None,
         end_weights: EndWeights | None = None,
     ) -> None:
         self.config = config
         self.end_weights = end_weights
         self.feed = Feed(
             clients,
-            _request(config, world),
+            config.stream.request(seed=config.training.seed, shard=world.rank, shards=world.size),
+            credit_bytes=config.stream.credit_bytes,
             max_delay_seconds=config.stream.max_delay_seconds,
-            ledger=ledger,
+            observe=observe_clips,
         )
         self.trainer = new_trainer(config, device)
         self.replay = Replay(
@@ -192,7 +191,7 @@ class RunState:
         Raises ConfigError: the model or the probe is not made for such frames; TrainingError: the
         frames are not of the size that the run learns from.
         """
-        size = list(clip.images.shape[1:3])
+        size = list(clip.frames.images.shape[1:3])
         if self._frame_size is None:
             height, width = size
             decoder = self.config.probe.decoder
@@ -204,14 +203,6 @@ class RunState:
                 f"{self._frame_size[0]}x{self._frame_size[1]}; ingest it with that --size, "
                 "or leave it out with --recordings GLOB"
             )
-
-
-def _request(config: RunConfig, world: World) -> StreamRequest:
-    """What is asked of every server: this trainer's share of the footage."""
-    request = config.stream.request(seed=config.training.seed)
-    if world.size == 1:
-        return request
-    return replace(request, shard=world.rank, shards=world.size)
 
 
 def new_trainer(config: RunConfig, device: torch.device) -> Trainer:

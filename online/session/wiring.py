@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 from online.allocator import keep_freed_memory
-from online.clips.catalog import DEFAULT_HOLDOUT
+from online.clips.holdout import DEFAULT_HOLDOUT
+from online.clips.joined import JoinedSource
 from online.config import RunConfig
 from online.errors import ConfigError
 from online.probing.evaluator import Evaluator
-from online.probing.footage import JoinedSource
 from online.queue.client import Client
-from online.queue.ledger import Ledger
-from online.queue.security import TrainerKeys
+from online.queue.feed import Fate
+from online.queue.keys import TrainerKeys
 from online.runs.directory import RunDirectory
 from online.runs.segments import EndWeights
 from online.runs.status_file import StatusFile
@@ -58,6 +58,8 @@ class Start:
     device: torch.device | None = None
     """None is a GPU where there is one."""
     observers: Sequence[Observer] = ()
+    observe_clips: Callable[[Fate], None] = lambda fate: None
+    """Called with what became of each clip that the run was offered, in order."""
     command: Sequence[str] = ()
     """Words of a command line that continues the run."""
     world: World = field(default_factory=World)
@@ -101,7 +103,7 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
         clients,
         device=device,
         world=start.world,
-        ledger=_ledger(config, directory, stack),
+        observe_clips=start.observe_clips,
         end_weights=_end_weights(config, directory, clients),
     )
     prequential = Prequential(state.trainer, config.training, config.stream.clip)
@@ -155,14 +157,6 @@ def _clients(
         stack.enter_context(Client(address, keys=key))
         for address, key in zip(addresses, every, strict=True)
     ]
-
-
-def _ledger(config: RunConfig, directory: RunDirectory, stack: ExitStack) -> Ledger | None:
-    if not config.stream.ledger:
-        return None
-    ledger = Ledger(directory.ledger_path)
-    stack.callback(ledger.close)
-    return ledger
 
 
 def _status_files(start: Start, directory: RunDirectory, stack: ExitStack) -> list[StatusFile]:

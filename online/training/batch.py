@@ -30,7 +30,7 @@ class Batch:
     """Earliest first."""
     valid: Bool[Tensor, "b l"]
     """l = t - 2 * frame_stride. `valid[i, j]`: clip i owns the triplet that ends at its frame
-    j + 2 * frame_stride. False where a clip is filled up, and between hops."""
+    j + 2 * frame_stride. False where a clip is filled up."""
 
 
 def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:
@@ -38,17 +38,17 @@ def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:
 
     Raises ValueError: no clip, or clips of different frame sizes.
     """
-    sizes = {clip.images.shape[1:] for clip in clips}
+    sizes = {clip.frames.images.shape[1:] for clip in clips}
     if len(sizes) != 1:
         raise ValueError(f"a batch needs clips of one frame size, got {sorted(sizes)}")
-    t = max(len(clip.images) for clip in clips)
+    t = max(len(clip.frames) for clip in clips)
     frames = np.empty((len(clips), t, *sizes.pop()), np.uint8)
     valid = torch.zeros(len(clips), t - config.overlap, dtype=torch.bool)
     for row, mask, clip in zip(frames, valid, clips, strict=True):
-        n = len(clip.images)
-        row[:n] = clip.images
-        row[n:] = clip.images[-1]
-        mask[: n - config.overlap : config.hop] = True
+        n = len(clip.frames)
+        row[:n] = clip.frames.images
+        row[n:] = clip.frames.images[-1]
+        mask[: n - config.overlap] = True
     return Batch(torch.from_numpy(frames), valid)
 
 

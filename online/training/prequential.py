@@ -76,7 +76,7 @@ class Prequential:
         if not far:
             return None
         score = self.score_against(
-            to_images(clip.images), torch.stack([to_images(images) for images in far])
+            to_images(clip.frames.images), torch.stack([to_images(images) for images in far])
         )
         self._latest.append(score.top1)
         self.latest_step = self.trainer.step_count
@@ -115,15 +115,15 @@ class Prequential:
         frames = self.clip.overlap + states
         gap_ns = self.config.prequential_gap_seconds * 1e9
         far = [
-            held
-            for held in replay.held()
-            if len(held.images) >= frames and _distance_ns(held, clip) >= gap_ns
+            other
+            for other in replay.clips()
+            if len(other.frames) >= frames and _distance_ns(other, clip) >= gap_ns
         ]
         wanted = -(-self.config.prequential_candidates // states)
         if len(far) < wanted:
             return []
         rng = np.random.default_rng([self.config.seed, 0xFA5, replay.inserts])
-        return [far[i].images[:frames] for i in rng.choice(len(far), wanted, replace=False)]
+        return [far[i].frames.images[:frames] for i in rng.choice(len(far), wanted, replace=False)]
 
     def _choose(
         self, model: SetCon, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
@@ -170,5 +170,6 @@ def _distance_ns(one: Clip, other: Clip) -> float:
     """Time between the nearest frames of two clips; infinite between recordings."""
     if one.spec.recording != other.spec.recording or one.spec.server != other.spec.server:
         return math.inf
-    between = max(one.pts_ns[0] - other.pts_ns[-1], other.pts_ns[0] - one.pts_ns[-1])
+    times, others = one.frames.pts_ns, other.frames.pts_ns
+    between = max(times[0] - others[-1], others[0] - times[-1])
     return max(0.0, float(between))

@@ -30,7 +30,7 @@ from terminal.runs import (
 
 if TYPE_CHECKING:
     from ingest.live.capture import Captured
-    from online.queue.security import ServerKeys
+    from online.queue.keys import ServerKeys
 
 
 @click.command()
@@ -225,7 +225,7 @@ def keygen(folder: Path) -> None:
 def _server_keys(keys: Path | None, allow: Path | None) -> ServerKeys | None:
     if keys is None and allow is None:
         return None
-    from online.queue.security import ServerKeys
+    from online.queue.keys import ServerKeys
 
     if keys is None or allow is None:
         raise click.UsageError("--keys DIR and --allow PATH need each other")

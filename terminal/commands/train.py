@@ -30,7 +30,7 @@ from terminal.runs import (
 
 if TYPE_CHECKING:
     from online.config import RunConfig
-    from online.queue.security import TrainerKeys
+    from online.queue.keys import TrainerKeys
     from online.session.loop import Outcome
     from online.session.status import Status
 
@@ -211,7 +211,7 @@ def _trainer_keys(keys: Path | None, servers: tuple[Path, ...], count: int) -> l
     """One for each of `count` addresses, or none at all."""
     if keys is None and not servers:
         return []
-    from online.queue.security import TrainerKeys
+    from online.queue.keys import TrainerKeys
 
     if keys is None or not servers or not count:
         raise click.UsageError("--connect ADDR, --keys DIR and --server-key FILE need each other")

@@ -16,7 +16,7 @@ from ingest.scenes.video import render_scene
 from ingest.store.protocols import Store
 from ingest.store.records import RecordSettings, Source
 from ingest.video.reader import Counters
-from online.queue.security import ServerKeys
+from online.queue.keys import ServerKeys
 from online.queue.server import serve
 from online.queue.stream import ServeConfig
 

@@ -1,8 +1,11 @@
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 from click.testing import CliRunner
 
 import cli
@@ -97,16 +100,42 @@ def test_a_setting_that_means_nothing_is_refused_by_name(setting: str, found: st
 
 
 @pytest.mark.parametrize(
-    ("length", "stride", "hop", "most"), [(10, 1, 1, 10), (10, 4, 1, 3), (1, 1, 1, 1), (4, 2, 3, 5)]
+    ("length", "stride", "most"), [(10, 1, 10), (10, 4, 3), (1, 1, 1), (10, 2, 5)]
 )
-def test_a_horizon_that_no_clip_reaches_is_refused(
-    length: int, stride: int, hop: int, most: int
-) -> None:
+def test_a_horizon_that_no_clip_reaches_is_refused(length: int, stride: int, most: int) -> None:
     clips = [f"stream.{k}={v}" for k, v in (("clip_length", length), ("frame_stride", stride))]
-    clips += [f"stream.hop={hop}"]
     assert load_preset("demo", [*clips, f"loss.horizon={most}"]).loss.horizon == most
     with pytest.raises(ConfigError, match=f"loss.horizon is {most + 1}, .* reach {most} ahead"):
         load_preset("demo", [*clips, f"loss.horizon={most + 1}"])
+
+
+OLD_KEYS = {"hop": 1, "shard": 0, "shards": 1, "ledger": False}
+
+
+def test_a_configuration_of_an_older_program_is_read(tmp_path: Path) -> None:
+    config = load_preset("demo", ["stream.clip_length=8"])
+    table = tomllib.loads(dump_config(config))
+    table["stream"] |= OLD_KEYS
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps(table))
+    assert load_config(path) == config
+    assert load_preset("demo", ["stream.hop=1", "stream.clip_length=8"]) == config
+    assert not OLD_KEYS.keys() & tomllib.loads(dump_config(config))["stream"].keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("hop", 2), ("shard", 1), ("shards", 2), ("ledger", True)]
+)
+def test_a_retired_setting_may_only_have_its_old_default(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps({"stream": {key: value}}))
+    said = f"stream.{key} = {value!r} is no longer a setting; only its old default"
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(path))}: {said} [^\n]*$"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=f"^--set: {said}"):
+        load_preset("demo", [f"stream.{key}={str(value).lower()}"])
 
 
 def test_an_unknown_preset_names_those_there_are() -> None:

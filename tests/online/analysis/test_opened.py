@@ -7,15 +7,16 @@ from contextlib import nullcontext
 import pytest
 
 from online.analysis.opened import opened_run
+from online.clips.clip import Clip
 from online.config import load_preset
 from online.errors import RunError
-from online.queue.ledger import read_ledger
+from online.queue.feed import Feed
 from online.runs.checkpoint import newest_readable, save_checkpoint
 from online.session.start import train_connected
 
 SETTINGS = (
     *("training.batch_clips=2", "training.precision=float32", "training.threads=1"),
-    *("replay.samples_per_insert=1", "stream.clip_length=8", "stream.ledger=true"),
+    *("replay.samples_per_insert=1", "stream.clip_length=8"),
     *("evaluation.train_clips=4", "evaluation.held_out_clips=2", "evaluation.panel_frames=1"),
     *("evaluation.every_steps=1000000", "probe.steps=2"),
 )
@@ -27,12 +28,18 @@ def config(*settings):
     return load_preset("demo", [*SETTINGS, *settings])
 
 
-def learned_from(run) -> dict[str, set[int]]:
+@pytest.fixture
+def learned(monkeypatch) -> dict[str, set[int]]:
+    """Frames of every recording that a run has inserted."""
     frames: dict[str, set[int]] = {}
-    for entry in read_ledger(run / "ledger.jsonl"):
-        frames.setdefault(entry.recording, set()).update(
-            range(entry.start, entry.start + entry.length)
-        )
+    inserted = Feed.inserted
+
+    def noted(feed: Feed, clip: Clip) -> None:
+        inserted(feed, clip)
+        spec = clip.spec
+        frames.setdefault(spec.recording, set()).update(range(spec.start, spec.start + spec.length))
+
+    monkeypatch.setattr(Feed, "inserted", noted)
     return frames
 
 
@@ -41,7 +48,7 @@ def held_out(summary) -> set[int]:
 
 
 def test_of_recordings_that_grew_or_came_later_the_share_that_the_server_held_out_is_kept(
-    store, record, served, tmp_path
+    store, record, served, tmp_path, learned
 ):
     finish, run = threading.Event(), tmp_path / "run"
     record("a", 160, size=16, complete=False)
@@ -57,7 +64,6 @@ def test_of_recordings_that_grew_or_came_later_the_share_that_the_server_held_ou
 
     with served(follow=True, holdout=0.1, finish=finish) as address:
         train_connected([address], run, config(), observe=observe)
-    learned = learned_from(run)
     assert max(learned["a"]) > 160
     with opened_run(run, store.path) as opened:
         summaries = opened.catalog.recordings()
@@ -73,7 +79,7 @@ def test_of_recordings_that_grew_or_came_later_the_share_that_the_server_held_ou
 
 @pytest.mark.parametrize(("holdout", "expected"), [(0.0, set()), (0.3, set(range(240, 300)))])
 def test_of_a_camera_the_minutes_that_the_server_held_out_are_kept(
-    store, record, served, tmp_path, holdout, expected
+    store, record, served, tmp_path, learned, holdout, expected
 ):
     record("camera", 330, size=16, fps=1, live=True)
     with served(holdout=holdout) as address:
@@ -87,7 +93,7 @@ def test_of_a_camera_the_minutes_that_the_server_held_out_are_kept(
     ):
         assert held_out(opened.catalog.recordings()[0]) == expected
     assert held_out(summary) == expected
-    assert not expected & learned_from(tmp_path / "run")["camera"]
+    assert not expected & learned["camera"]
 
 
 def test_a_checkpoint_that_does_not_know_it_has_the_shares_of_complete_recordings(

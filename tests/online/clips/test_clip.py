@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from streaming import TripletId, triplets_of
 
-from online.clips.clip import Clip, ClipConfig, ClipSpec, Interval, TripletId, cut
+from ingest.frame import Frames
+from online.clips.clip import Clip, ClipConfig, ClipSpec, Interval, cut
 
 configs = st.builds(
     ClipConfig,
     clip_length=st.integers(1, 7),
     frame_stride=st.integers(1, 4),
-    hop=st.integers(1, 5),
 )
 
 
@@ -35,8 +36,7 @@ def naive_triplets(gap: np.ndarray, within: list[Interval], config: ClipConfig) 
         for frame in range(interval.start, interval.stop):
             if gap[frame]:
                 run_start = frame
-            past = frame - run_start - 2 * config.frame_stride
-            if past >= 0 and past % config.hop == 0:
+            if frame - run_start >= 2 * config.frame_stride:
                 found.append(frame)
     return found
 
@@ -45,7 +45,7 @@ def naive_triplets(gap: np.ndarray, within: list[Interval], config: ClipConfig) 
 def test_every_triplet_of_a_recording_belongs_to_exactly_one_clip(recording, config):
     gap, within = recording
     clips = cut("r", gap, within, config)
-    owned = [triplet for clip in clips for triplet in clip.triplet_ids(config)]
+    owned = [triplet for clip in clips for triplet in triplets_of(clip, config)]
     assert owned == [TripletId("r", last) for last in naive_triplets(gap, within, config)]
 
 
@@ -64,7 +64,7 @@ def test_clips_own_clip_length_triplets_and_only_the_end_of_a_run_gives_fewer(re
     clips = cut("r", gap, within, config)
     for clip in clips:
         triplets = config.triplets(clip.length)
-        assert triplets == len(list(clip.triplet_ids(config)))
+        assert triplets == len(triplets_of(clip, config))
         assert 1 <= triplets <= config.clip_length
         assert (clip.length == config.frames) == (triplets == config.clip_length)
     for clip, after in pairwise(clips):
@@ -96,7 +96,7 @@ def test_the_picture_in_the_module_is_true():
     config = ClipConfig(clip_length=3, frame_stride=2)
     clips = cut("r", np.zeros(10, np.bool_), [Interval(0, 10)], config)
     assert clips == [ClipSpec("r", 0, 7), ClipSpec("r", 3, 7)]
-    assert [t.last_frame for t in clips[1].triplet_ids(config)] == [7, 8, 9]
+    assert [t.last_frame for t in triplets_of(clips[1], config)] == [7, 8, 9]
 
 
 def test_a_run_shorter_than_a_triplet_gives_no_clip():
@@ -108,12 +108,18 @@ def test_overhead_is_the_share_of_frames_sent_twice():
     assert ClipConfig(clip_length=64, frame_stride=4).overhead == 0.125
 
 
-@pytest.mark.parametrize("name", ["clip_length", "frame_stride", "hop"])
+@pytest.mark.parametrize("name", ["clip_length", "frame_stride"])
 def test_settings_below_one_are_refused_by_name(name):
     with pytest.raises(ValueError, match=f"{name} is 0"):
         ClipConfig(**{name: 0})
 
 
 def test_a_clip_knows_its_size():
-    images = np.zeros((5, 4, 6, 3), np.uint8)
-    assert Clip(ClipSpec("r", 0, 5), images, np.arange(5)).nbytes == 5 * 4 * 6 * 3
+    frames = Frames(np.zeros((5, 4, 6, 3), np.uint8), np.arange(5), np.zeros(5, np.bool_))
+    clip = Clip(ClipSpec("r", 0, 5), frames)
+    assert clip.nbytes == 5 * 4 * 6 * 3
+    assert not clip.is_released
+    gone = Clip.released(clip.spec)
+    assert gone.is_released
+    assert gone.nbytes == 0
+    assert gone.last_captured_ns is None

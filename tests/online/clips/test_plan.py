@@ -2,13 +2,13 @@ import msgspec
 import pytest
 
 from online.clips.catalog import StoreCatalog
-from online.clips.clip import ClipSpec
+from online.clips.clip import ClipConfig, ClipSpec
 from online.clips.cursor import Cursor, Extent
 from online.clips.plan import extents_now, make_plan, shuffle
+from online.clips.request import ClipRequest
 from online.errors import ServerError
-from online.queue.messages import Hello
 
-WANT = Hello(session="0123456789", credit=0, clip_length=4, frame_stride=2, hop=1)
+WANT = ClipRequest(clip=ClipConfig(clip_length=4, frame_stride=2))
 
 
 def now(catalog: StoreCatalog, *, follow: bool = False) -> dict[str, Extent]:

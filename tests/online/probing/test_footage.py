@@ -3,12 +3,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ingest.frame import Frames
 from ingest.store.protocols import Store
-from online.clips.catalog import RecordingSummary, StoreCatalog
+from online.clips.catalog import StoreCatalog
 from online.clips.clip import ClipConfig
 from online.errors import FootageError
-from online.probing.footage import JoinedSource, gather
+from online.probing.footage import gather
 
 CLIP = ClipConfig(clip_length=3, frame_stride=2)  # 7 frames
 
@@ -85,24 +84,6 @@ def test_frames_of_several_sizes_are_refused(store: Store, record: Callable[...,
     record("b", 50, size=16)
     with pytest.raises(FootageError, match="a 8x8, b 16x16"):
         gather(StoreCatalog(store), "train", clips=2, config=CLIP)
-
-
-def test_several_servers_are_told_apart(store: Store, record: Callable[..., int]) -> None:
-    record("a", 50)
-
-    class Marked:
-        def recordings(self) -> list[RecordingSummary]:
-            return StoreCatalog(store).recordings()
-
-        def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
-            assert recording == "a"
-            return StoreCatalog(store).fetch(recording, start + 1, length)
-
-    source = JoinedSource([StoreCatalog(store), Marked()])
-    assert [summary.name for summary in source.recordings()] == ["0:a", "1:a"]
-    assert indices(source.fetch("0:a", 3, 2).images).tolist() == [3, 4]
-    assert indices(source.fetch("1:a", 3, 2).images).tolist() == [4, 5]
-    assert JoinedSource([StoreCatalog(store)]).recordings()[0].name == "a"
 
 
 @pytest.mark.parametrize("length", [7, 8, 20, 61, 150])

@@ -8,46 +8,43 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 import zmq
+from msgspec.structs import replace
+from streaming import clips as clips_of
+from streaming import next_clip
+from streaming import planned as planned_triplets
+from streaming import triplets as triplets_of
+from streaming import triplets_of as triplets_of_spec
 
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import ClipConfig
 from online.clips.cursor import Cursor
+from online.clips.request import ClipRequest
 from online.errors import AddressError, ServerError, ServerSilent, WireError
 from online.queue import messages
-from online.queue.client import Client, StreamRequest
+from online.queue.client import Client
 from online.queue.server import ServerCounters, serve
 from online.queue.stream import ServeConfig
 from online.stop import StopRequested
 
 CLIP = ClipConfig(clip_length=4, frame_stride=2)
-WANT = StreamRequest(clip=CLIP, max_epochs=1)
+WANT = ClipRequest(clip=CLIP, max_epochs=1)
 CLIP_BYTES = CLIP.frames * (8 * 8 * 3 + 32) + 1024
-SMALL = replace(WANT, credit_bytes=2 * CLIP_BYTES)
+SMALL = 2 * CLIP_BYTES
 """Little credit: the server has to wait for the client."""
 BOUND = 20.0
 
 
-def planned(store, request: StreamRequest = WANT) -> list:
-    """Triplets of the training parts of all recordings, in time order."""
-    catalog = StoreCatalog(store)
-    return [
-        triplet
-        for name in catalog.names()
-        for clip in catalog.clips(
-            name, request.clip, length=catalog.commit(name).length, closed=True
-        )
-        for triplet in clip.triplet_ids(request.clip)
-    ]
+def planned(store) -> list:
+    return planned_triplets(store, CLIP)
 
 
-def triplets(clips, config: ClipConfig = CLIP) -> list:
-    return [triplet for clip in clips for triplet in clip.spec.triplet_ids(config)]
+def triplets(clips) -> list:
+    return triplets_of(clips, CLIP)
 
 
 @contextmanager
@@ -119,15 +116,15 @@ def until(true, seconds: float = BOUND) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "tcp://127.0.0.1:*"])
-@pytest.mark.parametrize("request_", [WANT, SMALL], ids=["much credit", "two clips of credit"])
+@pytest.mark.parametrize("credit", [1 << 26, SMALL], ids=["much credit", "two clips of credit"])
 def test_an_epoch_holds_every_training_triplet_once_in_time_order(
-    store, record, served, address, request_
+    store, record, served, address, credit
 ):
     record("a", 200, gaps=(30, 47))
     record("b", 60)
     with served(address) as where, Client(where) as client:
-        client.open(request_)
-        assert triplets(client.clips(BOUND)) == planned(store)
+        client.open(WANT, credit_bytes=credit)
+        assert triplets(clips_of(client, BOUND)) == planned(store)
         assert client.next_clip(BOUND) is None
         assert client.counters.reconnects == client.counters.stale == 0
 
@@ -136,13 +133,13 @@ def test_clips_carry_the_pixels_and_times_of_their_frames(record, served):
     record("a", 300, mark=9, live=True)
     with served() as address, Client(address, checksum=True) as client:
         client.open(WANT)
-        for clip in client.clips(BOUND):
+        for clip in clips_of(client, BOUND):
             index = np.arange(clip.spec.start, clip.spec.start + clip.spec.length)
             stamp = np.stack([index % 256, index // 256, np.full_like(index, 9)], axis=1)
-            assert np.array_equal(clip.images[:, 3, 5], stamp)
-            assert np.array_equal(clip.pts_ns, (index * 1e9 / 30).astype(np.int64))
-            assert clip.captured_ns is not None
-            assert np.array_equal(clip.captured_ns, clip.pts_ns + 1)
+            assert np.array_equal(clip.frames.images[:, 3, 5], stamp)
+            assert np.array_equal(clip.frames.pts_ns, (index * 1e9 / 30).astype(np.int64))
+            assert clip.frames.captured_ns is not None
+            assert np.array_equal(clip.frames.captured_ns, clip.frames.pts_ns + 1)
 
 
 def test_shuffled_epochs_are_the_same_for_everyone_with_the_same_seed(store, record, served):
@@ -153,33 +150,36 @@ def test_shuffled_epochs_are_the_same_for_everyone_with_the_same_seed(store, rec
         for seed in (5, 5, 6):
             with Client(address) as client:
                 client.open(replace(request, seed=seed))
-                seen.append([clip.spec for clip in client.clips(BOUND)])
+                seen.append([clip.spec for clip in clips_of(client, BOUND)])
     first, again, other = seen
     half = len(first) // 2
     assert first == again
     assert first != other
     assert first[:half] != first[half:]
     for epoch in (first[:half], first[half:]):
-        assert sorted(t for spec in epoch for t in spec.triplet_ids(CLIP)) == planned(store)
+        assert sorted(
+            triplet for spec in epoch for triplet in triplets_of_spec(spec, CLIP)
+        ) == planned(store)
 
 
 def test_a_new_client_continues_at_the_cursor_wherever_the_last_one_stopped(record, served):
     record("a", 90, gaps=(33,))
-    request = replace(SMALL, order="shuffled", max_epochs=3)
+    request = replace(WANT, order="shuffled", max_epochs=3)
     with served() as address:
         with Client(address) as client:
             client.open(request)
-            whole = [clip.spec for clip in client.clips(BOUND)]
+            whole = [clip.spec for clip in clips_of(client, BOUND)]
         for taken in range(0, len(whole) + 1, 7):
             with Client(address) as client:
                 client.open(request)
-                first = [client.next_clip(BOUND) for _ in range(taken)]
-                cursor = client.cursor
+                deliveries = [client.next_clip(BOUND) for _ in range(taken)]
+            cursor = deliveries[-1].cursor if deliveries else None
             saved = msgspec.json.encode(cursor)
             with Client(address) as client:
                 client.open(request, cursor=msgspec.json.decode(saved, type=Cursor | None))
-                rest = list(client.clips(BOUND))
-            assert [clip.spec for clip in [*first, *rest] if clip] == whole
+                rest = list(clips_of(client, BOUND))
+            first = [delivery.clip for delivery in deliveries]
+            assert [clip.spec for clip in [*first, *rest]] == whole
 
 
 def test_no_triplet_is_lost_or_repeated_when_servers_die_mid_stream(store, record, tmp_path):
@@ -187,13 +187,13 @@ def test_no_triplet_is_lost_or_repeated_when_servers_die_mid_stream(store, recor
     address = f"ipc://{tmp_path}/sockets/s"
     clips = []
     with Client(address) as client:
-        client.open(SMALL)
+        client.open(WANT, credit_bytes=SMALL)
         for _ in range(2):
             with server_process(store, address) as process:
-                clips += [client.next_clip(BOUND) for _ in range(17)]
+                clips += [next_clip(client, BOUND) for _ in range(17)]
                 process.kill()
         with server_process(store, address):
-            clips += client.clips(BOUND)
+            clips += clips_of(client, BOUND)
         assert client.counters.reconnects >= 2
     assert triplets(clips) == planned(store)
 
@@ -211,13 +211,13 @@ def test_a_hung_server_is_noticed_and_continued_with_once_it_runs_again(store, r
     record("a", 300)
     address = f"ipc://{tmp_path}/sockets/s"
     with Client(address) as client, server_process(store, address) as process:
-        client.open(SMALL)
-        clips = [client.next_clip(BOUND) for _ in range(5)]
+        client.open(WANT, credit_bytes=SMALL)
+        clips = [next_clip(client, BOUND) for _ in range(5)]
         with noticed_in_time():
             os.kill(process.pid, signal.SIGSTOP)
             until(lambda: client.counters.reconnects == 1)
         os.kill(process.pid, signal.SIGCONT)
-        clips += client.clips(BOUND)
+        clips += clips_of(client, BOUND)
     assert triplets(clips) == planned(store)
 
 
@@ -229,7 +229,7 @@ def test_a_client_may_wait_for_a_server_that_starts_later(store, record, served,
         with pytest.raises(ServerSilent):
             client.next_clip(0.2)
         with served(address):
-            assert triplets(client.clips(BOUND)) == planned(store)
+            assert triplets(clips_of(client, BOUND)) == planned(store)
 
 
 def test_a_lost_clip_is_sent_again_and_discarded_when_it_arrives_late(
@@ -254,8 +254,7 @@ def test_a_lost_clip_is_sent_again_and_discarded_when_it_arrives_late(
         Client(relay) as client,
     ):
         client.open(WANT)
-        assert triplets(client.clips(BOUND)) == planned(store)
-        assert client.counters.holes == 1
+        assert triplets(clips_of(client, BOUND)) == planned(store)
         assert client.counters.reconnects == 1
         assert client.counters.stale >= 1
 
@@ -268,7 +267,7 @@ def test_a_clip_that_comes_twice_is_taken_once(store, record, served, tmp_path):
         Client(relay) as client,
     ):
         client.open(WANT)
-        got = [client.next_clip(BOUND) for _ in range(6)]
+        got = [next_clip(client, BOUND) for _ in range(6)]
     assert triplets(got) == planned(store)[: 4 * 6]
 
 
@@ -293,7 +292,7 @@ def test_a_damaged_clip_is_counted_and_asked_for_again(
         Client(relay, checksum=True) as client,
     ):
         client.open(WANT)
-        assert triplets(client.clips(BOUND)) == planned(store)
+        assert triplets(clips_of(client, BOUND)) == planned(store)
         assert client.counters.damaged == 1
 
 
@@ -366,13 +365,13 @@ def test_another_program_at_the_address_is_an_error(tmp_path):
 def test_recordings_and_frames_are_served_while_clips_stream(store, record, served):
     record("a", 300, masks=True)
     with served() as address, Client(address) as client:
-        client.open(SMALL)
+        client.open(WANT, credit_bytes=SMALL)
         clips = []
-        while (clip := client.next_clip(BOUND)) is not None:
+        for clip in clips_of(client, BOUND):
             clips.append(clip)
             frames = client.fetch("a", clip.spec.start, clip.spec.length, masks=True)
-            assert np.array_equal(frames.images, clip.images)
-            assert np.array_equal(frames.pts_ns, clip.pts_ns)
+            assert np.array_equal(frames.images, clip.frames.images)
+            assert np.array_equal(frames.pts_ns, clip.frames.pts_ns)
             assert frames.masks is not None
             assert np.array_equal(frames.masks, frames.images[..., 0])
         assert triplets(clips) == planned(store)
@@ -434,10 +433,10 @@ def test_clips_before_open_are_an_error(tmp_path):
 def test_heartbeats_keep_a_waiting_session_alive(record, served):
     record("a", 200, complete=False)
     with served(follow=True) as address, Client(address) as client:
-        client.open(SMALL)
+        client.open(WANT, credit_bytes=SMALL)
         assert client.next_clip(BOUND) is not None
         with pytest.raises(ServerSilent):
-            list(client.clips(messages.SILENCE_SECONDS + 1.5))
+            list(clips_of(client, messages.SILENCE_SECONDS + 1.5))
         assert client.counters.reconnects == 0
         record("a", 400)
         assert client.next_clip(BOUND) is not None
@@ -446,10 +445,10 @@ def test_heartbeats_keep_a_waiting_session_alive(record, served):
 def test_a_trainer_that_takes_nothing_for_long_keeps_its_session(store, record, served):
     record("a", 300)
     with served() as address, Client(address) as client:
-        client.open(SMALL)
-        clips = [client.next_clip(BOUND)]
+        client.open(WANT, credit_bytes=SMALL)
+        clips = [next_clip(client, BOUND)]
         time.sleep(messages.SILENCE_SECONDS + 1.5)  # as in a probe
-        clips += client.clips(BOUND)
+        clips += clips_of(client, BOUND)
         assert client.counters.reconnects == client.counters.stale == 0
     assert triplets(clips) == planned(store)
 
@@ -459,33 +458,32 @@ def test_what_waits_is_bounded_by_the_credit_however_often_the_server_restarts(
 ):
     record("a", 600)
     address = f"ipc://{tmp_path}/sockets/s"
-    request = replace(WANT, credit_bytes=12 * CLIP_BYTES)
+    credit = 12 * CLIP_BYTES
     with Client(address) as client:
-        client.open(request)
+        client.open(WANT, credit_bytes=credit)
         clips = []
         for restart in range(3):
             with server_process(store, address):
                 until(lambda n=restart: client.counters.reconnects >= n)
                 until(lambda: client.counters.waiting_bytes > 10 * CLIP_BYTES)
-                assert client.counters.waiting_bytes <= request.credit_bytes
-                clips.append(client.next_clip(BOUND))
+                assert client.counters.waiting_bytes <= credit
+                clips.append(next_clip(client, BOUND))
         with server_process(store, address):
-            clips += client.clips(BOUND)
+            clips += clips_of(client, BOUND)
     assert triplets(clips) == planned(store)
 
 
 TRAINER = """
 import sys
-from online.queue.client import Client, StreamRequest
+from online.queue.client import Client
 from online.clips.clip import ClipConfig
+from online.clips.request import ClipRequest
 address, credit = sys.argv[1], int(sys.argv[2])
-request = StreamRequest(
-    clip=ClipConfig(clip_length=4, frame_stride=2), max_epochs=1, credit_bytes=credit
-)
+request = ClipRequest(clip=ClipConfig(clip_length=4, frame_stride=2), max_epochs=1)
 with Client(address) as client:
-    client.open(request)
-    while (clip := client.next_clip(20.0)) is not None:
-        print(clip.spec.start, flush=True)
+    client.open(request, credit_bytes=credit)
+    while (delivery := client.next_clip(20.0)) is not None:
+        print(delivery.clip.spec.start, flush=True)
         sys.stdin.readline()
     print("end", flush=True)
 """
@@ -500,7 +498,7 @@ def test_a_hung_trainer_is_noticed_and_loses_nothing_when_it_wakes(store, record
     )
     server.start()
     with subprocess.Popen(
-        [sys.executable, "-c", TRAINER, address, str(SMALL.credit_bytes)],
+        [sys.executable, "-c", TRAINER, address, str(SMALL)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import subprocess
 import sys
@@ -9,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
+from streaming import triplets_of
 
 from ingest.open import open_store
-from online.errors import ConfigError, LedgerError, OnlineError, ServerError
+from online.errors import ConfigError, OnlineError, ServerError
 from online.queue.client import Client
-from online.queue.feed import Feed, StreamConfig
-from online.queue.ledger import Ledger, read_ledger
+from online.queue.feed import Fate, Feed, StreamConfig
 
 CONFIG = StreamConfig(clip_length=4, frame_stride=2, max_epochs=2, order="shuffled")
 BOUND = 20.0
@@ -38,10 +37,19 @@ def two(store, record, served, tmp_path):
 
 
 @contextmanager
-def feeding(addresses, config: StreamConfig = CONFIG, *, seed: int = 3, **options):
+def feeding(
+    addresses,
+    config: StreamConfig = CONFIG,
+    *,
+    seed: int = 3,
+    shard: int = 0,
+    shards: int = 1,
+    **options,
+):
+    request = config.request(seed=seed, shard=shard, shards=shards)
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(address)) for address in addresses]
-        yield Feed(clients, config.request(seed=seed), **options)
+        yield Feed(clients, request, **options)
 
 
 def drain(feed: Feed, most: int = 10_000) -> list:
@@ -91,7 +99,7 @@ def test_every_triplet_is_offered_once_an_epoch(two):
     with two() as addresses, feeding(addresses) as feed:
         specs = drain(feed)
     offered = Counter(
-        (spec.server, triplet) for spec in specs for triplet in spec.triplet_ids(CONFIG.clip)
+        (spec.server, triplet) for spec in specs for triplet in triplets_of(spec, CONFIG.clip)
     )
     # 160 and 48 training frames and 48 again, less 4 at each beginning
     assert len(offered) == 156 + 44 + 44
@@ -104,8 +112,7 @@ def test_two_trainers_with_a_shard_each_get_disjoint_halves(two):
         with feeding(addresses[:1]) as feed:
             whole = drain(feed)
         for shard in (0, 1):
-            half = dataclasses.replace(CONFIG, shard=shard, shards=2)
-            with feeding(addresses[:1], half) as feed:
+            with feeding(addresses[:1], shard=shard, shards=2) as feed:
                 halves.append(drain(feed))
     assert abs(len(halves[0]) - len(halves[1])) <= 4  # one for each end of a recording
     assert sorted(halves[0] + halves[1]) == sorted(whole)
@@ -130,8 +137,8 @@ def test_a_clip_comes_back_from_the_server_it_came_from(two):
             feed.inserted(clip)
             again = feed.fetch_clip(clip.spec)
             assert again.spec == clip.spec
-            assert np.array_equal(again.images, clip.images)
-            assert np.array_equal(again.pts_ns, clip.pts_ns)
+            assert np.array_equal(again.frames.images, clip.frames.images)
+            assert np.array_equal(again.frames.pts_ns, clip.frames.pts_ns)
 
 
 def test_a_clip_that_does_not_come_in_time_is_none_and_the_feed_goes_on(
@@ -210,58 +217,75 @@ def test_more_epochs_can_be_asked_for_when_a_run_is_continued(two):
     [
         {"clip_length": 0},
         {"max_epochs": -1},
-        {"hop": 0},
-        {"shard": 1},
-        {"shards": 0},
+        {"frame_stride": 0},
         {"max_delay_seconds": -1.0},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ValueError, match=next(iter(bad)).rstrip("s")):
+    with pytest.raises(ValueError, match=next(iter(bad))):
         StreamConfig(**bad)
 
 
-def test_the_ledger_tells_of_each_clip_once_whatever_was_lost_since_the_checkpoint(two, tmp_path):
-    path = tmp_path / "ledger.jsonl"
+@pytest.mark.parametrize("bad", [{"shard": 1}, {"shard": -1}, {"shards": 0}])
+def test_a_shard_that_there_is_not_is_refused(bad):
+    with pytest.raises(ValueError, match=r"shard is -?\d of \d, it must lie in"):
+        CONFIG.request(seed=0, **bad)
+
+
+def test_the_fate_of_each_clip_is_reported_once_whatever_was_lost_since_the_checkpoint(two):
+    fates: dict[int, Fate] = {}
     with two() as addresses:
         with feeding(addresses) as feed:
             whole = drain(feed)
         state = None
         for more in (3, 7, 0, 5, len(whole)):
-            ledger = Ledger(path)
-            with feeding(addresses, ledger=ledger) as feed:
+            told: list[Fate] = []
+            with feeding(addresses, observe=told.append) as feed:
                 if state is not None:
                     feed.restore(state)
                 drain(feed, more)
-                feed.sync()
                 state = json.loads(json.dumps(feed.state()))
                 if not feed.ended:
-                    drain(feed, 4)  # behind the checkpoint: forgotten when the trainer is killed
-            ledger.close()
-    entries = read_ledger(path)
-    assert [(e.server, e.recording, e.start, e.length) for e in entries] == [
-        (spec.server, spec.recording, spec.start, spec.length) for spec in whole
-    ]
-    assert {e.fate for e in entries} == {"inserted"}
+                    drain(feed, 4)  # after the checkpoint: forgotten when the trainer is killed
+            for fate in told:  # what is reported again is the same
+                assert fates.setdefault(fate.offered, fate) == fate
+    entries = [fates[number] for number in range(1, len(whole) + 1)]
+    assert len(fates) == len(whole)
+    assert [fate.spec for fate in entries] == whole
+    assert {fate.kind for fate in entries} == {"inserted"}
     for server in (0, 1):
-        places = [(e.epoch, e.round, e.index) for e in entries if e.server == server]
+        places = [(e.epoch, e.round, e.index) for e in entries if e.spec.server == server]
         half = len(places) // 2
         assert places == [(epoch, 0, i) for epoch in (0, 1) for i in range(half)]
+    assert state is not None
     assert state["counters"]["inserted"] == len(whole)
 
 
-def test_a_ledger_that_was_cut_behind_its_checkpoint_is_an_error(two, tmp_path):
-    ledger = Ledger(tmp_path / "ledger.jsonl")
+def old_state(feed: Feed) -> dict:
+    """What a program wrote that had `hop`, a ledger and a count of skipped frames."""
+    state = json.loads(json.dumps(feed.state()))
+    state["request"]["clip"]["hop"] = 1
+    state["counters"]["skipped_frames"] = 0
+    state["ledger_size"] = 0
+    for cursor in filter(None, state["cursors"]):
+        cursor["released_frames"] = 0
+    return state
+
+
+def test_a_state_of_an_older_program_is_continued_with(two):
     with two() as addresses:
-        with feeding(addresses, ledger=ledger) as feed:
-            drain(feed, 3)
-            state = feed.state()
-        ledger.cut_back(10)
-        with feeding(addresses, ledger=ledger) as feed:
+        with feeding(addresses) as feed:
+            whole = drain(feed)
+        with feeding(addresses) as feed:
+            first = drain(feed, 9)
+            state = old_state(feed)
+        with feeding(addresses) as feed:
             feed.restore(state)
-            with pytest.raises(LedgerError, match="has 10 bytes, the checkpoint speaks of"):
-                feed.next(BOUND)
-    ledger.close()
+            assert first + drain(feed) == whole
+            assert feed.counters.inserted == len(whole)
+        state["request"]["clip"]["hop"] = 2
+        with feeding(addresses) as feed, pytest.raises(ConfigError, match="saved with hop 2"):
+            feed.restore(state)
 
 
 WRITER = """
@@ -337,10 +361,10 @@ def test_a_trainer_learns_promptly_that_a_camera_is_not_recorded_any_more(
 
 
 def test_a_trainer_that_is_too_slow_for_a_camera_skips_and_counts_what_is_too_old(
-    store, record, served, tmp_path
+    store, record, served
 ):
     record("camera", 320, live=True, complete=False)  # frame i was captured at i / 30 s
-    ledger = Ledger(tmp_path / "ledger.jsonl")
+    fates: list[Fate] = []
     live = StreamConfig(clip_length=4, frame_stride=2)
     now_seconds = 100 / 30
     with (
@@ -350,7 +374,7 @@ def test_a_trainer_that_is_too_slow_for_a_camera_skips_and_counts_what_is_too_ol
             [address],
             live,
             max_delay_seconds=2.0,
-            ledger=ledger,
+            observe=fates.append,
             now_ns=lambda: round(1e9 * now_seconds),
         ) as feed,
     ):
@@ -366,13 +390,10 @@ def test_a_trainer_that_is_too_slow_for_a_camera_skips_and_counts_what_is_too_ol
         assert 190 <= last.spec.start + last.spec.length - 1 < 194
         feed.inserted(last)
         counters = feed.counters
-        ledger.sync()
-    ledger.close()
-    entries = read_ledger(tmp_path / "ledger.jsonl")
-    assert [entry.index for entry in entries] == list(range(counters.offered))
-    assert [e.start for e in entries if e.fate == "inserted"] == [first.spec.start, last.spec.start]
-    assert counters.skipped == len(entries) - 2
-    assert counters.skipped_frames == 4 * counters.skipped
+    assert [fate.index for fate in fates] == list(range(counters.offered))
+    assert [fate.offered for fate in fates] == list(range(1, counters.offered + 1))
+    assert [fate.spec for fate in fates if fate.kind == "inserted"] == [first.spec, last.spec]
+    assert counters.skipped == len(fates) - 2
 
 
 @pytest.mark.parametrize("serving", [{"follow": False}, {"follow": True, "complete": True}])

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,21 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
+from streaming import clips as clips_of
 
 from ingest.frame import Frames
 from online.clips.clip import ClipConfig
 from online.clips.cursor import Cursor, Extent
+from online.clips.request import ClipRequest
 from online.errors import OnlineError, ServerError, WireError
 from online.queue import messages
-from online.queue.client import Client, StreamRequest
+from online.queue.client import Client
 from online.queue.server import serve
-from online.queue.server_process import EmbeddedServer
+from online.queue.server_process import ServerProcess
+from online.queue.sockets import limited_socket
 
-WANT = StreamRequest(clip=ClipConfig(clip_length=4, frame_stride=2), max_epochs=1)
-HELLO = messages.Hello(session="0123456789", credit=20_000, clip_length=4, frame_stride=2, hop=1)
+WANT = ClipRequest(clip=ClipConfig(clip_length=4, frame_stride=2), max_epochs=1)
+HELLO = messages.Hello(session="0123456789", credit=20_000, request=ClipRequest(clip=WANT.clip))
 EXTENT = Extent(150, True)
 REQUESTS = [
     HELLO,
@@ -63,6 +67,12 @@ BOUND = 20.0
 MEGABYTE = 1 << 20
 
 
+def tables_in(tree: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tables within a table, however deep, that are not empty."""
+    inner = [value for value in tree.values() if isinstance(value, dict) and value]
+    return [found for table in inner for found in [table, *tables_in(table)]]
+
+
 def mutated(rng: random.Random, message: Any) -> list[bytes]:
     """The parts of something like `message`."""
     part = messages.encode(message)
@@ -83,7 +93,8 @@ def mutated(rng: random.Random, message: Any) -> list[bytes]:
         case _:
             tree = {"type": message.__struct_config__.tag, **msgspec.to_builtins(message)}
             for _ in range(rng.randint(0, 2)):
-                tree[rng.choice(list(tree))] = rng.choice(ODD)
+                table = rng.choice([tree, *tables_in(tree)])
+                table[rng.choice(list(table))] = deepcopy(rng.choice(ODD))  # it may be written to
             return [messages.seal(msgspec.msgpack.encode(tree))]
 
 
@@ -100,9 +111,7 @@ def peer_of(address: str, *, keeps: int = 1000) -> Iterator[zmq.Socket]:
     """A socket that says what it is told to, and does not read."""
     context = zmq.Context()
     try:
-        socket = messages.limited_socket(
-            context, zmq.DEALER, max_bytes=MEGABYTE, max_messages=keeps
-        )
+        socket = limited_socket(context, zmq.DEALER, max_bytes=MEGABYTE, max_messages=keeps)
         socket.connect(address)
         yield socket
     finally:
@@ -124,8 +133,8 @@ def settled(socket: zmq.Socket, request: int) -> None:
 def test_a_server_that_is_sent_4000_odd_messages_serves_the_others(store, record):
     record("a", 200)
     rng = random.Random(0)
-    with EmbeddedServer(store.path) as server, ExitStack() as stack:
-        assert server._process is not None
+    with ServerProcess(store.path) as server, ExitStack() as stack:
+        assert server.pid is not None
         peers = [stack.enter_context(peer_of(server.address)) for _ in range(8)]
         sizes = []
         for turn in range(8):
@@ -133,10 +142,10 @@ def test_a_server_that_is_sent_4000_odd_messages_serves_the_others(store, record
                 rng.choice(peers).send_multipart(mutated(rng, rng.choice(REQUESTS)))
             for peer in peers:
                 settled(peer, 1 << 40 | turn)
-            sizes.append(resident_bytes(server._process.pid))
+            sizes.append(resident_bytes(server.pid))
             with Client(server.address) as client:
                 client.open(WANT)
-                assert len(list(client.clips(BOUND))) == 39
+                assert len(list(clips_of(client, BOUND))) == 39
                 assert len(client.fetch("a", 7, 30)) == 30
         server.check()
     assert sizes[-1] - sizes[1] < 30 * MEGABYTE, sizes
@@ -150,7 +159,7 @@ class Hostile:
         self._answers = answers
         self._stop = threading.Event()
         self._context = zmq.Context()
-        self._router = messages.limited_socket(
+        self._router = limited_socket(
             self._context, zmq.ROUTER, max_bytes=MEGABYTE, max_messages=1000
         )
         self._router.bind(address)
@@ -248,14 +257,14 @@ def test_a_client_that_is_sent_3000_odd_messages_gives_clear_errors_and_stays_of
             time.sleep(0.05)
         after = resident_bytes("self"), open_files(), threading.active_count()
     assert hostile.sent > 3000
-    assert set(seen) <= {"Clip", "NoneType", "Frames", *ERRORS}, seen
-    assert min(seen["Clip"], seen["Frames"], seen["WireError"], seen["ServerError"]) > 20, seen
+    assert set(seen) <= {"Delivery", "NoneType", "Frames", *ERRORS}, seen
+    assert min(seen["Delivery"], seen["Frames"], seen["WireError"], seen["ServerError"]) > 20, seen
     assert after[0] - before[0] < 30 * MEGABYTE
     assert after[1] <= before[1] + 8
     assert after[2] <= before[2] + 1
     with served() as good, Client(good) as client:
         client.open(WANT)
-        assert len(list(client.clips(BOUND))) == 39
+        assert len(list(clips_of(client, BOUND))) == 39
 
 
 def test_a_server_that_sends_more_than_was_granted_is_an_error(tmp_path):
@@ -266,11 +275,11 @@ def test_a_server_that_sends_more_than_was_granted_is_an_error(tmp_path):
         return [[messages.encode(kind), *buffers] for kind, buffers in sent]
 
     with Hostile(f"ipc://{tmp_path}/hostile", answers), Client(f"ipc://{tmp_path}/hostile") as c:
-        c.open(StreamRequest(clip=WANT.clip, credit_bytes=20_000))
+        c.open(ClipRequest(clip=WANT.clip), credit_bytes=20_000)
         (receiving,) = [t for t in threading.enumerate() if t.name.startswith("receive")]
         receiving.join(BOUND)
         with pytest.raises(WireError, match=r"sent 2\d+ bytes of clips, granted were 2"):
-            list(c.clips(BOUND))
+            list(clips_of(c, BOUND))
         assert c.counters.clips < 20
 
 
@@ -310,20 +319,22 @@ def test_what_a_trainer_does_not_read_is_not_sent_for_ever(
     record, counting, monkeypatch, what, limit
 ):
     """500 fetches of 1 MB, or clips without end: only 2 MB, a message and what the kernel holds."""
-    monkeypatch.setattr(f"online.queue.outbox.{limit}", 2 * MEGABYTE)
+    monkeypatch.setattr(f"online.queue.sockets.{limit}", 2 * MEGABYTE)
     record("a", 40, size=256)
     with counting() as (address, seen), peer_of(address, keeps=1) as stuck:
-        hello = msgspec.structs.replace(HELLO, credit=1 << 40, clip_length=1, frame_stride=1)
+        hello = msgspec.structs.replace(
+            HELLO, credit=1 << 40, request=ClipRequest(clip=ClipConfig(clip_length=1))
+        )
         fetches = [messages.Fetch(request=i, recording="a", start=0, length=5) for i in range(500)]
         for message in fetches if what == "fetches" else [hello]:
             stuck.send(messages.encode(message))
         with Client(address) as client:
             client.open(WANT)
-            assert len(list(client.clips(BOUND))) == 7
+            assert len(list(clips_of(client, BOUND))) == 7
             assert len(client.fetch("a", 3, 30)) == 30
         if what == "fetches":  # those that were not answered are gone, and it may ask again
             settled(stuck, 1 << 40)
-    sent = seen[-1].fetched_bytes + seen[-1].clip_bytes
+    sent = seen[-1].fetches * 5 * 256 * 256 * 3 + seen[-1].clip_bytes
     assert 2 * MEGABYTE < sent < 60 * MEGABYTE, sent
 
 
@@ -333,13 +344,13 @@ def test_sessions_are_limited_and_one_that_ends_makes_room(record, counting, mon
     with counting() as (address, _), Client(address) as fourth:
         clients = [Client(address) for _ in range(3)]
         for client in clients:
-            client.open(StreamRequest(clip=WANT.clip, credit_bytes=20_000))
+            client.open(ClipRequest(clip=WANT.clip), credit_bytes=20_000)
             assert client.next_clip(BOUND) is not None
         fourth.open(WANT)
         with pytest.raises(ServerError, match="is served to 3 trainers that are to be sent 57 cl"):
             fourth.next_clip(BOUND)
         clients.pop().close()
         fourth.open(WANT)
-        assert len(list(fourth.clips(BOUND))) == 19
+        assert len(list(clips_of(fourth, BOUND))) == 19
         for client in clients:
             client.close()

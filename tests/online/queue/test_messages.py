@@ -9,13 +9,16 @@ from hypothesis.extra import numpy as hnp
 
 from ingest.disk.checksum import crc32c
 from ingest.frame import Frames
-from online.clips.catalog import RecordingSummary
-from online.clips.clip import Interval
+from online.clips.clip import ClipConfig, Interval
 from online.clips.cursor import Cursor, Extent
+from online.clips.holdout import RecordingSummary
+from online.clips.request import ClipRequest
 from online.errors import MessageDamaged, WireError
 from online.queue import messages
 
-HELLO = messages.Hello(session="0123456789", credit=1000, clip_length=4, frame_stride=2, hop=1)
+HELLO = messages.Hello(
+    session="0123456789", credit=1000, request=ClipRequest(clip=ClipConfig(clip_length=4))
+)
 
 
 @st.composite
@@ -123,12 +126,13 @@ def test_headers_of_other_types_and_sizes_are_refused(field):
     "field",
     [
         {"credit": -1},
-        {"clip_length": 0},
-        {"frame_stride": 1 << 40},
-        {"shards": 0},
-        {"order": "random"},
         {"session": ""},
-        {"recordings": "x" * 300},
+        {"request": {"clip": {"clip_length": 0}}},
+        {"request": {"clip": {"frame_stride": 1 << 40}}},
+        {"request": {"shards": 0}},
+        {"request": {"shard": 2, "shards": 2}},
+        {"request": {"order": "random"}},
+        {"request": {"recordings": "x" * 300}},
     ],
 )
 def test_requests_outside_the_limits_are_refused(field):
@@ -137,18 +141,18 @@ def test_requests_outside_the_limits_are_refused(field):
         messages.decode_request(messages.seal(msgspec.msgpack.encode(message)))
 
 
-def test_another_protocol_version_is_named(monkeypatch):
-    monkeypatch.setattr(messages, "_MAGIC", b"SC\x09")
-    part = messages.encode(HELLO)
-    monkeypatch.undo()
-    with pytest.raises(WireError, match="speaks protocol 9, this one 4"):
+@pytest.mark.parametrize("version", [4, 9], ids=["the one before", "a later one"])
+def test_another_protocol_version_is_named(version):
+    magic, body = b"SC" + bytes([version]), messages.encode(HELLO)[7:]
+    part = magic + crc32c(magic + body).to_bytes(4, "little") + body
+    with pytest.raises(WireError, match=f"speaks protocol {version}, this one 5; run the same"):
         messages.decode_request(part)
 
 
 def test_protocol_2_which_sealed_less_of_a_header_is_named():
     body = messages.encode(HELLO)[7:]
     part = b"SC\x02" + crc32c(body).to_bytes(4, "little") + body
-    with pytest.raises(WireError, match="speaks protocol 2, this one 4"):
+    with pytest.raises(WireError, match="speaks protocol 2, this one 5"):
         messages.decode_request(part)
 
 

@@ -1,4 +1,4 @@
-"""What trainers and probes make of frames that were let go of, as `capture --keep` does."""
+"""What trainers and probes make of frames that were deleted, as `capture --keep` does."""
 
 import json
 import signal
@@ -19,26 +19,26 @@ from online.clips.catalog import StoreCatalog
 from online.clips.clip import Clip, ClipConfig, ClipSpec
 from online.clips.cursor import Cursor
 from online.clips.plan import extents_now, make_plan
+from online.clips.request import ClipRequest
 from online.config import load_preset
 from online.probing.footage import gather
 from online.queue.client import Client
-from online.queue.feed import Feed, StreamConfig
-from online.queue.ledger import Ledger, read_ledger
-from online.queue.messages import Hello
+from online.queue.feed import Fate, Feed, StreamConfig
+from online.replay.long_term import Feedback
 from online.replay.mixing import Replay, ReplayConfig
 from online.session.start import train_on_store
 from online.session.status import Status
 
 BOUND = 20.0
 CONFIG = StreamConfig(clip_length=4, frame_stride=2, max_delay_seconds=0.0)
-WANT = Hello(session="s" * 8, credit=1 << 20, clip_length=4, frame_stride=2, hop=1)
+WANT = ClipRequest(clip=CONFIG.clip)
 
 
 @pytest.fixture
 def release(store: Store) -> Callable[[int], int]:
-    """Let go of the beginning of recording `a`, which `record` has made; returns how much went."""
+    """Delete the beginning of recording `a`, which `record` has made; returns how much went."""
 
-    def let_go(before: int) -> int:
+    def delete(before: int) -> int:
         a = store.commit("a")
         with store.writer(
             "a",
@@ -51,7 +51,7 @@ def release(store: Store) -> Callable[[int], int]:
         ) as writer:
             return writer.release(before).released
 
-    return let_go
+    return delete
 
 
 @contextmanager
@@ -92,18 +92,17 @@ def test_what_was_let_go_of_is_neither_planned_nor_listed_nor_given(
 
 
 def test_a_clip_let_go_of_since_it_was_planned_is_skipped_and_told(
-    store, record, release, served, tmp_path
+    store, record, release, served
 ) -> None:
     record("a", 320, live=True, fps=1.0, complete=False)
-    ledger = Ledger(tmp_path / "ledger.jsonl")
+    fates: list[Fate] = []
     with served(follow=True) as address:
-        with feeding(address, ledger=ledger) as feed:
+        with feeding(address, observe=fates.append) as feed:
             for _ in range(3):
                 feed.inserted(feed.next(BOUND))
-            feed.sync()
             state = json.loads(json.dumps(feed.state()))
         released = release(100)
-        with feeding(address, ledger=ledger) as feed:
+        with feeding(address, observe=fates.append) as feed:
             feed.restore(state)
             feed.agree()  # the plan is the one that it was, whatever has gone since
             clip = feed.next(BOUND)
@@ -111,15 +110,12 @@ def test_a_clip_let_go_of_since_it_was_planned_is_skipped_and_told(
             assert clip.spec.start >= released
             feed.inserted(clip)
             counters = feed.counters
-    ledger.close()
-    entries = list(read_ledger(tmp_path / "ledger.jsonl"))
-    assert [entry.index for entry in entries] == list(range(counters.offered))
-    fates = ["inserted"] * 3 + ["skipped"] * counters.skipped + ["inserted"]
-    assert [entry.fate for entry in entries] == fates
-    skipped = [entry for entry in entries if entry.fate == "skipped"]
+    assert [fate.index for fate in fates] == list(range(counters.offered))
+    kinds = ["inserted"] * 3 + ["skipped"] * counters.skipped + ["inserted"]
+    assert [fate.kind for fate in fates] == kinds
+    skipped = [fate for fate in fates if fate.kind == "skipped"]
     assert skipped
-    assert all(entry.start < released for entry in skipped)
-    assert counters.skipped_frames == sum(e.length - CONFIG.clip.overlap for e in skipped)
+    assert all(fate.spec.start < released for fate in skipped)
 
 
 def test_a_followed_stream_goes_on_when_only_the_beginning_changes(
@@ -164,8 +160,6 @@ def test_footage_let_go_of_before_its_round_was_planned_is_counted(
                 feed.inserted(clip)
                 counters = feed.counters
             assert counters.skipped == counters.released == len(gone)
-            frames = sum(clip.length - CONFIG.clip.overlap for clip in gone)
-            assert counters.skipped_frames == frames
             assert counters.offered == before + len(gone) + 1
 
 
@@ -195,7 +189,8 @@ def test_a_replay_without_what_is_gone_fills_up_again_before_it_is_drawn_from(
     long_term, kept_from
 ) -> None:
     def clip(start: int) -> Clip:
-        return Clip(ClipSpec("a", start, 2), np.full((2, 1, 1, 3), start, np.uint8), np.arange(2))
+        images = np.full((2, 1, 1, 3), start, np.uint8)
+        return Clip(ClipSpec("a", start, 2), Frames(images, np.arange(2), np.zeros(2, np.bool_)))
 
     size = clip(0).nbytes
     config = ReplayConfig(
@@ -210,16 +205,16 @@ def test_a_replay_without_what_is_gone_fills_up_again_before_it_is_drawn_from(
         while replay.inserts_due():
             replay.insert(next(new))
         batch = replay.sample()
-        replay.update(batch, np.eye(4, 5, dtype=np.float32)[: len(batch)])
+        replay.update(batch, Feedback(np.eye(4, 5, dtype=np.float32)[: len(batch)]))
     state, arrays = json.loads(json.dumps(replay.state())), replay.arrays()
-    held = {c.spec for c in replay.held()}
+    held = {c.spec for c in replay.clips()}
 
     def fetch(spec: ClipSpec) -> Clip | None:
         return clip(spec.start) if spec.start >= kept_from else None
 
     again = Replay(config, seed=0, batch_clips=4)
     gone = again.restore(state, arrays, fetch)
-    assert {c.spec for c in again.held()} == {s for s in held if s.start >= kept_from}
+    assert {c.spec for c in again.clips()} == {s for s in held if s.start >= kept_from}
     assert gone == len(held) - len(again)
     twice = Replay(config, seed=0, batch_clips=4)  # saved before it was full again
     twice.restore(again.state(), again.arrays(), lambda spec: clip(spec.start))
@@ -229,7 +224,7 @@ def test_a_replay_without_what_is_gone_fills_up_again_before_it_is_drawn_from(
                 resumed.insert(next(source))
             batch = resumed.sample()
             assert len(batch) == 4
-            resumed.update(batch, np.eye(4, 5, dtype=np.float32))
+            resumed.update(batch, Feedback(np.eye(4, 5, dtype=np.float32)))
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

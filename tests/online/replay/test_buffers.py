@@ -5,14 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.frame import Frames
 from online.clips.clip import Clip, ClipSpec
-from online.replay.buffers import Fifo, Reservoir
+from online.replay.buffers import LONG_TERM, Fifo, Reservoir
+from online.replay.long_term import Feedback
 from online.replay.minred import MinRed
 
 
 def clip(start: int, *, frames: int = 2) -> Clip:
     images = np.full((frames, 1, 1, 3), start % 256, np.uint8)
-    return Clip(ClipSpec("r", start, frames), images, np.arange(frames))
+    run = Frames(images, np.arange(frames), np.zeros(frames, np.bool_))
+    return Clip(ClipSpec("r", start, frames), run)
 
 
 CLIP_BYTES = clip(0).nbytes
@@ -49,18 +52,19 @@ def test_a_buffer_never_holds_more_than_its_bytes_nor_a_clip_twice(kind, max_byt
     for start, frames in coming:
         pool.insert(one := clip(start, frames=frames))
         if isinstance(pool, MinRed):
-            pool.update([one], np.array([[1.0, start, frames]], np.float32))
+            pool.update([one], Feedback(np.array([[1.0, start, frames]], np.float32)))
         held = list(pool)
         assert len({c.spec for c in held}) == len(held) == len(pool) >= 1
         assert pool.nbytes == sum(c.nbytes for c in held) <= max_bytes
 
 
-@pytest.mark.parametrize("kind", [Reservoir, MinRed])
+@pytest.mark.parametrize("kind", LONG_TERM.values(), ids=LONG_TERM)
 def test_a_long_term_buffer_uses_the_bytes_it_has(kind):
     pool = kind(10 * CLIP_BYTES, rng=np.random.default_rng(0))
     for start in range(50):
         pool.insert(one := clip(start))
-        pool.update([one], np.random.default_rng(start).normal(size=(1, 4)).astype(np.float32))
+        features = np.random.default_rng(start).normal(size=(1, 4)).astype(np.float32)
+        pool.update([one], Feedback(features))
         assert len(pool) == min(start + 1, 10)
 
 

@@ -4,14 +4,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.frame import Frames
 from online.clips.clip import Clip, ClipSpec
 from online.replay.closest_pair import on_grid
+from online.replay.long_term import Feedback
 from online.replay.minred import SMOOTHING, MinRed
 
 
 def clip(start: int, *, frames: int = 1) -> Clip:
     images = np.full((frames, 1, 1, 3), start % 256, np.uint8)
-    return Clip(ClipSpec("r", start, frames), images, np.arange(frames))
+    run = Frames(images, np.arange(frames), np.zeros(frames, np.bool_))
+    return Clip(ClipSpec("r", start, frames), run)
 
 
 CLIP_BYTES = clip(0).nbytes
@@ -45,8 +48,8 @@ class Naive:
         one, other = (self.directions[self.clips[i].spec] for i in pair)
         return -sum(a * b for a, b in zip(one.tolist(), other.tolist(), strict=True))
 
-    def update(self, clips: list[Clip], features: np.ndarray) -> None:
-        for one, feature in zip(clips, features, strict=True):
+    def update(self, clips: list[Clip], feedback: Feedback) -> None:
+        for one, feature in zip(clips, feedback.features, strict=True):
             if one.spec in [held.spec for held in self.clips]:
                 new = on_grid(feature.astype(np.float64))
                 old = self.directions.get(one.spec, new)
@@ -67,7 +70,7 @@ def apply(change: Clip | dict[int, list[float]], *pools: MinRed | Naive) -> None
             # the batch that the model was trained on holds what is held and what is not
             batch = [clip(start, frames=frames) for start in change for frames in (1, 2, 3)]
             rows = [row for row in change.values() for _ in (1, 2, 3)]
-            pool.update(batch, np.array(rows, np.float32))
+            pool.update(batch, Feedback(np.array(rows, np.float32)))
 
 
 @settings(deadline=None, max_examples=300)
@@ -83,11 +86,11 @@ def test_the_same_clips_leave_as_when_all_are_compared_with_all(max_bytes, chang
 @settings(deadline=None, max_examples=100)
 @given(st.lists(clips | updates, max_size=40), st.lists(clips | updates, max_size=40))
 def test_a_restored_buffer_lets_the_same_clips_go(before, after):
-    whole = MinRed(24, rng=np.random.default_rng(0))
+    rng_of_whole, rng = np.random.default_rng(0), np.random.default_rng(1)
+    whole = MinRed(24, rng=rng_of_whole)
     for change in before:
         apply(change, whole)
-    rng = np.random.default_rng(1)
-    rng.bit_generator.state = whole._rng.bit_generator.state
+    rng.bit_generator.state = rng_of_whole.bit_generator.state
     restored = MinRed(24, rng=rng)
     restored.restore(list(whole), inserts=0, arrays=whole.arrays())
     for change in after:
@@ -108,7 +111,7 @@ def test_a_rare_scene_outlives_any_number_of_common_ones():
     for start in range(300):
         minred.insert(one := clip(start))
         angle = 90.0 if start == 4 else float(rng.uniform(-10, 10))
-        minred.update([one], on_circle([angle]))
+        minred.update([one], Feedback(on_circle([angle])))
     assert 4 in starts(minred)
     assert len(minred) == 6
 
@@ -118,7 +121,7 @@ def test_a_clip_that_was_not_trained_on_does_not_leave():
     seen = [clip(start) for start in range(4)]
     for one in seen:
         minred.insert(one)
-    minred.update(seen, on_circle([0.0, 90.0, 180.0, 270.0]))
+    minred.update(seen, Feedback(on_circle([0.0, 90.0, 180.0, 270.0])))
     for start in (4, 5):
         minred.insert(clip(start))
     assert {4, 5} <= set(starts(minred))
@@ -136,5 +139,5 @@ def test_features_are_smoothed_each_time_a_clip_is_seen():
     one = clip(0)
     minred.insert(one)
     for degrees in (0.0, 60.0):
-        minred.update([one], 5 * on_circle([degrees]))
+        minred.update([one], Feedback(5 * on_circle([degrees])))
     assert np.allclose(minred.arrays()["direction"], on_circle([30.0]), atol=1e-6)

@@ -6,14 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.frame import Frames
 from online.clips.clip import Clip, ClipSpec
 from online.errors import ReplayError
+from online.replay.long_term import Feedback
 from online.replay.mixing import Replay, ReplayConfig
 
 
 def clip(start: int, *, frames: int = 2) -> Clip:
     images = np.full((frames, 1, 1, 3), start % 256, np.uint8)
-    return Clip(ClipSpec("r", start, frames), images, np.arange(frames))
+    run = Frames(images, np.arange(frames), np.zeros(frames, np.bool_))
+    return Clip(ClipSpec("r", start, frames), run)
 
 
 def starts(clips) -> list[int]:
@@ -39,7 +42,7 @@ def advance(replay: Replay, source, batches: int) -> list[list[int]]:
         while replay.inserts_due():
             replay.insert(next(source))
         batch = replay.sample()
-        replay.update(batch, features(batch))
+        replay.update(batch, Feedback(features(batch)))
         drawn.append(starts(batch))
     return drawn
 
@@ -174,6 +177,7 @@ def test_one_sample_per_insert_is_the_stream_itself():
     [
         {"samples_per_insert": 0.5},
         {"fifo_share": 1.5},
+        {"long_term": "newest"},
         {"fifo_bytes": -1},
         {"fifo_bytes": 0, "long_term_bytes": 0},
     ],

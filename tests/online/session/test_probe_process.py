@@ -23,7 +23,7 @@ from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
 from online.config import RunConfig, load_preset
 from online.process import Child
-from online.queue.server_process import EmbeddedServer
+from online.queue.server_process import ServerProcess
 from online.runs.log import read_run
 from online.scores.evaluation import Evaluation, load_evaluation, load_panels
 from online.session.start import train_on_store
@@ -199,7 +199,7 @@ def test_the_process_leaves_in_the_middle_of_a_probe_when_its_trainer_is_killed(
     put_off(balls, run)
     settings = run / "config.toml"
     settings.write_text(settings.read_text().replace("steps = 3\n", "steps = 1000000\n"))
-    with EmbeddedServer(balls) as server:
+    with ServerProcess(balls) as server:
         program = f"""
             import time
             from online.process import Child

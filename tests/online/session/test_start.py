@@ -22,7 +22,7 @@ from online.errors import (
     RunError,
     TrainingError,
 )
-from online.queue.server_process import EmbeddedServer
+from online.queue.server_process import ServerProcess
 from online.queue.stream import ServeConfig
 from online.runs.checkpoint import latest_checkpoint
 from online.session.loop import Outcome
@@ -78,7 +78,7 @@ def test_frames_of_two_sizes_are_refused_before_anything_is_learned(
 
 
 def test_two_trainers_learn_from_one_server_and_one_from_two(balls: Path, tmp_path: Path) -> None:
-    with EmbeddedServer(balls, ServeConfig()) as one, EmbeddedServer(balls, ServeConfig()) as two:
+    with ServerProcess(balls, ServeConfig()) as one, ServerProcess(balls, ServeConfig()) as two:
         steps = config("training.steps=3")
         first = train_connected([one.address], tmp_path / "a", steps)
         second = train_connected([one.address, two.address], tmp_path / "b", steps)
@@ -90,7 +90,7 @@ def test_two_trainers_learn_from_one_server_and_one_from_two(balls: Path, tmp_pa
 
 
 def test_a_run_may_begin_before_its_server(balls: Path, tmp_path: Path) -> None:
-    server = EmbeddedServer(balls, ServeConfig(), bind=f"ipc://{tmp_path}/late/s")
+    server = ServerProcess(balls, ServeConfig(), bind=f"ipc://{tmp_path}/late/s")
     with ExitStack() as stack:
 
         def start_late(status: Status) -> None:

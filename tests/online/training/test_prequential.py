@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from ingest.frame import Frames
 from online.clips.clip import Clip, ClipConfig, ClipSpec
 from online.replay.mixing import Replay, ReplayConfig
 from online.scores.evaluation import LEAST_CLIPS
@@ -34,7 +35,7 @@ def clip_at(start: int) -> Clip:
     """Ten frames at ten a second."""
     images = np.random.default_rng(start).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
     pts_ns = (np.arange(10) + start) * 100_000_000
-    return Clip(ClipSpec("r", start, 10), images, pts_ns)
+    return Clip(ClipSpec("r", start, 10), Frames(images, pts_ns, np.zeros(10, np.bool_)))
 
 
 def replay_of(*starts: int) -> Replay:

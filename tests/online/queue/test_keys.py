@@ -8,17 +8,25 @@ from pathlib import Path
 
 import pytest
 import zmq
+from streaming import clips as clips_of
 
 from online.clips.clip import ClipConfig
+from online.clips.request import ClipRequest
 from online.errors import AddressError, KeyFileError, ServerError
-from online.queue import dealer, messages
 from online.queue import fetch as remote
-from online.queue.client import Client, StreamRequest
-from online.queue.keys import load_allowed, load_keys, load_public, make_keys
-from online.queue.security import ServerKeys, TrainerKeys
+from online.queue import sockets
+from online.queue.client import Client
+from online.queue.keys import (
+    ServerKeys,
+    TrainerKeys,
+    load_allowed,
+    load_keys,
+    load_public,
+    make_keys,
+)
 from online.queue.server import serve
 
-WANT = StreamRequest(clip=ClipConfig(clip_length=4, frame_stride=2), max_epochs=1)
+WANT = ClipRequest(clip=ClipConfig(clip_length=4, frame_stride=2), max_epochs=1)
 LOOPBACK = "tcp://127.0.0.1:*"
 BOUND = 20.0
 
@@ -86,7 +94,7 @@ def test_keys_that_cannot_be_used_are_refused_with_what_to_do(tmp_path):
     ours, theirs = load_keys(tmp_path / "a"), load_keys(tmp_path / "b")
     mixed = secret.read_text().replace(ours.public.decode(), theirs.public.decode())
     secret.write_text(mixed)
-    with pytest.raises(KeyFileError, match="no pair"):
+    with pytest.raises(KeyFileError, match="do not match; generate new ones"):
         load_keys(tmp_path / "a")
     for noise in ("", "hello", 'public-key = "short"', f'public-key = "{"#" * 40}"', "\xff" * 99):
         public.write_text(noise)
@@ -112,7 +120,7 @@ def test_a_trainer_whose_key_is_allowed_gets_clips_and_frames(
     with served(where, keys=server_keys) as address, Client(address, keys=trainer_keys) as client:
         assert len(client.fetch("a", 3, 40)) == 40
         client.open(WANT)
-        assert sum(len(clip.images) - 4 for clip in client.clips(BOUND)) == 76
+        assert sum(len(clip.frames) - 4 for clip in clips_of(client, BOUND)) == 76
 
 
 def test_other_machines_are_served_with_keys_and_checksums(
@@ -125,8 +133,8 @@ def test_other_machines_are_served_with_keys_and_checksums(
         with Client(there, keys=trainer_keys) as client:
             assert client.recordings()[0].name == "a"
             client.open(WANT)
-            assert len(list(client.clips(BOUND))) == 19
-            assert client._checksum
+            assert len(list(clips_of(client, BOUND))) == 19
+            assert client.checksum
         with pytest.raises(
             AddressError, match="`setcon keygen` makes them; serve and capture take"
         ):
@@ -165,7 +173,7 @@ def test_a_trainer_that_is_not_let_in_is_told_why(
         with pytest.raises(ServerError, match="asks for keys; give --keys and --server-key"):
             how(address, None)
         with monkeypatch.context() as patched:
-            patched.setattr(dealer, "MAX_FAILED_HANDSHAKES", 3)
+            patched.setattr(sockets, "MAX_FAILED_HANDSHAKES", 3)
             with pytest.raises(ServerError, match="given by --server-key is not this server's"):
                 how(address, replace(trainer_keys, server=stranger.public))
         ask(address, trainer_keys)
@@ -214,11 +222,11 @@ def test_a_server_is_not_bound_without_its_keys_or_with_nobody_allowed(
 def test_nobody_is_let_in_while_nobody_answers_for_the_keys(server_keys, trainer_keys):
     """As when the authenticator's thread has ended: libzmq's own default is to let all in."""
     with zmq.Context() as context:
-        router = messages.limited_socket(context, zmq.ROUTER, max_bytes=1000, max_messages=10)
+        router = sockets.limited_socket(context, zmq.ROUTER, max_bytes=1000, max_messages=10)
         with server_keys.guarding(router):
             pass
         port = router.bind_to_random_port("tcp://127.0.0.1")
-        caller = dealer.Dealer(
+        caller = sockets.Dealer(
             context, f"tcp://127.0.0.1:{port}", trainer_keys, max_bytes=1000, max_messages=10
         )
         caller.socket.send(b"hello")
@@ -246,7 +254,7 @@ def test_a_server_leaves_at_once_while_strangers_knock(
     thread.start()
     assert bound.wait(BOUND)
     callers = [
-        dealer.Dealer(context, found[0], keys, max_bytes=1000, max_messages=10)
+        sockets.Dealer(context, found[0], keys, max_bytes=1000, max_messages=10)
         for keys in [stranger, replace(trainer_keys, own=load_keys(tmp_path / "x")), None] * 10
     ]
     time.sleep(0.3)
