@@ -170,7 +170,7 @@ class Stage:
         return False
 
     def inject(self) -> None:
-        """Do one thing that happens to programs, at random."""
+        """Inject one fault, at random."""
         name, fault = self.rng.choice(list(self._faults().items()))
         self.faults[name] += 1
         fault()
@@ -208,7 +208,7 @@ class Stage:
         return everything
 
     def _delay_reconnects(self) -> None:
-        """Connections begin anew and stand still; after 3 s newer ones do so beside them."""
+        """Connections begin anew and are paused; after 3 s newer ones open alongside them."""
         self.relay.delay(self.rng.choice([0.5, 2.0, 5.0]))
         self.relay.reset()
 
@@ -340,7 +340,7 @@ class Result:
     losses: list[tuple[Any, ...]] = field(default_factory=list)
     """Those of the run left alone."""
     runs: int = 0
-    """Runs beside that one."""
+    """Runs besides that one."""
 
     def check(self, run: Path, plan: list[tuple[str, int, int]]) -> None:
         """Raise Failure if this run differs from the one left alone, which is the first."""
@@ -361,7 +361,7 @@ class Result:
             [
                 *counts,
                 f"{'together':52} {self.faults.total():5}",
-                f"{self.runs} runs of {len(self.losses)} steps and {clips} clips beside the one "
+                f"{self.runs} runs of {len(self.losses)} steps and {clips} clips besides the one "
                 "left alone: every clip inserted once, every loss equal; "
                 f"{self.lines.total()} times the trainer ended with one line of its own",
             ]

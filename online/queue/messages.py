@@ -37,7 +37,7 @@ SHARED_BYTES = 8 << 10
 """libzmq reads so much at once, and what fits is handed out as parts of one buffer."""
 HEARTBEAT_SECONDS = 1.0
 MAX_DAMAGED = 3
-"""Messages damaged on their way, in a row, after which it is no accident."""
+"""This many messages damaged in a row are not an accident any more."""
 SILENCE_SECONDS = 3.0
 """A peer that says nothing for so long is taken for hung or dead."""
 MAX_SILENCE_SECONDS = 30.0

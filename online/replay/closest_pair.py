@@ -1,12 +1,20 @@
 """The two most alike of a changing set of directions, without comparing all with all.
 
     put b directions     b x n similarities: their own nearest, and whose nearest they now are
-    remove one           none: what was nearest to it keeps its old similarity as a bound
-    find the pair        only rows whose bound is the largest, and no longer exact, are looked at
+    remove one           none: rows that it was nearest to keep its similarity as an upper bound
+    find the pair        only rows whose bound is the largest and not exact are compared again
 
-Every answer depends only on what is held, not on how it came to be. Directions are rounded to
-multiples of 2^-24, so that their products, multiples of 2^-48, add up in float64 without any
-rounding: a similarity is the same number whatever else it was computed with, and on any machine.
+Each row keeps an upper bound on its similarity to any other, and the key of the other where the
+bound is exact. The pair is found once the largest bound of all is exact: nothing can exceed it.
+
+Every answer depends only on the directions held, not on how they came to be there: a run that
+resumes from a checkpoint must drop the clips that an uninterrupted one drops. Floating-point sums
+would break that, as their last bits depend on how a matrix product is blocked. So directions are
+rounded to multiples of 2^-24, which makes the arithmetic exact. Products of two components are then
+multiples of 2^-48, and so are sums of them. Partial sums of a dot product of unit vectors are at
+most about 1 in size (Cauchy-Schwarz), that is 2^48 such steps. Float64 holds every integer up to
+2^53, so nothing is ever rounded, whatever the order of the additions: a similarity is the same
+number on any machine, and equal ones compare equal.
 """
 
 from __future__ import annotations
@@ -17,8 +25,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 GRID = 2.0**24
-"""Float32 holds multiples of 1 / GRID up to 1 exactly."""
+"""Float32 holds multiples of 1 / GRID up to 1 exactly, so a checkpoint keeps them as float32."""
 _UNKNOWN = -1
+"""Instead of a key: the nearest has left, and the bound is at least as large as what is left."""
 _FIRST_ROWS = 64
 
 
@@ -32,8 +41,8 @@ class ClosestPair:
         # rows 0..len(self) of each are in use, in no order
         self._keys = np.empty(0, np.int64)
         self._directions = np.empty((0, 0))
-        self._nearest = np.empty(0, np.int64)  # key of the most alike other; unknown once that left
-        self._bound = np.empty(0)  # its similarity; where it is unknown, nothing is more alike
+        self._nearest = np.empty(0, np.int64)  # key of the most alike other, or _UNKNOWN
+        self._bound = np.empty(0)  # similarity to it; where it is unknown, nothing is more alike
 
     def __len__(self) -> int:
         return len(self._row)
@@ -56,17 +65,24 @@ class ClosestPair:
         """
         rows = self._rows_of(keys, directions.shape[1])
         self._directions[rows] = directions
-        n, number = len(self), np.asarray(keys, np.int64)
+        n, put_keys = len(self), np.asarray(keys, np.int64)
         bound, nearest = self._bound[:n], self._nearest[:n]
-        nearest[np.isin(nearest, number)] = _UNKNOWN
+        # Rows whose nearest has moved: their old similarity stays as a bound for all that have not
+        # moved, and those that have are compared with every row below.
+        nearest[np.isin(nearest, put_keys)] = _UNKNOWN
         similar = self._similarities(rows)
 
-        other, other_key = _most_alike(similar.T, number)
-        closer = other > bound
-        # at a tie with a bound that is unknown, another of the same similarity may come first
-        tied = (other == bound) & (nearest != _UNKNOWN)
-        nearest[tied] = np.minimum(nearest, other_key)[tied]
-        bound[closer], nearest[closer] = other[closer], other_key[closer]
+        # What each row makes of the directions put: a closer one becomes its nearest, and the bound
+        # is exact again, even where it was unknown.
+        best, best_key = _most_alike(similar.T, put_keys)
+        closer = best > bound
+        # Equally close, and the nearest is known: the smaller key wins, as everywhere. Where it is
+        # unknown, a row of the same similarity and a smaller key may be there, so it stays unknown,
+        # and `find` compares the row again should it matter.
+        tied = (best == bound) & (nearest != _UNKNOWN)
+        nearest[tied] = np.minimum(nearest, best_key)[tied]
+        bound[closer], nearest[closer] = best[closer], best_key[closer]
+        # Last, the rows put were compared with all: theirs is exact whatever they had before.
         bound[rows], nearest[rows] = _most_alike(similar, self._keys[:n])
 
     def remove(self, key: int) -> None:
@@ -90,7 +106,7 @@ class ClosestPair:
         while True:
             top = np.flatnonzero(bound == bound.max())
             unknown = top[nearest[top] == _UNKNOWN]
-            if not len(unknown):
+            if not len(unknown):  # no row can be closer to any other than these are
                 first = top[self._keys[top].argmin()]
                 return int(self._keys[first]), int(nearest[first])
             bound[unknown], nearest[unknown] = _most_alike(

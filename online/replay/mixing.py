@@ -36,12 +36,12 @@ class ReplayConfig:
     samples_per_insert: float = 8.0
     """How often a clip is trained on, on average: the setting that says how online a run is."""
     fifo_bytes: int = 64 << 20
-    """Images in the short-term buffer, which drops the oldest clip; 0 is no such buffer."""
+    """Images in the short-term buffer, which drops the oldest clip; 0 for no such buffer."""
     long_term: str = "reservoir"
     """What the long-term buffer keeps. `reservoir`: every clip of the past equally often.
     `minred`: the clips that are least alike in what the model makes of them."""
     long_term_bytes: int = 256 << 20
-    """Images in the long-term buffer; 0 is no such buffer."""
+    """Images in the long-term buffer; 0 for no such buffer."""
     fifo_share: float = 0.5
     """Share of the old clips in a batch that comes from the short-term buffer."""
     min_clips: int = 1
