@@ -1,9 +1,10 @@
 """Counts of clips inserted and drawn, and how many must come before the next batch.
 
-    inserts   ────┬──────┬──────┬──────┬──────▶      with S = 2 and batches of 4:
-    batches       └ 4    └ 2    └ 2    └ 2           4 clips for the first, then 2 for each
+    batch               1   2   3   4   5       S = 2 samples per insert, batches of n = 4 clips
+    inserts before it   4   0   2   2   2       the first batch waits until it can be full
 
-After b batches of n clips, ceil(b n / S) clips are due: then each was drawn S times on average.
+Before batch b, ceil(b n / S) clips must have come in all, and no more may: then a clip is drawn S
+times on average, and neither side runs ahead of the other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 
 class Limiter:
-    """Keeps inserts and samples at `samples_per_insert`; neither side may run ahead."""
+    """Counts both sides, and says which of them is due."""
 
     def __init__(self, samples_per_insert: float, *, batch_clips: int, min_clips: int) -> None:
         self.inserts = 0
