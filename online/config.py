@@ -27,20 +27,12 @@ from online.errors import ConfigError
 from online.probing.config import EvaluationConfig
 from online.queue.feed import StreamConfig
 from online.replay.mixing import ReplayConfig
+from online.retired import drop_retired
 from online.training.config import AugmentConfig, OptimizerConfig, TrainingConfig
 from setcon.config import LossConfig, ProbeConfig, SetConConfig
 
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 LARGEST_INT = 2**63 - 1
-
-RETIRED: dict[str, Any] = {
-    "stream.hop": 1,
-    "stream.shard": 0,
-    "stream.shards": 1,
-    "stream.ledger": False,
-}
-"""Keys that older runs have in their config.toml, each with the one value that it may have there:
-what it was by default, and what the program does now without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,25 +127,13 @@ def _preset_text(name: str) -> str:
 
 
 def _resolve(table: dict[str, Any], settings: Iterable[str], *, where: str) -> RunConfig:
-    _drop_retired(table, where=where)
+    drop_retired(table, where=where)
     config = _build(RunConfig, table, where=where, prefix="")
     laid_over = list(settings)
     for setting in laid_over:
         _lay_over(table, setting)
-    _drop_retired(table, where="--set")
+    drop_retired(table, where="--set")
     return _build(RunConfig, table, where="--set", prefix="") if laid_over else config
-
-
-def _drop_retired(table: dict[str, Any], *, where: str) -> None:
-    """Take retired keys out of `table`; only their old default may be there."""
-    for key, only in RETIRED.items():
-        section, _, name = key.partition(".")
-        values = table.get(section)
-        if isinstance(values, dict) and name in values and (value := values.pop(name)) != only:
-            raise ConfigError(
-                f"{where}: {key} = {value!r} is no longer a setting; only its old default "
-                f"{only!r} is accepted"
-            )
 
 
 def _lay_over(table: dict[str, Any], setting: str) -> None:

@@ -26,8 +26,8 @@ def keep_ledger(path: Path) -> None:
         # one write, unbuffered: what a kill leaves is whole lines
         os.write(descriptor, msgspec.json.encode(fate) + b"\n")
 
-    def observed(feed: Feed, *args: Any, **options: Any) -> None:
-        init(feed, *args, **options, observe=write)
+    def observed(self: Feed, *args: Any, **options: Any) -> None:
+        init(self, *args, **options, observe=write)
 
     Feed.__init__ = observed
 

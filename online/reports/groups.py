@@ -14,6 +14,7 @@ from typing import Any
 
 from online.dotted import flattened
 from online.errors import RunError
+from online.retired import RETIRED
 from online.runs.log import RunLog, not_a_run, read_run
 
 Settings = dict[str, Any]
@@ -90,7 +91,7 @@ def _settings(
 
 
 def written_settings(run: RunLog) -> Settings:
-    """What `config.toml` says.
+    """What `config.toml` says, without settings that there no longer are.
 
     Raises RunError: there is none, or it cannot be read.
     """
@@ -99,9 +100,10 @@ def written_settings(run: RunLog) -> Settings:
     if not run.settings.strip():
         raise RunError(f"{run.path}: config.toml is empty; restore it from a copy")
     try:
-        return flattened(tomllib.loads(run.settings))
+        written = flattened(tomllib.loads(run.settings))
     except tomllib.TOMLDecodeError as error:
         raise RunError(f"{run.path}: config.toml cannot be read as TOML ({error})") from error
+    return {key: value for key, value in written.items() if key not in RETIRED}
 
 
 def _name(settings: Settings, among: Sequence[Settings]) -> str:

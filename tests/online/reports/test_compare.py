@@ -161,6 +161,17 @@ def test_a_run_of_before_a_setting_was_there_is_one_with_its_default(make_run: M
     assert group.name == "all runs"
 
 
+def test_a_run_with_settings_that_there_no_longer_are_is_one_with_those_without(
+    make_run: MakeRun,
+) -> None:
+    old, new = make_run("old", seed=1), make_run("new", seed=2)
+    config = (old / "config.toml").read_text()
+    (old / "config.toml").write_text(config.replace("[stream]\n", "[stream]\nhop = 1\n"))
+    assert "hop" in (old / "config.toml").read_text()
+    (group,) = grouped([old, new])
+    assert group.name == "all runs"
+
+
 def test_seeds_of_one_setting_need_no_name(make_run: MakeRun) -> None:
     (group,) = grouped([make_run("a", seed=1), make_run("b", seed=2)])
     assert group.name == "all runs"
