@@ -61,4 +61,4 @@ def test_nothing_that_is_read_or_received_is_executed(tree):
 @pytest.mark.parametrize("source", SOURCES)
 def test_sockets_of_zeromq_are_made_in_the_one_place_that_limits_them(source, tree):
     made = len(list(calls(tree, "*.socket"))) - len(list(calls(tree, "socket.socket")))
-    assert made == (source == "online/queue/messages.py"), source
+    assert made == (source == "online/queue/sockets.py"), source

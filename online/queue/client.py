@@ -8,10 +8,9 @@ However often either side is restarted, each clip of the plan is returned once, 
 
 from __future__ import annotations
 
-from types import TracebackType
-
 import zmq
 
+from ingest.closing import Closing
 from ingest.frame import Frames
 from online.clips.cursor import Cursor
 from online.clips.holdout import RecordingSummary
@@ -31,7 +30,7 @@ PATIENCE_SECONDS = 120.0
 a camera sends no clips in the minutes that are held out."""
 
 
-class Client:
+class Client(Closing):
     """One server; a FrameSource, and a stream of clips once `open` was called.
 
     For one thread at a time, but `recordings` and `fetch` may be called from any.
@@ -147,14 +146,3 @@ class Client:
         self._remote.close()
         # not term(): a signal may have come before a socket was noted, and it would wait for that
         self._context.destroy(linger=0)
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
