@@ -48,7 +48,7 @@ class Exported:
 def export_recording(
     store: Store,
     name: str,
-    path: Path,
+    path: str | Path,
     *,
     start: float = 0.0,
     seconds: float | None = None,
@@ -62,6 +62,7 @@ def export_recording(
     no such frames, StoreError where one is damaged or nothing can be written; then no file is made
     or changed.
     """
+    path = Path(path)
     if fault := video_fault(path, what="a recording", overwrite=overwrite):
         raise ExportError(fault)
     with store.reader(name, cache=ChunkCache(0)) as reader, writing(path):

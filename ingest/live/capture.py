@@ -46,9 +46,9 @@ class Captured:
         return (self.commit.length - 1) / max(1e-9, self.commit.duration_seconds)
 
 
-def open_live_store(path: Path) -> Store:
+def open_live_store(path: str | Path) -> Store:
     """Open a store for captures, or make one; NotAStoreError where it cannot take them."""
-    if not is_store(path):
+    if not is_store(Path(path)):
         return open_store(path, create_format="zarr")
     store = open_store(path)
     if store.format != "zarr":

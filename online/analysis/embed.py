@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ingest.disk.durable import sync_folder
+from ingest.disk.durable import written_file
 from ingest.disk.hdf5 import NewFile
 from ingest.store.output import output_fault, writing
 from online.analysis.opened import opened_run
@@ -41,9 +40,9 @@ class Embedded:
 
 
 def embed_run(
-    run: Path,
-    store: Path,
-    path: Path,
+    run: str | Path,
+    store: str | Path,
+    path: str | Path,
     *,
     recordings: str = "*",
     alphas: bool = True,
@@ -58,6 +57,7 @@ def embed_run(
     Raises RunError: the file exists and `overwrite` is not set, it has no folder, or as for
     `opened_run`. IngestError, OnlineError: otherwise, in one line.
     """
+    path = Path(path)
     report = progress or (lambda what, share: None)
     if fault := output_fault(
         path, what="an embedding", endings=(".h5", ".hdf5"), overwrite=overwrite
@@ -85,17 +85,8 @@ def embed_run(
 @contextmanager
 def _written(path: Path) -> Iterator[NewFile]:
     """A file that gets its name when it is whole and on disk."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with writing(path):
-        try:
-            with NewFile(partial) as new:
-                yield new
-            with partial.open("rb") as written:
-                os.fsync(written.fileno())
-            partial.replace(path)
-            sync_folder(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+    with writing(path), written_file(path) as partial, NewFile(partial) as new:
+        yield new
 
 
 def _embed(

@@ -53,14 +53,14 @@ class OpenedRun:
     evaluator: Evaluator
 
 
-def load_run(run: Path, *, device: torch.device | None = None) -> TrainedRun:
+def load_run(run: str | Path, *, device: torch.device | None = None) -> TrainedRun:
     """The models of a run directory; which checkpoints are damaged is logged.
 
     Raises RunError: there is no run; CheckpointError: no checkpoint can be read, or it is of
     another configuration.
     """
     device = device or default_device()
-    directory = RunDirectory(run)
+    directory = RunDirectory(run := Path(run))
     if not directory.config_path.exists():
         raise not_a_run(run)
     found = newest_readable(directory.checkpoints)
@@ -102,8 +102,8 @@ def opened_store(
 
 @contextmanager
 def opened_run(
-    run: Path,
-    store: Path,
+    run: str | Path,
+    store: str | Path,
     *,
     recordings: str = "*",
     holdout: float | None = None,
@@ -111,13 +111,13 @@ def opened_run(
 ) -> Iterator[OpenedRun]:
     """A run's newest checkpoint that can be read; raises as `load_run` and `opened_store`."""
     trained = load_run(run, device=device)
-    with opened_store(trained, store, recordings=recordings, holdout=holdout) as opened:
+    with opened_store(trained, Path(store), recordings=recordings, holdout=holdout) as opened:
         yield opened
 
 
 def evaluate_run(
-    run: Path,
-    store: Path,
+    run: str | Path,
+    store: str | Path,
     *,
     recordings: str = "*",
     holdout: float | None = None,

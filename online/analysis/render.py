@@ -59,9 +59,9 @@ class Rendered:
 
 
 def render_run(
-    run: Path,
-    store: Path,
-    path: Path,
+    run: str | Path,
+    store: str | Path,
+    path: str | Path,
     *,
     recordings: str = "*",
     part: Part = "held_out",
@@ -79,6 +79,7 @@ def render_run(
     Raises RunError: a file is in the way and `overwrite` is not set, or as for `opened_run`;
     FootageError: nothing is held out. IngestError, OnlineError: otherwise, in one line.
     """
+    run, path = Path(run), Path(path)
     report = progress or (lambda what, share: None)
     if fault := video_fault(path, what="a video", overwrite=overwrite):
         raise RunError(fault)

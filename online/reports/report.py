@@ -47,14 +47,14 @@ SHOWN_EVENTS = 200
 """The latest ones; a run that resumes every minute for a week has ten thousand."""
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: str | Path) -> Path:
     """Write `report.html` into `run_dir` from what the run has left there so far.
 
     Raises RunError: there is no such directory, or it cannot be read; StoreError: the page cannot
     be written.
     """
     html = report_html(read_run(run_dir))
-    target = run_dir / "report.html"
+    target = Path(run_dir) / "report.html"
     write_page(html, target)
     return target
 

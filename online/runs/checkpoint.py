@@ -13,7 +13,6 @@ A disk may damage one all the same; then the newest older one that can be read t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ingest.disk.checksum import crc32c
-from ingest.disk.durable import sync_folder, write_whole
+from ingest.disk.durable import make_folder, written_folder
 from online.errors import CheckpointDamaged, CheckpointError
 from online.runs.weights import load_into, on_host
 
@@ -85,32 +84,20 @@ def step_of(folder: Path) -> int:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write `checkpoint` under `folder`; the newest `keep` stay, and the untrained one.
+    """Write a checkpoint under a run's `checkpoints` directory, which is made if it is missing.
 
-    One of the same step that can be read stays as it is: a run that resumes repeats itself.
-
-    Args:
-        folder: the run's `checkpoints` directory, made if missing.
-        checkpoint: what to write.
-        keep: how many of the newest stay.
-
-    Raises CheckpointError: it could not be written; earlier checkpoints are untouched.
+    Older ones are deleted but for the newest `keep` and the untrained one. A checkpoint of the same
+    step that can be read stays as it is: a run that resumes repeats itself. Raises CheckpointError
+    where it could not be written; earlier checkpoints stay.
     """
     target = folder / folder_name(checkpoint.step)
     if _is_readable(target):
         return target
-    partial = folder / f".{target.name}.{os.getpid()}.partial"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        _write_files(partial, checkpoint)
-        if target.exists():  # a damaged one, or what another program put there
-            shutil.rmtree(target)
-        partial.rename(target)
-        sync_folder(folder)
+        make_folder(folder)
+        with written_folder(target) as partial:
+            _write_files(partial, checkpoint)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
             f"{target}: checkpoint could not be written ({error}); earlier ones are kept, "
             "free some space and run the same command again"
@@ -211,7 +198,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = (checkpoint.model, moments, checkpoint.replay)
     files = {name: save(on_host(held)) for name, held in zip(_TENSORS, tensors, strict=True)}
     for name, data in files.items():
-        write_whole(folder / name, data)
+        (folder / name).write_bytes(data)
     state = {
         "version": VERSION,
         "readable_from": READABLE_FROM,
@@ -221,7 +208,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         "run": checkpoint.run,
     }
     summed = state | {"crc32c": _checksums(state, files)}
-    write_whole(folder / "state.json", json.dumps(summed).encode())
+    (folder / "state.json").write_text(json.dumps(summed))
 
 
 def _checksums(state: dict[str, Any], files: dict[str, bytes]) -> dict[str, int]:

@@ -69,13 +69,14 @@ class RunLog:
         return self.evaluations[-1] if self.evaluations else None
 
 
-def read_run(path: Path, *, entries: Sequence[AnyEntry] | None = None) -> RunLog:
+def read_run(path: str | Path, *, entries: Sequence[AnyEntry] | None = None) -> RunLog:
     """Read the run directory at `path`.
 
     With `entries`, those of a `FollowedLog`, its log is not read again.
 
     Raises RunError: there is no directory, or its files are not ours to read.
     """
+    path = Path(path)
     if not path.is_dir():
         raise RunError(f"{path}: no such directory; give the --run directory of a training run")
     unreadable: list[str] = []

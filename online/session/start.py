@@ -25,8 +25,8 @@ from online.stop import StopRequested, StopSignals
 
 
 def train_on_store(
-    store: Path,
-    run: Path,
+    store: str | Path,
+    run: str | Path,
     config: RunConfig,
     *,
     holdout: float = DEFAULT_HOLDOUT,
@@ -43,9 +43,9 @@ def train_on_store(
     """
     return train(
         Start(
-            run=run,
+            run=Path(run),
             config=config,
-            store=store,
+            store=Path(store),
             holdout=holdout,
             minutes=minutes,
             device=device,
@@ -57,7 +57,7 @@ def train_on_store(
 
 def train_connected(
     addresses: Sequence[str],
-    run: Path,
+    run: str | Path,
     config: RunConfig,
     *,
     keys: Sequence[TrainerKeys] = (),
@@ -74,7 +74,7 @@ def train_connected(
     """
     return train(
         Start(
-            run=run,
+            run=Path(run),
             config=config,
             addresses=addresses,
             keys=keys,
