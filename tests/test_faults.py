@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FAULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "queue" / "faults.py"
 
 
+@pytest.mark.soak
 def test_a_run_among_faults_inserts_every_clip_once_and_logs_the_losses_of_a_run_left_alone():
     done = subprocess.run(
         [sys.executable, FAULTS, "--faults", "5", "--seed", "4"],
