@@ -32,7 +32,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from ledger import keep_ledger, read_ledger
+from ledger import ledger_writer, read_ledger
 from points import POINTS, STOPPED_SECONDS, Signal, arm
 from relay import Relay
 
@@ -88,14 +88,21 @@ class Failure(Exception):  # noqa: N818 - what the benchmark looks for
 def train(address: str, run: str, mishap: Mishap | None) -> None:
     """A trainer, and what is to befall it."""
     from online.config import load_preset
-    from online.session.start import train_connected
+    from online.session.start import train as learn
+    from online.session.wiring import Start
 
     signal.signal(signal.SIGUSR1, _fill_the_disk)
-    keep_ledger(ledger_of(Path(run)))
     if mishap is not None:
         arm(*mishap)
     try:
-        train_connected([address], Path(run), load_preset("demo", SETTINGS))
+        learn(
+            Start(
+                run=Path(run),
+                config=load_preset("demo", SETTINGS),
+                addresses=[address],
+                observe_clips=ledger_writer(ledger_of(Path(run))),
+            )
+        )
     except (OnlineError, IngestError):
         os._exit(STOPPED_WITH_A_LINE)
     except BaseException:
@@ -105,7 +112,7 @@ def train(address: str, run: str, mishap: Mishap | None) -> None:
 
 
 def ledger_of(run: Path) -> Path:
-    """Beside the run, whose folder is its own."""
+    """Next to the run's folder, which belongs to the trainer."""
     return run.with_name(f"{run.name}.ledger.jsonl")
 
 

@@ -8,28 +8,23 @@ says from which line on the older ones no longer count.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from online.queue.feed import Fate, Feed
+from online.queue.feed import Fate
 
 
-def keep_ledger(path: Path) -> None:
-    """Have every feed of this process write the fates of its clips to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def ledger_writer(path: Path) -> Callable[[Fate], None]:
+    """What writes the fates of clips to `path`, after those of earlier starts of the run."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    init = Feed.__init__
 
     def write(fate: Fate) -> None:
         # one write, unbuffered: what a kill leaves is whole lines
         os.write(descriptor, msgspec.json.encode(fate) + b"\n")
 
-    def observed(self: Feed, *args: Any, **options: Any) -> None:
-        init(self, *args, **options, observe=write)
-
-    Feed.__init__ = observed
+    return write
 
 
 def read_ledger(path: Path) -> list[Fate]:

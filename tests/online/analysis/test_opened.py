@@ -7,12 +7,12 @@ from contextlib import nullcontext
 import pytest
 
 from online.analysis.opened import opened_run
-from online.clips.clip import Clip
 from online.config import load_preset
 from online.errors import RunError
-from online.queue.feed import Feed
+from online.queue.feed import Fate
 from online.runs.checkpoint import newest_readable, save_checkpoint
-from online.session.start import train_connected
+from online.session.start import train
+from online.session.wiring import Start
 
 SETTINGS = (
     *("training.batch_clips=2", "training.precision=float32", "training.threads=1"),
@@ -28,18 +28,15 @@ def config(*settings):
     return load_preset("demo", [*SETTINGS, *settings])
 
 
-@pytest.fixture
-def learned(monkeypatch) -> dict[str, set[int]]:
-    """Frames of every recording that a run has inserted."""
+def learn(address, run, config, **options) -> dict[str, set[int]]:
+    """Train to the end of the stream; frames of every recording that were learned from."""
     frames: dict[str, set[int]] = {}
-    inserted = Feed.inserted
 
-    def noted(feed: Feed, clip: Clip) -> None:
-        inserted(feed, clip)
-        spec = clip.spec
+    def note(fate: Fate) -> None:
+        spec = fate.spec
         frames.setdefault(spec.recording, set()).update(range(spec.start, spec.start + spec.length))
 
-    monkeypatch.setattr(Feed, "inserted", noted)
+    train(Start(run=run, config=config, addresses=[address], observe_clips=note, **options))
     return frames
 
 
@@ -48,7 +45,7 @@ def held_out(summary) -> set[int]:
 
 
 def test_of_recordings_that_grew_or_came_later_the_share_that_the_server_held_out_is_kept(
-    store, record, served, tmp_path, learned
+    store, record, served, tmp_path
 ):
     finish, run = threading.Event(), tmp_path / "run"
     record("a", 160, size=16, complete=False)
@@ -63,7 +60,7 @@ def test_of_recordings_that_grew_or_came_later_the_share_that_the_server_held_ou
             finish.set()
 
     with served(follow=True, holdout=0.1, finish=finish) as address:
-        train_connected([address], run, config(), observe=observe)
+        learned = learn(address, run, config(), observers=[observe])
     assert max(learned["a"]) > 160
     with opened_run(run, store.path) as opened:
         summaries = opened.catalog.recordings()
@@ -79,11 +76,11 @@ def test_of_recordings_that_grew_or_came_later_the_share_that_the_server_held_ou
 
 @pytest.mark.parametrize(("holdout", "expected"), [(0.0, set()), (0.3, set(range(240, 300)))])
 def test_of_a_camera_the_minutes_that_the_server_held_out_are_kept(
-    store, record, served, tmp_path, learned, holdout, expected
+    store, record, served, tmp_path, holdout, expected
 ):
     record("camera", 330, size=16, fps=1, live=True)
     with served(holdout=holdout) as address:
-        train_connected([address], tmp_path / "run", config("stream.max_epochs=1"))
+        learned = learn(address, tmp_path / "run", config("stream.max_epochs=1"))
     with opened_run(tmp_path / "run", store.path) as opened:
         assert opened.catalog.holdout == holdout
         (summary,) = opened.catalog.recordings()
@@ -101,7 +98,7 @@ def test_a_checkpoint_that_does_not_know_it_has_the_shares_of_complete_recording
 ):
     record("a", 160, size=16)
     with served(holdout=0.1) as address:
-        train_connected([address], tmp_path / "run", config("stream.max_epochs=1"))
+        learn(address, tmp_path / "run", config("stream.max_epochs=1"))
     folder = tmp_path / "run" / "checkpoints"
     newest = newest_readable(folder)
     for cursor in newest.checkpoint.run["feed"]["cursors"]:
