@@ -36,7 +36,8 @@ class EncoderConfig:
     patch: int = 1
     """Side, in pixels, of what one position of `paper` sees: 1 in the paper."""
     normalisation: Normalisation = "none"
-    """After the first convolution: nothing (paper), BatchNorm (port), or GroupNorm of 8 groups."""
+    """Normalisation after the first convolution: none (paper), BatchNorm (port), or GroupNorm of 8
+    groups."""
 
     def __post_init__(self) -> None:
         check_choice("encoder kind", self.kind, EncoderKind)
@@ -76,10 +77,10 @@ class TransitionConfig:
     """How the slots of the next frame are predicted."""
 
     kind: TransitionKind = "paper"
-    """`paper` steps each slot by itself; `interacting` has it look at the others first, as objects
-    that bounce off each other do."""
+    """`paper` predicts each slot on its own; `interacting` lets slots attend to each other first,
+    for objects that bounce off each other."""
     hidden_size: int = 64
-    """Size of h where slots interact; `paper` does not look at it, its h is as large as a slot."""
+    """Size of h for `interacting`; `paper` ignores it, its h is as large as a slot."""
 
     def __post_init__(self) -> None:
         check_choice("transition kind", self.kind, TransitionKind)
@@ -97,7 +98,7 @@ class SetEncoderConfig:
     depth: int = 2
     """Linear layers in each of the two MLPs: 2 in the paper, 3 in the port."""
     activation: Activation = "relu"
-    """Between those layers: ReLU in the paper, ELU in the port."""
+    """Activation between those layers: ReLU in the paper, ELU in the port."""
 
     def __post_init__(self) -> None:
         check_choice("set encoder activation", self.activation, Activation)
@@ -124,7 +125,7 @@ class SetConConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What is compared with what, and how sharply.
+    """What the loss compares, and how sharply.
 
     The defaults learned in 10 of 10 trials. The paper's own form is `similarity="dot",
     temperature=0.5, standardise=False`; it often stalls at ln(number of states), because
@@ -142,10 +143,10 @@ class LossConfig:
     """First give every dimension zero mean and unit variance over the batch, states and
     predictions together."""
     exclusivity: float = 0.0
-    """Weight of what slots lack in exclusivity, added to the contrast; none in the paper."""
+    """Weight of 1 - exclusivity, which is added to the contrast; 0 in the paper."""
     horizon: int = 1
-    """Predict also the frames after the next, up to this many steps ahead, each step from what was
-    predicted before: 1 in the paper."""
+    """Predict up to this many steps ahead, each step from the one predicted before: 1 in the
+    paper."""
 
     def __post_init__(self) -> None:
         check_choice("loss unit", self.unit, Unit)
@@ -171,7 +172,8 @@ class DecoderConfig:
     frequencies: int = 6
     """Octaves of the Fourier features of a position, for `bilinear` and `pixel`."""
     normalisation: Normalisation = "none"
-    """Before the last convolution of the port's decoders, which themselves have `batch`."""
+    """Normalisation before the last convolution of `small`, `normal` and `large`; the port uses
+    `batch`."""
 
     def __post_init__(self) -> None:
         check_choice("decoder kind", self.kind, DecoderKind)
@@ -182,25 +184,25 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """Which decoder, and the fixed budget it is fitted with."""
+    """Which decoder, and the fixed budget that it is fitted with."""
 
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     """Slots to images."""
     whiten: bool = True
-    """Bring every direction of every slot to unit variance first, but for those that are noise."""
+    """First scale every direction of every slot to unit variance, except those that are noise."""
     steps: int = 2000
     """Steps of Adam."""
     frames_per_step: int = 32
     """Frames drawn for each step."""
     pixels_per_frame: int = 1024
-    """Pixels drawn of each of them, if they have more and the decoder is `bilinear` or `pixel`; the
-    others decode whole frames."""
+    """Pixels drawn from each of these frames, if it has more, for `bilinear` and `pixel`; the other
+    decoders draw whole frames."""
     learning_rate: float = 6e-3
-    """After warm-up, and before it decays to zero along a cosine."""
+    """Learning rate after the warm-up; from there it decays to zero along a cosine."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises linearly."""
     seed: int = 0
-    """Of the initial weights and of every draw."""
+    """Seed of the initial weights and of every draw."""
 
     def __post_init__(self) -> None:
         check_at_least(

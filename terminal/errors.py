@@ -15,7 +15,7 @@ from ingest.disk.signals import has_to_wait
 from ingest.errors import IngestError
 
 _AGAIN_SECONDS = 0.01
-"""After which an exception that went nowhere is raised again."""
+"""Delay after which an exception that Python swallowed is raised again."""
 
 
 class Terminated(BaseException):
@@ -46,17 +46,17 @@ class OneLineErrors(click.Group):
 
 
 class _Unwinding:
-    """On the first signal raises, so that half-written files go; on a second leaves at once.
+    """Raises on the first signal, so that half-written files are removed; exits on the second.
 
-    Out of `__del__` and the callbacks of weak references no exception comes: Python gives it to
-    `sys.unraisablehook`, which prints it, and goes on. There an alarm is set instead, and the
-    exception is raised once more a moment later.
+    No exception leaves `__del__` or the callback of a weak reference: Python passes it to
+    `sys.unraisablehook`, which prints it, and continues. The hook set here starts a timer
+    instead, and the exception is raised again a moment later.
     """
 
     def __init__(self) -> None:
         self._has_raised = False
         self._lost: int | None = None
-        """The signal whose exception went nowhere, until it is raised again."""
+        """The signal whose exception was swallowed, until it is raised again."""
         self._is_in_hook = False
         self._print_unraisable = sys.unraisablehook
 
@@ -85,7 +85,7 @@ class _Unwinding:
         self._is_in_hook = False
 
     def _raise_lost(self, number: int, frame: FrameType | None) -> None:
-        if self._is_in_hook:  # out of which no exception comes either
+        if self._is_in_hook:  # which no exception leaves either
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
         elif self._lost is not None:
             lost, self._lost, self._has_raised = self._lost, None, False
@@ -97,7 +97,7 @@ def _signal_of(stopped: KeyboardInterrupt | Terminated) -> signal.Signals:
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
-    """Errors whose message is one line for people; of the packages that were imported."""
+    """Errors whose message is one line for people, from the packages that were imported."""
     from online.errors import OnlineError
 
     known: list[type[Exception]] = [IngestError, OnlineError]
@@ -109,18 +109,18 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
 
 def fail(error: object) -> NoReturn:
-    """Say what is wrong, and end."""
+    """Print what is wrong, and exit."""
     tell(error)
     sys.exit(1)
 
 
 def exit_if_any(errors: Iterable[object]) -> None:
-    """What went wrong while the rest went well: a line each, and the exit code."""
-    told = [tell(error) for error in errors]
-    if told:
+    """Print each error on its own line; with any, exit with code 1."""
+    printed = [tell(error) for error in errors]
+    if printed:
         sys.exit(1)
 
 
 def tell(error: object) -> None:
-    """Say what is wrong, in a line of red."""
+    """Print what is wrong, as one red line."""
     click.secho(f"error: {error}", fg="red", err=True)

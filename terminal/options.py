@@ -58,7 +58,7 @@ allow_option = click.option(
 
 
 def record_settings(**settings: Any) -> RecordSettings:
-    """How frames are to be stored; a value that cannot be is a usage error."""
+    """How frames are to be stored; an impossible value is a usage error."""
     from ingest.store.records import RecordSettings
 
     try:
@@ -68,7 +68,7 @@ def record_settings(**settings: Any) -> RecordSettings:
 
 
 def warn_of_several_sizes(store: Path) -> None:
-    """Say at once what training would refuse in the end."""
+    """Warn now of what training would refuse later."""
     from ingest.jobs import recordings_by_size
     from ingest.open import open_store
 
@@ -77,7 +77,7 @@ def warn_of_several_sizes(store: Path) -> None:
         held = "; ".join(f"{w}x{h}: {_listed(names)}" for (w, h), names in sizes.items())
         click.secho(
             f"warning: {click.format_filename(store)}: recordings of several frame sizes, which "
-            f"cannot be learned from together ({held}); ingest some again with another --size and "
+            f"cannot be trained on together ({held}); ingest some again with another --size and "
             "--overwrite, or use `setcon train --recordings GLOB`",
             fg="yellow",
             err=True,

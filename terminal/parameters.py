@@ -10,7 +10,7 @@ import click
 
 
 class Finite(click.FloatRange):
-    """A number in a range; nan lies in every one of click's, and inf in the open ones."""
+    """A finite number in a range: click's own lets nan pass, and inf where a side is open."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

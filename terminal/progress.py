@@ -1,4 +1,4 @@
-"""One line that says how far something is."""
+"""One line of progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings in words: what a store holds, and how far reading, writing and checking are."""
+"""Recordings as text: what a store holds, and the progress of reading, writing and checking."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
-    """All of a recording that is not in its frames; three lines."""
+    """What is known of a recording besides its frames; three lines."""
     state = "complete" if commit.complete else "not complete"
     share = f", {size_bytes / commit.raw_bytes:.0%} of raw" if commit.raw_bytes else ""
     counts = msgspec.to_builtins(commit.counters)
@@ -28,12 +28,12 @@ def recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
 
 
 def uncommitted_text(name: str) -> str:
-    """A folder of a store in which nothing was ever committed."""
+    """The line for a recording's folder that has no committed frames."""
     return f"{name}: no committed frames; ingest its source again"
 
 
 def footage_text(commit: CommitRecord) -> str:
-    """How much of what."""
+    """Length, size and duration of the committed frames."""
     masks = ", masks" if commit.has_masks else ""
     frames = f"{counted(commit.length, 'frame')} of {commit.width}x{commit.height}"
     released = f", the first {commit.released} deleted" if commit.released else ""
@@ -52,7 +52,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def ingest_parts(progress: RecordProgress) -> list[str]:
-    """How far a recording is written."""
+    """How much of a recording is written, as parts of a progress line."""
     of = f"/{progress.expected_frames}" if progress.expected_frames else ""
     parts = [f"ingesting {progress.name}", f"{progress.frames}{of} frames"]
     if progress.eta_seconds is not None:
@@ -61,7 +61,7 @@ def ingest_parts(progress: RecordProgress) -> list[str]:
 
 
 def verifying_parts(progress: VerifyProgress) -> list[str]:
-    """How far a recording is checked."""
+    """How much of a recording is checked, as parts of a progress line."""
     rate = progress.read_bytes / 1e6 / progress.seconds if progress.seconds else 0
     share = progress.read_bytes / progress.total_bytes
     return [f"verifying {progress.name}", f"{share:.0%}", f"{rate:.0f} MB/s"]
@@ -82,7 +82,7 @@ def verified_text(verified: Verified) -> str:
 
 
 def capture_parts(captured: Captured) -> list[str]:
-    """How a camera is followed."""
+    """The state of a capture, as parts of a progress line."""
     return [
         f"capturing {captured.name}",
         f"{captured.commit.length} frames",
@@ -94,6 +94,6 @@ def capture_parts(captured: Captured) -> list[str]:
 
 
 def lost_parts(captured: Captured) -> list[str]:
-    """What of a camera was lost."""
+    """Frames that were dropped and connections that were lost."""
     dropped, reconnects = captured.commit.counters.dropped, captured.reconnects
     return [f"{dropped} dropped", counted(reconnects, "reconnect")]

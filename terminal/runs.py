@@ -1,4 +1,4 @@
-"""Runs in words: how a server and a trainer stand, and what probes have found."""
+"""Runs as text: the state of servers and trainers, and what probes have found."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from online.session.status import Status
 
 NOTHING_NEW_STEPS = 100
-"""Since the last new footage, after which it is said how long ago that was."""
+"""Steps without new footage after which the line says when the last was seen."""
 
 
 def server_parts(counters: ServerCounters) -> list[str]:
-    """How a server stands."""
+    """The state of a server, as parts of a progress line."""
     return [
         counted(counters.connected, "trainer"),
         counted(counters.clips, "clip"),
@@ -38,7 +38,7 @@ def server_parts(counters: ServerCounters) -> list[str]:
 
 
 def status_parts(status: Status) -> list[str]:
-    """How a run stands, what matters most first."""
+    """The state of a run, as parts of a progress line; the most important first."""
     from online.scores.measures import LOSS, TOP1, TRIPLETS_PER_SECOND
 
     done = "" if status.share is None else f" {status.share:.0%}"
@@ -77,7 +77,7 @@ def status_parts(status: Status) -> list[str]:
 
 
 def spent_text(spent: Spent) -> str:
-    """What a run's time went into."""
+    """How a run spent its time."""
     return (
         f"took {clock(spent.seconds)}: learning was paused for probes for "
         f"{spent.probe_share:.1%} of it, for checkpoints for {spent.checkpoint_share:.1%}"
@@ -85,7 +85,7 @@ def spent_text(spent: Spent) -> str:
 
 
 def received_text(outcome: Outcome) -> str:
-    """What came from servers, and what became of it."""
+    """What was received from servers, and what was done with it."""
     received, clips = outcome.received, outcome.clips
     parts = [
         f"{counted(received.clips, 'clip')} received ({received.clip_bytes / 1e6:.1f} MB)",
@@ -97,7 +97,7 @@ def received_text(outcome: Outcome) -> str:
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
-    """The table of scores, a row for each part, and what is said of the encoder."""
+    """The table of scores, a row for each part, and the scores of the encoder."""
     from online.scores.measures import measures
     from online.scores.parts import parts
 
@@ -134,7 +134,7 @@ def comparison_text(groups: Sequence[Group]) -> str:
 
 
 def continual_text(continual: Continual) -> str:
-    """The matrix of a run over a stream of segments, and what is read off it."""
+    """The matrix of a run over a stream of segments, and the numbers derived from it."""
     table = [["", *continual.recordings]]
     table += [[name, *map(share, scores)] for name, scores in continual.rows]
     lines = [f"{continual.measure} on held-out frames", *_right_aligned(table)]

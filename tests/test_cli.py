@@ -228,7 +228,7 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(
         done.stdout,
     )
     again = setcon(*longer)
-    assert "complete at step 4 already: nothing was left to do; larger --steps" in again.stdout
+    assert "complete at step 4 already: nothing was left to do; raise --steps" in again.stdout
     assert "The slots " in again.stdout
     assert "0 clips" not in again.stdout
 
@@ -457,7 +457,7 @@ def test_keys_are_made_once_and_let_a_trainer_in(store: Path, tmp_path: Path) ->
     for name in ("server", "trainer"):
         done = setcon("keygen", tmp_path / name)
         assert done.stdout.strip().endswith(f"{tmp_path}/{name}/{name}.public")
-    assert "is there already" in error_of(setcon("keygen", tmp_path / "server"))
+    assert "already exists" in error_of(setcon("keygen", tmp_path / "server"))
     server = subprocess.Popen(
         [
             *(sys.executable, "-m", "setcon", "serve", str(store), "--bind", "tcp://0.0.0.0:*"),
@@ -484,10 +484,13 @@ def test_keys_are_made_once_and_let_a_trainer_in(store: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["serve", "store", "--keys", "k"], "--keys DIR and --allow PATH need each other"),
+        (["serve", "store", "--keys", "k"], "--keys DIR and --allow PATH must be given together"),
         (["capture", "v4l2:/dev/video0", "store", "--keys", "k"], "are for --serve ADDR"),
-        (["train", "--connect", "ipc:///s", "--run", "r", "--keys", "k"], "need each other"),
-        (["train", "store", "--run", "r", "--keys", "k", "--server-key", "s"], "need each other"),
+        (
+            ["train", "--connect", "ipc:///s", "--run", "r", "--keys", "k"],
+            "--server-key FILE go together",
+        ),
+        (["train", "store", "--run", "r", "--keys", "k", "--server-key", "s"], "need --connect"),
     ],
 )
 def test_half_of_what_security_needs_is_refused(arguments: list[str], message: str) -> None:

@@ -13,7 +13,7 @@ class EvaluationConfig:
     """How often, and on how much footage, the probe looks."""
 
     every_steps: int = 5000
-    """Optimizer steps between two evaluations during training; one more comes at the end."""
+    """Optimizer steps between two evaluations during training; another one comes at the end."""
     train_clips: int = 250
     """Clips of the training part that the probe is fitted on."""
     held_out_clips: int = 60
@@ -23,7 +23,7 @@ class EvaluationConfig:
     panel_frames: int = 6
     """Frames drawn in the panels."""
     beside: bool = False
-    """Probe in a process of its own while learning goes on; it needs a core and memory of its own.
+    """Probe in a separate process while learning goes on; it needs a core and memory of its own.
     A probe that is due before the last one has finished is skipped, which is logged."""
     threads: int = 1
     """CPU threads of that process."""

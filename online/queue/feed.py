@@ -38,15 +38,15 @@ class StreamConfig:
     recordings: str = "*"
     """Glob of the recordings that are trained on."""
     order: Order | None = None
-    """`stream` is time order, `shuffled` a block shuffle; without it the server decides."""
+    """`stream` is time order, `shuffled` a block shuffle; if it is not set, the server decides."""
     max_epochs: int = 0
-    """How often the store is gone through; 0 is without end."""
+    """Passes through the store; 0 for no limit."""
     credit_bytes: int = CREDIT_BYTES
-    """How much may be under way from each server; at least two clips."""
+    """Bytes that may be in flight from each server; at least two clips."""
     max_delay_seconds: float = 300.0
-    """Footage of a camera that is older when its turn comes is skipped and counted, so that a slow
-    trainer's delay stops growing; 0 skips nothing. What has been recorded to its end, and
-    what is served without --follow, is never skipped for its age."""
+    """Camera footage older than this when its turn comes is skipped and counted, so that a slow
+    trainer's delay stops growing; 0 skips nothing. Finished recordings, and stores served without
+    --follow, are never skipped for their age."""
 
     def __post_init__(self) -> None:
         _ = self.clip  # which checks its own
@@ -301,5 +301,5 @@ def _without_hop(request: dict[str, Any]) -> dict[str, Any]:
     """A saved request without a setting that older checkpoints have, and that must be 1."""
     clip = dict(request["clip"])
     if (hop := clip.pop("hop", 1)) != 1:
-        raise ConfigError(f"the feed was saved with hop {hop}, which there is no longer")
+        raise ConfigError(f"the feed was saved with hop {hop}, which is no longer supported")
     return request | {"clip": clip}

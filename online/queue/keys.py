@@ -6,7 +6,7 @@
                                 trainer/trainer.public    is copied to the servers, for --allow
 
 The files are ZeroMQ certificates, as other ZeroMQ programs read and write them. Without keys
-nothing is encrypted and no one is asked who they are, which is for loopback and ipc.
+nothing is encrypted and every peer is accepted, which is for loopback and ipc only.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class TrainerKeys:
-    """What a trainer needs to be let in, and to know that the server is the right one."""
+    """What a trainer needs to be accepted, and to verify the server."""
 
     own: KeyPair
     server: bytes
@@ -79,7 +79,7 @@ class ServerKeys:
 
     folder: Path
     allowed: Path
-    """A file, or a folder of files; read anew for each trainer that connects."""
+    """A file, or a folder of files; read again for each trainer that connects."""
 
     @contextmanager
     def guarding(self, socket: zmq.Socket) -> Iterator[None]:
@@ -112,7 +112,7 @@ def make_keys(folder: Path) -> Path:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if there := sorted([*folder.glob(f"*{SECRET}"), *folder.glob(f"*{PUBLIC}")]):
-        raise KeyFileError(f"{there[0]}: is there already; make new keys in another folder")
+        raise KeyFileError(f"{there[0]}: already exists; make new keys in another folder")
     public, secret = (key.decode() for key in zmq.curve_keypair())
     name = folder.resolve().name or "setcon"
     _write_new(
@@ -172,7 +172,7 @@ def load_allowed(path: Path) -> frozenset[bytes]:
 
 
 class _Doorkeeper:
-    """Asked by the authenticator's thread about each key."""
+    """The authenticator's thread asks it about each key."""
 
     def __init__(self, allowed: Path) -> None:
         self._allowed = allowed

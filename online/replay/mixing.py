@@ -36,16 +36,16 @@ class ReplayConfig:
     samples_per_insert: float = 8.0
     """How often a clip is trained on, on average: the setting that says how online a run is."""
     fifo_bytes: int = 64 << 20
-    """Images in the short-term buffer, which drops the oldest clip; 0 for no such buffer."""
+    """Bytes of images in the short-term buffer, which drops the oldest clip; 0 for no buffer."""
     long_term: str = "reservoir"
-    """What the long-term buffer keeps. `reservoir`: every clip of the past equally often.
-    `minred`: the clips that are least alike in what the model makes of them."""
+    """What the long-term buffer keeps. `reservoir`: every past clip with the same probability.
+    `minred`: the clips whose features are least alike."""
     long_term_bytes: int = 256 << 20
-    """Images in the long-term buffer; 0 for no such buffer."""
+    """Bytes of images in the long-term buffer; 0 for no buffer."""
     fifo_share: float = 0.5
     """Share of the old clips in a batch that comes from the short-term buffer."""
     min_clips: int = 1
-    """Clips that are inserted before the first batch; at least a batch of them is."""
+    """Clips to insert before the first batch; never fewer than a batch holds."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples_per_insert < math.inf:

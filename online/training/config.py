@@ -10,7 +10,7 @@ from setcon.checks import check_above, check_at_least, check_below, check_within
 Precision = Literal["float32", "bfloat16", "auto"]
 
 MAX_THREADS = 1024
-"""More are refused as a slip of the hand: starting them can end the process."""
+"""More are refused as a typing error: starting them can kill the process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,12 @@ class OptimizerConfig:
     """Adam, or RMSProp without momentum, as Carreira et al. 2024 (arXiv 2312.00598) propose for
     streams."""
     orthogonal: float = 0.0
-    """Take from each gradient its part along those of the past (Han et al. 2025, arXiv 2504.01961):
+    """Remove from each gradient its part along past gradients (Han et al. 2025, arXiv 2504.01961):
     the decay of their running mean, such as 0.9; 0 leaves gradients alone."""
     learning_rate: float = 2e-3
-    """Rate after the warm-up."""
+    """Learning rate after the warm-up."""
     warmup_steps: int = 50
-    """Steps over which the rate grows linearly from nearly zero."""
+    """Steps over which the learning rate grows linearly from nearly zero."""
     weight_decay: float = 1e-6
     """L2 penalty, as in the paper."""
     clip_norm: float = 0.0
@@ -41,7 +41,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How long to train, on what arithmetic, and how often to save and look."""
+    """How long to train, in which arithmetic, and how often to log and save."""
 
     seed: int = 0
     """Decides initial weights, the order of a shuffled stream and every draw from the replay."""
@@ -57,9 +57,9 @@ class TrainingConfig:
     deterministic: bool = True
     """Refuse operations whose result differs between runs."""
     cuda_graphs: bool = True
-    """On a GPU, replay CUDA graphs of steps and prequential scores, one launch for hundreds. A
-    shape of batches, such as full clips, is captured when it comes again, which takes the memory of
-    a step once more. Probes are replayed in any case."""
+    """On a GPU, replay steps and prequential scores as CUDA graphs: one launch instead of hundreds.
+    A batch shape, such as full clips, is captured when it comes a second time, which takes the
+    memory of another step. Probes always use graphs."""
     threads: int = 0
     """CPU threads for torch; 0 leaves its default."""
     log_every_steps: int = 10
@@ -67,14 +67,13 @@ class TrainingConfig:
     checkpoint_every_seconds: float = 60.0
     """Wall time between checkpoints."""
     keep_checkpoints: int = 3
-    """How many of the newest stay, in addition to the untrained one."""
+    """How many of the newest checkpoints are kept, in addition to the untrained one."""
     keep_segments: bool = False
-    """Keep the weights of the end of each recording of the stream for ever, for `setcon
-    continual`."""
+    """Keep the weights at the end of each recording of the stream, for `setcon continual`."""
     prequential_candidates: int = 32
     """States, of clips seen before, that each prediction on new footage is compared with."""
     prequential_gap_seconds: float = 2.0
-    """How far away in time those clips are at least."""
+    """Least distance in time of those clips from the new one."""
 
     def __post_init__(self) -> None:
         check_at_least(
@@ -102,8 +101,8 @@ class AugmentConfig:
     """Each frame is moved on its own by up to this share of its side, up or down and left or right:
     as far as the camera moves in a clip, or further."""
     colour: float = 0.0
-    """Each colour channel of a clip is multiplied by a number within this of 1, and one within
-    this of 0 added, for values in 0..1."""
+    """Each colour channel of a clip, with values in 0..1, is multiplied by a number that differs
+    from 1 by at most this, and a number of at most this size is added."""
 
     def __post_init__(self) -> None:
         check_within(0, 0.5, shift=self.shift, jitter=self.jitter, colour=self.colour)

@@ -97,10 +97,10 @@ def continual(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Probe what RUN knew of each recording after each segment of its stream.
+    """Score RUN on every recording after each segment of its stream.
 
     RUN must have been trained with `--set training.keep_segments=true --set stream.order=stream`.
-    It is probed as it was at the end of each recording of its stream, on every one of them.
+    The weights kept at the end of each recording are probed on every recording of the stream.
     """
     _refuse_bad_folder(out)
     from online.analysis.continual import evaluate_continual, keep_continual
@@ -131,7 +131,7 @@ def continual(
 
 
 def _refuse_bad_folder(out: Path | None) -> None:
-    """Refuse at once where results could not be written after minutes of work."""
+    """Refuse at once a folder that the results, minutes later, could not be written to."""
     from ingest.store.output import folder_fault
     from online.errors import RunError
 
@@ -194,7 +194,7 @@ def render(
     "--alphas/--no-alphas",
     default=True,
     show_default=True,
-    help="Also write where each slot is. This fits a probe and takes most of the file.",
+    help="Also write the alpha mask of each slot. This fits a probe; masks take most of the file.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.h5.")
 def embed(
@@ -202,8 +202,8 @@ def embed(
 ) -> None:
     """Write the slots of every frame of STORE to an HDF5 file.
 
-    For each recording it has a group with slots (n, k, d), alphas (n, k, h, w) in 255ths, pts_ns,
-    gap, and held_out: the frames that a run on STORE does not learn from.
+    For each recording it has a group with slots (n, k, d), alphas (n, k, h, w) as shares of 255,
+    pts_ns, gap, and held_out, which marks the frames that a run on STORE does not learn from.
     """
     from online.analysis.embed import embed_run
 
@@ -233,7 +233,7 @@ def embed(
 )
 @click.option("--overwrite", is_flag=True, help="Replace the page.")
 def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
-    """Compare runs on one page: scores, curves, what slots hold.
+    """Compare runs on one page: scores, curves and slots.
 
     Runs that differ only in `training.seed` are grouped: their scores are shown as mean and
     standard error, their curves as a mean in a band.
@@ -251,7 +251,7 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 
 
 def _defaults() -> dict[str, Any]:
-    """Imported when a run lacks settings that came later: the configuration takes its time."""
+    """Defaults for a run that lacks newer settings; importing the configuration is slow."""
     from online.config import flat_defaults
 
     return flat_defaults()

@@ -100,7 +100,7 @@ def capture(
     if address is None and (keys or allow):
         raise click.UsageError("--keys and --allow are for --serve ADDR")
     if keep_seconds is not None and keep_seconds < LEAST_KEPT_SECONDS:
-        raise click.UsageError(f"--keep takes {LEAST_KEPT_SECONDS / 60:g}m at the least")
+        raise click.UsageError(f"--keep must be at least {LEAST_KEPT_SECONDS / 60:g}m")
     server_keys = _server_keys(keys, allow)
     settings = record_settings(size=size, fps=fps, reader="camera")
     source = parse_device(device, options)
@@ -139,8 +139,7 @@ def capture(
                     progress=observe,
                     should_stop=should_stop,
                     waiting=lambda: click.echo(
-                        "waiting until trainers have used the rest and made their probes; Ctrl-C "
-                        "stops",
+                        "waiting for trainers to learn from the rest and to probe; Ctrl-C stops",
                         err=True,
                     ),
                 )
@@ -228,7 +227,7 @@ def _server_keys(keys: Path | None, allow: Path | None) -> ServerKeys | None:
     from online.queue.keys import ServerKeys
 
     if keys is None or allow is None:
-        raise click.UsageError("--keys DIR and --allow PATH need each other")
+        raise click.UsageError("--keys DIR and --allow PATH must be given together")
     return ServerKeys(keys, allow)
 
 

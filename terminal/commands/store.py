@@ -111,7 +111,7 @@ def ingest_command(
             commit, recorded = outcome.recorded.commit, outcome.recorded
             click.echo(
                 f"{recorded.name}: {recorded.status}, {footage_text(commit)}, "
-                f"{breaks_text(commit)}, {recorded.seconds:.1f} s taken"
+                f"{breaks_text(commit)}, took {recorded.seconds:.1f} s"
             )
         if outcome.warning is not None:
             click.secho(f"warning: {outcome.warning}", fg="yellow", err=True)

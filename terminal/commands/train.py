@@ -88,7 +88,7 @@ def train(
     minutes: float | None,
     holdout: float,
 ) -> None:
-    """Learn from STORE, or from servers, and probe on held-out footage.
+    """Learn from STORE or from servers, and probe held-out footage.
 
     Run the same command again to continue from the last checkpoint. Ctrl-C saves and stops; a
     second Ctrl-C stops at once.
@@ -162,7 +162,7 @@ def demo(
 
     Without VIDEO it renders three bouncing balls with ground-truth masks and learns from those.
     From VIDEO it takes the middle square at 32x32; `setcon ingest --fit` has other ways. The demo
-    is slower when the machine has other work; --minutes limits the training time.
+    runs slower on a busy machine; --minutes limits the training time.
     """
     from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
 
@@ -170,7 +170,9 @@ def demo(
     preset = "demo" if video is None else "video"
     if seed is not None:
         if any(setting.startswith("training.seed") for setting in settings):
-            raise click.UsageError("--seed and --set training.seed are one setting: give one")
+            raise click.UsageError(
+                "--seed and --set training.seed are the same setting; give only one"
+            )
         settings = (*settings, f"training.seed={seed}")
     config = _config(preset, settings)
     again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", preset]
@@ -195,7 +197,7 @@ def demo(
 @click.command()
 @click.argument("name", required=False)
 def presets(name: str | None) -> None:
-    """List the presets, or print one in full with every setting explained."""
+    """List the presets, or explain every setting of one."""
     from online.config import load_preset, preset_comment, preset_names
     from online.explain import explained
 
@@ -208,13 +210,15 @@ def presets(name: str | None) -> None:
 
 
 def _trainer_keys(keys: Path | None, servers: tuple[Path, ...], count: int) -> list[TrainerKeys]:
-    """One for each of `count` addresses, or none at all."""
+    """Keys for each of `count` addresses, or an empty list."""
     if keys is None and not servers:
         return []
     from online.queue.keys import TrainerKeys
 
     if keys is None or not servers or not count:
-        raise click.UsageError("--connect ADDR, --keys DIR and --server-key FILE need each other")
+        raise click.UsageError(
+            "--keys DIR and --server-key FILE go together, and need --connect ADDR"
+        )
     if len(servers) not in (1, count):
         raise click.UsageError(
             f"{len(servers)} --server-key for {count} --connect; give one for all, or one for each"
@@ -239,7 +243,7 @@ def _config(
 
 
 def command_line(context: click.Context) -> list[str]:
-    """The command as it was typed, without its limits: they will be used up when it runs again."""
+    """The command as it was typed, without --steps and --minutes: by then they are used up."""
     words = ["setcon", str(context.info_name)]
     for parameter in context.command.params:
         typed = context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
@@ -268,8 +272,8 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
     else:
         probed = "only its probe was made" if outcome.made_probe else "nothing was left to do"
         click.echo(
-            f"{outcome.reason} at step {outcome.step} already: {probed}; larger --steps or "
-            "--minutes learn on"
+            f"{outcome.reason} at step {outcome.step} already: {probed}; raise --steps or "
+            "--minutes to learn more"
         )
     if outcome.evaluation is not None:
         click.echo(evaluation_text(outcome.evaluation))

@@ -70,7 +70,7 @@ def test_keys_are_their_owners_alone_and_are_not_made_twice(tmp_path):
     keys = load_keys(folder)
     assert load_public(public) == keys.public == zmq.curve_public(keys.secret)
     assert keys.secret.decode() not in public.read_text() + repr(keys)
-    with pytest.raises(KeyFileError, match="is there already; make new keys in another folder"):
+    with pytest.raises(KeyFileError, match="already exists; make new keys in another folder"):
         make_keys(folder)
     assert load_keys(folder) == keys
 
