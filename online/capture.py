@@ -39,9 +39,9 @@ def capture_and_serve(
     """Do what `capture` does, and serve all of the store at `address` meanwhile.
 
     `ready` is called with the address that trainers connect to; `keys` are as in `serve`. If
-    the server dies, a warning says so and the camera is recorded on.
+    the server dies, a warning says so and the camera is still recorded.
 
-    When the camera has ended, trainers take what there is left, make their last probe and leave;
+    When the camera has ended, trainers take what is left, make their last probe and leave;
     `waiting` is called if that takes a while.
 
     Raises ServerError: the address is refused or in use, or the server did not start; StoreError:
@@ -59,7 +59,7 @@ def capture_and_serve(
                     server.check()
                 except ServerError as error:
                     is_up = False
-                    log.warning("%s; the camera is recorded on, but no longer served", error)
+                    log.warning("%s; the camera is still recorded, but no longer served", error)
 
         captured = capture(
             camera,

@@ -34,7 +34,7 @@ MAX_REPLY_BYTES = 32 << 20
 MAX_FRAME_BYTES = 256 << 20
 """Largest frame that travels."""
 SHARED_BYTES = 8 << 10
-"""libzmq reads so much at once, and what fits is handed out as parts of one buffer."""
+"""libzmq reads this much at once, and hands out what fits as parts of one buffer."""
 HEARTBEAT_SECONDS = 1.0
 MAX_DAMAGED = 3
 """This many messages damaged in a row are not an accident any more."""
@@ -65,7 +65,7 @@ class FramesHeader(Struct, frozen=True, kw_only=True):
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
-    """Opens a session: what the trainer wants, and its first credit."""
+    """Opens a session: what the trainer asks for, and its first credit."""
 
     session: Session
     credit: Count
@@ -200,7 +200,7 @@ def encode(message: ToServer | ToTrainer) -> bytes:
 
 
 def seal(body: bytes) -> bytes:
-    """A header with what stands before it."""
+    """A header with what precedes it."""
     return _MAGIC + _checksum(_MAGIC, body) + body
 
 
@@ -278,11 +278,11 @@ def _decode(part: bytes | memoryview, decoder: msgspec.msgpack.Decoder[Any]) -> 
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, ValueError) as error:
-        raise WireError(f"a message does not hold what it must: {error}") from error
+        raise WireError(f"a malformed message: {error}") from error
 
 
 def _checksum(magic: bytes, body: bytes) -> bytes:
-    """Of a header with its version: one that another version has sealed is not a damaged one."""
+    """Checksum of a header and its version, so another version's header is not taken for damage."""
     return crc32c(magic + body).to_bytes(4, "little")
 
 

@@ -4,8 +4,8 @@
             ── Credit(byte offset) ──▶ │ server │ ── Alive every second ──────▶
             ── List, Fetch ──────────▶ └────────┘ ── Listed, Fetched ──────────▶
 
-What lies in the queues of both ends is bounded by the credit that the trainer grants. One thread
-does everything, and it never waits for a trainer.
+The credit that the trainer grants bounds the queues of both ends. One thread does everything, and
+it never waits for a trainer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RETRY_SECONDS = 0.002
 MESSAGES_PER_TURN = 64
 MAX_REQUEST_BYTES = 4 << 20
 MAX_REQUESTS = 64
-"""Of one trainer, that ZeroMQ keeps before they are read."""
+"""Requests of one trainer that ZeroMQ keeps before they are read."""
 MAX_SESSIONS = 256
 MAX_PLANNED_CLIPS = 1 << 23
 """In the plans of all sessions; each costs some 150 bytes."""
@@ -59,7 +59,7 @@ class ServerCounters:
     clips: int = 0
     clip_bytes: int = 0
     bytes_per_second: float = 0.0
-    """Of clips, since the last report."""
+    """Bytes of clips sent, since the last report."""
     credit_bytes: int = 0
     """Bytes that the open sessions may still be sent."""
     fetches: int = 0
@@ -77,7 +77,7 @@ class ServerCounters:
 class _Session:
     stream: Stream
     heard_at: float
-    heartbeat_at: float = 0.0  # so that a first one goes out at once
+    heartbeat_at: float = 0.0  # so that the first one goes out at once
 
 
 class Server:
@@ -137,7 +137,7 @@ class Server:
                     return False  # others wait for their clips
             except MessageDamaged:
                 self._totals.rejected += 1
-                if session := self._lose(identity):  # it will say once more what it wants
+                if session := self._lose(identity):  # it will send its Hello again
                     self._send(identity, messages.Lost(session.stream.want.session))
             except WireError as error:
                 self._totals.rejected += 1
@@ -173,8 +173,8 @@ class Server:
         planned = sum(session.stream.planned_clips for session in self._sessions.values())
         if len(self._sessions) >= MAX_SESSIONS or planned >= MAX_PLANNED_CLIPS:
             raise ServerError(
-                f"{self._catalog.store.path}: is served to {len(self._sessions)} trainers that are "
-                f"to be sent {planned} clips, which is as much as one server does; start another"
+                f"{self._catalog.store.path}: is already served to {len(self._sessions)} trainers, "
+                f"with {planned} planned clips; that is a server's limit, start another"
             )
 
     def _update(
@@ -192,7 +192,7 @@ class Server:
 
     def _reply(self, identity: bytes, message: messages.List | messages.Fetch) -> bool:
         if not self._outbox.has_room(identity):
-            # it does not read what it asked for before; should it begin to, it will ask again
+            # it does not read the replies it asked for; once it does, it will ask again
             self._totals.refused += 1
             return False
         try:
@@ -376,7 +376,7 @@ def _run(
 
 @contextmanager
 def _leaving_on_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`, where this is the main thread and may say so."""
+    """Let SIGINT and SIGTERM set `stop`, if this is the main thread: no other may handle them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

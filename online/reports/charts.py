@@ -142,7 +142,7 @@ def _grid(x: _Axis, y: _Axis) -> str:
 
 
 def _names(ticks: Sequence[float]) -> list[str]:
-    """Labels of ticks, of which 1500 is 1.5k, and all below have as many decimals as any needs."""
+    """Labels of ticks: 1500 as 1.5k, smaller ones with as many decimals as any of them needs."""
     named = [_short(tick) for tick in ticks]
     if all(abs(tick) < 1000 for tick in ticks):
         decimals = max((len(name.partition(".")[2]) for name in named), default=0)

@@ -26,12 +26,12 @@ from online.scores.parts import CURRENT, Part, parts
 UNEVEN = 1.5
 """Scores of steps further apart than by this factor are remarked on."""
 LATE = 0.1
-"""Share of a run's steps whose mean says what the run has come to."""
+"""The last share of a run's steps, whose mean stands for the whole run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A number that each run comes to."""
+    """A number that each run ends with."""
 
     name: str
     heading: str
@@ -220,7 +220,7 @@ def late_exclusivity(run: RunLog) -> float | None:
 
 
 def most_exclusive(runs: Sequence[RunLog]) -> tuple[RunLog, float] | None:
-    """Of the runs that have come about as far as any, the first with the highest late exclusivity.
+    """The first run with the highest late exclusivity, among those that have come about furthest.
 
     None where fewer than two have one.
     """

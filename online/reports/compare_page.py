@@ -77,7 +77,7 @@ def _scores(groups: Sequence[Group]) -> str:
     several = any(len(group.runs) > 1 for group in groups)
     spread_over = "The mean, its standard error over seeds, and each run's in the order above."
     note = spread_over if several else "A single run each: no standard errors."
-    note = f"Of the latest probe, or of the end of training. {note}"
+    note = f"From the latest probe, or the end of training. {note}"
     return heading("Scores", note) + (
         '<div class="wide scores"><table class="compared"><thead><tr><th></th>'
         f'{heads}<th scope="col">what it means</th></tr></thead><tbody>{body}</tbody></table></div>'

@@ -38,7 +38,7 @@ class Line:
     value: Callable[[Any], float | None]
 
     def points(self, entries: Sequence[Any]) -> Points:
-        """Of the entries that have a finite value."""
+        """Steps and values of the entries that have a finite value."""
         values = [(entry.step, self.value(entry)) for entry in entries]
         known = [(step, v) for step, v in values if v is not None and math.isfinite(v)]
         return np.array(known, dtype=np.float64).reshape(-1, 2)
@@ -67,14 +67,14 @@ class Chart:
         return self.measure.kind == "prequential"
 
     def stretches(self, points: int, most: int = STRETCHES) -> int:
-        """How many means a curve of so many points is drawn as."""
+        """How many means a curve of `points` points is drawn as."""
         if not self.is_coarse:
             return most
         return max(2, min(MOST_POINTS_OF_CLIPS, points // CLIPS_A_POINT))
 
 
 def charts(display: Display) -> list[Chart]:
-    """Of all measures that have a curve and are shown there."""
+    """The charts of all measures that have a curve and are shown there."""
     shown = measures(display, "drawing", "masks", "encoder", "step", "prequential")
     return [_chart(measure) for measure in shown if "curves" not in measure.left_out]
 

@@ -145,7 +145,7 @@ def tile_size(height: int, width: int) -> Size:
 
 
 def split_names(names: list[str]) -> tuple[str, list[str]]:
-    """The words that all names start with, and what is left of each; nothing left shares none."""
+    """The words that all names start with, and the rest of each; none if a rest would be empty."""
     if len(names) < 2:
         return "", names
     words = [name.split() for name in names]

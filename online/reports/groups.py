@@ -82,7 +82,7 @@ def _check_no_copies(runs: Sequence[RunLog]) -> None:
 def _settings(
     runs: Mapping[Path, RunLog], defaults: Callable[[], Mapping[str, Any]]
 ) -> dict[Path, Settings]:
-    """Of each run, with all the keys that any run has."""
+    """The settings of each run, with all the keys that any run has."""
     written = {path: written_settings(run) for path, run in runs.items()}
     if len({frozenset(found) for found in written.values()}) <= 1:
         return written
@@ -91,7 +91,7 @@ def _settings(
 
 
 def written_settings(run: RunLog) -> Settings:
-    """What `config.toml` says, without settings that there no longer are.
+    """What `config.toml` says, without retired settings.
 
     Raises RunError: there is none, or it cannot be read.
     """

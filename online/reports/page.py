@@ -18,7 +18,7 @@ from online.reports.figures import to_png
 
 _JPEG_QUALITIES = (90, 80, 65, 50)
 
-# Nothing may be loaded and nothing may run, whatever the names in a report try.
+# Nothing may be loaded and no script may run, whatever a name in a report contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _STYLE = """
@@ -120,7 +120,7 @@ def page(title: str, sections: Sequence[str]) -> str:
 
 
 def write_page(html: str, target: Path) -> None:
-    """Write a page in the place of an older one; StoreError leaves that, and no scraps."""
+    """Replace a page by a newer one; after a StoreError the old one is intact."""
     with writing(target):
         write_whole(target, html.encode(), durable=False)
 

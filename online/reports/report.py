@@ -2,7 +2,7 @@
 
     verdict ─ numbers ─ a picture ─ scores ─ curves ─ all panels ─ events ─ settings ─ commands
 
-It is written after every probe, so it has to do with whatever a run has left so far.
+It is written after every probe, so it has to make do with what a run has left so far.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ PANEL_BYTES = 1_200_000
 CRISP_PIXELS = 80
 """Frames up to this size are inlined pixel by pixel."""
 _ATTENDED = (
-    "Attention segments: that of the slot that each place counted most for as the frame was "
-    "encoded, with no probe between. "
+    "Attention segments: at each place, the colour of the slot that read most of it as the frame "
+    "was encoded, without a probe. "
 )
 SHOWN_RECORDINGS = 12
 SHOWN_EVENTS = 200
-"""The latest ones; a run that resumes every minute for a week has ten thousand."""
+"""The latest events; a run that resumes every minute for a week has ten thousand."""
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -81,7 +81,7 @@ def report_html(run: RunLog) -> str:
 
 
 def _name(path: Path) -> str:
-    """The folder's; where that says nothing, after its parent's."""
+    """The folder's name; if that says nothing, preceded by its parent's."""
     return f"{path.parent.name}/{path.name}" if path.name == "run" else path.name
 
 
@@ -188,13 +188,13 @@ def _panels(panels: Panels | None) -> str:
         draw_panels(panels, most=8),
         label="All that the probe read from held-out frames, slot by slot",
         caption=(
-            "Predicted: drawn from slots that were predicted out of the two frames before. "
+            "Predicted: drawn from slots that were predicted from the two frames before. "
             "Untrained encoder: the best the same probe can do without learning. Drawn: a slot's "
             f"picture over grey. {attended}"
             "Alpha: its share of each pixel. Attention: where the slot looked, "
-            "each map at its own maximum. A slot keeps its colour; a ground-truth object has that "
-            "of the slot that goes best with it over all frames, each slot with one; a slot with "
-            "more than half of all pixels is slate."
+            "each map relative to its own maximum. A slot has one colour throughout; a "
+            "ground-truth object has that of the slot that matches it best over all frames, one "
+            "object per slot; a slot with more than half of all pixels is slate."
         ),
         crisp=_is_small(panels),
         limit_bytes=PANEL_BYTES,
@@ -207,14 +207,14 @@ def _continual(run: RunLog) -> str:
         return ""
     said = [f"Step {continual.steps[-1]:,}"]
     if run.reached is not None and run.reached.step > continual.steps[-1]:
-        said[0] += f", of a run that has gone on to step {run.reached.step:,}"
+        said[0] += f" (the run has since reached step {run.reached.step:,})"
     said += [f"{m.name} {m.shown(value)}" for m, value in continual.read_off if value is not None]
     return heading("What was kept", f"{'; '.join(said)}.") + picture(
         draw_heat_map(continual),
         label="Scores on each recording after each segment of the stream",
         caption=(
             "A row for each segment, in the order of the stream; a new probe for each cell, fitted "
-            "on the training part of that column's recording. Framed: learned from by then."
+            "on the training part of that column's recording. Framed: already learned from."
         ),
         crisp=False,
         limit_bytes=PANEL_BYTES,
@@ -270,7 +270,7 @@ def _commands(run: RunLog) -> str:
 
 
 def _next_goal(run: RunLog) -> int | None:
-    """The step that the run was to come to, or twice that if it is there; None if unknown."""
+    """The step that the run aimed for, or twice that if it is there; None if unknown."""
     if run.source is None or run.source.steps is None or run.reached is None:
         return None
     return run.source.steps * (2 if run.reached.step >= run.source.steps else 1)

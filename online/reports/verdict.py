@@ -29,8 +29,8 @@ PARTLY_SEPARATED = 0.5
 SPLIT_BACKGROUND = 0.5
 """ARI below this share of FG-ARI: the background is spread over slots."""
 PATCHES = 0.25
-"""mBO below which segments are patches of the picture: its quarters come to 0.21 on three balls,
-and to an FG-ARI of 0.71, as objects lie in different ones."""
+"""mBO below which segments are patches of the picture: on three balls its quarters score 0.21, and
+an FG-ARI of 0.71, as the balls are in different quarters."""
 NOTHING_READ = 0.95
 """Share of the mean frame's error from which a probe has read next to nothing."""
 CLEAR_LEAD = 0.05
@@ -38,7 +38,7 @@ CLEAR_LEAD = 0.05
 
 
 def verdict(run: RunLog) -> str:
-    """What the run has learned, as far as its latest probe and its log can tell."""
+    """What the run has learned, as far as its latest probe and its log show."""
     recent = recent_top1(run.prequential)
     if recent is None:
         return _objects(run)
@@ -92,7 +92,7 @@ def _lesson(evaluation: Evaluation) -> str:
 
 
 def _too_easy(trained: MaskScores, simple: WithoutModel) -> str:
-    """What has to be said of footage on which an FG-ARI is nothing special."""
+    """A caveat for footage on which a high FG-ARI needs no model."""
     both = {"image blocks": simple.blocks, "colours alone": simple.colours}
     near = {k: m for k, m in both.items() if trained.fg_ari - m.fg_ari < SLIGHT_GAIN}
     if not near:
@@ -119,8 +119,9 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores, places: Sequence[
         return "The slots do not tell objects apart better than an untrained encoder's."
     if trained.mbo < PATCHES:
         return (
-            "The slots divide the picture into patches, not into objects: the best patch for one "
-            f"overlaps it by {trained.mbo:.2f} ({MBO.name}), whatever the {FG_ARI.name} says."
+            "The slots divide the picture into patches, not into objects: an object and its best "
+            f"patch overlap by only {trained.mbo:.2f} ({MBO.name}), whatever the "
+            f"{FG_ARI.name} says."
         )
     if gain < CLEAR_GAIN or trained.fg_ari < PARTLY_SEPARATED:
         return "The slots have begun to tell the objects apart."
@@ -129,7 +130,7 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores, places: Sequence[
     known = sum(place.is_known for place in places)
     if known < len(places):
         return (
-            "The slots tell objects apart, but not all: one slot alone tells the place of "
+            "The slots tell objects apart, but not all: a single slot gives the place of only "
             f"{known} of {len(places)}."
         )
     if trained.ari < SPLIT_BACKGROUND * trained.fg_ari:
@@ -141,30 +142,30 @@ def _object_lesson(trained: MaskScores, untrained: MaskScores, places: Sequence[
 
 
 def _foresight(recent: PrequentialEntry) -> str:
-    """Whether the transition adds anything to what the last frame's slots say already."""
+    """Whether the transition adds anything to what the last frame's slots already say."""
     lead = recent.top1 - recent.top1_copy
     if recent.top1_copy > 1 - CLEAR_LEAD and lead > -CLEAR_LEAD:
         return (
-            "In new footage a copy of the last state finds the next frame nearly always "
-            f"({recent.top1_copy:.2f} of the time, the prediction {recent.top1:.2f}): that is too "
-            "easy to show whether it foresees motion."
+            "On new footage a copy of the last state finds the next frame nearly always "
+            f"({recent.top1_copy:.2f} of the time, the prediction {recent.top1:.2f}): too easy to "
+            "show whether the model foresees motion."
         )
     how = "more often than" if lead >= CLEAR_LEAD else "about as often as"
     if lead <= -CLEAR_LEAD:
         how = "less often than"
     return (
-        f"In new footage its predictions find the next frame {how} a copy of the last "
+        f"On new footage the model's predictions find the next frame {how} a copy of the last "
         f"state does ({recent.top1:.2f} against {recent.top1_copy:.2f} of the time)"
         + ("." if lead >= CLEAR_LEAD else ": nothing shows that it foresees motion.")
     )
 
 
 def _only_early(run: RunLog, recent: PrequentialEntry) -> str:
-    """What has to be said where nothing was new for most of the run."""
+    """A caveat for a run that saw nothing new for most of its steps."""
     if run.reached is None or 2 * recent.step > run.reached.step:
         return ""
     return (
-        f" No footage was new after step {recent.step:,}, so that is of the model as it was then."
+        f" No footage was new after step {recent.step:,}, so this describes the model as of then."
     )
 
 

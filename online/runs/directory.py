@@ -92,20 +92,20 @@ class RunDirectory:
             self._lock = None
 
     def _holds_something(self) -> bool:
-        """Whether there is more than what a start that failed at once leaves."""
+        """Whether there is more than a start that failed at once leaves."""
         return any(p.name != "lock" and p.suffix != PARTIAL for p in self.path.iterdir())
 
     def begin_anew(self) -> None:
-        """Forget a start that never came to its first checkpoint behind step 0.
+        """Forget a start that never reached its first checkpoint after step 0.
 
         Raises RunError: the run has come further, and its checkpoints are gone.
         """
         if not self.checkpoint(0).exists() and (steps := self._steps_logged()):
             raise RunError(
-                f"{self.path}: metrics.jsonl tells of {steps} steps, and there is no checkpoint; "
+                f"{self.path}: metrics.jsonl has {steps} steps, but there is no checkpoint; "
                 f"restore {self.checkpoints} from a copy, or choose a new --run directory"
             )
-        self.metrics_path.unlink(missing_ok=True)  # first: it counts only beside a checkpoint
+        self.metrics_path.unlink(missing_ok=True)  # first: it counts only with a checkpoint
         shutil.rmtree(self.checkpoint(0), ignore_errors=True)
         shutil.rmtree(self.probes, ignore_errors=True)
         shutil.rmtree(self.segments, ignore_errors=True)
@@ -115,7 +115,7 @@ class RunDirectory:
     def claim(self, config: RunConfig) -> list[str]:
         """Write `config` into a new run, or check that it is what the run was started with.
 
-        Returns what has changed of that which may.
+        Returns the settings that have changed, if they are ones that may.
 
         Raises RunError: the run was started with another configuration, naming what differs.
         """

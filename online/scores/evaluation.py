@@ -1,4 +1,4 @@
-"""What an evaluation found: numbers that go to JSON, and the arrays its panels are drawn from."""
+"""What an evaluation found: numbers that go to JSON, and the arrays that its panels show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from ingest.disk.durable import write_whole
 
 NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What a file of JSON raises that is damaged, or holds something else."""
+"""What reading a JSON file raises if it is damaged or holds something else."""
 RECENT_CLIPS = 50
 """Latest new clips whose scores are averaged."""
 LEAST_CLIPS = 10
@@ -27,7 +27,7 @@ LEAST_EFFECTIVE_RANK = 1.5
 """Below this, set encodings lie on a line."""
 
 Step = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
-"""An optimizer step, as it is read from a file."""
+"""An optimizer step read from a file: never negative."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +67,11 @@ class Placed:
     """The slot from which the place of an object is read best."""
 
     label: int
-    """Of the object in the ground truth."""
+    """Label of the object in the ground truth."""
     slot: int
     """From 1 on, as in the pictures."""
     r2: float
-    """Of a linear map from that slot alone to the place, on held-out frames: 1 is exact."""
+    """R² of a linear map from that slot alone to the place, on held-out frames: 1 is exact."""
 
     @property
     def is_known(self) -> bool:
@@ -102,7 +102,7 @@ class EncoderScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithoutModel:
-    """What needs no model, scored like masks: as many segments as there are slots, or fewer."""
+    """Segmentations that need no model, scored like masks: as many segments as slots, or fewer."""
 
     blocks: MaskScores
     """A grid of blocks of the image."""
@@ -129,7 +129,7 @@ class Evaluation:
     seconds: float
     """Wall time of the evaluation."""
     copied: ReconstructionScores | None = None
-    """What p_t has to beat: the trained s of one frame stride earlier in its place. None for runs
+    """What p_t has to beat: in its place, the trained s of one frame stride earlier. None for runs
     older than this score."""
     without_model: WithoutModel | None = None
     """None where no frame shows two objects with masks, and for runs older than this score."""
@@ -137,7 +137,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Panels:
-    """A few held-out frames and all that was read from them; images are RGB uint8."""
+    """A few held-out frames and everything read from them; images are RGB uint8."""
 
     names: list[str]
     """Recording and time of each frame, for captions."""
@@ -157,13 +157,13 @@ class Panels:
 
 
 def collapse_alarm(evaluation: Evaluation) -> str | None:
-    """A message where the trained encoder's slots or set encodings have collapsed."""
+    """A message if the trained encoder's slots or set encodings have collapsed."""
     scores = evaluation.trained
     if scores.slot_entropy < LEAST_SLOT_ENTROPY:
         return (
             f"collapse: slot entropy {scores.slot_entropy:.2f}, one slot takes nearly everything; "
-            "where things hardly move, a new run with loss.exclusivity=1 and loss.horizon=4 may "
-            "take them apart"
+            "if objects hardly move, a new run with loss.exclusivity=1 and loss.horizon=4 may "
+            "separate them"
         )
     if scores.effective_rank < LEAST_EFFECTIVE_RANK:
         return f"collapse: effective rank {scores.effective_rank:.2f}, all frames look alike"

@@ -37,9 +37,9 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
     scores: list[list[float]]
     """R: a row for each segment, a column for each recording; higher is better."""
     untrained: list[float]
-    """Of the encoder before the first step."""
+    """Scores of the encoder before the first step."""
     reference: list[float] | None = None
-    """Of another run's last weights, such as one that learned from all in random order."""
+    """Scores of another run's last weights, such as one that learned from all in random order."""
 
     def __post_init__(self) -> None:
         rows = [*self.scores, self.untrained, *([] if self.reference is None else [self.reference])]
@@ -58,7 +58,7 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def read_off(self) -> list[tuple[Measure, float | None]]:
-        """Each number that R comes to; None where these segments have no such number."""
+        """Each number that is derived from R; None if these segments have no such number."""
         return [(measure, measure.value(self)) for measure in measures("page", "continual")]
 
     @property
@@ -89,8 +89,8 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
     def lowest(self) -> float:
         """Mean over recordings of the lowest score after each one's own segment (WC-ACC).
 
-        Of the one learned last, its score. Only ends of segments are looked at: what was gone and
-        came back within one is not seen.
+        The recording learned last counts with its score. Only ends of segments are looked at: what
+        was lost and regained within one is not seen.
         """
         last = len(self.segments) - 1
         lowest = [self._matrix[min(i + 1, last) :, j].min() for j, i in self._first_learned]
@@ -119,7 +119,7 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_json(result: Continual) -> bytes:
-    """R and the numbers that are read off it."""
+    """R and the numbers that are derived from it."""
     found = {measure.key: value for measure, value in result.read_off}
     both = msgspec.to_builtins(result) | found
     return msgspec.json.format(msgspec.json.encode(both), indent=2)

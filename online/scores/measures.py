@@ -73,7 +73,7 @@ class Measure:
 
     @property
     def title(self) -> str:
-        """Of its chart, and of a tile."""
+        """Title of its chart, and of a tile."""
         return self.chart or f"Held-out {self.name}"
 
     @property
@@ -131,8 +131,8 @@ MSE_SHARE = Measure(
 FG_ARI = Measure(
     key="fg_ari",
     name="FG-ARI",
-    meaning="Do pixels of one object share a slot, and those of two not? The background is left "
-    "out; 1 is perfect, 0 chance.",
+    meaning="Do pixels of one object share a slot, and pixels of different objects not? The "
+    "background is left out; 1 is perfect, 0 chance.",
     kind="masks",
     better="higher",
     is_headline=True,
@@ -140,7 +140,7 @@ FG_ARI = Measure(
 ARI = Measure(
     key="ari",
     name="ARI",
-    meaning="As FG-ARI, but over all pixels: the background counts too.",
+    meaning="Like FG-ARI, but over all pixels: the background counts too.",
     kind="masks",
     better="higher",
     left_out=("curves",),
@@ -157,7 +157,8 @@ LOSS = Measure(
     key="loss",
     name="loss",
     meaning="How hard it is to tell the predicted state from all others; at chance, nothing is "
-    "learned. With loss.horizon, the mean of all steps ahead, so that two horizons do not compare.",
+    "learned. With loss.horizon, the mean over all steps ahead, so runs with different horizons "
+    "cannot be compared.",
     kind="step",
     better="lower",
     shown=hundredths,
@@ -177,8 +178,8 @@ TOP1 = Measure(
 EXCLUSIVITY = Measure(
     key="exclusivity",
     name="exclusivity",
-    meaning="How much of what a slot reads is its alone, mean over slots: low where they share. "
-    "It needs no masks.",
+    meaning="How much of what a slot reads no other slot reads, mean over slots. It needs no "
+    "masks.",
     kind="step",
     better="higher",
     chart="Exclusivity of slots",
@@ -187,7 +188,7 @@ NEXT_FRAME = Measure(
     key="top1",
     name="next frame found",
     meaning="Each clip is scored before it is learned from: how often the right frame is found "
-    "among others of another time. It ends when all footage has been new once.",
+    "among frames of other times. The curve ends when no footage is new any more.",
     kind="prequential",
     better="higher",
     chart="Next frame found, on new footage",
@@ -294,7 +295,7 @@ MEASURES = (
     Measure(
         key="wait_share",
         name="share of time",
-        meaning="Share of time in which the trainer had no clip to go on with.",
+        meaning="Share of time in which the trainer had no clip to continue with.",
         kind="step",
         better="lower",
         chart="Waiting for data",

@@ -1,4 +1,4 @@
-"""What of an evaluation is scored alike: one row in a terminal, one column on a page, for each.
+"""The parts of an evaluation that are scored alike: a row in a terminal, a column on a page each.
 
 trained    s_t  p_t  attention maps      needs no model   mean frame  blocks  colours
 untrained  s_t  p_t  attention maps      to beat          s_t copied in place of p_t
@@ -25,7 +25,7 @@ class Part:
     """Something whose drawings, masks or both are scored."""
 
     name: str
-    """Of its row in the terminal, and in front of a measure's name in comparisons."""
+    """Name of its row in the terminal; precedes a measure's name in comparisons."""
     group: str
     """Head over the page's columns of this part and its neighbours."""
     column: str
@@ -68,7 +68,7 @@ PREDICTED = Part(
     name="p_t",
     group="predicted frame, p_t",
     column="trained",
-    meaning="From slots that were predicted out of the two frames before.",
+    meaning="From slots that were predicted from the two frames before.",
     drawing=lambda e: e.trained.predicted,
     is_ours=True,
 )

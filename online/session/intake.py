@@ -109,20 +109,21 @@ class Intake:
         return None
 
     def _warn_of_skips(self) -> None:
-        """At once, and then whenever what was skipped has doubled."""
+        """Warn of the first skipped clips, and then whenever their number has doubled."""
         counters = self.feed.counters
         if (late := counters.skipped - counters.released) >= self._warn_at_late:
             self._warn_at_late = 2 * late
             warn(
                 self.journal,
-                f"too slow for the camera: {late} of {counters.offered} clips skipped, being more "
-                f"than {self.config.max_delay_seconds:g} s old; "
+                f"too slow for the camera: {late} of {counters.offered} clips were more than "
+                f"{self.config.max_delay_seconds:g} s old and were skipped; "
                 "lower replay.samples_per_insert to learn from more of them",
             )
         if counters.released >= self._warn_at_released:
             self._warn_at_released = 2 * counters.released
             warn(
                 self.journal,
-                f"{counters.released} of {counters.offered} clips skipped, being no longer kept by "
-                "the capture when their turn came; record with a longer --keep to learn from them",
+                f"{counters.released} of {counters.offered} clips were deleted by the capture "
+                "before their turn and were skipped; record with a longer --keep to learn from "
+                "them",
             )

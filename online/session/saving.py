@@ -1,4 +1,4 @@
-"""Where a run begins, goes on from and ends up: its checkpoints."""
+"""How a run begins, continues and is saved: its checkpoints."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Saving:
                 self.state.keep_end_weights(at_end=at_end)
 
     def report(self) -> Path | None:
-        """Draw the report; where it is, None where another process draws it."""
+        """Draw the report and return its path; None if another process draws it."""
         return write_report(self.directory.path) if self.world.writes else None
 
     def diverged(self, error: Diverged, batch: Sequence[Clip]) -> Diverged:
@@ -136,6 +136,6 @@ class Saving:
         if gone:
             warn(
                 self.journal,
-                f"{gone} clips of the replay buffers are no longer kept by the capture: the run "
-                "goes on without them",
+                f"{gone} clips of the replay buffers were deleted by the capture; the run goes on "
+                "without them",
             )

@@ -106,7 +106,7 @@ def test_a_server_that_dies_is_told_of_and_the_camera_is_recorded_on(
         wait_for(lambda: len(thread.seen) >= after + 3)
     assert store.commit("a").complete
     (warning,) = caplog.messages
-    assert "killed by SIGKILL; the camera is recorded on, but no longer served" in warning
+    assert "killed by SIGKILL; the camera is still recorded, but no longer served" in warning
 
 
 def test_an_address_in_use_is_refused_before_anything_is_recorded(store):

@@ -347,7 +347,9 @@ def test_sessions_are_limited_and_one_that_ends_makes_room(record, counting, mon
             client.open(ClipRequest(clip=WANT.clip), credit_bytes=20_000)
             assert client.next_clip(BOUND) is not None
         fourth.open(WANT)
-        with pytest.raises(ServerError, match="is served to 3 trainers that are to be sent 57 cl"):
+        with pytest.raises(
+            ServerError, match="is already served to 3 trainers, with 57 planned cl"
+        ):
             fourth.next_clip(BOUND)
         clients.pop().close()
         fourth.open(WANT)

@@ -118,7 +118,7 @@ def test_times_and_marks_that_do_not_fit_the_frames_are_refused(changed):
 def test_headers_of_other_types_and_sizes_are_refused(field):
     header = {"shape": [2, 3, 4, 3], "pts_ns": b"", "gap": b""}
     message = {"type": "fetched", "request": 1, "frames": header | field}
-    with pytest.raises(WireError, match="does not hold what it must"):
+    with pytest.raises(WireError, match="malformed"):
         messages.decode_reply(messages.seal(msgspec.msgpack.encode(message)))
 
 
@@ -137,7 +137,7 @@ def test_headers_of_other_types_and_sizes_are_refused(field):
 )
 def test_requests_outside_the_limits_are_refused(field):
     message = {"type": "hello", **msgspec.to_builtins(HELLO), **field}
-    with pytest.raises(WireError, match="does not hold what it must"):
+    with pytest.raises(WireError, match="malformed"):
         messages.decode_request(messages.seal(msgspec.msgpack.encode(message)))
 
 

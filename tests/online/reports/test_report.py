@@ -281,7 +281,9 @@ def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
         "Without any model, colours alone score 0.92: this footage is too easy to demonstrate "
         "object knowledge."
     )
-    told = "The slots tell objects apart, but not all: one slot alone tells the place of 2 of 3."
+    told = (
+        "The slots tell objects apart, but not all: a single slot gives the place of only 2 of 3."
+    )
     assert f"{told} {easy} {words}" in page.text
     assert "top-1 of 33, up to step 1,500; last state copied 0.25, untrained 0.12" in page.text
     assert "in 2 min 30 s, probes included; 1,234 triplets/s; each clip seen 4.0 times" in page.text
@@ -518,10 +520,10 @@ def test_what_was_kept_is_said_to_be_of_its_step_once_the_run_has_gone_on(run: P
     (run / "continual.json").write_bytes(to_json(kept))
     page = Page(write_report(run))
     assert "Step 1,500; average at the end 0.500" in page.text
-    assert "gone on" not in page.text
+    assert "since reached" not in page.text
     with (run / "metrics.jsonl").open("a") as log:
         log.write(json.dumps(step_line(1510)) + "\n")
-    assert "Step 1,500, of a run that has gone on to step 1,510; " in Page(write_report(run)).text
+    assert "Step 1,500 (the run has since reached step 1,510); " in Page(write_report(run)).text
 
 
 def test_a_name_of_undecodable_bytes_can_be_written(run: Path) -> None:
@@ -633,7 +635,7 @@ def test_verdict_does_not_hold_an_easy_test_against_a_model(run: Path) -> None:
         for i in range(LEAST_CLIPS)
     ]
     said = verdict(replace(read_run(run), prequential=entries, reached=entries[-1]))
-    assert "too easy to show whether it foresees motion" in said
+    assert "too easy to show whether the model foresees motion" in said
     assert "nothing shows" not in said
 
 

@@ -1,4 +1,4 @@
-"""A model that has collapsed is told of, whatever else it scores."""
+"""A model that has collapsed raises an alarm, whatever else it scores."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -96,4 +96,4 @@ def test_a_model_of_which_one_slot_takes_everything_raises_one(evaluate):
     assert evaluation.trained.slot_entropy < 0.2
     told = collapse_alarm(evaluation)
     assert told.startswith("collapse: slot entropy 0.")
-    assert told.endswith("loss.exclusivity=1 and loss.horizon=4 may take them apart")
+    assert told.endswith("loss.exclusivity=1 and loss.horizon=4 may separate them")

@@ -118,7 +118,7 @@ def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(
 ) -> None:
     log = (stopped_twice / "metrics.jsonl").read_bytes()
     shutil.rmtree(stopped_twice / "checkpoints")
-    with pytest.raises(RunError, match=r"tells of 8 steps, and there is no checkpoint; restore"):
+    with pytest.raises(RunError, match=r"has 8 steps, but there is no checkpoint; restore"):
         train_on_store(balls, stopped_twice, config())
     assert (stopped_twice / "metrics.jsonl").read_bytes() == log
 
