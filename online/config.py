@@ -181,7 +181,7 @@ def _build(kind: type, table: Mapping[str, Any], *, where: str, prefix: str) -> 
 
 
 def _check_number(value: object) -> None:
-    """Refuse what torch cannot compute with, whatever field it is for."""
+    """Refuse, for any field, a number that torch cannot compute with."""
     if isinstance(value, float) and not abs(value) <= LARGEST_FLOAT:  # not `>`, which NaN passes
         raise ValueError(f"must be a finite number, at most {LARGEST_FLOAT:.1e} in size")
     if isinstance(value, int) and not abs(value) <= LARGEST_INT:
@@ -203,5 +203,5 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat_defaults() -> dict[str, Any]:
-    """What every setting is where nothing else is said, under its dotted key."""
+    """The default of every setting, under its dotted key."""
     return flattened(dataclasses.asdict(RunConfig()))

@@ -4,15 +4,15 @@ OnlineError
 ├── ConfigError           a configuration that does not hold together (also a ValueError)
 ├── AddressError          an address that this program does not bind or connect to
 │   └── AddressInUse      another server is bound to the address
-├── KeyFileError          keys that are missing, open to others, or none
-├── WireError             a message that does not say what it must
+├── KeyFileError          keys that are missing, readable by others, or not keys at all
+├── WireError             a message that is malformed
 ├── ServerError           a server refused, failed or could not be started
 │   └── ServerSilent      nothing came from the server in the time allowed (also a TimeoutError)
 ├── ReplayError           the replay buffer was used out of turn
 ├── CheckpointError       a checkpoint that cannot be written or read
 │   └── CheckpointDamaged  its files are cut short, garbled or gone
 ├── TrainingError         training cannot go on
-│   └── Diverged          the loss, a gradient or a weight is no number any more
+│   └── Diverged          the loss, a gradient or a weight is NaN or infinite
 ├── FootageError          too little footage to train or score on
 └── RunError              a run directory that cannot be used
 
@@ -21,7 +21,7 @@ Every message is one line: what, where, the value found, and the remedy.
 
 
 class OnlineError(Exception):
-    """Anything a user can mend; the message is one line."""
+    """Anything a user can fix; the message is one line."""
 
 
 class ConfigError(OnlineError, ValueError):
@@ -37,11 +37,11 @@ class AddressInUse(AddressError):  # noqa: N818 - reads as what it is
 
 
 class KeyFileError(OnlineError):
-    """Keys that are missing, open to others, or none."""
+    """Keys that are missing, readable by others, or not keys at all."""
 
 
 class WireError(OnlineError):
-    """A message that does not say what it must."""
+    """A message that is malformed."""
 
 
 class MessageDamaged(WireError):  # noqa: N818 - reads as what it is
@@ -73,7 +73,7 @@ class TrainingError(OnlineError):
 
 
 class Diverged(TrainingError):  # noqa: N818
-    """The loss, a gradient or a weight is no number any more."""
+    """The loss, a gradient or a weight is NaN or infinite."""
 
 
 class FootageError(OnlineError):

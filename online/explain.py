@@ -1,6 +1,6 @@
-"""A configuration for people: TOML in which every setting stands below a line that explains it.
+"""A configuration for people: TOML in which a comment above every setting explains it.
 
-The explanations are the docstrings that stand below the fields of the configuration's dataclasses.
+The explanations are the docstrings below the fields of the configuration's dataclasses.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def _section(config: Any, path: str) -> Iterator[str]:
-    """Lines of one dataclass: its own settings first, as TOML wants it, then those within."""
+    """Lines of one dataclass: its own settings first, as TOML requires, then its sections."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     within = {name: value for name, value in values.items() if dataclasses.is_dataclass(value)}
     if own := {name: value for name, value in values.items() if name not in within}:

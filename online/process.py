@@ -1,4 +1,4 @@
-"""A process that lives no longer than the one that started it, and talks in lines.
+"""A process that lives no longer than its parent, and talks in lines.
 
     parent ── lines on stdin, which stays open ──▶ python -m MODULE ARGUMENTS
            ◀────────── lines on stdout ────────── (what it says on stderr is kept for the end)
@@ -51,7 +51,7 @@ class Child(subprocess.Popen[bytes]):
             self._to.flush()
 
     def lines(self, timeout_seconds: float = 0.0) -> list[str]:
-        """Lines that have arrived, or else those that arrive next within the time given."""
+        """Lines that have arrived, or else the next ones to arrive within the time given."""
         deadline = time.monotonic() + timeout_seconds
         while self._selector.get_map() and self._selector.select(deadline - time.monotonic()):
             data = os.read(self._from.fileno(), 1 << 16)
@@ -102,7 +102,7 @@ def hear_parent(hear: Callable[[str], None], *, at_end: Callable[[], None]) -> N
             for line in whole:
                 hear(line.decode())
         at_end()
-        time.sleep(LEAVE_SECONDS)  # whatever holds it up, no one is left to wait for it
+        time.sleep(LEAVE_SECONDS)  # no one is left to wait for whatever holds it up
         os._exit(1)
 
     threading.Thread(target=run, daemon=True).start()

@@ -56,7 +56,7 @@ class StopSignals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            os._exit(128 + number)  # somebody means it: no clean-up, the last checkpoint stands
+            os._exit(128 + number)  # the user insists: no clean-up, the last checkpoint remains
         self.received = signal.Signals(number)
         if self._at_once:
             raise StopRequested

@@ -14,10 +14,9 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 MAX_GRAPHS = 4
-"""Shapes of which a graph is kept, the first that come again; the work is done without for others.
-"""
+"""Shapes of which a graph is kept: the first that come again. Others run without one."""
 MAX_SEEN = 1000
-"""Shapes of which it is remembered that they have come."""
+"""Shapes that are remembered as seen."""
 _WARM_UP = 3  # runs in which libraries choose and allocate what must not be done while capturing
 
 
@@ -26,7 +25,7 @@ class Graph(Protocol[T_co]):
     """Work on inputs of one shape."""
 
     def replay(self, inputs: Sequence[Tensor]) -> T_co:
-        """What the work makes of inputs; the next replay may overwrite it."""
+        """The outputs of the work; the next replay may overwrite them."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""One vector for a set of slots, the same in whatever order the slots come.
+"""One vector for a set of slots, the same in any order of the slots.
 
     z = ρ(LayerNorm(Σ_k φ(s_k)))
 

@@ -14,7 +14,7 @@ def is_frozen(module: nn.Module) -> bool:
 
 
 def keep_frozen_in_evaluation(model: nn.Module) -> None:
-    """Put every frozen part of a model into evaluation mode, with all that is inside it."""
+    """Put every frozen part of a model, with all its modules, into evaluation mode."""
     for module in model.modules():
         if module.training and is_frozen(module):
             module.eval()

@@ -1,4 +1,4 @@
-"""InfoNCE between predictions and states, with predictions as negatives too; and what slots share.
+"""InfoNCE between predictions and states, with predictions as negatives too; and exclusivity.
 
     logits_i    = [p_i·s_1 … p_i·s_S,  p_i·p_1 … -inf (itself) … p_i·p_P] / temperature
     contrast    = mean over i of the cross-entropy of logits_i against the state that p_i predicts

@@ -147,9 +147,9 @@ class Ahead:
     """The predictions that count, so many steps ahead."""
 
     predictions: Int[Tensor, " q"]
-    """Which they are, of those of all runs one after another."""
+    """Their indices among the predictions of all runs, one run after another."""
     targets: Int[Tensor, " q"]
-    """Of each, which of the states it has to find."""
+    """For each prediction, which of the states it has to find."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +160,7 @@ class Matching:
     """
 
     states: Int[Tensor, " s"]
-    """Which they are, of the frames of all runs one after another."""
+    """Their indices among the frames of all runs, one run after another."""
     ahead: tuple[Ahead, ...]
     """One step ahead, then two, as far as the horizon and any run reach."""
 
@@ -170,7 +170,7 @@ class Matching:
 
     @classmethod
     def of(cls, states: Int[Tensor, " s"], *ahead: Int[Tensor, " _n"]) -> "Matching":
-        """What has these `tensors`."""
+        """The matching that has these `tensors`."""
         return cls(states, tuple(map(Ahead, ahead[::2], ahead[1::2])))
 
 

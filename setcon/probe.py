@@ -45,7 +45,7 @@ class FittedProbe:
 
 
 class DecoderProbe(nn.Module):
-    """Slots to images of `image_size` (height, width), which may be set anew at any time."""
+    """Slots to images of `image_size` (height, width), which may be changed at any time."""
 
     def __init__(
         self,

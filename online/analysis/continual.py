@@ -1,7 +1,7 @@
-"""What a run that has kept its segments knows of each recording of its stream.
+"""What a run that kept its segments knows of each recording of its stream.
 
 The probe is fitted on the training part of one recording and scored on its held-out part, each time
-anew, with the weights of the end of each segment.
+again, with the weights of the end of each segment.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def evaluate_continual(
 
 
 def keep_continual(run: Path, continual: Continual) -> None:
-    """Put it into the run, for its report; StoreError where that cannot be written."""
+    """Save the matrix in the run, for its report; StoreError if it cannot be written."""
     path = RunDirectory(run).continual_path
     with writing(path):
         write_whole(path, to_json(continual))
@@ -68,7 +68,7 @@ def keep_continual(run: Path, continual: Continual) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """Weights of the end of a segment, or of where the run stands in one."""
+    """Weights at the end of a segment, or at the newest checkpoint within one."""
 
     recording: str
     step: int
@@ -108,7 +108,7 @@ class _Column:
 
 @dataclass(slots=True)
 class _Probes:
-    """Progress over all that are to be fitted."""
+    """Progress over all probes that are to be fitted."""
 
     report: OnProgress
     total: int

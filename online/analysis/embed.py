@@ -1,4 +1,4 @@
-"""The slots of every frame in one HDF5 file, for whatever is built on top of them.
+"""The slots of every frame in one HDF5 file, for programs that build on them.
 
 /                attributes: run, step, settings (TOML), store
 /RECORDING/      slots    (n, k, d)     float32

@@ -1,4 +1,4 @@
-"""What a run has learned, once it is there: its models, and what they make of a store."""
+"""A trained run that is opened: its models, and what they make of a store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TrainedRun:
     config: RunConfig
     checkpoint: Checkpoint
     where: Path
-    """Of the checkpoint."""
+    """Path of the checkpoint."""
     model: SetCon
     untrained: SetCon
     device: torch.device
@@ -46,7 +46,7 @@ class TrainedRun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedRun:
-    """A run and a store that it can be held against."""
+    """A run, and a store whose recordings it can be applied to."""
 
     trained: TrainedRun
     catalog: StoreCatalog
@@ -54,7 +54,7 @@ class OpenedRun:
 
 
 def load_run(run: str | Path, *, device: torch.device | None = None) -> TrainedRun:
-    """The models of a run directory; which checkpoints are damaged is logged.
+    """The models of a run directory; damaged checkpoints are logged.
 
     Raises RunError: there is no run; CheckpointError: no checkpoint can be read, or it is of
     another configuration.
@@ -148,15 +148,15 @@ def _check_holdout(trained: TrainedRun, catalog: StoreCatalog) -> None:
         if catalog.holdout > share + 1e-3:
             raise RunError(
                 f"{trained.path}: has trained on all but {share:.1%} of {summary.name}; "
-                f"--holdout {catalog.holdout:g} would score what it has seen, leave it out"
+                f"--holdout {catalog.holdout:g} would score what it has seen, omit it"
             )
 
 
 def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
     """Which share of each recording was held out.
 
-    The cursors have it from the servers, for every recording that clips were planned of; others,
-    and all in older checkpoints, are known if they were complete when the run was started.
+    The servers put it into the cursors, for every recording that clips were planned from. Other
+    recordings, and all in older checkpoints, are known if they were complete when the run began.
     """
     planned: dict[str, float] = {}
     for cursor in msgspec.convert(checkpoint.run["feed"]["cursors"], list[Cursor | None]):

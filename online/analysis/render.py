@@ -35,7 +35,7 @@ Part = Literal["held_out", "all"]
 SHINE = 0.55
 """How much of the colour of its slot a frame takes on."""
 LONGEST_STEP_NS = 500_000_000
-"""What is missing at a gap is not waited for."""
+"""Longest time that a frame is shown at a gap: missing footage is not waited for."""
 SURVEYED = 8
 """Pieces of footage by which slots get their colours."""
 TILE = 256

@@ -92,8 +92,8 @@ class StoreCatalog:
     def commit(self, name: str) -> CommitRecord:
         """What is committed now.
 
-        Raises IngestError: there is no such recording, it is damaged, or it is no longer the one it
-        was: no one shall see frames of both.
+        Raises IngestError: there is no such recording, it is damaged, or it was replaced: no reader
+        may see frames of both.
         """
         commit = self._reader(name).refresh()
         if self._identities.setdefault(name, commit.identity) != commit.identity:

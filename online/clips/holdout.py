@@ -5,7 +5,7 @@
     camera    [#### 4 min ####|= 1 min =|#### 4 min ####|= ...      every fifth minute
 
 A frame is never reassigned. While a file is still being ingested its border can only move to the
-right, so what lies beyond the border belongs to neither part until the recording is complete.
+right, so frames beyond the border belong to neither part until the recording is complete.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from online.clips.clip import Interval
 
 MINUTE_NS = 60_000_000_000
 BLOCK_MINUTES = 5
-"""The last of every so many minutes of a camera's recording is held out."""
+"""Minutes in a block of a camera's recording, of which the last one is held out."""
 DEFAULT_HOLDOUT = 0.2
-"""Share of each recording that is never trained on, where nothing else is said."""
+"""Share of each recording that is never trained on, by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ def _split_by_time(since_ns: Int64[np.ndarray, " n"], guard: int) -> Split:
 
 
 def _from(start: int, intervals: Sequence[Interval]) -> tuple[Interval, ...]:
-    """What lies at `start` or after it."""
+    """The parts of intervals at `start` or after it."""
     return _nonempty([Interval(max(i.start, start), i.stop) for i in intervals])
 
 

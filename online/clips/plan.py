@@ -90,7 +90,7 @@ class _Added:
     kept: list[ClipSpec]
     """Clips of all shards, in time order."""
     shard: list[ClipSpec]
-    """Those of them that the wanted shard gets."""
+    """The clips among them that the wanted shard gets."""
     released: int
     """Clips of the wanted shard that were deleted when the round began."""
 

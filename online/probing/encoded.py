@@ -26,7 +26,7 @@ ENCODED_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CutFootage:
-    """Footage and its targets, cut out once for all that is fitted to them and scored on them."""
+    """Footage and its targets, cut out once for every probe that is fitted to or scored on them."""
 
     footage: Footage
     clip: ClipConfig
@@ -52,7 +52,7 @@ class CutFootage:
 
     @property
     def clips(self) -> int:
-        """How many clips the targets are of, each of as many."""
+        """How many clips the targets belong to; each clip has equally many."""
         return len(self.footage)
 
     def caption(self, row: int) -> str:
@@ -77,7 +77,7 @@ class EncodedFootage:
     current: Float[Tensor, "n k d"]
     predicted: Float[Tensor, "n k d"]
     copied: Float[Tensor, "n k d"]
-    """Those of the frame one stride before, which `predicted` starts from."""
+    """The slots of the frame one stride before, which `predicted` starts from."""
     attention: Float[Tensor, "n k p"]
 
 

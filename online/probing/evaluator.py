@@ -102,7 +102,7 @@ class Evaluator:
     def of(
         cls, config: ProbeSettings, source: FrameSource, untrained: SetCon, *, device: torch.device
     ) -> Evaluator:
-        """That of a run's configuration."""
+        """The evaluator that a run's configuration asks for."""
         return cls(
             source,
             untrained,

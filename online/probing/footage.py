@@ -127,7 +127,7 @@ def _too_short(recordings: list[RecordingSummary], part: Part, config: ClipConfi
 
 
 def live_remedy(recordings: Sequence[RecordingSummary]) -> str | None:
-    """What to do where nothing of a camera is held out yet; None where there is none."""
+    """What to do while nothing of a camera is held out yet; None if there is no camera."""
     if not any(recording.live for recording in recordings):
         return None
     return (

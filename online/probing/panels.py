@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: a few held-out frames and all that was read from their slots."""
+"""Pictures of an evaluation: a few held-out frames and everything read from their slots."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def draw_panels(
     grid: tuple[int, int],
     most: int,
 ) -> Panels:
-    """At most so many targets, spread evenly; `grid` is that of the attention maps."""
+    """At most `most` targets, spread evenly; `grid` is that of the attention maps."""
     wanted = min(most, len(cut.targets))
     rows = np.unique(np.linspace(0, len(cut.targets) - 1, wanted).round().astype(int))
     pick = torch.from_numpy(rows).to(trained.encoded.current.device)

@@ -37,7 +37,7 @@ def encoder_scores(
     train: EncodedFootage,
     held_out: EncodedFootage,
 ) -> EncoderScores:
-    """All that is said of one encoder; every `mse_share` is left to `with_shares`."""
+    """All scores of one encoder; every `mse_share` is left to `with_shares`."""
     cut = footage.held_out
     return EncoderScores(
         current=reconstruction_scores(fitted.probe, held_out.current, cut),

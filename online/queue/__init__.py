@@ -1,1 +1,1 @@
-"""Clips over ZeroMQ: what server and trainer say to each other, and how none is lost."""
+"""Clips over ZeroMQ: the protocol between server and trainer, in which no clip is lost."""

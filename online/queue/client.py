@@ -50,7 +50,7 @@ class Client(Closing):
         `timeout_seconds`. `checksum` says whether buffers are checked by CRC-32C; None means over
         TCP.
 
-        Raises AddressError: neither loopback TCP nor ipc, and there are no keys.
+        Raises AddressError: the address is neither loopback TCP nor ipc, and no keys were given.
         """
         self.address = check_address(address, keyed=keys is not None)
         self.keys = keys

@@ -32,7 +32,7 @@ from online.queue.sockets import Dealer
 BYE_MILLISECONDS = 200
 """How long the server may take to hear that the trainer leaves."""
 MAX_MESSAGES = 64
-"""That ZeroMQ keeps before they are received."""
+"""Messages that ZeroMQ keeps before they are received."""
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class Connection:
         self._heard_at = self._spoke_at = 0.0
         self._damaged_in_a_row = 0
         self.is_complete = False
-        """Set once all has come: there is nothing to open another session for."""
+        """Set once everything has arrived: no other session is needed."""
         self._patience = messages.SILENCE_SECONDS
         self._connect()
         self._hello()
@@ -175,10 +175,10 @@ class Connection:
             self._give_up(now)
 
     def _give_up(self, now: float) -> None:
-        """Take the server for dead or hung: begin again with a socket of its own."""
+        """Take the server for dead or hung: begin again with a new socket."""
         self._patience = min(2 * self._patience, messages.MAX_SILENCE_SECONDS)
         self._heard_at = now
-        self._dealer.close()  # drops whatever was under way, both ways
+        self._dealer.close()  # drops what was under way, both ways
         self._connect()
         self.reopen()
 
@@ -235,6 +235,6 @@ class Connection:
 
     def _send(self, message: messages.ToServer) -> None:
         self._spoke_at = time.monotonic()
-        # a full queue belongs to a dead server: a new session will say it all again
+        # a full queue belongs to a dead server: a new session will send it all again
         with suppress(zmq.Again):
             self._socket.send(messages.encode(message), zmq.NOBLOCK)

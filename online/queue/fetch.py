@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 MAX_LENGTH = 1 << 16
 """Frames asked for at once; the server may send fewer, and is asked again."""
 MAX_MESSAGES = 4
-"""That ZeroMQ keeps before they are received; one is expected."""
+"""Messages that ZeroMQ keeps before they are received; one is expected."""
 LOOK_UP_SECONDS = 0.5
-"""While an answer is awaited, how often it is asked whether the server lets this trainer in."""
+"""How often, while an answer is awaited, to look whether the server accepts this trainer."""
 
 
 class RemoteStore:
@@ -125,7 +125,7 @@ class RemoteStore:
                 request = next(self._requests)
                 dealer = self._connected()
                 # taken also while it connects; where libzmq has turned away from another program
-                # a send would wait for ever, and `_await` says so instead
+                # a send would wait forever, and `_await` reports it instead
                 with suppress(zmq.Again):
                     dealer.socket.send(messages.encode(make(request)), zmq.NOBLOCK)
                 until = time.monotonic() + min(patience, left)
@@ -141,7 +141,7 @@ class RemoteStore:
                     )
                 if not state or left > patience or not dealer.is_unsure:
                     state = dealer.state
-                self.close()  # drops whatever arrives too late
+                self.close()  # drops what arrives too late
                 patience = min(2 * patience, messages.MAX_SILENCE_SECONDS)
         raise ServerSilent(f"{self._address}: no answer in {self._timeout_seconds:g} s: {state}")
 

@@ -38,7 +38,7 @@ class Delivery:
 
 
 class Receiver:
-    """One server's clips in the order of its plan, each once, whatever becomes of the server."""
+    """One server's clips in the order of its plan, each once, even if the server is restarted."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Receiver:
         return bool(self._waiting) or self._ended or self._error is not None
 
     def _look_up(self) -> None:
-        """Have the thread look at what was taken, and at whether it is to leave."""
+        """Wake the thread, to look at what was taken and whether it should leave."""
         with suppress(BlockingIOError):  # then it has plenty to wake up for
             self._wake.send(b"!")
 

@@ -3,8 +3,8 @@
     trainer   Dealer ── connected to one server, knows in words what has become of that
     server    Outbox ── sends over a ROUTER, knows how much ZeroMQ still holds for each trainer
 
-ZeroMQ connects and shakes hands by itself, again and again, and says nothing of it on the socket.
-Its monitor does: what `Dealer.state` and its errors say follows from the monitor's events alone.
+ZeroMQ connects and shakes hands by itself, again and again, and does not report it on the socket.
+Its monitor does: `Dealer.state` and its errors follow from the monitor's events alone.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _UNHEARD = "not connected yet"
 _REFUSED = "it cannot be connected to; is a server running there?"
 _MUTE = "something listens there, but says nothing: a busy or stopped server, or another program"
 _HANGS_UP = "something listens there, but hangs up; is a server running there?"
-_HANGS_UP_ON_KEYS = "it hangs up; is the key given by --server-key its own?"
+_HANGS_UP_ON_KEYS = "it hangs up; does --server-key name this server's key?"
 _SILENT = "it is a server, but says nothing; it may be busy or stopped"
 
 
@@ -55,8 +55,8 @@ def limited_socket(
 ) -> zmq.Socket[Any]:
     """A socket that forgets unsent messages when closed, and drops a peer that sends larger parts.
 
-    Without a limit libzmq allocates whatever size a peer announces. Of each peer, about
-    `max_messages` that were not taken yet are kept; the rest waits where it comes from.
+    Without a limit libzmq allocates whatever size a peer announces. About
+    `max_messages` of each peer are kept until they are taken; the rest waits at the peer.
     """
     socket = context.socket(kind)
     socket.linger = 0
@@ -93,7 +93,7 @@ class Dealer:
         """What has become of the connection, in words that follow a colon."""
         try:
             # without a ZAP domain or keys, libzmq takes whatever greets it for a ZeroMQ of 2011
-            # and waits for ever; with one it disconnects, which the monitor reports
+            # and waits forever; with one it disconnects, which the monitor reports
             self.socket.zap_domain = b"setcon"
             if keys is not None:
                 keys.apply(self.socket)
@@ -121,7 +121,7 @@ class Dealer:
 
     @property
     def is_unsure(self) -> bool:
-        """Whether more may come of the connection yet than its state says."""
+        """Whether the connection may still get further than its state says."""
         return self.state in (_UNHEARD, _MUTE)
 
     def decode(self, part: zmq.Frame) -> messages.ToTrainer:

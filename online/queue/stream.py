@@ -29,7 +29,7 @@ FOLLOW_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeConfig:
-    """What a server offers, and how."""
+    """What a server offers, and in which order."""
 
     order: Order = "stream"
     """Order for trainers that ask for none."""

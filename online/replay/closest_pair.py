@@ -82,7 +82,7 @@ class ClosestPair:
         tied = (best == bound) & (nearest != _UNKNOWN)
         nearest[tied] = np.minimum(nearest, best_key)[tied]
         bound[closer], nearest[closer] = best[closer], best_key[closer]
-        # Last, the rows put were compared with all: theirs is exact whatever they had before.
+        # Last, the rows put were compared with all, so theirs is exact in any case.
         bound[rows], nearest[rows] = _most_alike(similar, self._keys[:n])
 
     def remove(self, key: int) -> None:
@@ -114,7 +114,7 @@ class ClosestPair:
             )
 
     def _similarities(self, rows: Int64[np.ndarray, " b"]) -> Float[np.ndarray, "b n"]:
-        """Of `rows` with all, -inf with themselves."""
+        """Similarities of `rows` to all, -inf to themselves."""
         similar = self._directions[rows] @ self._directions[: len(self)].T
         similar[np.arange(len(rows)), rows] = -np.inf
         self.compared += similar.size

@@ -1,4 +1,4 @@
-"""What a policy for the long-term buffer must do, and what it learns of the clips it holds."""
+"""What a policy for the long-term buffer must do, and the feedback that it gets on its clips."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Feedback:
 
 
 class LongTerm(Protocol):
-    """A buffer that decides what of the whole past is worth its bytes."""
+    """A buffer that decides which clips of the whole past are worth their bytes."""
 
     nbytes: int
-    """Of the images in it."""
+    """Bytes of the images in it."""
 
     def __init__(self, max_bytes: int, *, rng: np.random.Generator) -> None: ...
 

@@ -6,7 +6,7 @@
         replay.safetensors      what MinRed knows of the clips it holds; empty for a reservoir
         state.json              version, step, every RNG, replay indices, feed's cursor, checksums
 
-A folder that carries the final name is complete: whatever a crash leaves has another name.
+A folder that carries the final name is complete: a crash leaves only folders of other names.
 A disk may damage one all the same; then the newest older one that can be read takes its place.
 """
 
@@ -30,8 +30,8 @@ from online.runs.weights import load_into, on_host
 
 VERSION = 2
 READABLE_FROM = 2
-"""The oldest program that can read what this one writes: a version that only adds to what there
-was leaves it, and others then pass over what they do not know."""
+"""The oldest program that can read what this one writes: a version that only adds fields does not
+raise it, as older programs ignore what they do not know."""
 OLDEST = 2
 """The oldest version that this program reads."""
 PREFIX = "step-"
@@ -86,7 +86,7 @@ def step_of(folder: Path) -> int:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint under a run's `checkpoints` directory, which is made if it is missing.
 
-    Older ones are deleted but for the newest `keep` and the untrained one. A checkpoint of the same
+    Older ones are deleted, except the newest `keep` and the untrained one. A checkpoint of the same
     step that can be read stays as it is: a run that resumes repeats itself. Raises CheckpointError
     where it could not be written; earlier checkpoints stay.
     """
@@ -212,7 +212,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _checksums(state: dict[str, Any], files: dict[str, bytes]) -> dict[str, int]:
-    """Of the tensors, whose own format has none, and of the rest as JSON has it."""
+    """Checksums of the tensor files, whose format has none, and of the rest as JSON."""
     parts = files | {"state": json.dumps(state).encode()}
     return {name: crc32c(data) for name, data in parts.items()}
 
@@ -253,7 +253,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _remove_old(folder: Path, *, newest: Path, keep: int) -> None:
-    """Of those up to `newest`: later ones are damaged, and the run will come to them."""
+    """Delete old checkpoints up to `newest`: later ones are damaged, and the run will redo them."""
     old = [path for path in _all(folder) if path.name <= newest.name][:-keep]
     for path in old:
         if path.name != folder_name(0):

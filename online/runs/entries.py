@@ -21,7 +21,7 @@ import msgspec
 from online.scores.evaluation import NO_JSON, Step
 
 Loss = Annotated[float, msgspec.Meta(ge=-3.5e38, le=3.5e38)]
-"""What float32 can hold: of more, no chart can be drawn."""
+"""The largest float32: no chart can be drawn of larger values."""
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -34,14 +34,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class SpentEntry(Entry, frozen=True, kw_only=True):
-    """A line that says what the run's time went into until then."""
+    """A line that says how the run spent its time until then."""
 
     probe_share: float | None = None
     checkpoint_share: float | None = None
 
 
 class StepEntry(SpentEntry, frozen=True, kw_only=True, tag="step"):
-    """One optimizer step out of so many."""
+    """One logged optimizer step; not all are."""
 
     loss: Loss | None
     exclusivity: Share | None = None
@@ -51,10 +51,10 @@ class StepEntry(SpentEntry, frozen=True, kw_only=True, tag="step"):
     """The loss of a guess."""
     grad_norm: float | None = None
     learning_rate: float | None = None
-    """That the step was taken with."""
+    """Learning rate of the step."""
     triplets_per_second: float | None = None
     wait_share: float | None = None
-    """Share of time in which the trainer had no clip to go on with."""
+    """Share of time in which the trainer had no clip to continue with."""
     delay_seconds: float | None = None
     """From the capture of the newest frame to its arrival; None where nothing is live."""
     clips_inserted: int | None = None
@@ -109,7 +109,7 @@ class SourceEntry(Entry, frozen=True, kw_only=True, tag="source"):
     store: str = ""
     """Path or address; empty where unknown."""
     steps: int | None = None
-    """How many steps this start was to come to."""
+    """The step that this start aimed for."""
     clip_overhead: float | None = None
     """Frames that are sent only to complete triplets, as a share of the others."""
     command: list[str] = []
@@ -152,7 +152,7 @@ class FollowedLog:
     """A log that is read while it grows, each byte once.
 
     A resumed run cuts its log back by putting a shorter file in its place. That is noticed by the
-    last line that was read, which is then no longer where it was, and all is read anew.
+    last line that was read, which is then no longer where it was, and all is read again.
     """
 
     def __init__(self, path: Path) -> None:

@@ -49,10 +49,10 @@ class RunLog:
     reached: Entry | None
     """What was logged last of the latest step; scores of new footage come before their step."""
     source: SourceEntry | None
-    """Of the latest start."""
+    """Source of the latest start."""
     evaluations: list[Evaluation]
     panels: Panels | None
-    """Of the latest evaluation."""
+    """Pictures of the latest evaluation."""
     continual: Continual | None = None
     """What it kept of each segment, where that was asked."""
     unreadable: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class RunLog:
 
     @property
     def spent(self) -> SpentEntry | None:
-        """The latest line that says what the run's time went into."""
+        """The latest line that says how the run spent its time."""
         return max([*self.steps, *self.probes], key=lambda entry: entry.seconds, default=None)
 
     @property
@@ -120,7 +120,7 @@ def latest_panels(path: Path) -> tuple[Panels | None, list[str]]:
 
 
 def not_a_run(path: Path) -> RunError:
-    """That there is no run at `path`, and where one is near."""
+    """The error that there is no run at `path`, naming one nearby."""
     inside = [found.parent for found in sorted(path.glob("*/config.toml"))[:1]]
     where = f"did you mean {inside[0]}?" if inside else "name the --run of a training"
     return RunError(f"{path}: is not a run (no config.toml); {where}")

@@ -22,8 +22,8 @@ class ModelPair:
     untrained: SetCon
     """As the run began."""
     damage: str
-    """What is wrong with the checkpoint of step 0, in whose place the seed's model stands; empty
-    where nothing is."""
+    """What is wrong with the checkpoint of step 0, which the seed's model then replaces; empty if
+    nothing is."""
 
 
 def load_pair(directory: RunDirectory, config: RunConfig, *, device: torch.device) -> ModelPair:

@@ -4,7 +4,7 @@
     segments/          000000.safetensors  000001.safetensors  000002.safetensors
 
 A segment is a recording. It ends with the step that takes the last of its new clips: those of the
-next one may have been inserted before. A run that is resumed comes to the same ends again, with the
+next one may have been inserted before. A run that is resumed reaches the same ends again, with the
 same weights.
 """
 
@@ -30,7 +30,7 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The end of one."""
+    """The end of a segment."""
 
     path: Path
     recording: str

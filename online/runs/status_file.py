@@ -1,4 +1,4 @@
-"""`status.json`: how a run stands at this moment, for whoever looks at its directory."""
+"""`status.json`: the current state of a run, for other programs to read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ingest.disk.durable import write_whole
 from online.scores.evaluation import NO_JSON
 
 EVERY_SECONDS = 1.0
-"""The file is not replaced more often."""
+"""Least time between two writes of the file."""
 
 
 class StatusFile:

@@ -51,17 +51,17 @@ def open_tensorboard(folder: Path, *, after_step: int) -> TensorBoard | None:
 
 
 def step_points(entry: StepEntry) -> Points:
-    """Of an optimizer step."""
+    """The points of an optimizer step."""
     return _logged("step", entry, prefix="")
 
 
 def prequential_points(entry: PrequentialEntry) -> Points:
-    """Of a clip that was scored before it was trained on."""
+    """The points of a clip that was scored before it was trained on."""
     return _logged("prequential", entry, prefix="prequential/")
 
 
 def evaluation_points(evaluation: Evaluation) -> Points:
-    """Of a probe: of the current frame's slots and their encoder, trained and untrained."""
+    """The points of a probe: the current frame's slots and their encoder, trained and untrained."""
     points: dict[str, float | None] = {}
     for measure in measures("tensorboard", "drawing", "masks"):
         points[f"probe/{measure.key}"] = measure.of_part(evaluation, CURRENT)

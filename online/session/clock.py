@@ -28,13 +28,13 @@ class _Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What the time of a run went into, over all its starts."""
+    """How a run spent its time, over all its starts."""
 
     seconds: float
     probe_share: float
-    """Share of it in which learning stood still for probes and reports."""
+    """Share of it in which learning was paused for probes and reports."""
     checkpoint_share: float
-    """Share of it in which learning stood still for checkpoints."""
+    """Share of it in which learning was paused for checkpoints."""
 
 
 class RunClock:

@@ -39,7 +39,7 @@ class Origin:
 
 
 class Journal:
-    """Lines and curves of one start of a run, each at the step that the run has come to."""
+    """Lines and curves of one start of a run, each at the step that the run has reached."""
 
     def __init__(self, directory: RunDirectory, state: RunState) -> None:
         self.directory = directory

@@ -21,7 +21,7 @@ class Outcome:
     reason: Reason
     step: int
     first_step: int = 0
-    """Where this start went on."""
+    """The step from which this start continued."""
     spent: Spent | None = None
     """None where a signal came before the run began or continued."""
     signal_number: int | None = None
@@ -30,9 +30,9 @@ class Outcome:
     lacks_only_probe: bool = False
     """Nothing was left but the last probe, which a signal cut off."""
     evaluation: Evaluation | None = None
-    """Of the last probe; None after a signal, which does not wait for one."""
+    """The last probe's; None after a signal, which does not wait for one."""
     report: Path | None = None
     received: ClientCounters = field(default_factory=ClientCounters)
-    """From all servers, in this start."""
+    """What came from all servers in this start."""
     clips: FeedCounters = field(default_factory=FeedCounters)
-    """What became of what was received, in all starts."""
+    """What was done with the clips, in all starts."""

@@ -47,7 +47,7 @@ class Ended:
 
     step: int
     failure: str
-    """Why there are no scores; empty where there are."""
+    """Why there are no scores; empty if there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Access:
 
 
 class ProbeProcess:
-    """Makes one probe at a time; started with the first, and anew after it died."""
+    """Makes one probe at a time; starts with the first one, and again if it died."""
 
     def __init__(
         self, directory: RunDirectory, clients: Sequence[Client], *, device: torch.device
@@ -83,7 +83,7 @@ class ProbeProcess:
             write_whole(folder / MODEL_FILE, weights)
         if self._child is None:
             self._child = Child("online.session.probe_process", self._arguments)
-            # not among the arguments: those are for everybody to read, and keys are not
+            # not as arguments: anyone can read those, and keys are secret
             self._child.tell(msgspec.json.encode(self._servers).decode())
         self.step, self.doing, self.share = step, "starting the probe", 0.0
         self._child.tell(str(step))
@@ -128,9 +128,9 @@ class ProbeProcess:
 
 
 def unheard_probe(directory: RunDirectory) -> int | None:
-    """The step of the probe that an earlier start had begun and did not hear the end of, if any.
+    """The step of the probe that an earlier start began and did not see finished, if any.
 
-    Its scores may be there all the same. What a killed process left half written is removed.
+    Its scores may exist all the same. What a killed process left half written is removed.
     """
     remove_partial_files(directory.probes)
     begun = sorted(directory.probes.glob(f"{PREFIX}*/{MODEL_FILE}"))  # one at most is at work
@@ -138,7 +138,7 @@ def unheard_probe(directory: RunDirectory) -> int | None:
 
 
 def forget_weights(folder: Path) -> None:
-    """Take away what was probed: the scores are there, and were heard of."""
+    """Delete what was probed: the scores are there, and the parent knows of them."""
     (folder / MODEL_FILE).unlink()
 
 

@@ -18,7 +18,7 @@ from online.stop import StopSignals
 
 @runtime_checkable
 class Probes(Protocol):
-    """Makes the probe of the step that the run has come to; what is there already stays."""
+    """Makes the probe of the step that the run has reached; one that exists is kept."""
 
     def resume(self) -> None:
         """Deal with what an earlier start has left unfinished."""
@@ -62,7 +62,7 @@ class _InRun:
 
     @property
     def clock(self) -> RunClock:
-        """Of the run."""
+        """The run's clock."""
         return self.state.clock
 
     def found(self) -> Evaluation | None:
@@ -100,7 +100,7 @@ class ProbeInline(_InRun):
         except ServerSilent:
             raise
         except (FootageError, ServerError) as error:
-            # a camera's first minutes hold nothing out yet; a damaged frame is no reason to stop
+            # a camera's first minutes hold nothing out yet; a damaged frame should not stop a run
             self.book.missing(step, str(error))
         else:
             self.book.found(findings.evaluation, beside=False)
@@ -152,7 +152,7 @@ class ProbeWorker(_InRun):
         self._show()
 
     def last(self) -> Evaluation | None:
-        """The evaluation of this step, after whatever is still under way."""
+        """The evaluation of this step, after any probe that is still under way."""
         self._wait()
         if self.found() is None:
             self._begin(self.state.step)
@@ -176,7 +176,7 @@ class ProbeWorker(_InRun):
         self.watcher.beside = "" if step is None else f"probe of step {step} {share:.0%}"
 
     def _wait(self) -> None:
-        self.watcher.beside = ""  # for now it is all that is done
+        self.watcher.beside = ""  # for now nothing goes on alongside
         while self.process.step is not None:
             self.stop.check()
             self.watcher.tell(self.process.doing, self.process.share)

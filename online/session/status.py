@@ -1,4 +1,4 @@
-"""What a person who watches a run wants to know."""
+"""What a person who watches a run sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from online.training.prequential import Prequential
 from online.training.trainer import StepResult
 
 _OF_THE_RUN = ("learning", "waiting for data")
-"""Activities of which as much is done as of the whole run."""
+"""Activities whose progress is that of the whole run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +28,9 @@ class Status:
     loss: float | None
     top1: float | None
     prequential_top1: float | None
-    """Of the latest new footage, before it was learned from."""
+    """Share of next frames found in the latest new footage, before it was learned from."""
     prequential_step: int
-    """After which that was scored."""
+    """Step after which that was scored."""
     triplets_per_second: float
     samples_per_insert: float
     """How often each clip was seen so far, on average."""
@@ -39,9 +39,9 @@ class Status:
     damaged: int
     """Messages that arrived damaged in this start, and were asked for again."""
     discarded: int
-    """Messages that came too late in this start: they were asked for again before."""
+    """Messages that came too late in this start: they had been requested again."""
     queued_bytes: int
-    """Of clips that have arrived and wait to be learned from."""
+    """Bytes of clips that have arrived and wait to be learned from."""
     skipped: int
     """Clips of a camera that were too old when their turn came."""
     delay_seconds: float | None
@@ -50,7 +50,7 @@ class Status:
     """Time left by the steps, probes not counted, or by the minutes given, whichever is less.
     None in the first steps of a start that was given steps alone."""
     probe_share: float = 0.0
-    """Share of the run's time in which learning stood still for probes."""
+    """Share of the run's time in which learning was paused for probes."""
     beside: str = ""
     """What is done alongside learning; empty for nothing."""
 
@@ -64,7 +64,7 @@ Observer = Callable[[Status], None]
 
 
 class Watcher:
-    """Reports to observers how a run stands."""
+    """Reports the state of a run to observers."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Watcher:
         """What is done alongside learning, to be reported with the rest."""
 
     def stepped(self, result: StepResult) -> None:
-        """The run has come one step further."""
+        """Note that the run has taken a step."""
         self._last = result
         self.tell("learning")
 

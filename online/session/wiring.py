@@ -54,7 +54,7 @@ class Start:
     keys: Sequence[TrainerKeys] = ()
     """One for each address, or none at all."""
     minutes: float | None = None
-    """Of the whole run, over all its starts; None is without end."""
+    """Minutes of the whole run, over all its starts; None for no limit."""
     device: torch.device | None = None
     """None is a GPU where there is one."""
     observers: Sequence[Observer] = ()
@@ -66,7 +66,7 @@ class Start:
 
     @property
     def budget_seconds(self) -> float:
-        """Of the whole run."""
+        """Seconds of the whole run."""
         return math.inf if self.minutes is None else 60 * self.minutes
 
     @property

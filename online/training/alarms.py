@@ -40,8 +40,8 @@ class Alarms:
 class CollapseAlarm:
     """Notices a loss that sits at chance: predictions that no longer distinguish frames.
 
-    Chance is ln(states) when predictions stand apart from all states, and that of a guess among
-    all candidates when everything is one point.
+    Chance is ln(states) when predictions are far from all states, and that of a guess among all
+    candidates when everything is one point.
     """
 
     tolerance = 0.02
@@ -67,9 +67,9 @@ class CollapseAlarm:
 
 
 class GradientAlarm:
-    """Notices gradients that are far larger than they were, some steps in a row.
+    """Notices gradients that are far larger than usual, several steps in a row.
 
-    What they were is the median norm of the latest steps, which a few large ones do not move.
+    Usual is the median norm of the latest steps, which a few large ones do not move.
     """
 
     times = 100

@@ -8,7 +8,7 @@ From a few hundred frames an encoder learns to recognise the time: clips are sho
 and in other colours, all frames of a clip alike, so that what moves in it moves on. Under a moving
 camera it learns where the camera looks, which finds the next frame as well. If each frame jitters
 by itself, only the positions of objects relative to each other still find it. The paper augments
-nothing: it has all the footage it wants, and no camera.
+nothing: its footage is unlimited, and its camera does not move.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def to_images(images: UInt8[np.ndarray, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"
 
 
 def to_bytes(images: Float[Tensor, "*n 3 h w"]) -> UInt8[np.ndarray, "*n h w 3"]:
-    """Floats as bytes, rounded, what lies outside of [0, 1] cut off; channels last."""
+    """Floats as bytes, rounded and clipped to [0, 1]; channels last."""
     scaled = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
     return scaled.movedim(-3, -1).cpu().numpy()
 

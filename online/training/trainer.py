@@ -46,7 +46,7 @@ class StepResult:
     """One optimizer step."""
 
     loss: float
-    """Of the contrast, which is `chance` for a guess."""
+    """Loss of the contrast, which is `chance` for a guess."""
     exclusivity: float
     """How much of what slots read is theirs alone."""
     top1: float

@@ -26,7 +26,7 @@ class Encoder(Protocol):
     def __call__(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p c"]:
         """Features of every position, row by row, of RGB images in [0, 1].
 
-        Whatever else the encoder wants of its inputs, such as a mean of zero, it does itself.
+        The encoder itself does whatever else its inputs need, such as a mean of zero.
         """
         ...
 

@@ -1,1 +1,1 @@
-"""How well masks and slots fit what is known of a scene, and what needs no model."""
+"""How well masks and slots fit what is known of a scene, and baselines without a model."""

@@ -1,7 +1,7 @@
-"""Segmentations that need no model: what FG-ARI is worth on some footage, they show.
+"""Segmentations that need no model: they show what an FG-ARI is worth on some footage.
 
-Blocks of the image separate objects wherever they lie in different ones, and colours wherever each
-object has its own. A model that does no better has not been shown to know objects.
+Blocks of the image separate objects that are in different blocks, and colours objects that each
+have their own. A model that does no better has not been shown to know objects.
 """
 
 import math
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 COLOURED_PIXELS = 20_000
-"""Of those seen, drawn with a seed of their own; colours are found from them."""
+"""Pixels that colours are found from, drawn from those seen with a seed of their own."""
 ROUNDS = 20
 LABELLED_AT_ONCE = 1_000_000
 """Pixels; their distances to all colours are in memory together."""

@@ -1,4 +1,4 @@
-"""How well slots take objects apart, how close images are, and whether vectors have collapsed.
+"""How well slots separate objects, how close images are, and whether vectors have collapsed.
 
 Segmentations are label maps of integers, 0 and up; in the truth, 0 is background and 1.. are
 objects. Everything after the first axis is pooled, so "n h w" scores images and "b t h w" videos.
@@ -143,7 +143,7 @@ def _best_match(scores: Float64[Tensor, "n r c"]) -> Float64[Tensor, " n"]:
 
 
 def _largest_sum(scores: Float64[np.ndarray, "r c"]) -> float:
-    """Of one score from each row, in different columns, r <= c; in O(r^2 c).
+    """The largest sum of one score from each row, in different columns, r <= c; in O(r^2 c).
 
     The Hungarian method: rows come in one by one, each along the shortest augmenting path, whose
     lengths are costs (-scores) less the potentials of rows and columns. Column 0 is a dummy that
