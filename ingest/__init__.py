@@ -10,8 +10,8 @@
     for recording in ingest.verify_store(store):
         print(recording.name, recording.ok)
 
-What a program of one's own needs is imported from here, as it is first asked for: `import ingest`
-by itself imports neither FFmpeg nor zarr nor HDF5.
+The public names are imported when they are first used: `import ingest` by itself imports neither
+FFmpeg nor zarr nor HDF5.
 """
 
 from importlib import import_module

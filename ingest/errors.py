@@ -2,7 +2,7 @@
 
 IngestError
 ├── VideoError                 a source cannot be opened, read or matched with its masks
-├── SourceStopped              reading a source was told to stop
+├── SourceStopped              reading a source was stopped
 ├── ExportError                a recording cannot be exported as the video that was asked for
 └── StoreError                 a store or a recording cannot be read or written
     ├── NotAStoreError         the path holds something else
@@ -18,7 +18,7 @@ Every message is one line: what, where, the value found, and the remedy.
 
 
 class IngestError(Exception):
-    """Anything a user can put right; the message is one line."""
+    """Anything a user can fix; the message is one line."""
 
 
 class VideoError(IngestError):
@@ -26,7 +26,7 @@ class VideoError(IngestError):
 
 
 class SourceStopped(IngestError):  # noqa: N818 - not an error of the source
-    """Reading a source was told to stop, by Ctrl-C."""
+    """Reading a source was stopped, by Ctrl-C."""
 
     def __init__(self, source: object) -> None:
         super().__init__(f"{source}: stopped; run the same command again")

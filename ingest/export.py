@@ -107,7 +107,7 @@ def _write(
     commit, length = reader.commit, len(chosen.pts_ns)
     early_ns = max(0, -int(chosen.pts_ns[0]))
     if early_ns:
-        log.warning("%s: begins before time 0; moved on by %.6f s", path, early_ns / 1e9)
+        log.warning("%s: begins before time 0; shifted by %.6f s", path, early_ns / 1e9)
     with write_mp4(
         path,
         height=commit.height,
@@ -153,7 +153,7 @@ def _blocks(reader: RecordingReader, first: int, stop: int) -> Iterator[Frames]:
 
 
 def _usual_rate(pts_ns: Int64[np.ndarray, " n"]) -> Fraction:
-    """Frames per second for those who ask the header; the times themselves are exact."""
+    """Frames per second for programs that read the header; the times themselves are exact."""
     if len(pts_ns) == 1:
         return Fraction(25)
     rate = Fraction(1_000_000_000, int(np.median(np.diff(pts_ns)))).limit_denominator(1001)

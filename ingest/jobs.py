@@ -17,7 +17,7 @@ from ingest.video.reader import VideoInfo
 from ingest.video.sources import SourceSpec, expand, fingerprint, name_recordings
 
 _FAILURES = (IngestError, OSError, ValueError)
-"""What one source can fail with; anything else is a mistake of this program."""
+"""What one source can fail with; anything else is a bug."""
 _ENOUGH = 0.95
 
 
@@ -30,7 +30,7 @@ class IngestOutcome:
     recorded: Recorded | None = None
     error: IngestError | None = None
     warning: str | None = None
-    """What is odd about a source that was recorded: one line."""
+    """What is suspicious about a source that was recorded: one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def ingest_sources(
     """Record every source into a store, which is made where there is none.
 
     Sources are files, globs, folders of files or of images, and frame archives. One that fails does
-    not keep the others; its outcome comes last. Unless `durable`, nothing waits for the disk, and a
+    not stop the others; its outcome comes last. Unless `durable`, nothing waits for the disk, and a
     power cut may cost what was committed. `progress` is called from several threads when `workers`
     is more than one. Raises StoreError only where the path is not a store.
     """
@@ -91,7 +91,7 @@ def recordings_by_size(store: Store) -> dict[tuple[int, int], list[str]]:
 
 
 def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOutcome]]:
-    """All sources, each once, and those words that name none."""
+    """All sources, each once, and the words that name none."""
     specs: dict[tuple[Path, str], SourceSpec] = {}
     failed = []
     for source in sources:

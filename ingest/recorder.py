@@ -39,7 +39,7 @@ class RecordProgress:
     frames: int
     """Frames of the recording committed so far, by this run or an earlier one."""
     expected_frames: int | None
-    """How many there will be, as far as the source's header can be believed."""
+    """How many there will be, if the source's header is right."""
     frames_this_run: int
     seconds: float
     """Time since this run began to decode."""
@@ -167,7 +167,7 @@ def _begin(
     if skipped < length - len(last) or not _comes_out_the_same(frames, last):
         raise RecordingExistsError(
             f"{store.path}: recording {writer.name!r}: {reader.info.name} no longer decodes to the "
-            f"{length} frames that are stored; use --overwrite to record it anew"
+            f"{length} frames that are stored; use --overwrite to record it again"
         )
     return _Start(frames, Counters(), restarted=True)
 

@@ -1,4 +1,4 @@
-"""Read everything that a store says it holds, and compare it with its own checksums and counts.
+"""Read everything that a store claims to hold, and compare it with its own checksums and counts.
 
 commit record ──▶ every chunk of every field ──▶ times and gaps ──▶ counters
   damaged: reported  damaged: counted, and on       against the commit record
@@ -21,7 +21,7 @@ from ingest.store.records import CommitRecord
 from ingest.video.sources import printable
 
 _HOPELESS = 1000
-"""Damaged chunks of times in a row after which no more is looked for: a wrong length has no end."""
+"""Damaged chunks of times in a row after which to give up: a wrong length may be endless."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ class _Read:
 
     bytes: int = 0
     index: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
-    """Values per frame, of the fields of which every chunk is intact."""
+    """Values per frame, of the fields whose chunks are all intact."""
     damaged_chunks: int = 0
     first_damage: tuple[str, ...] = ()
 
@@ -120,7 +120,9 @@ def _read_all(
             damaged.add(chunk.field)
             in_a_row = in_a_row + 1 if chunk.field == "pts_ns" else 0
             if in_a_row == _HOPELESS:
-                read.first_damage += (f"{_HOPELESS} chunks of times in a row; no more was read",)
+                read.first_damage += (
+                    f"{_HOPELESS} chunks of times in a row; the rest was not read",
+                )
                 break
             continue
         in_a_row = 0
@@ -148,7 +150,7 @@ def _total_bytes(commit: CommitRecord) -> int:
 
 
 def _disagreements(commit: CommitRecord, index: Mapping[str, list[np.ndarray]]) -> Iterator[str]:
-    """In what the commit record contradicts itself, or what is stored."""
+    """How the commit record contradicts itself, or what is stored."""
     counters = commit.counters
     if counters.stored != commit.length:
         yield f"{commit.length} frames are committed, the counters say {counters.stored} stored"
@@ -171,6 +173,6 @@ def _wrong_times(commit: CommitRecord, pts_ns: Int64[np.ndarray, " n"]) -> Itera
     ends = (int(pts_ns[0]), int(pts_ns[-1]))
     if ends != (commit.first_pts_ns, commit.last_pts_ns):
         yield (
-            f"frames last from {ends[0]} to {ends[1]} ns, the commit record says from "
+            f"frames run from {ends[0]} to {ends[1]} ns, the commit record says from "
             f"{commit.first_pts_ns} to {commit.last_pts_ns} ns"
         )

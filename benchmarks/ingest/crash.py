@@ -1,9 +1,9 @@
-"""Kill `setcon ingest` at random moments, and hold what is left against the frames of the source.
+"""Kill `setcon ingest` at random moments, and compare what is left with the source's frames.
 
     python benchmarks/ingest/crash.py VIDEO [--kills 500] [--frames 1200] [--seed 0] [--folder DIR]
                                       [--json FILE]
 
-The source is VIDEO at 128x128, from the start again until it has so many frames, encoded once more
+The source is VIDEO at 128x128, repeated until it has --frames frames, encoded once more
 as one file. In each format that is ingested once undisturbed, and then again and again by processes
 that get SIGKILL after a random time; each continues where the one before it was killed. Every
 process runs the command itself, forked from a server that has its imports.
@@ -11,7 +11,7 @@ process runs the command itself, forked from a server that has its imports.
 After every kill a fresh reader opens the store: all pixels, times and gaps of what is committed
 must be the first frames of the source, bit for bit, and no fewer than before. Whenever a recording
 is complete, every file of it (frames, times, gaps, metadata, commit record) must have the same
-bytes as in the undisturbed store, with no file more or less; then it is begun anew.
+bytes as in the undisturbed store, with no file more or less; then it is begun again.
 """
 
 import argparse

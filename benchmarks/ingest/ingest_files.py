@@ -164,7 +164,7 @@ def soak(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, fl
 
 
 def watch(command: list[str], store: Path, hours: float) -> tuple[float, float]:
-    """The most that an ingest takes, in MB, and its growth per hour behind the first quarter."""
+    """The most that an ingest takes, in MB, and its growth per hour after the first quarter."""
     seen: list[tuple[float, float]] = []
     peak = 0.0
     process = subprocess.Popen(command, stdout=subprocess.PIPE)

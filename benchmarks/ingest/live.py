@@ -1,11 +1,11 @@
-"""A live source, recorded for minutes: is a frame lost unsaid, and how soon can it be read?
+"""A live source, recorded for minutes: is a frame lost silently, and how soon can it be read?
 
     python benchmarks/ingest/live.py SOURCE [--seconds 600] [--train] [--json FILE]
 
 SOURCE is a video, which `ffmpeg` sends as MPEG-TS over loopback TCP in real time, 1080p30 H.264, or
 `x11grab`, the screen of an Xvfb in which `xeyes` and `xclock` run. `setcon capture` records it, and
-a process beside reads the store as any reader would. A frame whose predecessor is further away than
-1.6 intervals, and that bears no mark of a gap, was lost unsaid.
+another process reads the store as any reader would. A frame whose predecessor is further away than
+1.6 intervals, and that bears no mark of a gap, was lost silently.
 
 --train  serve the recording too, and have `setcon train --connect` learn from it meanwhile
 """

@@ -5,7 +5,7 @@
 
 Each VIDEO is decoded at 128x128, from its start again until there are so many frames. Triplets are
 counted as the program trains on them: three indices into the frames of a clip, 32 to a clip of 34
-frames, and no copy of a frame; so distinct frames per second stand beside them. One process reads;
+frames, and no copy of a frame; so distinct frames per second are given as well. One process reads;
 the files are in the page cache, and each epoch begins with an empty cache of decoded chunks.
 
     shuffled, in order    an epoch as a server reads it: the plan of `online.clips.plan`, then
@@ -41,7 +41,7 @@ from ingest.store.records import StoreFormat
 FORMATS: list[StoreFormat] = ["zarr", "h5"]
 RANDOM_LENGTH = 16
 GZIP_FRAMES = 1024
-"""Of the video, for the baseline: it is slow, and each frame is for itself."""
+"""Frames of the video for the baseline, which is slow and stores each frame by itself."""
 
 
 def main() -> None:

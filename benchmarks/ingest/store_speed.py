@@ -26,7 +26,7 @@ SIZE = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """Things per second, from the median time of several rounds."""
+    """Rates per second, from the median time of several rounds."""
 
     triplets: float = 0.0
     """That the clips own: each is three indices into the frames of its clip, and no copy."""

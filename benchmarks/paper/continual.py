@@ -55,7 +55,7 @@ IID = "iid"
 
 @dataclass(frozen=True)
 class Way:
-    """How a run keeps the past, and steps."""
+    """How a run replays the past, and steps."""
 
     fifo: float = 0.0
     """Share of the footage in the short-term buffer; -1 is one batch of the newest clips."""
@@ -152,7 +152,7 @@ def _drifted(image: UInt8[np.ndarray, "h w 3"], share: float) -> UInt8[np.ndarra
 
 
 def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> list[str]:
-    """What `setcon train` is told."""
+    """Settings for `setcon train`."""
     opened = open_store(store)
     frames = sum(opened.commit(name).length for name in opened.recordings()) * (1 - HOLDOUT)
     footage = frames / CLIP_LENGTH * ONE_CLIP

@@ -7,7 +7,7 @@ scene draws it, at the size that is learned from:
 
 straight on   at its true speed
 off walls     the same, and it bounces off walls, but never off another ball
-by its step   off walls too, at the speed that its step from the frame before tells of, which is
+by its step   off walls too, at the speed of its step from the frame before, which is
               wrong where it bounced in between
 as it was     not moved at all
 
@@ -29,7 +29,7 @@ from setcon.measures import metrics
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How near a forecast comes to what came."""
+    """How near a forecast is to the true frame."""
 
     mse: float
     of_mean_frame: float

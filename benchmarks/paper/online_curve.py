@@ -9,7 +9,7 @@ The protocol of Pirk et al. 2019: a recording of 200 s at 15 frames a second (th
 scored. Every run makes as many steps, so one that has little footage sees it the more often; the
 weights are those of the last step. The probe, which no encoder learns from, is fitted on the first
 160 s each time. `top-1`: how often the right next frame is found among all of 60 held-out clips.
-Beside the trained encoder stand the untrained one under the same probe, and for masks alone blocks
+Its baselines are the untrained encoder under the same probe and, for masks alone, blocks
 of the image and k-means of colours.
 """
 
@@ -38,7 +38,7 @@ LEARNED = (5, 10, 20, 40, 80, 120, 160)
 MEASURES = ("FG-ARI", "mBO", "MSE share", "top-1")
 BASELINES = ("untrained", "blocks", "colours")
 Scores = dict[str, dict[str, float]]
-"""Of `trained` and each baseline, the measures that it has."""
+"""The measures of `trained` and of each baseline, as far as it has them."""
 
 
 def make_store(folder: Path, seed: int, seconds: int) -> Path:
@@ -85,7 +85,7 @@ def _masks(masks: dict[str, float]) -> dict[str, float]:
 
 @torch.no_grad()
 def top1(run: Path, store: Path) -> dict[str, float]:
-    """Of predictions in the held-out footage, among all its states and predictions."""
+    """Top-1 of predictions in the held-out footage, among all its states and predictions."""
     with opened_run(run, store, holdout=HOLDOUT) as opened:
         evaluator, config = opened.evaluator, opened.trained.config
         footage = gather(opened.catalog, "held_out", clips=60, config=evaluator.clip)

@@ -1,4 +1,4 @@
-"""The table of the paper on one small machine: SetCon beside what it must beat, under one probe.
+"""The table of the paper on one small machine: SetCon and what it must beat, under one probe.
 
     python benchmarks/paper/paper.py [--scenes balls gridworld ...] [--ways slot-wise ...]
                                      [--also KEY=VALUE,... ...] [--seeds 0 1 2] [--starts 1]
@@ -13,8 +13,8 @@ reconstruction  encoder, transition and decoder trained together to draw the fra
 untrained       the encoder before the first step
 
 SetCon and untrained are always there; --ways chooses among the others, and each --also adds a row:
-SetCon with these settings laid over. Beside them stand the last s_t copied in place of p_t, and for
-masks alone blocks of the image and k-means of colours. MSE is in [-1, 1] units, as in the paper,
+SetCon with these settings laid over. Further rows are the last s_t copied in place of p_t and, for
+masks alone, blocks of the image and k-means of colours. MSE is in [-1, 1] units, as in the paper,
 and as a share of the mean frame's; both on held-out frames.
 
 With --starts N each run of `setcon train` is made N times on the same recording, with other seeds

@@ -4,10 +4,10 @@
                                       [--seeds 0 1 ...] [--steps 1500] [--jobs 2] [--folder DIR]
 
 A run of a few minutes ends with each ball in a slot of its own, or with two of them mixed in two
-slots, and rounding decides which: three seeds under a full probe cannot tell two settings apart.
+slots, and rounding decides which: three seeds under a full probe cannot distinguish two settings.
 Here the recordings and settings are those of `paper.py`, of which there are three for each scene,
-a seed decides the model, and training ends after so many steps; the probe has one. A ball is
-placed if one slot alone tells where it is, by a linear map (R² of 0.95 and more) on held-out
+a seed decides the model, and training ends after --steps steps; the probe has one. A ball is
+placed if one slot alone gives its place, by a linear map (R² of 0.95 and more) on held-out
 frames.
 
 A run that is there is not made again, so an interrupted benchmark goes on where it was.
@@ -28,7 +28,7 @@ PRESET = "as it is"
 
 
 def learn(also: str, seed: int, store: Path, options: argparse.Namespace) -> list[Placed]:
-    """The slots that tell best where each ball is, after so many steps."""
+    """The slots that place each ball best, after --steps steps."""
     run = options.folder / f"placed-{options.scene}-{options.steps}-{also.replace(' ', '-')}-{seed}"
     more = () if also == PRESET else tuple(also.split(","))
     told = [*settings(options.scene, seed, more), "probe.steps=1"]

@@ -86,7 +86,7 @@ class Failure(Exception):  # noqa: N818 - what the benchmark looks for
 
 
 def train(address: str, run: str, mishap: Mishap | None) -> None:
-    """A trainer, and what is to befall it."""
+    """A trainer, and the fault that it will meet."""
     from online.config import load_preset
     from online.session.start import train as learn
     from online.session.wiring import Start
@@ -117,7 +117,7 @@ def ledger_of(run: Path) -> Path:
 
 
 def keep_serving(store: str, address: str, mishap: Mishap | None) -> None:
-    """A server, and what is to befall it."""
+    """A server, and the fault that it will meet."""
     if mishap is not None:
         arm(*mishap)
     serve(open_store(Path(store)), address)
@@ -215,12 +215,12 @@ class Stage:
         return everything
 
     def _delay_reconnects(self) -> None:
-        """Connections begin anew and are paused; after 3 s newer ones open alongside them."""
+        """Connections are opened again and paused; after 3 s newer ones open alongside them."""
         self.relay.delay(self.rng.choice([0.5, 2.0, 5.0]))
         self.relay.reset()
 
     def _reorder_reconnects(self) -> None:
-        """The server hears a trainer's older Hello when it has begun anew on another connection."""
+        """The server hears a trainer's older Hello after it has reconnected on another socket."""
         self.relay.flip(self.rng.random())  # which the trainer answers with a Hello
         self.relay.overtake(self.rng.choice([0.0, 0.2, 1.0]))
         time.sleep(8.0)  # after 3 s the server is silent, and 3 s later the trainer turns away
@@ -230,7 +230,7 @@ class Stage:
         _kill(self.server)
 
     def _befall(self, point: str, how: Signal) -> None:
-        """Start a process anew that dies or stops at `point`, unless it never comes there."""
+        """Restart a process that dies or stops at `point`, unless it never gets there."""
         passing = self.rng.randint(1, 30)
         who = point.partition(":")[0]
         process = self.trainer if who == "trainer" else self.server

@@ -27,11 +27,11 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "server: after a send": (Server, "_send_parts", False),
 }
 STOPPED_SECONDS = 4.5
-"""How long a stopped process stands still: its peers hear nothing for 3 s, and turn away."""
+"""How long a process is stopped: its peers hear nothing for 3 s, and disconnect."""
 
 
 def arm(point: str, passing: int, how: Signal) -> None:
-    """Have this process killed or stopped the nth time that it comes to `point`."""
+    """Have this process killed or stopped the nth time that it reaches `point`."""
     owner, name, before = POINTS[point]
     real, seen = getattr(owner, name), 0
     befall = _stop if how == "SIGSTOP" else _kill
@@ -55,7 +55,7 @@ def _kill() -> None:
 
 
 def _stop() -> None:
-    """Stand still; another process ends that, as this one cannot."""
+    """Stop this process; another one continues it, as it cannot do so itself."""
     wake = f"sleep {STOPPED_SECONDS}; kill -CONT {os.getpid()}"
     subprocess.Popen(["sh", "-c", wake], stderr=subprocess.DEVNULL)  # it may be killed meanwhile
     os.kill(os.getpid(), signal.SIGSTOP)

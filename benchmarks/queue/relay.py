@@ -1,4 +1,4 @@
-"""A TCP relay that misbehaves when told to: cuts, flips bits, delays, lets connections overtake."""
+"""A TCP relay that misbehaves on request: cuts, flips bits, delays, lets connections overtake."""
 
 import socket
 import struct
@@ -21,7 +21,7 @@ class _Pair:
     front: socket.socket
     back: socket.socket
     held: bytearray | None = None
-    """What the server is told only when a newer connection has begun; None holds nothing back."""
+    """What the server gets only once a newer connection has begun; None holds nothing back."""
 
     def reset(self) -> None:
         for end in (self.front, self.back):

@@ -130,7 +130,7 @@ def clips(store: Path, address: str, seconds: float, *, checksum: bool) -> float
 
 
 def rate(take: Callable[[], int], seconds: float, *, warm: int = 40) -> float:
-    """What `take` gives per second, after so many calls that do not count."""
+    """What `take` gives per second, after some calls that do not count."""
     for _ in range(warm):
         take()
     total, started = 0, time.perf_counter()
@@ -149,7 +149,7 @@ RECORDED_CLIPS = 24
 
 
 def make_store(folder: Path, *, num_clips: int = RECORDED_CLIPS) -> Path:
-    """A recording of smooth, moving pictures with a little noise, so many clips long."""
+    """A recording of smooth, moving pictures with a little noise, a given number of clips long."""
     store = open_store(folder / "store", create_format="zarr")
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:SIDE, 0:SIDE]

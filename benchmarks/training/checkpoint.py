@@ -8,7 +8,7 @@
 step is trained: Adam's moments are filled), each after the disk has come to rest, and says how much
 of it is waiting for the disk. `resume` trains with the real command on a small store, kills it
 with SIGKILL, starts it again at once, and takes the time from the kill until the first step after
-it is in the log. `same` kills a run of so many steps, by turns while it learns and in the middle
+it is in the log. `same` kills a run of --steps steps, by turns while it learns and in the middle
 of a probe, and compares all that it has logged with a run that was left alone. DIR decides which
 disk is measured.
 """
@@ -165,7 +165,7 @@ def compare_killed(folder: Path, kills: int, steps: int) -> None:
         trainer.send_signal(signal.SIGKILL)
         trainer.wait()
         in_probes += kill % 2
-        print(f"killed behind step {_logged(killed)[-1]['step']}", flush=True)
+        print(f"killed after step {_logged(killed)[-1]['step']}", flush=True)
     subprocess.run([*train, str(killed)], check=True, **quiet)
     ours, theirs = _learned(killed), _learned(alone)
     same = sum(a == b for a, b in zip(ours, theirs, strict=True))
@@ -201,7 +201,7 @@ def _learned(run: Path) -> list[dict[str, Any]]:
 
 
 def _await_step(run: Path, *, start: int, trainer: subprocess.Popen[bytes]) -> None:
-    """Wait for the first step behind the line that the run's start number `start` begins with."""
+    """Wait for the first step after the line that the run's start number `start` begins with."""
     log = run / "metrics.jsonl"
     while trainer.poll() is None:
         kinds = [_kind(line) for line in log.read_bytes().splitlines()] if log.exists() else []

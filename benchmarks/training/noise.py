@@ -1,4 +1,4 @@
-"""What a step of training takes does not depend on what is to be seen."""
+"""The time of a training step does not depend on what its frames show."""
 
 import torch
 

@@ -35,7 +35,7 @@ KINDS = ("fifo", "reservoir", "minred", "minred recomputed")
 
 
 class Recomputing(MinRed):
-    """MinRed that compares all with all for every clip that leaves."""
+    """MinRed that compares every pair again for every clip that leaves."""
 
     def _victim(self) -> int:
         keys = list(self._seen.keys())

@@ -41,7 +41,7 @@ def trainer(preset: str, settings: tuple[str, ...], *, recorded: bool) -> Traine
 
 
 def seconds(learner: Trainer, batch: Batch) -> float:
-    """Of one step, to the end of what the GPU has to do for it."""
+    """Seconds of one step, until the GPU has finished its work."""
     began = time.perf_counter()
     learner.step(batch)
     torch.cuda.synchronize()
@@ -49,7 +49,7 @@ def seconds(learner: Trainer, batch: Batch) -> float:
 
 
 def busy_seconds(learner: Trainer, batch: Batch) -> tuple[float, int]:
-    """Of the GPU in a step, and in how many kernels."""
+    """Seconds for which the GPU is busy in a step, and in how many kernels."""
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         learner.step(batch)
         torch.cuda.synchronize()

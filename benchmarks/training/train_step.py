@@ -141,7 +141,7 @@ def summarise(steps: dict[str, list[Step]], triplets: int) -> list[dict[str, Any
 def _work(pipe: Connection, variant: Variant, options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     if variant.keep_memory and not keep_freed_memory():
-        raise RuntimeError("this platform's malloc cannot be told to keep memory")
+        raise RuntimeError("this platform's malloc cannot be made to keep memory")
     step = _stepper(variant, options)
     while pipe.recv() == "step":
         before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

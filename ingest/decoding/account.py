@@ -1,4 +1,4 @@
-"""Which packet a decoded frame is of, and whose frames have not come."""
+"""Which packet a decoded frame came from, and which packets still lack their frames."""
 
 from collections import deque
 from heapq import heappop, heappush
@@ -11,10 +11,10 @@ from av.video.stream import VideoStream
 _HELD_BACK = {"av1": 0, "mpeg1video": 1, "mpeg2video": 1}
 """Frames that one thread keeps back, of the codecs that show one frame for each packet."""
 _WITHOUT_PTS = {"avi"}
-"""These store frames in the order of decoding and say nothing of when each is shown; FFmpeg makes
-up presentation times that lead and lag by the reordering."""
+"""These store frames in decoding order, without the time when each is shown; FFmpeg makes up
+presentation times that lead and lag by the reordering."""
 _UNTOLD_ORDER = {"h264", "hevc"}
-"""Codecs of which FFmpeg does not know the order of display without decoding; of MPEG-4 it does."""
+"""Codecs whose display order FFmpeg does not know without decoding; MPEG-4's it does know."""
 _MOST_DUE = 256
 _DEEPEST_REORDER = 16
 
@@ -64,7 +64,7 @@ class Account:
             self.forget(next(iter(self._times)))
 
     def take(self, frame: VideoFrame) -> Taken:
-        """Tell the packet of a frame that has come, and its time where its container has none."""
+        """The packet of a frame that has come, and its time where its container has none."""
         due = self._due.get(frame.pts) or self._due.get(None)
         if not due:
             return Taken(-1, True)
@@ -93,7 +93,7 @@ class Account:
         return self.is_timeless and key in self._times
 
     def begin_at(self, number: int, packet: Packet) -> None:
-        """Begin anew with a packet of which all that follows is independent."""
+        """Start again at a key frame: nothing from it on depends on earlier packets."""
         self._begun_at = number
         while self._slots and packet.dts is not None and self._slots[0] < packet.dts:
             heappop(self._slots)

@@ -27,7 +27,7 @@ from ingest.decoding.timeline import Timeline
 
 _NOT_INTRA = (PictureType.P, PictureType.B)
 MAX_BAD_PACKETS = 300
-"""So many packets in a row that do not decode, up to the end, mean that the rest is lost."""
+"""This many packets in a row that do not decode, up to the end, mean that the rest is lost."""
 
 
 class Decoder:
@@ -53,7 +53,7 @@ class Decoder:
         self._has_lost = False
         self._opened_at = -1
         self._refreshes_slowly = False
-        self._untold: deque[tuple[int, bool]] = deque()
+        self._unreported: deque[tuple[int, bool]] = deque()
 
     def decode(
         self, number: int, packet: Packet, following: Packet | None = None
@@ -76,7 +76,7 @@ class Decoder:
             self._has_lost = True
             if not packet.is_discard:
                 self._drop(number, packet_ns(packet))
-            if was_open and not self._gate.is_open:
+            if was_open and not self._gate.is_open:  # a hole before it: the packet itself is intact
                 self._lose(number, is_damaged=False)
         self._account.send(number, packet, is_trusted=is_trusted)
         try:
@@ -88,7 +88,7 @@ class Decoder:
         if frames:
             self.errors_in_a_row = 0
         yield from self._sound(frames)
-        if self._account.is_short():
+        if self._account.is_short():  # it decoded, but showed no frame where its codec must
             self._shows_nothing(number, is_trusted)
 
     def end(self) -> Iterator[VideoFrame]:
@@ -97,7 +97,7 @@ class Decoder:
             yield from self._sound(drain(self._stream))
         except FFmpegError:
             self._has_lost = True
-        self._tell_before(sys.maxsize)
+        self._report_before(sys.maxsize)
 
     def skip(self, number: int) -> None:
         """Note that nothing could be read where the next packet should be."""
@@ -115,7 +115,7 @@ class Decoder:
         self._context.flush_buffers()
 
     def _sound(self, frames: list[VideoFrame]) -> Iterator[VideoFrame]:
-        """Those of the frames which no damage has touched; the others are dropped and counted."""
+        """The frames that no damage has touched; the others are dropped and counted."""
         for frame in frames:
             number, is_trusted = self._account.take(frame)
             # refers to damage; or came from nowhere when packets are known to be lost, and may be
@@ -135,7 +135,7 @@ class Decoder:
                 self._drop(number, time_ns(frame))
                 self._distrust_from(number)
             elif not self._is_settled(number):  # otherwise an earlier pass has handed it on
-                self._tell_before(number)
+                self._report_before(number)
                 yield frame
 
     def _only_begins_to_refresh(self, number: int, frame: VideoFrame) -> bool:
@@ -163,11 +163,11 @@ class Decoder:
             for due in self._account.distrust_after(-1):
                 self._drop(due, None)
         if not self._is_settled(number):
-            self._untold.append((number, is_damaged))
+            self._unreported.append((number, is_damaged))
 
-    def _tell_before(self, number: int) -> None:
-        while self._untold and self._untold[0][0] < number:
-            lost_at, is_damaged = self._untold.popleft()
+    def _report_before(self, number: int) -> None:
+        while self._unreported and self._unreported[0][0] < number:
+            lost_at, is_damaged = self._unreported.popleft()
             for never_came in self._account.lapse(lost_at):
                 self._drop(never_came, None)
             if is_damaged:

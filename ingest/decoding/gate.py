@@ -53,6 +53,7 @@ class Gate:
         if hole_before is None:  # when its predecessor was judged, this packet was not known yet
             hole_before = self._before is not None and self._is_hole(self._before, packet)
         self._before = packet
+        # kept for the next call: each step may be judged only once, as `Steps` remembers it
         self._hole_after = None if following is None else self._is_hole(packet, following)
         if packet.is_corrupt or self._hole_after:
             self.close()

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from ingest.store.records import Fit
 
 _KERNEL = Interpolation.BILINEAR  # swscale widens it with the ratio, so it averages when shrinking
-_MATRICES = {  # AVColorSpace of a frame -> what the reformatter is told
+_MATRICES = {  # AVColorSpace of a frame -> the reformatter's constant
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
     5: Colorspace.ITU601,

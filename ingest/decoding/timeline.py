@@ -33,7 +33,7 @@ _TOLERANCE = 0.2
 _HOLE_STEPS = 1.5
 _FEWEST_STEPS = 16
 _WINDOW_STEPS = 64
-_CHANGED_STEPS = 4  # so many steps of a new length are a new rate
+_CHANGED_STEPS = 4  # this many steps of a new length are a new rate
 _ROUNDING_NS = 1_000_000  # Matroska writes milliseconds, which matters from 200 frames a second
 
 

@@ -19,8 +19,8 @@ _CHECKSUMS = "crc32c"
 class NewFile:
     """An HDF5 file to fill, which may meet a full disk.
 
-    HDF5 cannot give up a file that it could not write to its end, and takes the program down with
-    it when that ends. So here a write that fails is noted, and HDF5 is told that all is well.
+    HDF5 cannot abandon a file that it failed to write, and crashes the program when that exits. So
+    here a write that fails is noted, and HDF5 is made to believe that it succeeded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class _Disk:
         self.read, self.readinto = self._file.read, self._file.readinto
         self.close = self._file.close
 
-    def write(self, data: Any) -> int:  # whatever has a buffer: h5py brings a kind of its own
+    def write(self, data: Any) -> int:  # anything with a buffer: h5py has a type of its own
         view, done = memoryview(data), 0
         try:
             while self.error is None and done < len(view):

@@ -1,4 +1,4 @@
-"""A camera that is never kept waiting: a thread of its own reads it, and connects again when lost.
+"""A camera that never has to wait: a thread of its own reads it, and reconnects when it is lost.
 
 connect ─▶ demux ─▶ decode ─▶ timeline ─▶ scale ─▶ backlog ─▶ take()
    ▲                                        └─ wall clock as the decoder gives it: captured_ns
@@ -45,13 +45,13 @@ LEAVE_SECONDS = 1.0
 NO_FRAME_SECONDS = 60.0
 """How long packets may come without a frame among them; key frames are seconds apart."""
 MOST_HANGING = 2
-"""Threads that may hang in a driver before it is no longer asked."""
+"""Threads that may hang in a driver before it is given up."""
 _SILENT_FRAMES = 5
 _FASTEST_FPS = 240.0  # a stream without a rate shows its time base, such as 90000
 
 
 class _Connection:
-    """What the thread that reads a device and the one that watches it tell each other."""
+    """State shared by the thread that reads a device and the one that watches it."""
 
     def __init__(self) -> None:
         self.heard_at = time.monotonic()

@@ -116,7 +116,7 @@ def _write(writer: RecordingWriter, taken: Taken, kept: "_Kept | None") -> None:
 
 
 class _Kept:
-    """Tells, commit by commit, from which frame on a recording is to be kept."""
+    """Finds, commit by commit, the first frame of a recording to keep."""
 
     def __init__(self, seconds: float) -> None:
         if seconds < LEAST_KEPT_SECONDS:

@@ -6,7 +6,7 @@ _RESYNC_NS = 60_000_000_000
 class SourceClock:
     """A camera's own times, laid on ours where it connects and wherever they differ by a minute.
 
-    Times that step back are laid anew as well, so what comes out goes on.
+    Times that step back are laid again as well, so that the result keeps growing.
     """
 
     def __init__(self) -> None:
@@ -14,10 +14,10 @@ class SourceClock:
         self._offset_ns: int | None = None
         self._source_ns: int | None = None
         self.has_jumped = False
-        """Whether the latest time was laid anew, so that it does not continue the one before."""
+        """Whether the latest time was laid again, so that it does not continue the one before."""
 
     def connected(self) -> None:
-        """Lay the next time anew: the camera may have begun again, and time has passed."""
+        """Lay the next time again: the camera may have restarted, and time has passed."""
         self._offset_ns = self._source_ns = None
 
     def since_began(self, source_ns: int | None, now_ns: int) -> int | None:

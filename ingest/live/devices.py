@@ -37,7 +37,7 @@ _PASSWORD = re.compile(r"(?<=//)([^/@:]*):[^/]*@")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One camera, or what stands for one."""
+    """One camera, or another device that acts as one."""
 
     kind: str
     url: str = field(repr=False)

@@ -30,7 +30,7 @@ from ingest.scenes.base import (
 
 _GRAZING = 1e-8  # a slower approach is the rounding error of a collision just resolved
 DECIMALS = 9
-"""Places and speeds are kept to so many: processors differ in the last bit of a cosine or a sum,
+"""Decimals of places and speeds: processors differ in the last bit of a cosine or a sum,
 and balls that bounce off each other would make another recording of it."""
 
 
@@ -49,7 +49,7 @@ class BallsConfig(SceneConfig):
     hue: float | None = None
     """Hue of the first ball in 0..1, the others equally spaced after it. None draws it once."""
     episode_frames: int | None = None
-    """Start again from new places every so many frames (12 in the paper). None never does."""
+    """Frames after which the balls start from new places (12 in the paper). None never does."""
 
     def __post_init__(self) -> None:
         SceneConfig.__post_init__(self)
@@ -91,7 +91,7 @@ def ball_trajectory(config: BallsConfig) -> Iterator[Float[np.ndarray, "k 2"]]:
 
 
 def ball_tables(config: BallsConfig) -> Iterator["BallTable"]:
-    """Yield the table as it stands in every frame; it moves on with the next."""
+    """Yield the table at every frame; it moves on for the next."""
     episode_frames = config.episode_frames or config.num_frames
     for start in range(0, config.num_frames, episode_frames):
         table = BallTable.drawn(config, np.random.default_rng([config.seed, 1, start]))

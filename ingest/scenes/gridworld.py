@@ -36,7 +36,7 @@ class GridworldConfig(SceneConfig):
     """Side of a cell in the video. At 16 a cell is one macroblock and keeps its colour exactly;
     ingest with the number of cells as size to get one pixel per object back."""
     episode_frames: int | None = 8
-    """Start again with new places, directions and hues every so many frames. None never does."""
+    """Frames after which new places, directions and hues are drawn. None never does."""
 
     def __post_init__(self) -> None:
         SceneConfig.__post_init__(self)

@@ -43,7 +43,7 @@ _LONGEST_REST = 20
 
 @dataclass(frozen=True, kw_only=True)
 class TabletopConfig(SceneConfig):
-    """Things on a table. Lengths are shares of the table's side, speeds sides per frame."""
+    """Objects on a table. Lengths are shares of the table's side, speeds sides per frame."""
 
     size: int = 128
     """Height and width of the frames in pixels."""

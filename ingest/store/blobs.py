@@ -4,7 +4,7 @@
                                └── (any other place that can put, get and list by name)
 
 A name is a path relative to the root, with `/` between its parts. Nothing above this module opens,
-renames, locks or syncs a file, but for HDF5, which can only read files (`Blobs.folder`).
+renames, locks or syncs a file, except HDF5, which can only read files (`Blobs.folder`).
 """
 
 import shutil
@@ -116,11 +116,11 @@ class Blobs(Protocol):
         ...
 
     def remove_folder(self, folder: str) -> None:
-        """Delete all blobs of a folder; at no moment does a part of it pass for the whole."""
+        """Delete all blobs of a folder; a part of it never passes for the whole."""
         ...
 
     def lease(self, name: str, *, what: str) -> Lease:
-        """Keep other writers off; RecordingLockedError, which speaks of `what`, if one is there."""
+        """Keep other writers off; RecordingLockedError, which names `what`, if one is there."""
         ...
 
     def is_leased(self, name: str) -> bool:
@@ -165,7 +165,7 @@ class LocalBlobs:
             return None
         if not self._root.is_dir():
             return "a file"
-        return "a directory with other things in it" if any(self._root.iterdir()) else None
+        return "a directory with other files in it" if any(self._root.iterdir()) else None
 
     def get(self, name: str) -> bytes:
         """All bytes of a file."""

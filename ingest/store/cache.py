@@ -1,4 +1,4 @@
-"""Decoded chunks that may be wanted again, of one reader or of several."""
+"""Decoded chunks that may be needed again, of one reader or several."""
 
 import threading
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""The mark at the end of a chunk: of which recording, field and number it is.
+"""The mark at the end of a chunk: which recording and field it belongs to, and its number.
 
 A checksum says that a chunk is as it was written, not that it is where it was written: one that was
 copied over another passes. So each chunk says whose it is, and a reader compares that with the
@@ -7,7 +7,7 @@ place it read from.
     Blosc's header │ offsets │ compressed blocks │ mark: 8 bytes of digest, 8 of chunk number
     └──────────────── as long as its header says ─────┘
 
-The mark is inside the Blosc buffer, for zarr decodes what lies in the file, checksum apart, as one
+The mark is inside the Blosc buffer, as zarr decodes the whole file, except its checksum, as one
 such buffer. Blosc finds its blocks by their offsets and looks at nothing after the last of them, so
 zarr and everything else that reads Blosc reads marked buffers as well.
 

@@ -18,8 +18,8 @@ What is in a part is held against two attributes, both of them in headers that H
                        and gaps one for all values
 
 The checksum of HDF5's own filter is there too, for other readers. It is 0 for zeros, so a chunk and
-its checksum on sectors that read as zeros would pass. Parts written before have no other one: they
-are read as ever, and that is all that guards them.
+its checksum on sectors that read as zeros would pass. Parts of older programs have only that
+one: they are read as before, and nothing else guards them.
 """
 
 import io
@@ -77,7 +77,7 @@ class _Place:
     compressed: bool
     """False where HDF5 found that compression would not make it smaller."""
     crc32c: int | None
-    """CRC of all its bytes; None in a part that was written before there were any."""
+    """CRC of all its bytes; None in a part of an older program, which wrote none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ class H5Files:
 
     @contextmanager
     def _naming_damage(self, part: int, field: str) -> Iterator[None]:
-        """Turn whatever a changed part raises into one clear error."""
+        """Turn anything that a changed part raises into one clear error."""
         try:
             yield
         except _DAMAGE as error:

@@ -24,7 +24,7 @@ _MARK = "store.json"
 _RECORDINGS = "recordings"
 _COMMIT = "commit.json"
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
-"""What garbage instead of JSON raises."""
+"""What reading garbage instead of JSON raises."""
 _NAME = re.compile(r"[^\W_][\w.+ ()@=-]{0,199}")
 
 
@@ -139,7 +139,7 @@ class StoreLayout:
         return commit
 
     def write_commit(self, name: str, commit: CommitRecord) -> None:
-        """Make `commit` the truth; everything it speaks of must be on disk."""
+        """Make `commit` the truth; everything it describes must be on disk."""
         data = msgspec.json.encode(commit) + b"\n"
         self.blobs.put(self._commit_name(name), data, durable=commit.complete)
 
@@ -183,7 +183,7 @@ class StoreLayout:
         return commit
 
     def remove(self, name: str) -> None:
-        """Delete a recording; at no moment does a part of it pass for the whole."""
+        """Delete a recording; a part of it never passes for the whole."""
         with clear_write_errors(self.describe(name)):
             self.blobs.remove_folder(self.folder(name))
 

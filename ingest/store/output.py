@@ -1,6 +1,6 @@
 """Files that a command is asked to write: where they may go, and what a refusal to write means.
 
-Each is whole or absent; its writer sees to that. No option replaces a file of another ending than
+Each is whole or absent; its writer ensures that. No option replaces a file of another ending than
 the command writes, or part of a store.
 """
 
@@ -56,5 +56,5 @@ def _store_around(folder: Path) -> Path | None:
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an operating system's refusal to write the file into one clear StoreError."""
-    with clear_write_errors(str(path), kept="what was there before is as it was"):
+    with clear_write_errors(str(path), kept="the earlier file is unchanged"):
         yield

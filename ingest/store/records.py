@@ -102,7 +102,7 @@ class CommitRecord:
     complete: bool = False
     """True when no frame will follow."""
     durable: bool = True
-    """Whether all that it speaks of was synced; once it is complete it always was."""
+    """Whether everything it describes was synced; always so once it is complete."""
     live: bool = False
     height: int
     width: int

@@ -85,7 +85,7 @@ class ChunkWriter(Closing):
         3. The commit record that speaks of it all replaces the previous one.
 
         Killed before 3, the writer that continues finds the old record, and writes the same places
-        anew.
+        again.
         """
         self._check_incomplete()
         commit = replace(self._commit, complete=complete, counters=counters)

@@ -53,7 +53,7 @@ class ZarrArray:
 
     @classmethod
     def open(cls, blobs: Blobs, field: Pixels | Index, commit: CommitRecord) -> "ZarrArray":
-        """Read what is said of an array; ValueError where its chunks are not what `commit` says."""
+        """Read an array's metadata; ValueError where its chunks are not what `commit` says."""
         try:
             described = json.loads(blobs.get(f"{field}/{_METADATA}"))
             metadata = ArrayV3Metadata.from_dict(described)
@@ -166,7 +166,7 @@ def dtype_of(field: Pixels | Index) -> np.dtype:
 def _check_chunks(metadata: ArrayV3Metadata, field: Pixels | Index, commit: CommitRecord) -> None:
     """ValueError unless the chunks are of the committed shape, stored as this program does.
 
-    They are decoded without zarr, so whatever else zarr would do with them must not be asked for.
+    They are decoded without zarr, so the metadata must ask for nothing else that zarr would do.
     """
     shape, dtype = chunk_shape(field, commit), dtype_of(field)
     chunks, found_dtype = metadata.chunks, metadata.dtype.to_native_dtype()

@@ -182,7 +182,7 @@ class ZarrFiles:
 
     @contextmanager
     def _naming_damage(self, field: Pixels | Index, chunk: int) -> Iterator[None]:
-        """Turn whatever a changed chunk raises into one clear error."""
+        """Turn anything that a changed chunk raises into one clear error."""
         try:
             yield
         except _DAMAGE as error:

@@ -1,4 +1,4 @@
-"""decord in a process of its own, so that nothing but that process hangs with it.
+"""decord in a separate process, so that only that process hangs when decord does.
 
     DecordProcess ── index of a frame ──▶ python -m ingest.video.decord_process PATH WIDTH HEIGHT
                   ◀─ 0 and its pixels, or 1 and what is wrong ──
@@ -140,7 +140,7 @@ class DecordProcess:
 def _serve(path: str, width: int, height: int) -> None:
     """In the process: answer one request after another until there will be no more."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever decord prints is not an answer
+    os.dup2(2, 1)  # what decord prints must not pass for an answer
     try:
         import decord
 

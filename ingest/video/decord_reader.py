@@ -1,6 +1,6 @@
 """Video files through decord: indexed access, with the scaling inside its decoder.
 
-decord has wheels for x86-64 Linux only and an FFmpeg of 2018 (no AV1). It says nothing of damage,
+decord has wheels for x86-64 Linux only and an FFmpeg of 2018 (no AV1). It does not report damage,
 but repeats the last good frame in its place: PyAV is the reader for damaged files. The times come
 from PyAV, which need not decode for them; decord's own are rounded to float32 seconds.
 """

@@ -28,7 +28,7 @@ _PILLOW_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError
 
 DEFAULT_FPS = 30.0
 MAX_BAD_PICTURES = 300
-"""So many pictures in a row that do not decode mean that the rest is lost."""
+"""This many pictures in a row that do not decode mean that the rest is lost."""
 
 
 class DamagedPictureError(Exception):

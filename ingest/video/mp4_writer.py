@@ -68,7 +68,7 @@ def write_mp4(
 
     `fps` is the usual rate; what counts are the times of the frames, in ticks. A sidecar takes
     `length` frames and bears the `attributes`; without masks, one that is there is removed.
-    `playable` halves the chroma, as every player wants it, and the size must then be even. Raises
+    `playable` halves the chroma, for players in general, and the size must then be even. Raises
     OSError where the folder cannot be written to; then, and where the caller fails, the files that
     were there before stay.
     """

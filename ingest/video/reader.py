@@ -17,7 +17,7 @@ from ingest.store.records import Counters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What is known of a source before its first frame is decoded."""
+    """What is known about a source before its first frame is decoded."""
 
     name: str
     """The path or address, as messages show it."""
@@ -29,7 +29,7 @@ class VideoInfo:
     fps: float | None
     """Frames per second that come out, where the source says."""
     expected_frames: int | None
-    """How many frames will come out, as far as the header can be believed."""
+    """How many frames will come out, if the header is right."""
     codec: str
     has_masks: bool = False
     promised_frames: int | None = None
@@ -55,7 +55,7 @@ class VideoReader(Closing, Protocol):
     def frames(self, *, from_pts_ns: int | None = None) -> Iterator[Frame]:
         """Yield frames in time order, from the first one at or after `from_pts_ns`.
 
-        Times grow strictly. The first frame yielded is always a gap. A later call starts anew
+        Times grow strictly. The first frame yielded is always a gap. A later call starts again
         and ends the earlier iterator. Raises VideoError where the source does not decode.
         """
         ...

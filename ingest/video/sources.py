@@ -83,7 +83,7 @@ def printable(path: Path) -> str:
 
 
 def fingerprint(spec: SourceSpec) -> Source:
-    """What distinguishes a source from others, without reading all of it."""
+    """A digest that distinguishes a source from others, without reading all of it."""
     digest = hashlib.sha256()
     if spec.kind == "images":
         files = image_files(spec.path)
@@ -130,12 +130,12 @@ def _name(
         if known is not None and known.same_content(source):
             return name
     if stored.get(long, source) is None:
-        return long  # damaged, and no one else's: the writer refuses, and says so
+        return long  # damaged, and used by no other source: the writer refuses, and reports it
     if plain not in stored:
         return long if shared else plain
     known = stored[plain]
     if known is None:
-        return long if shared else plain  # damaged: the writer refuses, and says so
+        return long if shared else plain  # damaged: the writer refuses, and reports it
     moved = any(known.same_content(other) for other in batch)
     changed = known.path == source.path and not moved
     return plain if changed else long  # where the file changed, the writer refuses

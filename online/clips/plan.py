@@ -58,7 +58,7 @@ def make_plan(catalog: StoreCatalog, request: ClipRequest, *, order: Order, curs
     Raises ServerError: a recording is gone or shorter than its extent; IngestError: one is damaged,
     or was replaced.
     """
-    names = sorted(cursor.extents)
+    names = sorted(cursor.extents)  # the order in which a store lists them must not matter
     _check_nothing_is_missing(catalog, cursor)
     recordings = [_Added.of(catalog, request, name, cursor) for name in names]
     clips = [clip for added in recordings for clip in added.kept]

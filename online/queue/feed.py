@@ -173,7 +173,7 @@ class Feed:
             try:
                 delivery = client.next_clip(max(0.0, deadline - time.monotonic()))
             except ServerSilent:
-                return None
+                return None  # the order is fixed: no other server may take this turn
             if delivery is None:
                 self._ended[self._turn] = True
                 self._next_turn()
@@ -281,6 +281,7 @@ class Feed:
             counters.skipped += cursor.released
             counters.released += cursor.released
         self._cursors[spec.server] = cursor
+        # a delivery's cursor is the place after its clip
         place = (cursor.epoch, cursor.round, cursor.index - 1)
         self._observe(Fate(kind, spec, *place, counters.offered))
 
@@ -293,7 +294,7 @@ class Feed:
     def _identity(self) -> dict[str, Any]:
         """What must stay as it is for a saved cursor to mean the same."""
         request = msgspec.to_builtins(self.request)
-        del request["max_epochs"]
+        del request["max_epochs"]  # a plan does not depend on how many epochs follow
         return request
 
 

@@ -81,7 +81,7 @@ class Saving:
         self.trainer.check_finite()  # a run must be able to go on from what is saved last
         if self.world.writes:
             with self.clock.paused("checkpoint"):
-                self.journal.sync()
+                self.journal.sync()  # first: a resume keeps every line up to its checkpoint
                 folder, checkpoint = self.directory.checkpoints, self.state.checkpoint()
                 save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
         self._saved_at = time.monotonic()
@@ -126,6 +126,7 @@ class Saving:
             where=found.path,
             progress=lambda share: self.watcher.tell("restoring the replay buffer", share),
         )
+        # only now: they are reported once, and a start that fails before this has reported none
         set_aside(found.damaged)
         self.journal.begin()
         for damage in filter(None, (found.damage, rebuilt)):

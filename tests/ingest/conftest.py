@@ -90,7 +90,7 @@ class Media:
 
     @staticmethod
     def masks(video: Path, masks: np.ndarray, pts_ns: np.ndarray, gap: np.ndarray) -> Path:
-        """Write a masks sidecar beside a video."""
+        """Write a masks sidecar next to a video."""
         path = video.with_suffix(".masks.h5")
         with h5py.File(path, "w") as file:
             file.create_dataset("masks", data=masks, chunks=True, compression="gzip")

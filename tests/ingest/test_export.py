@@ -138,7 +138,7 @@ def test_a_recording_from_before_time_0_is_moved_there_with_its_masks(media, tmp
     store = store_of(tmp_path, squares(media, 20), pts_ns, masks=masks)
     with caplog.at_level(logging.WARNING):
         exported = export_recording(store, "a", tmp_path / "out.mp4")
-    assert "begins before time 0; moved on by 0.150000 s" in caplog.text
+    assert "begins before time 0; shifted by 0.150000 s" in caplog.text
     found = read_back(exported.video)
     assert np.abs(found.pts_ns - pts_ns - 150_000_000).max() < MICROSECOND
     np.testing.assert_array_equal(found.masks, masks)

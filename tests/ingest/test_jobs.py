@@ -177,7 +177,7 @@ def test_copies_of_one_file_are_one_recording(videos, tmp_path):
 
 
 @pytest.mark.parametrize("store_format", ["zarr", "h5"])
-def test_a_damaged_recording_is_replaced_when_asked_and_holds_nobody_up(
+def test_a_damaged_recording_is_replaced_when_asked_and_holds_no_one_up(
     videos, tmp_path, store_format
 ):
     path = tmp_path / "store"

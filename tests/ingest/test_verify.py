@@ -92,7 +92,7 @@ def read_as_ones(data: bytes) -> bytes:
 
 
 def spoil_field(store: Store, field: str, chunk: int, damage: Damage = flip_a_bit) -> None:
-    """Damage one stored chunk of a field, with the checksum that lies beside it."""
+    """Damage one stored chunk of a field, with the checksum next to it."""
     folder = store.path / "recordings" / "a"
     if store.format == "zarr":
         (path,) = (folder / field).glob(f"c.{chunk}*")

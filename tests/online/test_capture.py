@@ -31,7 +31,7 @@ WANT = ClipRequest(clip=ClipConfig(clip_length=8))
 
 
 class Recording(threading.Thread):
-    """A capture with a server, until it is told to stop."""
+    """A capture with a server, until it is stopped."""
 
     def __init__(self, store, address: str) -> None:
         super().__init__()

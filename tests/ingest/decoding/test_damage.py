@@ -93,7 +93,7 @@ def use_threads(monkeypatch):
 
 
 def assert_undamaged(damaged: Pass, whole: Pass) -> None:
-    """Each frame is one of the whole file, and none is missing without a gap behind it."""
+    """Each frame is one of the whole file, and none is missing without a gap after it."""
     images = {frame.pts_ns: frame.image for frame in whole.frames}
     for frame in damaged.frames:
         np.testing.assert_array_equal(frame.image, images[frame.pts_ns])
@@ -172,7 +172,7 @@ def test_what_is_cut_out_of_a_stream_leaves_a_gap_and_no_wrong_frame(
 
 
 def test_packets_lost_without_an_error_leave_a_gap(media, tmp_path):
-    """Matroska goes on behind what it cannot read, at its next cluster, and says nothing."""
+    """Matroska silently continues after what it cannot read, at its next cluster."""
     options = {"deadline": "realtime", "cpu-used": "8"}
     path = tmp_path / "video.mkv"
     with av.open(str(path), "w", options={"cluster_time_limit": "800"}) as container:

@@ -133,13 +133,13 @@ def test_a_full_disk_is_told_from_other_errors(code):
 
 
 def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path):
-    lock = FileLock(tmp_path / "lock", what="the thing")
-    with pytest.raises(RecordingLockedError, match=f"the thing: process {os.getpid()} is writing"):
-        FileLock(tmp_path / "lock", what="the thing")
+    lock = FileLock(tmp_path / "lock", what="the file")
+    with pytest.raises(RecordingLockedError, match=f"the file: process {os.getpid()} is writing"):
+        FileLock(tmp_path / "lock", what="the file")
     lock.release()
     lock.release()
     assert names(tmp_path) == []
-    FileLock(tmp_path / "lock", what="the thing").release()
+    FileLock(tmp_path / "lock", what="the file").release()
 
 
 def test_a_peer_that_does_not_answer_is_no_trouble_with_a_disk():
@@ -147,7 +147,7 @@ def test_a_peer_that_does_not_answer_is_no_trouble_with_a_disk():
         raise TimeoutError("no answer")
 
 
-def test_who_only_looks_whether_a_file_is_locked_keeps_nobody_from_locking_it(tmp_path):
+def test_who_only_looks_whether_a_file_is_locked_keeps_no_one_from_locking_it(tmp_path):
     path, done = tmp_path / "lock", threading.Event()
 
     def look() -> None:

@@ -23,7 +23,7 @@ SECOND = 1_000_000_000
 
 @contextmanager
 def sending(data: bytes, *, hold: bool) -> Iterator[str]:
-    """A server that sends everybody the same bytes and then falls silent, or hangs up."""
+    """A server that sends every client the same bytes and then falls silent, or hangs up."""
 
     def serve() -> None:
         with suppress(OSError):  # the listener was closed

@@ -74,7 +74,7 @@ def counted(length: int) -> Counters:
 
 
 def other_process(pipe: Connection) -> None:
-    """Read, or write until killed, in a process of its own, as it is told to."""
+    """Read, or write until killed, in a process of its own, on request."""
     readers: dict[str, RecordingReader] = {}
     with suppress(EOFError):
         while True:
@@ -138,7 +138,7 @@ class Model:
     released: int = 0
     complete: bool = False
     seen_by_reader: int | None = None
-    """What the reader that stays open has been told, None before it is opened."""
+    """What the reader that stays open has read, None before it is opened."""
     known_elsewhere: bool = False
     writer: RecordingWriter | None = field(default=None, repr=False)
 
@@ -287,7 +287,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.models)
     @rule(data=st.data())
     def read_elsewhere(self, data: st.DataObject) -> None:
-        """All of it in another process, which keeps its reader open beside the writer."""
+        """All of it in another process, which keeps its reader open alongside the writer."""
         name = data.draw(st.sampled_from(sorted(self.models)))
         model = self.models[name]
         model.known_elsewhere = True
@@ -297,7 +297,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open_models())
     @rule(data=st.data())
     def crash(self, data: st.DataObject) -> None:
-        """The data of a block is written and the commit is not, and litter stays beside it."""
+        """The data of a block is written and the commit is not, and litter stays next to it."""
         name = data.draw(st.sampled_from(self.open_models()))
         model = self.models[name]
         assert model.writer is not None

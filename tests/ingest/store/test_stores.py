@@ -78,7 +78,7 @@ def begin(store: Store, name: str = "a", **kwargs) -> RecordingWriter:
 def write_all(
     writer: RecordingWriter, frames: Frames, *, finish: bool = True, before: int = 0
 ) -> None:
-    """Write frames, behind so many others."""
+    """Write frames, after a number of others."""
     length = writer.block_length
     for start in range(0, len(frames) - length + 1, length):
         part = frames.part(start, start + length)
@@ -920,7 +920,7 @@ def test_another_format_than_the_store_has_is_refused(store):
 @pytest.mark.parametrize("create_format", [None, *FORMATS])
 def test_a_path_that_is_not_a_store_is_refused_and_left_alone(tmp_path, create_format):
     (tmp_path / "holiday.txt").write_text("keep me")
-    with pytest.raises(NotAStoreError, match="a directory with other things"):
+    with pytest.raises(NotAStoreError, match="a directory with other files"):
         open_store(tmp_path, create_format=create_format)
     with pytest.raises(NotAStoreError, match="not a store but a file"):
         open_store(tmp_path / "holiday.txt", create_format=create_format)

@@ -157,7 +157,7 @@ def test_a_long_name_is_cut_to_what_a_folder_can_be_called(store):
         assert set(name) == {letter}
 
 
-def test_a_damaged_recording_keeps_its_name_and_is_in_nobody_elses_way(store):
+def test_a_damaged_recording_keeps_its_name_and_is_in_no_one_elses_way(store):
     first, second = source("/v/x/a.mp4", "11111111"), source("/v/y/a.mp4", "22222222")
     stored(store, "a", first)
     (store.path / "recordings" / "a" / "commit.json").write_text("garbage")

@@ -77,7 +77,7 @@ def test_weights_are_kept_where_the_stream_passes_on_and_at_its_end(run):
 
 
 def with_more_keys(state: Any) -> Any:
-    """What a later version may write: something beside all that this one knows by name."""
+    """What a later version may write: something besides all that this one knows by name."""
     if not isinstance(state, dict):
         return state
     whole = ("held_out", "base", "extents", "clip")  # by recording; and what must stay the same

@@ -245,7 +245,7 @@ def test_a_lost_clip_is_sent_again_and_discarded_when_it_arrives_late(
                 late.append(parts)
                 return []
         elif late and isinstance(messages.decode_reply(parts[0]), messages.Epoch):
-            return [parts, late.pop()]  # behind the first message of the new session
+            return [parts, late.pop()]  # after the first message of the new session
         return [parts]
 
     with (

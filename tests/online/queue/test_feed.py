@@ -304,7 +304,7 @@ with open_store(Path(store)).writer(name, source=source, settings=settings, **fr
 
 @contextmanager
 def being_written(store, name: str) -> Iterator[None]:
-    """A process that goes on where a recording stands, and adds nothing; killed in the end."""
+    """A process that continues a recording, but adds nothing; killed in the end."""
     arguments = [sys.executable, "-c", WRITER, str(store.path), name]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         try:
@@ -315,7 +315,7 @@ def being_written(store, name: str) -> Iterator[None]:
             writer.kill()
 
 
-def test_of_a_camera_that_nobody_records_any_more_nothing_is_skipped(record, served):
+def test_of_a_camera_that_no_one_records_any_more_nothing_is_skipped(record, served):
     """Its capture was killed: there is nothing newer to catch up with."""
     record("camera", 320, live=True, complete=False)
     live = StreamConfig(clip_length=4, frame_stride=2)

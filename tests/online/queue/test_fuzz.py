@@ -108,7 +108,7 @@ def open_files() -> int:
 
 @contextmanager
 def peer_of(address: str, *, keeps: int = 1000) -> Iterator[zmq.Socket]:
-    """A socket that says what it is told to, and does not read."""
+    """A socket that sends given bytes, and does not read."""
     context = zmq.Context()
     try:
         socket = limited_socket(context, zmq.DEALER, max_bytes=MEGABYTE, max_messages=keeps)
@@ -252,7 +252,7 @@ def test_a_client_that_is_sent_3000_odd_messages_gives_clear_errors_and_stays_of
             for _ in range(5):
                 seen[outcome(lambda: client.next_clip(BOUND))] += 1
             seen[outcome(lambda: client.fetch("a", 0, 8))] += 1
-        deadline = time.monotonic() + BOUND  # ZeroMQ closes what was let go of behind our back
+        deadline = time.monotonic() + BOUND  # ZeroMQ closes released sockets in the background
         while open_files() > before[1] + 8 and time.monotonic() < deadline:
             time.sleep(0.05)
         after = resident_bytes("self"), open_files(), threading.active_count()

@@ -33,7 +33,7 @@ BOUND = 20.0
 
 @pytest.fixture
 def server_keys(tmp_path: Path) -> ServerKeys:
-    """Of a server that lets one trainer in."""
+    """Keys of a server that lets one trainer in."""
     make_keys(tmp_path / "server")
     allow(make_keys(tmp_path / "trainer"), tmp_path)
     return ServerKeys(tmp_path / "server", tmp_path / "allowed")
@@ -205,7 +205,7 @@ def test_trainers_are_added_and_removed_while_it_serves(
             ask(address, late)
 
 
-def test_a_server_is_not_bound_without_its_keys_or_with_nobody_allowed(
+def test_a_server_is_not_bound_without_its_keys_or_with_no_one_allowed(
     store, record, server_keys, tmp_path
 ):
     record("a", 60)
@@ -219,7 +219,7 @@ def test_a_server_is_not_bound_without_its_keys_or_with_nobody_allowed(
             serve(store, LOOPBACK, keys=keys, ready=pytest.fail)
 
 
-def test_nobody_is_let_in_while_nobody_answers_for_the_keys(server_keys, trainer_keys):
+def test_no_one_is_let_in_while_no_one_answers_for_the_keys(server_keys, trainer_keys):
     """As when the authenticator's thread has ended: libzmq's own default is to let all in."""
     with zmq.Context() as context:
         router = sockets.limited_socket(context, zmq.ROUTER, max_bytes=1000, max_messages=10)

@@ -151,7 +151,7 @@ def test_footage_let_go_of_before_its_round_was_planned_is_counted(
         every = catalog.clips("a", CONFIG.clip, length=720, closed=False)
         gone = [clip for clip in every[before:] if clip.start < released]
         assert gone
-        for _ in range(2):  # and once, whatever is lost behind it
+        for _ in range(2):  # and once, even if something is lost after it
             with feeding(address) as feed:
                 feed.restore(state)
                 clip = feed.next(BOUND)

@@ -36,7 +36,7 @@ BOUND = 20.0
 
 
 class Peer:
-    """A trainer that says exactly what it is told to."""
+    """A trainer that sends exactly the given messages."""
 
     def __init__(self, address: str) -> None:
         self.context = zmq.Context()
@@ -185,7 +185,7 @@ def test_trainers_that_share_a_server_get_disjoint_parts_at_the_same_time(store,
     assert sorted(got[0] + got[1] + got[2]) == planned(store)
 
 
-def test_a_trainer_that_does_not_read_holds_nobody_up(store, record, served):
+def test_a_trainer_that_does_not_read_holds_no_one_up(store, record, served):
     record("a", 300)
     with served() as address, Peer(address) as stuck, Client(address) as client:
         stuck.say(

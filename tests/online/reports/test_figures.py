@@ -200,7 +200,7 @@ def test_a_slot_is_drawn_over_grey_by_its_alpha() -> None:
     assert (drawn == expected).all()
 
 
-def test_a_slot_that_nobody_attends_to_stays_black() -> None:
+def test_a_slot_that_no_one_attends_to_stays_black() -> None:
     panels = make_panels(frames=1)
     attention = panels.attention.copy()
     attention[:, 1] = 0

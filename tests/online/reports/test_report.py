@@ -348,7 +348,7 @@ def test_the_same_run_gives_the_same_report_and_leaves_nothing_beside_it(run: Pa
     assert {path.name for path in run.iterdir()} == before | {"report.html"}
 
 
-def test_without_masks_their_scores_are_dashes_and_nobody_claims_objects(run: Path) -> None:
+def test_without_masks_their_scores_are_dashes_and_no_one_claims_objects(run: Path) -> None:
     for step in (750, 1500):
         folder = run / f"probes/step-{step:08d}"
         save_evaluation(folder, evaluation(step, with_masks=False), panels(with_masks=False))

@@ -1,4 +1,4 @@
-"""Probes beside learning: real processes, real servers; and what is left when they are ended."""
+"""Probes alongside learning: real processes, real servers; and what remains when they end."""
 
 import json
 import os

@@ -47,7 +47,7 @@ def test_where_only_the_untrained_checkpoint_can_be_read_the_run_begins_there(
     assert learned(stopped_twice) == learned(uninterrupted[0])
 
 
-def test_a_start_of_which_nothing_was_saved_is_told_of_as_the_next_begins_anew(
+def test_a_start_that_saved_nothing_is_reported_as_the_next_one_begins(
     balls: Path, stopped_twice: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for step in (5, 8):

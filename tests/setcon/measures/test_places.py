@@ -1,4 +1,4 @@
-"""Places of things, and slots that tell them."""
+"""Places of objects, and the slots that give them."""
 
 import math
 
