@@ -8,12 +8,12 @@ from ingest.disk.durable import clear_write_errors
 from ingest.errors import NotAStoreError, VideoError
 from ingest.store.blobs import Blobs, LocalBlobs
 from ingest.store.directory import DirectoryStore, OpenFiles
-from ingest.store.h5_files import H5Files
+from ingest.store.formats.h5_files import H5Files
+from ingest.store.formats.zarr_array import create_group
+from ingest.store.formats.zarr_files import ZarrFiles
 from ingest.store.layout import StoreLayout
 from ingest.store.protocols import Store
 from ingest.store.records import Fit, RecordSettings, StoreFormat
-from ingest.store.zarr_array import create_group
-from ingest.store.zarr_files import ZarrFiles
 from ingest.video.frames_reader import FrameArchive, ImageFolder, PictureReader
 from ingest.video.pyav_reader import PyAVReader
 from ingest.video.reader import VideoReader

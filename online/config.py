@@ -22,12 +22,12 @@ import msgspec
 import numpy as np
 import tomli_w
 
-from online.dotted import flattened
+from online.dotted_keys import flattened
 from online.errors import ConfigError
 from online.probing.config import EvaluationConfig
 from online.queue.feed import StreamConfig
 from online.replay.mixing import ReplayConfig
-from online.retired import drop_retired
+from online.retired_settings import drop_retired
 from online.training.config import AugmentConfig, OptimizerConfig, TrainingConfig
 from setcon.config import LossConfig, ProbeConfig, SetConConfig
 

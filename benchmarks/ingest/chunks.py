@@ -29,7 +29,7 @@ from store_speed import SIZE, epoch, looped, medians, random_clips, write
 from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.cache import ChunkCache
-from ingest.store.codec import PixelCodec, decode_pixels
+from ingest.store.formats.codec import PixelCodec, decode_pixels
 
 CHUNK = 16
 SAMPLE_CHUNKS, SAMPLE_STEP = 8, 7 * CHUNK
@@ -128,7 +128,7 @@ def _cpu_seconds(work: Callable[[], object], rounds: int) -> float:
 def _length_row(length: int, frames: Frames, folder: Path | None, rounds: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="setcon-chunks-", dir=folder) as path,
-        patch("ingest.store.codec.CHUNK_BYTES", LARGEST_CHUNK),
+        patch("ingest.store.formats.codec.CHUNK_BYTES", LARGEST_CHUNK),
     ):
         store = open_store(Path(path) / "store", create_format="zarr")
         seconds = []

@@ -73,7 +73,7 @@ def main() -> None:
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["cli", "ingest.jobs", "ingest.store.zarr_files", "ingest.store.h5_files"]
+        ["cli", "ingest.jobs", "ingest.store.formats.zarr_files", "ingest.store.formats.h5_files"]
     )
     tallies = []
     with tempfile.TemporaryDirectory(prefix="setcon-crash-", dir=options.folder) as folder:

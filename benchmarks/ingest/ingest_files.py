@@ -53,7 +53,9 @@ with av.open(sys.argv[1]) as container:
     for frame in container.decode(video=0):
         frame.reformat(width=128, height=128, format="rgb24", interpolation="BILINEAR").to_ndarray()
 """
-IMPORT = "import cli, ingest.jobs, ingest.video.pyav_reader, ingest.store.zarr_files, av, zarr"
+IMPORT = (
+    "import cli, ingest.jobs, ingest.video.pyav_reader, ingest.store.formats.zarr_files, av, zarr"
+)
 
 
 @dataclass(frozen=True, slots=True)

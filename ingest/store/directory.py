@@ -7,7 +7,7 @@ from ingest.disk.durable import clear_write_errors
 from ingest.errors import RecordingExistsError
 from ingest.store.blobs import Blobs, Lease
 from ingest.store.cache import ChunkCache
-from ingest.store.codec import chunk_length
+from ingest.store.formats.codec import chunk_length
 from ingest.store.layout import StoreLayout
 from ingest.store.protocols import ChunkFiles
 from ingest.store.reader import ChunkReader

@@ -12,9 +12,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from online.dotted import flattened
+from online.dotted_keys import flattened
 from online.errors import RunError
-from online.retired import RETIRED
+from online.retired_settings import RETIRED
 from online.runs.log import RunLog, not_a_run, read_run
 
 Settings = dict[str, Any]

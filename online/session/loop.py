@@ -19,7 +19,7 @@ from online.replay.long_term import Feedback
 from online.session.intake import Intake
 from online.session.journal import Journal
 from online.session.outcome import Outcome, Reason
-from online.session.probes import Probes
+from online.session.probes.runners import Probes
 from online.session.saving import Saving
 from online.session.state import RunState
 from online.session.status import Watcher

@@ -28,9 +28,9 @@ from online.runs.status_file import StatusFile
 from online.session.intake import Intake
 from online.session.journal import Journal, Origin
 from online.session.loop import Session
-from online.session.probe_book import ProbeBook
-from online.session.probe_process import ProbeProcess
-from online.session.probes import ProbeInline, Probes, ProbeWorker
+from online.session.probes.book import ProbeBook
+from online.session.probes.process import ProbeProcess
+from online.session.probes.runners import ProbeInline, Probes, ProbeWorker
 from online.session.saving import Saving
 from online.session.state import RunState
 from online.session.status import Observer, Watcher

@@ -12,10 +12,10 @@ from ingest.errors import StoreError
 from ingest.frame import Frames
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
-from ingest.store.h5_files import H5Files
+from ingest.store.formats.h5_files import H5Files
+from ingest.store.formats.zarr_files import ZarrFiles
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import Counters, RecordSettings, Source
-from ingest.store.zarr_files import ZarrFiles
 from ingest.verify import Verified, VerifyProgress, verify_store
 
 SOURCE = Source(path="/videos/a.mp4", size_bytes=10, digest="ab" * 32)

@@ -26,10 +26,10 @@ from ingest.live.devices import parse_device
 from ingest.open import open_store
 from ingest.store.blobs import LocalBlobs
 from ingest.store.directory import DirectoryStore
+from ingest.store.formats.zarr_files import ZarrFiles
 from ingest.store.layout import StoreLayout
 from ingest.store.protocols import Store
 from ingest.store.records import RecordSettings
-from ingest.store.zarr_files import ZarrFiles
 
 BOUND = 30.0
 SETTINGS = RecordSettings(size=32, reader="camera")

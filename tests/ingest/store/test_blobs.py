@@ -13,10 +13,10 @@ from ingest.errors import NotAStoreError, RecordingLockedError, StoreError
 from ingest.frame import Frames
 from ingest.store.blobs import Blob, Blobs, LocalBlobs, Put, delete_leftovers
 from ingest.store.directory import DirectoryStore
-from ingest.store.h5_files import H5Files
+from ingest.store.formats.h5_files import H5Files
+from ingest.store.formats.zarr_files import ZarrFiles
 from ingest.store.layout import StoreLayout
 from ingest.store.records import Counters, RecordSettings, Source
-from ingest.store.zarr_files import ZarrFiles
 from ingest.verify import verify_store
 
 

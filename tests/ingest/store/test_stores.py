@@ -41,13 +41,13 @@ from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.blobs import LocalBlobs
 from ingest.store.cache import ChunkCache
-from ingest.store.codec import PixelCodec
 from ingest.store.directory import DirectoryStore
-from ingest.store.h5_files import H5Files
+from ingest.store.formats.codec import PixelCodec
+from ingest.store.formats.h5_files import H5Files
+from ingest.store.formats.zarr_files import ZarrFiles
 from ingest.store.layout import StoreLayout
 from ingest.store.protocols import RecordingReader, RecordingWriter, Store
 from ingest.store.records import CommitRecord, Counters, RecordSettings, Source
-from ingest.store.zarr_files import ZarrFiles
 from ingest.verify import verify_store
 
 FORMATS = ["zarr", "h5"]

@@ -94,7 +94,7 @@ def halted() -> Iterator[list[Halted]]:
     """The probe processes that are started inside, none of which comes to its end."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Halted, "started", [], raising=False)
-        patched.setattr("online.session.probe_process.Child", Halted)
+        patched.setattr("online.session.probes.process.Child", Halted)
         yield Halted.started
 
 
@@ -203,7 +203,7 @@ def test_the_process_leaves_in_the_middle_of_a_probe_when_its_trainer_is_killed(
         program = f"""
             import time
             from online.process import Child
-            child = Child("online.session.probe_process", [{str(run)!r}, "cpu"])
+            child = Child("online.session.probes.process", [{str(run)!r}, "cpu"])
             child.tell({json.dumps([{"address": server.address, "keys": None}])!r})
             child.tell("6")
             while "probing" not in (said := " ".join(child.lines({BOUND}))):

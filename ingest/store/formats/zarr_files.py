@@ -14,7 +14,7 @@ from ingest.disk.threads import side_by_side
 from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.store.blobs import Blobs, delete_leftovers
-from ingest.store.codec import (
+from ingest.store.formats.codec import (
     CHUNK_BYTES,
     PixelCodec,
     decode_pixels,
@@ -22,8 +22,7 @@ from ingest.store.codec import (
     encode_values,
     padded,
 )
-from ingest.store.records import CommitRecord, Index, Pixels
-from ingest.store.zarr_array import (
+from ingest.store.formats.zarr_array import (
     FIRST_CAPACITY,
     INDEX_LENGTH,
     ZarrArray,
@@ -31,6 +30,7 @@ from ingest.store.zarr_array import (
     dtype_of,
     fields_of,
 )
+from ingest.store.records import CommitRecord, Index, Pixels
 
 _BLOCK_BYTES = 8 * CHUNK_BYTES  # several chunks at once: their compression and syncing overlap
 _WRITERS = 4  # more than cores: they wait for the disk

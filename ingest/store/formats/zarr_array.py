@@ -5,7 +5,7 @@
 
 zarr describes the arrays, but does not read or write them. To zarr, a chunk that is missing is one
 of zeros, and one that was copied over another is as good; here the first is damage, and so is the
-second, which the mark shows (see `ingest.store.chunk_mark`). Reading a chunk by way of zarr takes
+second, which the mark shows (see `chunk_mark`). Reading a chunk by way of zarr takes
 0.5 to 1 ms more, and its own files are not synced.
 """
 
@@ -23,8 +23,8 @@ from zarr.core.metadata.v3 import ArrayV3Metadata
 
 from ingest.disk.checksum import crc32c
 from ingest.store.blobs import Blobs, Put
-from ingest.store.chunk_mark import check_mark, chunk_mark, marked
-from ingest.store.codec import PixelCodec
+from ingest.store.formats.chunk_mark import check_mark, chunk_mark, marked
+from ingest.store.formats.codec import PixelCodec
 from ingest.store.records import CommitRecord, Index, Pixels
 
 INDEX_LENGTH = 4096

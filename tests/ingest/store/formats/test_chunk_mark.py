@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.store.chunk_mark import check_mark, chunk_mark, marked
-from ingest.store.codec import PixelCodec, decode_pixels, decode_values, encode_values
+from ingest.store.formats.chunk_mark import check_mark, chunk_mark, marked
+from ingest.store.formats.codec import PixelCodec, decode_pixels, decode_values, encode_values
 from ingest.store.records import CommitRecord, RecordSettings, Source
 
 COMMIT = CommitRecord(

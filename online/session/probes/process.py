@@ -1,7 +1,7 @@
 """The probe in a separate process, while learning goes on.
 
     probes/step-00005000/model.safetensors            the probe is owed
-    parent ── its servers, "5000" ──▶ python -m online.session.probe_process RUN DEVICE
+    parent ── its servers, "5000" ──▶ python -m online.session.probes.process RUN DEVICE
            ◀── "progress 0.43 probing", then "done" or "none MESSAGE" ──
     probes/step-00005000/panels.npz, scores.json      it is made
 
@@ -82,7 +82,7 @@ class ProbeProcess:
             weights = (self.directory.checkpoint(step) / MODEL_FILE).read_bytes()
             write_whole(folder / MODEL_FILE, weights)
         if self._child is None:
-            self._child = Child("online.session.probe_process", self._arguments)
+            self._child = Child("online.session.probes.process", self._arguments)
             # not as arguments: anyone can read those, and keys are secret
             self._child.tell(msgspec.json.encode(self._servers).decode())
         self.step, self.doing, self.share = step, "starting the probe", 0.0

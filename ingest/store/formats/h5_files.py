@@ -41,7 +41,7 @@ from ingest.disk.threads import available_cores, side_by_side
 from ingest.errors import DamagedChunkError, StoreError
 from ingest.frame import Frames
 from ingest.store.blobs import Blobs, delete_leftovers
-from ingest.store.codec import PixelCodec, copy_pixels, decode_pixels, padded
+from ingest.store.formats.codec import PixelCodec, copy_pixels, decode_pixels, padded
 from ingest.store.records import CommitRecord, Index, Pixels, RecordSettings, Source
 
 _PART_CHUNKS = 16

@@ -24,7 +24,7 @@ import struct
 import numpy as np
 from jaxtyping import UInt8
 
-from ingest.store.codec import HEADER
+from ingest.store.formats.codec import HEADER
 from ingest.store.records import CommitRecord, Index, Pixels
 
 _MARK = struct.Struct("<8sQ")

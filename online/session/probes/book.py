@@ -11,7 +11,7 @@ from online.runs.directory import RunDirectory
 from online.scores.evaluation import Evaluation, find_evaluation, save_evaluation
 from online.session.clock import RunClock
 from online.session.journal import Journal
-from online.session.probe_process import forget_weights, unheard_probe
+from online.session.probes.process import forget_weights, unheard_probe
 from online.session.world import World
 
 log = logging.getLogger(__name__)

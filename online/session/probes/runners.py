@@ -9,8 +9,8 @@ from online.errors import FootageError, ServerError, ServerSilent
 from online.probing.evaluator import Evaluator
 from online.scores.evaluation import Evaluation
 from online.session.clock import RunClock
-from online.session.probe_book import ProbeBook
-from online.session.probe_process import Ended, ProbeProcess
+from online.session.probes.book import ProbeBook
+from online.session.probes.process import Ended, ProbeProcess
 from online.session.state import RunState
 from online.session.status import Watcher
 from online.stop import StopSignals

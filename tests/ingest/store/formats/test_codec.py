@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numcodecs import blosc
 
-from ingest.store.codec import PixelCodec, copy_pixels, decode_pixels, decode_values, padded
+from ingest.store.formats.codec import PixelCodec, copy_pixels, decode_pixels, decode_values, padded
 
 
 def noise(*shape: int) -> np.ndarray:
