@@ -22,13 +22,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jaxtyping.install_import_hook(["setcon", "ingest", "online"], "beartype.beartype")
 
-LONGEST_FILES = ("test_readme.py", "test_faults.py", "test_cli.py", "test_session.py")
-"""Files that take a minute or so go first, so that no process is left with one at the end."""
+LONGEST_FILES = (
+    "test_readme.py",
+    "test_end_to_end.py",
+    "test_resume.py",
+    "test_saving.py",
+    "test_cli.py",
+    "probes/test_process.py",
+    "test_start.py",
+    "queue/test_server.py",
+    "queue/test_client.py",
+    "test_recorder.py",
+)
+"""Files that take longest go first, so that no process is left with one at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest files first; others as they were."""
-    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST_FILES))
 
 
 @pytest.fixture
