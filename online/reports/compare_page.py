@@ -67,7 +67,7 @@ def _scores(groups: Sequence[Group]) -> str:
     found = rows(groups)
     if not found:
         return ""
-    heads = "".join(f'<th scope="col">{text(group.name)}</th>' for group in groups)
+    heads = "".join(f'<th scope="col">{_breakable(group.name)}</th>' for group in groups)
     body = "".join(
         f'<tr><th scope="row">{with_subscripts(text(row.heading))}</th>'
         + "".join(_cell(group, row) for group in groups)
@@ -82,6 +82,11 @@ def _scores(groups: Sequence[Group]) -> str:
         '<div class="wide scores"><table class="compared"><thead><tr><th></th>'
         f'{heads}<th scope="col">what it means</th></tr></thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def _breakable(name: str) -> str:
+    """Settings may break after a dot or an equals sign, and not within a word."""
+    return text(name).replace(".", ".<wbr>").replace("=", "=<wbr>")
 
 
 def _cell(group: Group, row: Row) -> str:

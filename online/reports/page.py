@@ -81,7 +81,7 @@ tbody tr { border-top: 1px solid var(--line); }
 th:first-child, td:last-child, th:last-child { text-align: left; }
 td:last-child { white-space: normal; min-width: 15em; color: var(--ink); font-size: .8125rem; }
 .compared thead th:not(:last-child) { text-align: right; white-space: normal; min-width: 10em;
-  overflow-wrap: anywhere; }
+  overflow-wrap: break-word; }
 td.ours { background: var(--tint); font-weight: 650; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 16px; overflow-x: auto; font: .85rem/1.5 ui-monospace, Menlo, monospace; }
