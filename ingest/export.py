@@ -66,7 +66,7 @@ def export_recording(
     if fault := video_fault(path, what="a recording", overwrite=overwrite):
         raise ExportError(fault)
     with store.reader(name, cache=ChunkCache(0)) as reader, writing(path):
-        chosen = _chosen(f"{store.path}: recording {name!r}", reader, start, seconds)
+        chosen = _chosen(f"{store.location}: recording {name!r}", reader, start, seconds)
         _write(path, reader, chosen, progress or (lambda written, length: None))
         has_masks = reader.commit.has_masks
     return Exported(

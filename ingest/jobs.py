@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.errors import IngestError, StoreError, VideoError
-from ingest.open import open_source, open_store
+from ingest.open import open_or_create_store, open_source, open_store
 from ingest.recorder import Recorded, RecordProgress, record
-from ingest.store.layout import is_store
 from ingest.store.protocols import Store
 from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
 from ingest.video.reader import VideoInfo
@@ -42,7 +41,7 @@ class _Job:
 
 def ingest_sources(
     sources: Sequence[str],
-    store_path: str | Path,
+    store_location: str | Path,
     settings: RecordSettings,
     *,
     store_format: StoreFormat | None = None,
@@ -57,13 +56,16 @@ def ingest_sources(
     Sources are files, globs, folders of files or of images, and frame archives. One that fails does
     not stop the others; its outcome comes last. Unless `durable`, nothing waits for the disk, and a
     power cut may cost what was committed. `progress` is called from several threads when `workers`
-    is more than one. Raises StoreError only where the path is not a store.
+    is more than one. Raises StoreError only where the location is not a store.
     """
     stop = stop or threading.Event()
     specs, failed = _expand_all(sources)
     if not specs:
         return failed
-    store = _open_or_create(store_path, store_format, durable=durable)
+    if store_format is None:
+        store = open_or_create_store(store_location, durable=durable)
+    else:
+        store = open_store(store_location, create_format=store_format, durable=durable)
     jobs, unreadable = _plan(specs, store)
 
     def run(job: _Job) -> IngestOutcome:
@@ -101,12 +103,6 @@ def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOu
         except _FAILURES as error:
             failed.append(IngestOutcome(source=source, error=_told(source, error)))
     return list(specs.values()), failed
-
-
-def _open_or_create(path: str | Path, store_format: StoreFormat | None, *, durable: bool) -> Store:
-    if store_format is None and is_store(Path(path)):
-        return open_store(path, durable=durable)
-    return open_store(path, create_format=store_format or "zarr", durable=durable)
 
 
 def _plan(specs: Sequence[SourceSpec], store: Store) -> tuple[list[_Job], list[IngestOutcome]]:

@@ -1,4 +1,4 @@
-"""The right store for a path, and the right reader for a source."""
+"""The right store for a location, and the right reader for a source."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Literal, get_args
 
 from ingest.disk.durable import clear_write_errors
 from ingest.errors import NotAStoreError, VideoError
-from ingest.store.blobs import Blobs, LocalBlobs
+from ingest.store.blobs import Blobs, open_blobs
 from ingest.store.directory import DirectoryStore, OpenFiles
 from ingest.store.formats.h5_files import H5Files
 from ingest.store.formats.zarr_array import create_group
 from ingest.store.formats.zarr_files import ZarrFiles
-from ingest.store.layout import StoreLayout
+from ingest.store.layout import StoreLayout, holds_store
 from ingest.store.protocols import Store
 from ingest.store.records import Fit, RecordSettings, StoreFormat
 from ingest.video.frames_reader import FrameArchive, ImageFolder, PictureReader
@@ -25,24 +25,30 @@ _FILES: dict[StoreFormat, OpenFiles] = {"zarr": ZarrFiles, "h5": H5Files}
 
 
 def open_store(
-    path: str | Path, *, create_format: StoreFormat | None = None, durable: bool = True
+    location: str | Path, *, create_format: StoreFormat | None = None, durable: bool = True
 ) -> Store:
-    """Open a store, or make one of `create_format` where the path is free or an empty directory.
+    """Open a store, or make one of `create_format` where the location is free or an empty folder.
 
     What is written through one that is not `durable` is safe from a kill, not from a power cut.
-    Raises NotAStoreError where the path holds anything else, or a store of another format.
+    Raises NotAStoreError where the location holds anything else, or a store of another format.
     """
-    blobs = LocalBlobs(Path(path), durable=durable)
+    blobs = open_blobs(location, durable=durable)
     if create_format is not None and blobs.found() is None:
         layout = _create(blobs, create_format)
     else:
         layout = StoreLayout.open(blobs)
     if create_format is not None and layout.format != create_format:
         raise NotAStoreError(
-            f"{path}: a store of format {layout.format}, not {create_format}; leave the format out "
-            "or name another path"
+            f"{location}: a store of format {layout.format}, not {create_format}; leave the format "
+            "out or name another path"
         )
     return DirectoryStore(layout, _FILES[layout.format])
+
+
+def open_or_create_store(location: str | Path, *, durable: bool = True) -> Store:
+    """Open a store of any format, or make one of zarr; otherwise as `open_store`."""
+    is_there = holds_store(open_blobs(location))
+    return open_store(location, create_format=None if is_there else "zarr", durable=durable)
 
 
 def _create(blobs: Blobs, store_format: StoreFormat) -> StoreLayout:

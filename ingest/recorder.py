@@ -166,8 +166,8 @@ def _begin(
         skipped += 1
     if skipped < length - len(last) or not _comes_out_the_same(frames, last):
         raise RecordingExistsError(
-            f"{store.path}: recording {writer.name!r}: {reader.info.name} no longer decodes to the "
-            f"{length} frames that are stored; use --overwrite to record it again"
+            f"{store.location}: recording {writer.name!r}: {reader.info.name} no longer decodes to "
+            f"the {length} frames that are stored; use --overwrite to record it again"
         )
     return _Start(frames, Counters(), restarted=True)
 

@@ -73,7 +73,9 @@ def verify_store(
     chosen = [name for name in names if fnmatchcase(name, recordings)]
     if not chosen:
         there = ", ".join(names) or "none"
-        raise StoreError(f"{store.path}: no recording matches {recordings!r}; it holds: {there}")
+        raise StoreError(
+            f"{store.location}: no recording matches {recordings!r}; it holds: {there}"
+        )
     return (_verify(store, name, progress) for name in chosen)
 
 

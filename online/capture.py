@@ -47,7 +47,7 @@ def capture_and_serve(
     Raises ServerError: the address is refused or in use, or the server did not start; StoreError:
     as `capture`.
     """
-    with ServerProcess(store.path, ServeConfig(follow=True), bind=address, keys=keys) as server:
+    with ServerProcess(store.location, ServeConfig(follow=True), bind=address, keys=keys) as server:
         ready(server.address)
         is_up = True
 

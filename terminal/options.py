@@ -67,18 +67,19 @@ def record_settings(**settings: Any) -> RecordSettings:
         raise click.UsageError(str(error)) from error
 
 
-def warn_of_several_sizes(store: Path) -> None:
+def warn_of_several_sizes(location: str) -> None:
     """Warn now of what training would refuse later."""
     from ingest.jobs import recordings_by_size
     from ingest.open import open_store
 
-    sizes = recordings_by_size(open_store(store))
+    store = open_store(location)
+    sizes = recordings_by_size(store)
     if len(sizes) > 1:
         held = "; ".join(f"{w}x{h}: {_listed(names)}" for (w, h), names in sizes.items())
         click.secho(
-            f"warning: {click.format_filename(store)}: recordings of several frame sizes, which "
-            f"cannot be trained on together ({held}); ingest some again with another --size and "
-            "--overwrite, or use `setcon train --recordings GLOB`",
+            f"warning: {click.format_filename(store.location)}: recordings of several frame "
+            f"sizes, which cannot be trained on together ({held}); ingest some again with another "
+            "--size and --overwrite, or use `setcon train --recordings GLOB`",
             fg="yellow",
             err=True,
         )

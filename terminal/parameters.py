@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+LOCATION = click.Path(path_type=str)
+"""Where a store is, kept as typed: as a path, `s3://b/x` would become `s3:/b/x`."""
+
 
 class Finite(click.FloatRange):
     """A finite number in a range: click's own lets nan pass, and inf where a side is open."""

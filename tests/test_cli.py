@@ -133,6 +133,15 @@ def run(store: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def segments_run(store: Path) -> Path:
+    path = store.parent / "segments-run"
+    ordered = ["--set", "training.keep_segments=true", "--set", "stream.order=stream"]
+    done = setcon("train", store, "--run", path, "--steps", "2", *FAST, *ordered)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     error = error_of(setcon("ingest", tmp_path / "no.mp4", tmp_path / "store"))
     assert "no.mp4" in error
@@ -162,6 +171,35 @@ def test_a_store_that_is_not_one_is_left_alone(video: Path, tmp_path: Path) -> N
         assert str(tmp_path) in error_of(setcon(*arguments))
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ingest VIDEO STORE",
+        "ingest VIDEO STORE --format h5",
+        "info STORE",
+        "verify STORE",
+        "serve STORE",
+        "train STORE --run new",
+        f"capture {PICTURE} STORE --seconds 1",
+        "export STORE balls out.mp4",
+        "eval RUN STORE",
+        "continual RUN STORE",
+        "render RUN STORE out.mp4",
+        "embed RUN STORE out.h5",
+    ],
+)
+def test_a_store_at_an_address_is_refused_and_nothing_is_written(
+    words: str, video: Path, segments_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = {"VIDEO": video, "STORE": "s3://bucket/store", "RUN": segments_run}
+    assert error_of(setcon(*(named.get(word, word) for word in words.split()))) == (
+        "error: s3://bucket/store: is an address, and stores are kept in local folders; name a "
+        "folder, such as one that this storage is mounted in"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_address_already_in_use(store: Path, tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def _check_equal(read: Frames, expected: Frames) -> None:
 
 def _files(store: Store) -> dict[str, bytes]:
     """Every file of the recording with its bytes."""
-    folder = store.path / "recordings" / "source"
+    folder = Path(store.location) / "recordings" / "source"
     paths = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from ingest.errors import NotAStoreError, RecordingExistsError
 from ingest.live.backlog import Taken
 from ingest.live.camera import Camera
-from ingest.open import open_store
-from ingest.store.layout import is_store
+from ingest.open import open_or_create_store
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import CommitRecord, Source
 
@@ -46,15 +45,13 @@ class Captured:
         return (self.commit.length - 1) / max(1e-9, self.commit.duration_seconds)
 
 
-def open_live_store(path: str | Path) -> Store:
+def open_live_store(location: str | Path) -> Store:
     """Open a store for captures, or make one; NotAStoreError where it cannot take them."""
-    if not is_store(Path(path)):
-        return open_store(path, create_format="zarr")
-    store = open_store(path)
+    store = open_or_create_store(location)
     if store.format != "zarr":
         raise NotAStoreError(
-            f"{path}: a store of format {store.format}, which closes its files too seldom for a "
-            "camera; name another path"
+            f"{location}: a store of format {store.format}, which closes its files too seldom for "
+            "a camera; name another path"
         )
     return store
 
@@ -79,7 +76,7 @@ def capture(
     name = name or camera.device.recording_name(datetime.now(UTC))
     if name in store.recordings():
         raise RecordingExistsError(
-            f"{store.path}: there is a recording {name!r} already; give another --name"
+            f"{store.location}: there is a recording {name!r} already; give another --name"
         )
     ends_at = math.inf if seconds is None else camera.began_at + seconds
     delay_seconds = 0.0

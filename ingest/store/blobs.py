@@ -7,6 +7,7 @@ A name is a path relative to the root, with `/` between its parts. Nothing above
 renames, locks or syncs a file, except HDF5, which can only read files (`Blobs.folder`).
 """
 
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ from ingest.disk.durable import (
     write_whole,
     written_together,
 )
+from ingest.errors import NotAStoreError
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 Put = Callable[[str, bytes], None]
 """Writes one blob by its name."""
@@ -130,6 +134,20 @@ class Blobs(Protocol):
     def sync(self) -> None:
         """Make all that was put so far safe from a power cut."""
         ...
+
+
+def open_blobs(location: str | Path, *, durable: bool = True) -> Blobs:
+    """The blobs at the location of a store; this alone decides what a location means.
+
+    Unless `durable`, writing does not wait for the disk. Raises NotAStoreError for an address:
+    stores are folders of this machine.
+    """
+    if isinstance(location, str) and _ADDRESS.match(location):
+        raise NotAStoreError(
+            f"{location}: is an address, and stores are kept in local folders; name a folder, such "
+            "as one that this storage is mounted in"
+        )
+    return LocalBlobs(Path(location), durable=durable)
 
 
 class LocalBlobs:

@@ -1,7 +1,6 @@
 """A store of recordings, in any format that can keep chunks."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from ingest.disk.durable import clear_write_errors
 from ingest.errors import RecordingExistsError
@@ -28,9 +27,9 @@ class DirectoryStore:
         self._open_files = open_files
 
     @property
-    def path(self) -> Path:
-        """Directory of the store."""
-        return Path(self._layout.blobs.location)
+    def location(self) -> str:
+        """Where the store is."""
+        return self._layout.blobs.location
 
     @property
     def format(self) -> StoreFormat:

@@ -14,7 +14,7 @@ import msgspec
 
 from ingest.disk.durable import clear_write_errors
 from ingest.errors import NoSuchRecordingError, NotAStoreError, RecordingExistsError, StoreError
-from ingest.store.blobs import Blobs, Lease
+from ingest.store.blobs import Blobs, Lease, LocalBlobs
 from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
 
 VERSION = 1
@@ -28,9 +28,14 @@ _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 _NAME = re.compile(r"[^\W_][\w.+ ()@=-]{0,199}")
 
 
-def is_store(path: Path) -> bool:
-    """Whether a directory is marked as a store, readable or not."""
-    return (path / _MARK).exists()
+def holds_store(blobs: Blobs) -> bool:
+    """Whether a place is marked as a store, readable or not."""
+    return blobs.exists(_MARK)
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder of this machine is marked as a store, readable or not."""
+    return holds_store(LocalBlobs(folder))
 
 
 class _StoreMark(msgspec.Struct, frozen=True):

@@ -11,7 +11,6 @@ looks at nothing else never sees a torn or a missing frame, also alongside a liv
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -114,10 +113,12 @@ class RecordingWriter(Closing, Protocol):
 
 @runtime_checkable
 class Store(Protocol):
-    """A directory of recordings, each on its own."""
+    """A store of recordings, each on its own."""
 
     @property
-    def path(self) -> Path: ...  # noqa: D102
+    def location(self) -> str:
+        """Where the store is, as messages show it and as it is opened again."""
+        ...
 
     @property
     def format(self) -> StoreFormat: ...  # noqa: D102

@@ -49,11 +49,11 @@ def evaluate_continual(
     columns: list[_Column] = []
     for recording in recordings:
         only = glob.escape(recording)
-        with opened_store(trained, Path(store), recordings=only, holdout=holdout) as opened:
+        with opened_store(trained, store, recordings=only, holdout=holdout) as opened:
             column = _column(opened, rows, recording, probes)
             share = opened.catalog.holdout
         if other is not None:
-            with opened_store(other, Path(store), recordings=only, holdout=share) as opened:
+            with opened_store(other, store, recordings=only, holdout=share) as opened:
                 column = replace(column, reference=_reference(opened, recording, probes))
         columns.append(column)
     return _matrix(recordings, rows, columns)

@@ -12,6 +12,7 @@ import msgspec
 import torch
 
 from ingest.open import open_store
+from ingest.store.protocols import Store
 from online.allocator import keep_freed_memory
 from online.clips.catalog import StoreCatalog
 from online.clips.cursor import Cursor
@@ -83,7 +84,11 @@ def load_run(run: str | Path, *, device: torch.device | None = None) -> TrainedR
 
 @contextmanager
 def opened_store(
-    trained: TrainedRun, store: Path, *, recordings: str = "*", holdout: float | None = None
+    trained: TrainedRun,
+    store: str | Path,
+    *,
+    recordings: str = "*",
+    holdout: float | None = None,
 ) -> Iterator[OpenedRun]:
     """A loaded run, with the recordings of a store; this process then computes as the run asks.
 
@@ -92,9 +97,10 @@ def opened_store(
     line.
     """
     set_determinism(trained.config.training)
-    share = _holdout(trained, store) if holdout is None else holdout
-    with closing(StoreCatalog(open_store(store), holdout=share, recordings=recordings)) as catalog:
-        _check_frame_size(trained, catalog, store, recordings)
+    held = open_store(store)
+    share = _holdout(trained, held) if holdout is None else holdout
+    with closing(StoreCatalog(held, holdout=share, recordings=recordings)) as catalog:
+        _check_frame_size(trained, catalog, recordings)
         _check_holdout(trained, catalog)
         evaluator = Evaluator.of(trained.config, catalog, trained.untrained, device=trained.device)
         yield OpenedRun(trained, catalog, evaluator)
@@ -111,7 +117,7 @@ def opened_run(
 ) -> Iterator[OpenedRun]:
     """A run's newest checkpoint that can be read; raises as `load_run` and `opened_store`."""
     trained = load_run(run, device=device)
-    with opened_store(trained, Path(store), recordings=recordings, holdout=holdout) as opened:
+    with opened_store(trained, store, recordings=recordings, holdout=holdout) as opened:
         yield opened
 
 
@@ -131,11 +137,11 @@ def evaluate_run(
         )
 
 
-def _holdout(trained: TrainedRun, store: Path) -> float:
+def _holdout(trained: TrainedRun, store: Store) -> float:
     """The share to score on: what the run held out of these recordings, if it knows them."""
     held_out = _held_out(trained.checkpoint)
-    there = open_store(store).recordings()
-    return min((held_out[name] for name in there if name in held_out), default=DEFAULT_HOLDOUT)
+    known = [held_out[name] for name in store.recordings() if name in held_out]
+    return min(known, default=DEFAULT_HOLDOUT)
 
 
 def _check_holdout(trained: TrainedRun, catalog: StoreCatalog) -> None:
@@ -170,10 +176,8 @@ def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
     return complete | planned
 
 
-def _check_frame_size(
-    trained: TrainedRun, catalog: StoreCatalog, store: Path, recordings: str
-) -> None:
-    summaries = catalog.recordings()
+def _check_frame_size(trained: TrainedRun, catalog: StoreCatalog, recordings: str) -> None:
+    store, summaries = catalog.store.location, catalog.recordings()
     if not summaries:
         there = ", ".join(catalog.store.recordings()) or "none"
         raise RunError(f"{store}: no recording matches {recordings!r}; there are: {there}")

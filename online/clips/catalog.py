@@ -98,8 +98,8 @@ class StoreCatalog:
         commit = self._reader(name).refresh()
         if self._identities.setdefault(name, commit.identity) != commit.identity:
             raise StoreError(
-                f"{self.store.path}: recording {name!r} was replaced by another one while it was "
-                "being read; restart the server, and begin a new run"
+                f"{self.store.location}: recording {name!r} was replaced by another one while it "
+                "was being read; restart the server, and begin a new run"
             )
         return commit
 
@@ -117,7 +117,7 @@ class StoreCatalog:
         commit = self.commit(recording)
         if start < 0 or length < 1 or start + length > commit.length:
             raise IndexError(
-                f"{self.store.path}: {recording} has frames 0..{commit.length}, "
+                f"{self.store.location}: {recording} has frames 0..{commit.length}, "
                 f"asked for {start}..{start + length}"
             )
         frames = self._reader(recording).read(start, start + length, masks=masks)

@@ -115,7 +115,7 @@ def _check_nothing_is_missing(catalog: StoreCatalog, cursor: Cursor) -> None:
         length = catalog.commit(name).length if name in there else 0
         if length < extent.length:
             raise ServerError(
-                f"{catalog.store.path}: {name} has {length} frames and the trainer has seen "
+                f"{catalog.store.location}: {name} has {length} frames and the trainer has seen "
                 f"{extent.length}; the store was replaced, start a new run"
             )
 

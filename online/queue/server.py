@@ -173,8 +173,8 @@ class Server:
         planned = sum(session.stream.planned_clips for session in self._sessions.values())
         if len(self._sessions) >= MAX_SESSIONS or planned >= MAX_PLANNED_CLIPS:
             raise ServerError(
-                f"{self._catalog.store.path}: is already served to {len(self._sessions)} trainers, "
-                f"with {planned} planned clips; that is a server's limit, start another"
+                f"{self._catalog.store.location}: is already served to {len(self._sessions)} "
+                f"trainers, with {planned} planned clips; that is a server's limit, start another"
             )
 
     def _update(
@@ -207,7 +207,7 @@ class Server:
 
     def _fetch(self, identity: bytes, message: messages.Fetch) -> None:
         if message.recording not in self._catalog.names():
-            raise ServerError(f"{self._catalog.store.path}: no recording {message.recording!r}")
+            raise ServerError(f"{self._catalog.store.location}: no recording {message.recording!r}")
         commit = self._catalog.commit(message.recording)
         fitting = max(1, messages.MAX_REPLY_BYTES // (commit.height * commit.width * 4))
         frames = self._catalog.fetch(
@@ -332,9 +332,9 @@ def serve(
     catalog = StoreCatalog(store, holdout=config.holdout, recordings=config.recordings)
     if not catalog.names() and catalog.left_out:
         raise ServerError(
-            f"{store.path}: nothing to serve: of its recordings none can be read "
-            f"({', '.join(sorted(catalog.left_out)[:5])}); `setcon verify {store.path}` names the "
-            "damage"
+            f"{store.location}: nothing to serve: of its recordings none can be read "
+            f"({', '.join(sorted(catalog.left_out)[:5])}); `setcon verify {store.location}` names "
+            "the damage"
         )
     context = zmq.Context()
     socket = server_socket(context)

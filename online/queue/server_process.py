@@ -39,14 +39,14 @@ class ServerProcess:
 
     def __init__(
         self,
-        store: Path,
+        store: str | Path,
         config: ServeConfig | None = None,
         *,
         bind: str | None = None,
         keys: ServerKeys | None = None,
         start_seconds: float = 60.0,
     ) -> None:
-        """Describe a server of the store at `store`, to be started within `start_seconds`.
+        """Describe a server of the store at location `store`, to start within `start_seconds`.
 
         `bind` is where others reach it too, those whom `keys` let in; without it, only this
         program's user does.
@@ -54,7 +54,7 @@ class ServerProcess:
         self.address = ""
         self._bind = bind
         self._keys = keys
-        self._store = store
+        self._store = str(store)
         self._config = config or ServeConfig()
         self._start_seconds = start_seconds
         self._folder: Path | None = None
@@ -111,7 +111,7 @@ class ServerProcess:
 
     def _start(self, address: str) -> None:
         config = msgspec.json.encode(self._config).decode()
-        arguments = [str(self._store), address, config, str(self._folder)]
+        arguments = [self._store, address, config, str(self._folder)]
         if self._keys is not None:
             arguments += [str(self._keys.folder), str(self._keys.allowed)]
         self._process = Child("online.queue.server_process", arguments)
@@ -156,7 +156,7 @@ def main(store: str, address: str, config: str, folder: str = "", *keys: str) ->
     hear_parent(lambda line: finish.set(), at_end=stop.set)  # it only ever says one line
     try:
         serve(
-            open_store(Path(store)),
+            open_store(store),
             address,
             config=msgspec.json.decode(config, type=ServeConfig),
             keys=ServerKeys(*map(Path, keys)) if keys else None,

@@ -70,7 +70,7 @@ class Stream:
         plan = self._plan(cursor)
         if want.cursor and plan.start.fingerprint != want.cursor.fingerprint:
             raise ServerError(
-                f"{catalog.store.path}: the plan that the trainer was following cannot be made "
+                f"{catalog.store.location}: the plan that the trainer was following cannot be made "
                 "again; serve the same store with the same --holdout and --recordings"
             )
         self._begin(plan, cursor.index)
@@ -210,7 +210,7 @@ class Stream:
 
     def _check_has_clips(self, plan: Plan) -> None:
         """Refuse a plan that would never send a clip; what is followed may still grow one."""
-        where, request = self._catalog.store.path, self._request
+        where, request = self._catalog.store.location, self._request
         if not plan.start.extents:
             there = ", ".join(self._catalog.store.recordings()[:5]) or "none"
             raise ServerError(

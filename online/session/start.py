@@ -45,7 +45,7 @@ def train_on_store(
         Start(
             run=Path(run),
             config=config,
-            store=Path(store),
+            store=str(store),
             holdout=holdout,
             minutes=minutes,
             device=device,

@@ -46,8 +46,8 @@ class Start:
 
     run: Path
     config: RunConfig
-    store: Path | None = None
-    """Served by a process of its own; without it, `addresses` are connected to."""
+    store: str | None = None
+    """Location of a store, served by a process of its own; None to connect to `addresses`."""
     holdout: float = DEFAULT_HOLDOUT
     """Share of each recording of `store` that is not learned from."""
     addresses: Sequence[str] = ()
@@ -72,7 +72,7 @@ class Start:
     @property
     def origin(self) -> Origin:
         """Where the footage comes from, for the report."""
-        store = " ".join(self.addresses) if self.store is None else str(self.store)
+        store = " ".join(self.addresses) if self.store is None else self.store
         return Origin(store=store, command=self.command)
 
 

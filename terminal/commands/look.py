@@ -12,7 +12,7 @@ from terminal.options import (
     json_option,
     recordings_option,
 )
-from terminal.parameters import Finite
+from terminal.parameters import LOCATION, Finite
 from terminal.progress import progress_line
 from terminal.recordings import (
     counted,
@@ -39,14 +39,14 @@ out_option = click.option(
 
 @click.command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @recordings_option
 @held_out_option
 @json_option
 @out_option
 def evaluate(
     run: Path,
-    store: Path,
+    store: str,
     recordings: str,
     holdout: float | None,
     as_json: bool,
@@ -79,7 +79,7 @@ def evaluate(
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
@@ -91,7 +91,7 @@ def evaluate(
 @out_option
 def continual(
     run: Path,
-    store: Path,
+    store: str,
     against: Path | None,
     holdout: float | None,
     as_json: bool,
@@ -141,7 +141,7 @@ def _refuse_bad_folder(out: Path | None) -> None:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @click.argument("video", type=click.Path(path_type=Path), metavar="OUT.mp4")
 @recordings_option
 @click.option(
@@ -155,7 +155,7 @@ def _refuse_bad_folder(out: Path | None) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace OUT.mp4.")
 def render(
     run: Path,
-    store: Path,
+    store: str,
     video: Path,
     recordings: str,
     part: Any,
@@ -187,7 +187,7 @@ def render(
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @click.argument("embeddings", type=click.Path(path_type=Path), metavar="OUT.h5")
 @recordings_option
 @click.option(
@@ -198,7 +198,7 @@ def render(
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT.h5.")
 def embed(
-    run: Path, store: Path, embeddings: Path, recordings: str, alphas: bool, overwrite: bool
+    run: Path, store: str, embeddings: Path, recordings: str, alphas: bool, overwrite: bool
 ) -> None:
     """Write the slots of every frame of STORE to an HDF5 file.
 

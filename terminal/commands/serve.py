@@ -16,7 +16,7 @@ from terminal.options import (
     size_option,
     warn_of_several_sizes,
 )
-from terminal.parameters import Duration, Finite
+from terminal.parameters import LOCATION, Duration, Finite
 from terminal.progress import progress_line
 from terminal.recordings import (
     breaks_text,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("device")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @click.option("--name", help="Name of the recording.  [default: the device and the time]")
 @size_option
 @click.option(
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 @allow_option
 def capture(
     device: str,
-    store: Path,
+    store: str,
     name: str | None,
     size: int,
     fps: float | None,
@@ -132,7 +132,7 @@ def capture(
                     opened,
                     address,
                     keys=server_keys,
-                    ready=lambda at: click.echo(f"serving {store} at {at}"),
+                    ready=lambda at: click.echo(f"serving {opened.location} at {at}"),
                     name=name,
                     seconds=seconds,
                     keep_seconds=keep_seconds,
@@ -151,7 +151,7 @@ def capture(
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @click.option(
     "--bind",
     "address",
@@ -173,7 +173,7 @@ def capture(
 @recordings_option
 @holdout_option
 def serve(
-    store: Path,
+    store: str,
     address: str,
     keys: Path | None,
     allow: Path | None,
@@ -195,13 +195,14 @@ def serve(
 
     server_keys = _server_keys(keys, allow)
     config = ServeConfig(order=order, follow=follow, recordings=recordings, holdout=holdout)
+    opened = open_store(store)
     with progress_line() as show:
         counters = serve_store(
-            open_store(store),
+            opened,
             address,
             config=config,
             keys=server_keys,
-            ready=lambda at: click.echo(f"serving {store} at {at}"),
+            ready=lambda at: click.echo(f"serving {opened.location} at {at}"),
             report=lambda counters: show(*server_parts(counters)),
         )
     click.echo(", ".join(server_parts(counters)))

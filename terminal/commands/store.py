@@ -18,7 +18,7 @@ from terminal.options import (
     size_option,
     warn_of_several_sizes,
 )
-from terminal.parameters import Finite
+from terminal.parameters import LOCATION, Finite
 from terminal.progress import progress_line
 from terminal.recordings import (
     breaks_text,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @click.command("ingest")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @size_option
 @click.option(
     "--fit",
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 )
 def ingest_command(
     sources: tuple[str, ...],
-    store: Path,
+    store: str,
     size: int,
     fit: Any,
     fps: float | None,
@@ -121,9 +121,9 @@ def ingest_command(
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @json_option
-def info(store: Path, as_json: bool) -> None:
+def info(store: str, as_json: bool) -> None:
     """Show the contents of STORE."""
     from ingest.open import open_store
 
@@ -141,21 +141,21 @@ def info(store: Path, as_json: bool) -> None:
             entries.append({"name": name, "size_bytes": size} | msgspec.to_builtins(commit))
             texts.append(recording_text(name, commit, size))
     if as_json:
-        path = click.format_filename(store)
+        path = click.format_filename(opened.location)
         held = {"path": path, "format": opened.format, "recordings": entries}
         click.echo(json.dumps(held | {"uncommitted": opened.uncommitted()}, indent=2))
     else:
         head = f"{opened.format}, {counted(len(entries), 'recording')}"
         texts += map(uncommitted_text, opened.uncommitted())
-        click.echo("\n".join([f"{click.format_filename(store)}: {head}", *texts]))
+        click.echo("\n".join([f"{click.format_filename(opened.location)}: {head}", *texts]))
     exit_if_any(damaged)
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @recordings_option
 @json_option
-def verify(store: Path, recordings: str, as_json: bool) -> None:
+def verify(store: str, recordings: str, as_json: bool) -> None:
     """Read all of STORE and check every checksum, time and count.
 
     The exit code is 1 if anything is wrong. A recording that is still being written is checked up
@@ -176,7 +176,7 @@ def verify(store: Path, recordings: str, as_json: bool) -> None:
                 entries.append({"ok": verified.ok} | msgspec.to_builtins(verified))
             else:
                 click.echo(verified_text(verified))
-    path = click.format_filename(store)
+    path = click.format_filename(opened.location)
     if as_json:
         held = {"path": path, "format": opened.format, "recordings": entries}
         click.echo(json.dumps(held | {"uncommitted": opened.uncommitted()}, indent=2))
@@ -188,7 +188,7 @@ def verify(store: Path, recordings: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=LOCATION)
 @click.argument("recording")
 @click.argument("video", type=click.Path(path_type=Path), metavar="OUT.mp4")
 @click.option(
@@ -201,7 +201,7 @@ def verify(store: Path, recordings: str, as_json: bool) -> None:
 @click.option("--seconds", type=Finite(0, min_open=True), help="Seconds to export.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.mp4 and its masks.")
 def export(
-    store: Path,
+    store: str,
     recording: str,
     video: Path,
     start: float,

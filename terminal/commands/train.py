@@ -16,7 +16,7 @@ from terminal.options import (
     keys_option,
     settings_option,
 )
-from terminal.parameters import Finite
+from terminal.parameters import LOCATION, Finite
 from terminal.progress import progress_line
 from terminal.recordings import (
     ingest_parts,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.argument("store", type=LOCATION, required=False)
 @click.option(
     "--connect",
     "addresses",
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def train(
     context: click.Context,
-    store: Path | None,
+    store: str | None,
     addresses: tuple[str, ...],
     keys: Path | None,
     server_keys: tuple[Path, ...],

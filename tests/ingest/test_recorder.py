@@ -106,7 +106,7 @@ def uninterrupted(request, long_video, tmp_path_factory) -> Store:
 
 
 def recording_files(store: Store, media) -> dict[str, bytes]:
-    return media.files(store.path / "recordings")
+    return media.files(Path(store.location) / "recordings")
 
 
 def test_a_recording_is_what_its_reader_gave(uninterrupted, long_video):

@@ -93,7 +93,7 @@ def read_as_ones(data: bytes) -> bytes:
 
 def spoil_field(store: Store, field: str, chunk: int, damage: Damage = flip_a_bit) -> None:
     """Damage one stored chunk of a field, with the checksum next to it."""
-    folder = store.path / "recordings" / "a"
+    folder = Path(store.location) / "recordings" / "a"
     if store.format == "zarr":
         (path,) = (folder / field).glob(f"c.{chunk}*")
         path.write_bytes(damage(path.read_bytes()))
@@ -108,7 +108,7 @@ def spoil_field(store: Store, field: str, chunk: int, damage: Damage = flip_a_bi
 
 
 def edit_commit(store: Store, edit) -> None:
-    path = store.path / "recordings" / "a" / "commit.json"
+    path = Path(store.location) / "recordings" / "a" / "commit.json"
     record = json.loads(path.read_text())
     edit(record)
     path.write_text(json.dumps(record))
@@ -178,7 +178,7 @@ def test_checking_goes_on_after_damage_and_counts_it(store):
 def test_a_missing_file_is_damage(store):
     write(store, footage(100))
     name = "frames/c.5.0.0.0" if store.format == "zarr" else "frames-00000.h5"
-    (store.path / "recordings/a" / name).unlink()
+    (Path(store.location) / "recordings/a" / name).unlink()
     (found,) = verify_store(store)
     assert found.damaged_chunks == (1 if store.format == "zarr" else 2 * 13 + 3)
 
@@ -224,7 +224,7 @@ def test_times_that_do_not_grow_are_told(store):
 def test_a_damaged_commit_record_is_told_and_the_others_are_checked(store):
     write(store, footage(20), name="a")
     write(store, footage(20), name="b")
-    (store.path / "recordings/a/commit.json").write_text("{")
+    (Path(store.location) / "recordings/a/commit.json").write_text("{")
     found = verified(store)
     assert "damaged commit record" in found["a"].faults[0]
     assert found["b"].ok
@@ -237,7 +237,7 @@ def test_a_recording_at_work_is_checked_as_far_as_it_is_committed(store):
         assert (found.ok, found.frames) == (True, 0)
         length = writer.block_length
         writer.append(frames.part(0, length), counters_of(frames.part(0, length)))
-        being_written = store.path / "recordings/a/.c.9.1234.partial"
+        being_written = Path(store.location) / "recordings/a/.c.9.1234.partial"
         being_written.write_bytes(b"half")
         (found,) = verify_store(store)
         assert (found.ok, found.complete, found.frames) == (True, False, length)

@@ -91,7 +91,7 @@ def test_a_capture_keeps_the_last_that_it_is_told_to_keep(store, monkeypatch):
         assert len(reader.pts_ns()) == commit.length
     seconds = (kept.pts_ns[-1] - kept.pts_ns[0]) / 1e9
     assert 1.0 <= seconds <= 1.0 + 0.5 + 2 * 0.5 + 0.1  # a step, and two chunks of half a second
-    chunks = list((store.path / "recordings/a/frames").glob("c.*"))
+    chunks = list((Path(store.location) / "recordings/a/frames").glob("c.*"))
     assert len(chunks) == -(-len(kept) // commit.chunk_length)
     with pytest.raises(ValueError, match="at least 1 s"), Camera(device, SETTINGS) as camera:
         capture(camera, store, name="b", seconds=1.0, keep_seconds=0.5)
@@ -189,7 +189,7 @@ class SlowFiles(ZarrFiles):
 
 
 def test_a_slow_disk_costs_the_oldest_frames_and_the_camera_never_waits(store):
-    store = DirectoryStore(StoreLayout.open(LocalBlobs(store.path)), SlowFiles)
+    store = DirectoryStore(StoreLayout.open(LocalBlobs(Path(store.location))), SlowFiles)
     device = parse_device(PICTURE.format(rate=50))
     with Camera(device, SETTINGS, backlog=Backlog(max_frames=25)) as camera:
         captured = capture(camera, store, name="a", seconds=3.0)
@@ -211,7 +211,7 @@ def test_a_full_disk_keeps_what_was_committed(store):
                 raise StorageFullError("the disk is exhausted")
             super().write(frames, start, commit)
 
-    store = DirectoryStore(StoreLayout.open(LocalBlobs(store.path)), FullFiles)
+    store = DirectoryStore(StoreLayout.open(LocalBlobs(Path(store.location))), FullFiles)
     device = parse_device(PICTURE.format(rate=50))
     with Camera(device, SETTINGS) as camera, pytest.raises(StorageFullError):
         capture(camera, store, name="a")

@@ -181,7 +181,7 @@ class StoreMachine(RuleBasedStateMachine):
         if name in self.readers:
             self.readers.pop(name).close()
         if model.known_elsewhere:
-            self.helper.ask("forget", str(self.store.path), name)
+            self.helper.ask("forget", self.store.location, name)
 
     @rule(name=NAMES)
     def open_writer(self, name: str) -> None:
@@ -291,7 +291,7 @@ class StoreMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.models)))
         model = self.models[name]
         model.known_elsewhere = True
-        read = self.helper.ask("read", str(self.store.path), name)
+        read = self.helper.ask("read", self.store.location, name)
         assert_equal(read, model.frames(model.released, model.length))
 
     @precondition(lambda self: self.open_models())
@@ -305,7 +305,7 @@ class StoreMachine(RuleBasedStateMachine):
             stop = model.length + model.writer.block_length
             with killed_in(StoreLayout, "write_commit"):
                 model.writer.append(model.frames(model.length, stop), counted(stop))
-            (self.store.path / "recordings" / name / ".x.1.partial").write_bytes(b"half")
+            (Path(self.store.location) / "recordings" / name / ".x.1.partial").write_bytes(b"half")
         model.writer.close()  # what the kernel does with the lock of the dead
         model.writer = None
         assert bool(self.store.leftovers(name)) == (not model.complete)
@@ -334,7 +334,7 @@ class StoreMachine(RuleBasedStateMachine):
     def a_newcomer_sees_all_that_is_committed(self) -> None:
         if not hasattr(self, "store"):
             return
-        store = open_store(self.store.path)
+        store = open_store(self.store.location)
         assert store.recordings() == sorted(self.models)
         for name, model in self.models.items():
             commit = store.commit(name)
@@ -386,7 +386,7 @@ def test_a_writer_killed_while_it_appends_leaves_a_prefix_and_is_followed(
     for _ in range(kills):
         helper = Helper.start()
         try:
-            assert helper.ask("write", str(store.path), "a", 1) == committed
+            assert helper.ask("write", store.location, "a", 1) == committed
             helper.process.join(random.uniform(0.02, 0.2))
             assert helper.process.is_alive()
         finally:

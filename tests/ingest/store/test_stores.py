@@ -202,7 +202,7 @@ def test_all_that_a_commit_speaks_of_is_synced_before_it(store, monkeypatch):
     monkeypatch.setattr(os, "fsync", watched)
     with begin(store, has_masks=True) as writer:
         write_all(writer, footage(200, masks=True))
-    folder = store.path / "recordings" / "a"
+    folder = Path(store.location) / "recordings" / "a"
     committed = (folder / "commit.json").stat().st_ino  # an earlier file may have had the number
     before = synced[: len(synced) - 1 - synced[::-1].index(committed)]
     for path in folder.rglob("*"):
@@ -312,7 +312,7 @@ def test_a_writer_killed_while_it_lets_go_leaves_no_damage(store):
     with begin(store) as writer:
         writer.release(2 * block)
     if store.format == "zarr":  # what was left before goes with it
-        left = {path.name for path in (store.path / "recordings/a/frames").glob("c.*")}
+        left = {path.name for path in (Path(store.location) / "recordings/a/frames").glob("c.*")}
         chunk = writer.commit.chunk_length
         assert len(left) == (writer.commit.length - 2 * block) // chunk
     (verified,) = list(verify_store(store))
@@ -375,7 +375,7 @@ def largest_file(folder: Path) -> Path:
 def test_a_flipped_byte_is_noticed_and_its_place_told(store):
     with begin(store) as writer:
         write_all(writer, footage(64))
-    path = largest_file(store.path / "recordings" / "a")
+    path = largest_file(Path(store.location) / "recordings" / "a")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x01
     path.write_bytes(data)
@@ -389,7 +389,7 @@ def test_a_flipped_byte_is_noticed_and_its_place_told(store):
 def test_a_missing_chunk_is_noticed(store):
     with begin(store) as writer:
         write_all(writer, footage(64))
-    largest_file(store.path / "recordings" / "a").unlink()
+    largest_file(Path(store.location) / "recordings" / "a").unlink()
     with store.reader("a") as reader, pytest.raises(DamagedChunkError, match="recording 'a'"):
         reader.read(0, 64)
 
@@ -398,7 +398,7 @@ def test_a_missing_chunk_is_noticed(store):
 def test_a_folder_in_place_of_a_chunk_is_told_in_one_line(store, field):
     with begin(store) as writer:
         write_all(writer, footage(64))
-    folder = store.path / "recordings" / "a"
+    folder = Path(store.location) / "recordings" / "a"
     path = folder / "frames-00000.h5"
     if store.format == "zarr":
         (path,) = (folder / field).glob("c.0*")
@@ -418,7 +418,7 @@ def test_lost_times_are_not_made_up_by_continuing(tmp_path):
     with begin(store) as writer:
         write_all(writer, frames, finish=False)
         committed = writer.commit.length
-    lost = store.path / "recordings" / "a" / "pts_ns" / "c.0"
+    lost = Path(store.location) / "recordings" / "a" / "pts_ns" / "c.0"
     lost.unlink()
     message = r"chunk 0 of `pts_ns`.*missing"
     with begin(store) as writer, pytest.raises(DamagedChunkError, match=message):
@@ -435,7 +435,7 @@ def test_frames_behind_the_last_commit_are_gone_when_it_is_complete(store):
             writer.append(frames.part(0, writer.block_length), writer.commit.counters)
     with begin(store) as writer:
         writer.finish(None, writer.commit.counters)
-    folder = store.path / "recordings" / "a"
+    folder = Path(store.location) / "recordings" / "a"
     if store.format == "h5":
         parts = [h5py.File(path) for path in sorted(folder.glob("*.h5"))]
         times = np.concatenate([dataset(part, "pts_ns")[:] for part in parts])
@@ -474,7 +474,7 @@ def large_footage() -> Frames:
 
 
 def files_of(store: Store) -> dict[str, bytes]:
-    folder = store.path / "recordings"
+    folder = Path(store.location) / "recordings"
     found = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
@@ -511,7 +511,7 @@ def test_a_full_disk_keeps_what_was_committed_and_is_followed(tmp_path, store_fo
     with begin_large(store) as writer:
         length = writer.block_length
         writer.append(frames.part(0, length), Counters(decoded=length, stored=length))
-        path = store.path / "recordings" / "a" / (exhausted or "")
+        path = Path(store.location) / "recordings" / "a" / (exhausted or "")
         full = full_device(path) if exhausted else file_size_limit(50_000)
         what = "disk" if exhausted else "file size limit"
         with full, pytest.raises(StorageFullError, match=f"the {what} is exhausted.*free some"):
@@ -548,7 +548,7 @@ def test_the_lock_of_a_killed_writer_is_gone(store):
         "time.sleep(60)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(store.path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, store.location], stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "locked\n"
@@ -585,7 +585,7 @@ def test_a_read_only_store_is_read_and_refuses_writers_in_one_line(store_format)
         with begin(store) as writer:
             write_all(writer, footage(50))
         with only_reading(Path(folder)):
-            store = open_store(store.path)
+            store = open_store(store.location)
             with store.reader("a") as reader:
                 assert_equal(reader.read(0, 50), footage(50))
             for write in (lambda: begin(store, "b"), lambda: store.remove("a")):
@@ -600,11 +600,11 @@ def write_as_before(store: Store, frames: Frames) -> None:
     """A recording as the first version wrote it: zstd 3 in blocks of Blosc's own choice."""
     codec = PixelCodec(level=3, block_bytes=0)
     files = partial(FILES[store.format], codec=codec)
-    older = DirectoryStore(StoreLayout.open(LocalBlobs(store.path)), files)
+    older = DirectoryStore(StoreLayout.open(LocalBlobs(Path(store.location))), files)
     with begin(older, has_masks=True) as writer:
         write_all(writer, frames)
     if store.format == "h5":  # it left the compression to HDF5
-        for path in (store.path / "recordings" / "a").glob("*.h5"):
+        for path in (Path(store.location) / "recordings" / "a").glob("*.h5"):
             with h5py.File(path) as file:
                 data = {name: dataset(file, name)[:] for name in file}
             with h5py.File(path, "w", libver="v112") as file:
@@ -627,7 +627,7 @@ def test_parts_without_attributes_still_read(tmp_path):
     frames = footage(300, masks=True)
     with begin(store, has_masks=True) as writer:
         write_all(writer, frames)
-    for path in (store.path / "recordings" / "a").glob("*.h5"):
+    for path in (Path(store.location) / "recordings" / "a").glob("*.h5"):
         with h5py.File(path, "r+") as file:
             for written in (file, *file.values()):
                 assert len(written.attrs) == 1
@@ -652,7 +652,7 @@ def test_a_part_of_another_place_or_recording_is_damaged(tmp_path, origin, told)
     for name, kwargs in kinds.items():
         with begin(store, name, **kwargs) as writer:
             write_all(writer, footage(300))
-    folder = store.path / "recordings"
+    folder = Path(store.location) / "recordings"
     shutil.copy(folder / origin, folder / "a" / "frames-00000.h5")
     with store.reader("a") as reader, pytest.raises(DamagedChunkError, match=told):
         reader.read(0, 20)
@@ -677,7 +677,7 @@ def test_an_intact_chunk_of_another_place_or_recording_is_damaged(tmp_path, orig
     for name, source in {"a": SOURCE, "b": another}.items():
         with begin(store, name, source=source, has_masks=True, live=True) as writer:
             write_all(writer, footage(40, masks=True, captured=True))
-    folder = store.path / "recordings"
+    folder = Path(store.location) / "recordings"
     shutil.copy(folder / origin, folder / "a" / place)
     with store.reader("a") as reader, pytest.raises(DamagedChunkError, match=told):
         reader.read(0, 40, masks=True)
@@ -689,7 +689,7 @@ def test_an_intact_chunk_of_another_place_or_recording_is_damaged(tmp_path, orig
 def test_chunks_without_marks_are_read_and_continued_where_their_array_promises_none(tmp_path):
     store = open_store(tmp_path / "store", create_format="zarr")
     frames = footage(300)
-    folder = store.path / "recordings" / "a"
+    folder = Path(store.location) / "recordings" / "a"
     with begin(store) as writer:
         for path in folder.glob("*/zarr.json"):
             path.write_text(path.read_text().replace("chunks_are_marked", "of_old"))
@@ -714,7 +714,7 @@ def test_plain_zarr_reads_marked_chunks(tmp_path, codec, is_noise):
     with begin(store, has_masks=True) as writer:
         write_all(writer, frames)
     for field in ("frames", "masks", "pts_ns", "gap"):
-        found = zarr.open_array(store.path / "recordings" / "a" / field, mode="r")[:]
+        found = zarr.open_array(Path(store.location) / "recordings" / "a" / field, mode="r")[:]
         expected = frames.images if field == "frames" else getattr(frames, field)
         np.testing.assert_array_equal(found, expected)
 
@@ -723,7 +723,7 @@ def test_times_of_another_type_are_damaged(tmp_path):
     store = open_store(tmp_path / "store", create_format="h5")
     with begin(store) as writer:
         write_all(writer, footage(20))
-    with h5py.File(store.path / "recordings" / "a" / "frames-00000.h5", "r+") as file:
+    with h5py.File(Path(store.location) / "recordings" / "a" / "frames-00000.h5", "r+") as file:
         values = dataset(file, "pts_ns")[:]
         del file["pts_ns"]
         file.create_dataset("pts_ns", data=values.astype(np.float64))
@@ -736,7 +736,7 @@ def test_plain_h5py_sees_exactly_what_was_recorded(tmp_path):
     frames = footage(100, masks=True)  # the last chunk is not full
     with begin(store, has_masks=True) as writer:
         write_all(writer, frames)
-    with h5py.File(store.path / "recordings" / "a" / "frames-00000.h5") as file:
+    with h5py.File(Path(store.location) / "recordings" / "a" / "frames-00000.h5") as file:
         for field in ("frames", "masks", "pts_ns", "gap"):
             expected = frames.images if field == "frames" else getattr(frames, field)
             np.testing.assert_array_equal(dataset(file, field)[:], expected)
@@ -788,7 +788,9 @@ def test_overwrite_replaces_the_named_recording_and_nothing_else(store):
     with store.reader("a") as a, store.reader("b") as b:
         assert_equal(a.read(0, 20), footage(20, seed=1))
         assert_equal(b.read(0, 50), footage(50))
-    assert sorted(p.name for p in (store.path / "recordings").glob("*") if p.is_dir()) == ["a", "b"]
+    assert sorted(
+        p.name for p in (Path(store.location) / "recordings").glob("*") if p.is_dir()
+    ) == ["a", "b"]
 
 
 def test_removing_a_recording_leaves_the_others(store):
@@ -807,7 +809,7 @@ def test_a_name_that_could_leave_its_folder_is_refused(store, name):
 
 
 def test_leftovers_of_a_writer_killed_before_its_first_commit_do_not_count(store):
-    folder = store.path / "recordings" / "a"
+    folder = Path(store.location) / "recordings" / "a"
     folder.mkdir()
     (folder / "frames").write_bytes(b"half a file")
     assert store.recordings() == []
@@ -818,7 +820,7 @@ def test_leftovers_of_a_writer_killed_before_its_first_commit_do_not_count(store
 
 
 def commit_file(store: Store, name: str = "a") -> Path:
-    return store.path / "recordings" / name / "commit.json"
+    return Path(store.location) / "recordings" / name / "commit.json"
 
 
 def change_commit(store: Store, **changes: object) -> None:
@@ -880,7 +882,7 @@ def test_damaged_metadata_of_an_array_is_told_by_recording(tmp_path, field, garb
     store = open_store(tmp_path / "store", create_format="zarr")
     with begin(store) as writer:
         write_all(writer, footage(20))
-    (store.path / "recordings" / "a" / field / "zarr.json").write_text(garbage)
+    (Path(store.location) / "recordings" / "a" / field / "zarr.json").write_text(garbage)
     with (
         store.reader("a") as reader,
         pytest.raises(DamagedChunkError, match=f"recording 'a': chunk 0 of `{field}`"),
@@ -892,7 +894,7 @@ def test_one_flipped_bit_that_leads_zarr_to_other_files_is_told(tmp_path):
     store = open_store(tmp_path / "store", create_format="zarr")
     with begin(store) as writer:
         write_all(writer, footage(20))
-    path = store.path / "recordings" / "a" / "gap" / "zarr.json"
+    path = Path(store.location) / "recordings" / "a" / "gap" / "zarr.json"
     path.write_text(path.read_text().replace('"separator": "."', '"separator": "/"'))
     with store.reader("a") as reader, pytest.raises(DamagedChunkError, match=r"`gap`.*named with"):
         reader.read(0, 20)
@@ -906,7 +908,7 @@ def test_a_rate_that_no_clock_can_keep_is_refused(fps):
 
 def test_opening_again_finds_the_format(store):
     begin(store).close()
-    again = open_store(store.path)
+    again = open_store(store.location)
     assert again.format == store.format
     assert again.recordings() == ["a"]
 
@@ -914,7 +916,7 @@ def test_opening_again_finds_the_format(store):
 def test_another_format_than_the_store_has_is_refused(store):
     other = "h5" if store.format == "zarr" else "zarr"
     with pytest.raises(NotAStoreError, match=f"of format {store.format}, not {other}"):
-        open_store(store.path, create_format=other)
+        open_store(store.location, create_format=other)
 
 
 @pytest.mark.parametrize("create_format", [None, *FORMATS])
@@ -944,7 +946,7 @@ def test_plain_zarr_sees_exactly_what_was_recorded(tmp_path):
     frames = footage(100, masks=True)
     with begin(store, has_masks=True) as writer:
         write_all(writer, frames)
-    group = zarr.open_group(store.path, mode="r")["recordings/a"]
+    group = zarr.open_group(store.location, mode="r")["recordings/a"]
     assert isinstance(group, zarr.Group)
     assert group["frames"].shape == (100, 9, 7, 3)
     for field, expected in (

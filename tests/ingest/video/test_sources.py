@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import h5py
 import pytest
@@ -160,7 +161,7 @@ def test_a_long_name_is_cut_to_what_a_folder_can_be_called(store):
 def test_a_damaged_recording_keeps_its_name_and_is_in_no_one_elses_way(store):
     first, second = source("/v/x/a.mp4", "11111111"), source("/v/y/a.mp4", "22222222")
     stored(store, "a", first)
-    (store.path / "recordings" / "a" / "commit.json").write_text("garbage")
+    (Path(store.location) / "recordings" / "a" / "commit.json").write_text("garbage")
     assert name_recordings([first], store) == ["a"]
     assert name_recordings([first, second], store) == ["a-111111", "a-222222"]
     assert name_recordings([source("/v/b.mp4", "33333333")], store) == ["b"]

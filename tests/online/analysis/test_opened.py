@@ -62,14 +62,14 @@ def test_of_recordings_that_grew_or_came_later_the_share_that_the_server_held_ou
     with served(follow=True, holdout=0.1, finish=finish) as address:
         learned = learn(address, run, config(), observers=[observe])
     assert max(learned["a"]) > 160
-    with opened_run(run, store.path) as opened:
+    with opened_run(run, store.location) as opened:
         summaries = opened.catalog.recordings()
     assert [len(held_out(summary)) for summary in summaries] == [32, 10]
     for summary in summaries:
         assert not held_out(summary) & learned[summary.name]
     with (
         pytest.raises(RunError, match=r"has trained on all but 10\.0% of"),
-        opened_run(run, store.path, holdout=0.2),
+        opened_run(run, store.location, holdout=0.2),
     ):
         pass
 
@@ -81,12 +81,12 @@ def test_of_a_camera_the_minutes_that_the_server_held_out_are_kept(
     record("camera", 330, size=16, fps=1, live=True)
     with served(holdout=holdout) as address:
         learned = learn(address, tmp_path / "run", config("stream.max_epochs=1"))
-    with opened_run(tmp_path / "run", store.path) as opened:
+    with opened_run(tmp_path / "run", store.location) as opened:
         assert opened.catalog.holdout == holdout
         (summary,) = opened.catalog.recordings()
     with (
         nullcontext() if expected else pytest.raises(RunError, match=r"all but 0\.0% of camera"),
-        opened_run(tmp_path / "run", store.path, holdout=0.5) as opened,
+        opened_run(tmp_path / "run", store.location, holdout=0.5) as opened,
     ):
         assert held_out(opened.catalog.recordings()[0]) == expected
     assert held_out(summary) == expected
@@ -105,5 +105,5 @@ def test_a_checkpoint_that_does_not_know_it_has_the_shares_of_complete_recording
         del cursor["holdout"]
     shutil.rmtree(newest.path)
     save_checkpoint(folder, newest.checkpoint, keep=2)
-    with opened_run(tmp_path / "run", store.path) as opened:
+    with opened_run(tmp_path / "run", store.location) as opened:
         assert opened.catalog.holdout == pytest.approx(0.1)

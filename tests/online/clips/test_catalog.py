@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -133,7 +135,7 @@ def test_a_share_outside_0_to_1_is_refused(store, holdout):
 
 
 def commit_file(store, name):
-    return store.path / "recordings" / name / "commit.json"
+    return Path(store.location) / "recordings" / name / "commit.json"
 
 
 def test_a_recording_damaged_from_the_first_is_left_out_until_it_is_repaired(store, record, caplog):
@@ -155,8 +157,8 @@ def test_a_recording_damaged_from_the_first_is_left_out_until_it_is_repaired(sto
 def test_a_recording_whose_index_is_damaged_is_left_out(store, record):
     for name in ("a", "b"):
         record(name, 30)
-    for part in (store.path / "recordings" / "a").rglob("*"):
-        if part.is_file() and "gap" in str(part.relative_to(store.path)):
+    for part in (Path(store.location) / "recordings" / "a").rglob("*"):
+        if part.is_file() and "gap" in str(part.relative_to(store.location)):
             part.write_bytes(b"garbage")
     catalog = StoreCatalog(store)
     assert catalog.names() == ["b"]

@@ -52,7 +52,7 @@ def server_process(store, address: str):
     """A server in a process of its own, once it is ready; killed in the end."""
     config = msgspec.json.encode(ServeConfig()).decode()
     process = subprocess.Popen(
-        [sys.executable, "-m", "online.queue.server_process", str(store.path), address, config],
+        [sys.executable, "-m", "online.queue.server_process", store.location, address, config],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -305,7 +305,7 @@ with open_store(Path(store)).writer(name, source=source, settings=settings, **fr
 @contextmanager
 def being_written(store, name: str) -> Iterator[None]:
     """A process that continues a recording, but adds nothing; killed in the end."""
-    arguments = [sys.executable, "-c", WRITER, str(store.path), name]
+    arguments = [sys.executable, "-c", WRITER, store.location, name]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         try:
             assert writer.stdout is not None

@@ -133,7 +133,7 @@ def settled(socket: zmq.Socket, request: int) -> None:
 def test_a_server_that_is_sent_4000_odd_messages_serves_the_others(store, record):
     record("a", 200)
     rng = random.Random(0)
-    with ServerProcess(store.path) as server, ExitStack() as stack:
+    with ServerProcess(store.location) as server, ExitStack() as stack:
         assert server.pid is not None
         peers = [stack.enter_context(peer_of(server.address)) for _ in range(8)]
         sizes = []

@@ -258,9 +258,9 @@ def test_a_run_goes_on_without_what_the_capture_has_let_go_of(
             signal.raise_signal(signal.SIGTERM)
 
     run = tmp_path / "run"
-    assert train_on_store(store.path, run, config, observe=stop).reason == "stopped"
+    assert train_on_store(store.location, run, config, observe=stop).reason == "stopped"
     released = release(480)
-    outcome = train_on_store(store.path, run, config)
+    outcome = train_on_store(store.location, run, config)
     assert outcome.reason == "stream ended"
     assert outcome.evaluation is not None
     assert outcome.clips.skipped

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import zmq
@@ -264,7 +265,7 @@ def test_a_followed_stream_ends_when_nothing_more_will_come(store, record, serve
 def test_clips_that_have_come_are_kept_when_the_server_leaves_behind_the_end(store, record, served):
     record("a", 200)
     finish = threading.Event()
-    with Client(f"ipc://{store.path.parent}/own/s") as client:
+    with Client(f"ipc://{Path(store.location).parent}/own/s") as client:
         with served(client.address, follow=True, finish=finish):
             client.open(replace(WANT, max_epochs=0))
             got = [next_clip(client, BOUND)]
@@ -367,7 +368,8 @@ def test_an_idle_session_goes_on_hearing_heartbeats(record, served):
 def test_a_damaged_store_ends_the_session_with_its_message(store, record, served):
     record("a", 400)
     chunks = sorted(
-        (store.path / "recordings" / "a" / "frames").rglob("*"), key=lambda p: p.stat().st_size
+        (Path(store.location) / "recordings" / "a" / "frames").rglob("*"),
+        key=lambda p: p.stat().st_size,
     )
     chunks[-1].write_bytes(b"damage")
     with served() as address, Client(address) as client:
@@ -382,7 +384,7 @@ def test_damaged_metadata_ends_the_sessions_that_need_it_and_no_others(
 ):
     for name in ("a", "b"):
         record(name, 200)
-    (store.path / "recordings" / "a" / "frames" / "zarr.json").write_text("[]")
+    (Path(store.location) / "recordings" / "a" / "frames" / "zarr.json").write_text("[]")
     with served() as address, Client(address) as client, Client(address) as other:
         client.open(WANT)
         other.open(replace(WANT, recordings="b"))
@@ -398,13 +400,13 @@ def test_damaged_metadata_ends_the_sessions_that_need_it_and_no_others(
 def test_a_recording_without_a_readable_commit_record_is_not_offered(store, record, served, caplog):
     for name in ("a", "b"):
         record(name, 100)
-    (store.path / "recordings" / "a" / "commit.json").write_text("garbage")
+    (Path(store.location) / "recordings" / "a" / "commit.json").write_text("garbage")
     with served() as address, Client(address) as client:
         assert "a/commit.json: damaged commit record" in caplog.text
         assert [summary.name for summary in client.recordings()] == ["b"]
         client.open(WANT)
         assert {clip.spec.recording for clip in clips_of(client, BOUND)} == {"b"}
-    (store.path / "recordings" / "b" / "commit.json").write_text("garbage")
+    (Path(store.location) / "recordings" / "b" / "commit.json").write_text("garbage")
     with pytest.raises(ServerError, match=r"nothing to serve: .* none can be read \("):
         serve(store, "ipc:///nowhere/s")
 
@@ -481,7 +483,7 @@ def test_a_signal_ends_the_server_cleanly(store, record, tmp_path, number):
         import threading
         from ingest.open import open_store
         from online.queue.server import serve
-        counters = serve(open_store({str(store.path)!r}), {address!r},
+        counters = serve(open_store({store.location!r}), {address!r},
                          ready=lambda endpoint: print(endpoint, flush=True))
         print(counters.clips, threading.active_count())
     """

@@ -38,7 +38,7 @@ def until_dead(server: ServerProcess) -> None:
 
 def test_a_store_is_served_by_a_process_that_leaves_with_the_context(store, record):
     record("a", 100)
-    with ServerProcess(store.path, ServeConfig(holdout=0.5)) as server:
+    with ServerProcess(store.location, ServeConfig(holdout=0.5)) as server:
         folder = Path(server.address.removeprefix("ipc://")).parent
         assert folder.stat().st_mode & 0o777 == 0o700
         with Client(server.address) as client:
@@ -59,7 +59,7 @@ def test_a_store_that_is_none_gives_the_stores_own_message(tmp_path):
 
 def test_a_server_that_was_killed_is_reported(store, record):
     record("a", 30)
-    with ServerProcess(store.path) as server:
+    with ServerProcess(store.location) as server:
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(ServerError, match="killed by SIGKILL"):
@@ -71,7 +71,7 @@ def test_the_server_leaves_and_cleans_up_when_its_trainer_is_killed(store, recor
     program = f"""
         import pathlib, time
         from online.queue.server_process import ServerProcess
-        with ServerProcess(pathlib.Path({str(store.path)!r})) as server:
+        with ServerProcess(pathlib.Path({store.location!r})) as server:
             print(server.pid, server.address, flush=True)
             time.sleep(60)
     """
