@@ -81,7 +81,7 @@ def _measure(frames: Frames, folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def _readings(stores: dict[StoreFormat, Store], archive: Path, count: int) -> dict[str, Any]:
-    plain = zarr.open_group(stores["zarr"].path, mode="r")["recordings/a/frames"]
+    plain = zarr.open_group(stores["zarr"].location, mode="r")["recordings/a/frames"]
     assert isinstance(plain, zarr.Array)
     gzip_frames = min(GZIP_FRAMES, count)
     readings: dict[str, Callable[[], Rate]] = {

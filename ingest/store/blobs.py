@@ -4,7 +4,7 @@
                                └── (any other place that can put, get and list by name)
 
 A name is a path relative to the root, with `/` between its parts. Nothing above this module opens,
-renames, locks or syncs a file, except HDF5, which can only read files (`Blobs.folder`).
+renames, locks or syncs a file, except HDF5, which can only read files (`LocalBlobs.folder`).
 """
 
 import re
@@ -64,11 +64,6 @@ class Blobs(Protocol):
         ...
 
     @property
-    def folder(self) -> Path | None:
-        """The folder of this machine in which the blobs are files; None if they are not."""
-        ...
-
-    @property
     def durable(self) -> bool:
         """Whether a blob is safe from a power cut as soon as it is put, or only after `sync`."""
         ...
@@ -88,7 +83,8 @@ class Blobs(Protocol):
     def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
         """Make or replace a blob in one step; safe from a power cut if `self.durable or durable`.
 
-        Raises OSError, after which what was there before stays.
+        Raises OSError, after which what was there before stays; also where its folder is gone, in
+        a place where folders exist by themselves.
         """
         ...
 
@@ -116,7 +112,7 @@ class Blobs(Protocol):
         ...
 
     def make_folder(self, folder: str) -> None:
-        """Make an empty folder, where folders exist by themselves."""
+        """Make a folder to put blobs in, where folders exist by themselves."""
         ...
 
     def remove_folder(self, folder: str) -> None:
@@ -165,7 +161,7 @@ class LocalBlobs:
 
     @property
     def folder(self) -> Path:
-        """The root itself."""
+        """The root, for what can only read files."""
         return self._root
 
     @property
@@ -190,13 +186,12 @@ class LocalBlobs:
         return (self._root / name).read_bytes()
 
     def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
-        """Make or replace a file in one step, and its folder if it is the first one there."""
-        path, durable = self._root / name, self._durable or durable
-        try:
-            write_whole(path, data, durable=durable)
-        except FileNotFoundError:
-            make_folder(path.parent, durable=durable)
-            write_whole(path, data, durable=durable)
+        """Make or replace a file in one step.
+
+        FileNotFoundError where its folder was deleted: made again, it would lack what else was in
+        it, and a commit record put there would speak of frames that are gone.
+        """
+        write_whole(self._root / name, data, durable=self._durable or durable)
 
     @contextmanager
     def put_together(self, folder: str) -> Iterator[Put]:

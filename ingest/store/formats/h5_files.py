@@ -40,7 +40,7 @@ from ingest.disk.hdf5 import check_crc32c, dataset, intact_values, store_checksu
 from ingest.disk.threads import available_cores, side_by_side
 from ingest.errors import DamagedChunkError, StoreError
 from ingest.frame import Frames
-from ingest.store.blobs import Blobs, delete_leftovers
+from ingest.store.blobs import Blobs, LocalBlobs, delete_leftovers
 from ingest.store.formats.codec import PixelCodec, copy_pixels, decode_pixels, padded
 from ingest.store.records import CommitRecord, Index, Pixels, RecordSettings, Source
 
@@ -99,7 +99,7 @@ class H5Files:
         where: str,
         codec: PixelCodec = PixelCodec(),  # noqa: B008 - frozen
     ) -> None:
-        if blobs.folder is None:
+        if not isinstance(blobs, LocalBlobs):
             raise StoreError(f"{where}: HDF5 needs a folder of this machine; use --format zarr")
         self._blobs = blobs
         self._folder = blobs.folder

@@ -180,7 +180,9 @@ def _check_chunks(metadata: ArrayV3Metadata, field: Pixels | Index, commit: Comm
 
 
 def _put_all(blobs: Blobs, described: Mapping[str, Buffer]) -> None:
+    """Put metadata, in folders that are made here."""
     for name, content in described.items():
+        blobs.make_folder(name.rpartition("/")[0])
         blobs.put(name, content.to_bytes())
 
 

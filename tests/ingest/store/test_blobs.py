@@ -1,5 +1,6 @@
 """What a store asks of the place where its bytes are, and that it asks for nothing else."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from killed import killed_in
 
 from ingest.errors import NotAStoreError, RecordingLockedError, StoreError
 from ingest.frame import Frames
-from ingest.store.blobs import Blob, Blobs, LocalBlobs, Put, delete_leftovers
+from ingest.store.blobs import Blob, Blobs, LocalBlobs, Put, delete_leftovers, open_blobs
 from ingest.store.directory import DirectoryStore
 from ingest.store.formats.h5_files import H5Files
 from ingest.store.formats.zarr_files import ZarrFiles
@@ -32,7 +33,6 @@ class MemoryLease:
 class MemoryBlobs:
     """Blobs that are no files, such as those of an object store."""
 
-    folder = None
     durable = True
 
     def __init__(
@@ -122,6 +122,7 @@ def test_a_blob_is_put_replaced_listed_and_deleted(blobs: Blobs) -> None:
     assert blobs.found() is None
     with pytest.raises(FileNotFoundError):
         blobs.get("a/b/c")
+    blobs.make_folder("a/b")
     blobs.put("a/b/c", b"one")
     blobs.put("a/b/c", b"three")
     assert blobs.found() is not None
@@ -143,8 +144,31 @@ def test_blobs_put_together_come_all_at_once(blobs: Blobs) -> None:
     assert names(blobs) == ["a/x", "a/y"]
 
 
+def test_a_folder_that_was_deleted_is_not_made_again(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    blobs.make_folder("a")
+    blobs.put("a/x", b"x")
+    blobs.remove_folder("a")
+    with pytest.raises(FileNotFoundError):
+        blobs.put("a/y", b"y")
+    assert names(blobs) == []
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/store", "file:///store", "gs+x://b"])
+def test_an_address_is_refused_as_a_location(address: str) -> None:
+    with pytest.raises(NotAStoreError, match=f"^{re.escape(address)}: is an address, and stores"):
+        open_blobs(address)
+
+
+@pytest.mark.parametrize("name", ["store", "./a:b", "a:/b", "1://x"])
+def test_any_other_text_is_a_local_folder(name: str) -> None:
+    assert open_blobs(name).location == str(Path(name))
+    assert open_blobs(Path(name)).location == str(Path(name))
+
+
 def test_folders_are_listed_without_hidden_ones_and_removed_whole(blobs: Blobs) -> None:
     for name in ("r/b/x", "r/a/y", "r/a/deep/z", "r/.hidden/x", "r/file"):
+        blobs.make_folder(name.rpartition("/")[0])
         blobs.put(name, b"")
     assert blobs.folders("r") == ["a", "b"]
     assert blobs.folders("nowhere") == []
@@ -155,6 +179,7 @@ def test_folders_are_listed_without_hidden_ones_and_removed_whole(blobs: Blobs) 
 
 
 def test_leftovers_are_listed_as_such_and_deleted(blobs: Blobs) -> None:
+    blobs.make_folder("a")
     for name in ("a/x", "a/.x.1.partial"):
         blobs.put(name, b"half")
     assert {blob.name for blob in blobs.entries() if blob.is_leftover} == {"a/.x.1.partial"}

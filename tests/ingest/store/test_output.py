@@ -82,6 +82,6 @@ def test_a_refusal_to_write_says_that_nothing_was_lost(tmp_path: Path) -> None:
     with pytest.raises(StorageFullError) as caught, writing(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / ".film.a.partial"))
     assert str(caught.value) == (
-        f"{path}: the disk is exhausted (No space left on device); what was there before is as "
-        "it was: free some space and run the same command again"
+        f"{path}: the disk is exhausted (No space left on device); the earlier file is "
+        "unchanged: free some space and run the same command again"
     )

@@ -145,6 +145,20 @@ def test_what_is_read_belongs_to_the_caller(recorded):
     np.testing.assert_array_equal(reader.pts_ns(), frames.pts_ns)
 
 
+def test_a_folder_that_is_deleted_under_a_writer_ends_the_recording(store):
+    folder = Path(store.location) / "recordings" / "a"
+    with begin(store) as writer:
+        length = writer.block_length
+        writer.append(footage(length), Counters())
+        shutil.rmtree(folder)
+        with pytest.raises(StoreError, match=r"recording 'a': cannot write \(No such file"):
+            writer.append(footage(length), Counters())
+        with pytest.raises(StoreError, match=r"cannot write|is damaged"):
+            writer.finish(None, Counters())
+    assert not folder.exists()
+    assert (store.recordings(), store.uncommitted()) == ([], [])
+
+
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (0, 301), (5, 4), (400, 410)])
 def test_reading_outside_the_committed_range_is_refused(recorded, start, stop):
     with pytest.raises(IndexError, match="300 are committed"):
