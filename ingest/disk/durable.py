@@ -9,11 +9,15 @@ Without the two fsyncs (`durable=False`) that holds after a kill, but not after 
     written_file       a file that some library fills by its name
     written_folder     a folder of files
     partial_file       only the other name, for a caller with its own order of renames
+    remove_folder      a folder, whole under its name until it is gone
+
+The other name is hidden, and says which process writes: `.NAME.PID.RANDOM.partial`.
 """
 
 import errno
 import fcntl
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +29,9 @@ from ingest.errors import RecordingLockedError, StorageFullError, StoreError
 
 PARTIAL = ".partial"
 """Suffix of a file that is still being written; one that is left over counts for nothing."""
+
+ASIDE = ".removed"
+"""Suffix of a folder that is to be deleted."""
 
 _FULL = {errno.ENOSPC: "disk", errno.EDQUOT: "quota", errno.EFBIG: "file size limit"}
 
@@ -47,7 +54,7 @@ def written_together(
     written: list[tuple[Path, Path]] = []
 
     def write(path: Path, data: bytes) -> None:
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+        partial = _hidden(path, PARTIAL)
         written.append((partial, path))
         with partial.open("wb") as file:
             file.write(data)
@@ -84,37 +91,86 @@ def written_file(path: Path) -> Iterator[Path]:
 def written_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill, which becomes `path` on leaving, its files and name on disk.
 
-    After an error the folder that was there before stays. It is removed just before the rename: a
-    killed writer can leave neither of them, but never half of one.
+    After an error the folder that was there before stays. It is hidden just before the rename, and
+    deleted after it: a writer killed between the two leaves it whole, under its hidden name.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _hidden(path, PARTIAL)
     partial.mkdir()
     try:
         yield partial
         for written in partial.rglob("*"):
             (sync_folder if written.is_dir() else sync_file)(written)
         sync_folder(partial)
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
+        with _set_aside(path):
+            partial.rename(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    sync_folder(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder, if there is one; a part of it never passes for the whole."""
+    if path.exists():
+        with _set_aside(path):
+            pass
+
+
+@contextmanager
+def _set_aside(path: Path) -> Iterator[None]:
+    """Hide a folder, and delete it once the names around it are on disk.
+
+    After an error it gets its name back, unless another folder has taken that.
+    """
+    aside = _hidden(path, ASIDE)
+    try:
+        if path.exists():
+            path.rename(aside)
+        yield
+        sync_folder(path.parent)
+    except BaseException:
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        raise
+    if aside.exists():
+        shutil.rmtree(aside)
 
 
 @contextmanager
 def partial_file(path: Path) -> Iterator[Path]:
     """The name under which to write what becomes `path`; deleted on leaving, unless renamed.
 
-    It is the same each time, so that a killed writer's file is replaced by the next one.
+    Each writer has a name of its own. What killed writers on this machine have left is deleted.
     """
-    partial = path.with_name(f"{path.name}{PARTIAL}")
+    _remove_orphans(path)
+    partial = _hidden(path, PARTIAL)
     try:
         yield partial
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _hidden(path: Path, suffix: str) -> Path:
+    """Another name in the same folder, which no other writer has."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:12]}{suffix}")
+
+
+def _remove_orphans(path: Path) -> None:
+    """Delete partial files of a name whose writers are dead."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.[0-9a-f]{{12}}{re.escape(PARTIAL)}")
+    for left in path.parent.glob(f".*{PARTIAL}"):
+        found = ours.fullmatch(left.name)
+        if found and not _is_running(int(found[1])):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # of another user
+    return True
 
 
 def make_folder(path: Path, *, durable: bool = True) -> None:

@@ -8,8 +8,6 @@ renames, locks or syncs a file, except HDF5, which can only read files (`LocalBl
 """
 
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -20,8 +18,8 @@ from ingest.disk.durable import (
     FileLock,
     is_locked,
     make_folder,
+    remove_folder,
     sync_all,
-    sync_folder,
     write_whole,
     written_together,
 )
@@ -229,13 +227,7 @@ class LocalBlobs:
 
     def remove_folder(self, folder: str) -> None:
         """Hide a folder by renaming it, then delete it file by file."""
-        path = self._root / folder
-        if not path.exists():
-            return
-        doomed = path.with_name(f".{path.name}.{uuid.uuid4().hex}.removed")
-        path.rename(doomed)
-        sync_folder(path.parent)
-        shutil.rmtree(doomed)
+        remove_folder(self._root / folder)
 
     def lease(self, name: str, *, what: str) -> FileLock:
         """Lock a file of that name, which is there only as long as it is locked."""

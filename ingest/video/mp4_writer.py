@@ -3,9 +3,9 @@
 The sidecar holds, per frame of the video, `masks` (n, h, w) uint8 label maps with 0 for background,
 `pts_ns` (n) int64 and `gap` (n) bool; its attributes say where the frames come from.
 
-Both files are written under another name, and the video is the last to get its own:
+Both files are written under hidden names, and the video is the last to get its own:
 
-    X.mp4.partial, X.masks.h5.partial  ->  remove old X.mp4  ->  X.masks.h5  ->  X.mp4
+    .X.mp4.*.partial, .X.masks.h5.*.partial  ->  remove old X.mp4  ->  X.masks.h5  ->  X.mp4
 
 so wherever the writer is killed, a video that is there has the masks that belong to it.
 """

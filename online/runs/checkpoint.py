@@ -258,5 +258,5 @@ def _remove_old(folder: Path, *, newest: Path, keep: int) -> None:
     for path in old:
         if path.name != folder_name(0):
             shutil.rmtree(path, ignore_errors=True)
-    for leftover in folder.glob(f".{PREFIX}*.partial"):  # of a process that was killed
+    for leftover in folder.glob(f".{PREFIX}*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,16 +1,21 @@
 import errno
 import os
+import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ingest.disk import durable
 from ingest.disk.durable import (
     FileLock,
     clear_write_errors,
     is_locked,
     make_folder,
     partial_file,
+    remove_folder,
     remove_partial_files,
     write_whole,
     written_file,
@@ -50,7 +55,7 @@ def test_a_file_that_another_program_fills_is_renamed_when_it_is_whole(tmp_path)
     path.write_bytes(b"old")
     with written_file(path) as partial:
         partial.write_bytes(b"new")
-        assert names(tmp_path) == ["a.h5", "a.h5.partial"]
+        assert names(tmp_path) == [partial.name, "a.h5"]
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     with pytest.raises(FileNotFoundError), written_file(path):
@@ -80,6 +85,115 @@ def test_a_folder_is_replaced_by_a_whole_one_or_stays(tmp_path):
         (folder / "half" / "x").touch()
     assert names(path) == ["deep", "new"]
     assert names(tmp_path) == ["step-1"]
+
+
+STEPS = [(Path, "rename", 1), (Path, "rename", 2), (durable, "sync_folder", 2)]
+"""The old folder is hidden, the new one gets its name, and both are synced."""
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_step_that_fails_leaves_the_old_folder_or_the_new_one(
+    tmp_path, monkeypatch, error, step, is_done
+):
+    path = tmp_path / "step-1"
+    with written_folder(path) as folder:
+        (folder / "old").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(*failing(*step, error(), is_done=is_done))
+        with pytest.raises(error), written_folder(path) as folder:
+            (folder / "new").touch()
+    assert names(path) in (["old"], ["new"])
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(("step", "left"), list(zip(STEPS, ["old", None, "new"], strict=True)))
+def test_a_kill_between_the_steps_leaves_both_folders_whole(tmp_path, monkeypatch, step, left):
+    path = tmp_path / "step-1"
+    with written_folder(path) as folder:
+        (folder / "old").touch()
+
+    def replace() -> None:
+        monkeypatch.setattr(*failing(*step, None, is_done=False))
+        with written_folder(path) as folder:
+            (folder / "new").touch()
+
+    run_until_killed(replace)
+    held = sorted(names(folder) for folder in tmp_path.iterdir())
+    assert held == [["new"], ["old"]]
+    assert (names(path) if path.exists() else None) == (left and [left])
+
+
+def run_until_killed(work: Callable[[], None]) -> None:
+    """Do something in a fork, which it must be killed by."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def failing(
+    owner: Any, name: str, call: int, error: BaseException | None, *, is_done: bool
+) -> tuple[Any, str, Callable[..., Any]]:
+    """A function that fails at one of its calls, before or after its work; by a kill for None."""
+    work, calls = getattr(owner, name), 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = work(*arguments) if calls != call or is_done else None
+        if calls == call:
+            if error is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            else:
+                raise error
+        return result
+
+    return owner, name, counted
+
+
+def test_a_folder_is_removed_whole_or_stays(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.mkdir()
+    (path / "x").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(*failing(durable, "sync_folder", 1, OSError("injected"), is_done=False))
+        with pytest.raises(OSError, match="injected"):
+            remove_folder(path)
+    assert names(path) == ["x"]
+    remove_folder(path)
+    remove_folder(path)
+    assert names(tmp_path) == []
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    mine = tmp_path / "a.partial"
+    mine.write_bytes(b"a user's own")
+    with partial_file(tmp_path / "a") as first, partial_file(tmp_path / "a") as second:
+        first.write_bytes(b"one")
+        second.write_bytes(b"two")
+        first.replace(tmp_path / "a")
+        assert second.read_bytes() == b"two"
+    assert (tmp_path / "a").read_bytes() == b"one"
+    assert mine.read_bytes() == b"a user's own"
+    assert names(tmp_path) == ["a", "a.partial"]
+
+
+def test_the_next_writer_deletes_what_a_killed_one_left(tmp_path):
+    def write() -> None:
+        with partial_file(tmp_path / "a") as partial:
+            partial.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_until_killed(write)
+    (left,) = tmp_path.iterdir()
+    (tmp_path / left.name.replace(".a.", ".b.")).touch()
+    with partial_file(tmp_path / "a"):
+        assert names(tmp_path) == [left.name.replace(".a.", ".b.")]
 
 
 def test_what_a_written_folder_holds_is_synced_before_its_name(tmp_path, monkeypatch):

@@ -473,7 +473,7 @@ def full_device(path: Path) -> Iterator[None]:
     """What is written to become `path` goes to a device that answers ENOSPC."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=0))
-        beside = path.with_name(f".{path.name}.{uuid.UUID(int=0).hex}{PARTIAL}")
+        beside = path.with_name(f".{path.name}.{os.getpid()}.{'0' * 12}{PARTIAL}")
         beside.symlink_to("/dev/full")
         yield
         assert not beside.is_symlink()

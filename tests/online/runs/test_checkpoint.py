@@ -91,11 +91,12 @@ def test_only_the_newest_and_the_untrained_stay(tmp_path: Path) -> None:
 def test_what_a_crash_leaves_is_never_taken_for_a_checkpoint(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, trained(1)[2], keep=5)
     (tmp_path / f".{folder_name(2)}.123.partial").mkdir()
+    (tmp_path / f".{folder_name(2)}.123.removed").mkdir()
     newest = latest_checkpoint(tmp_path)
     assert newest is not None
     assert newest.name == folder_name(1)
     save_checkpoint(tmp_path, trained(4)[2], keep=5)
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_same_step_again_leaves_the_complete_one(tmp_path: Path) -> None:
