@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ def commands() -> list[list[str]]:
     port = free_port()
     found = [command.replace(":5555", f":{port}") for command in found]
     return [shlex.split(command) for command in found if not PIP_OR_PYTEST.search(command)]
+
+
+def python_snippets() -> list[str]:
+    return re.findall(r"``python\n(.*?)``", README.read_text(), re.DOTALL)
 
 
 def free_port() -> int:
@@ -85,6 +90,10 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
     assert (tmp_path / "slots.h5").exists()
     assert (tmp_path / "comparison.html").exists()
     assert (tmp_path / "setcon-demo/demo.png").exists()
+    scope: dict[str, object] = {}
+    with chdir(tmp_path):
+        exec("\n".join(python_snippets()), scope)
+    assert scope["slots"].shape == (8, 4, 16)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -120,7 +129,7 @@ def test_the_page_of_commands_has_each_of_them_and_the_help_that_it_prints() -> 
 
 
 def test_the_library_example_gives_the_shapes_it_names() -> None:
-    (code,) = re.findall(r"``python\n(.*?)``", README.read_text(), re.DOTALL)
+    code = python_snippets()[0]
     scope: dict[str, object] = {}
     exec(code, scope)
     shapes = re.findall(r"output\.(\w+) +# \(([\d, ]+)\)", code)
