@@ -22,10 +22,10 @@ import msgspec
 import numpy as np
 import tomli_w
 
+from online.clips.config import StreamConfig
 from online.dotted_keys import flattened
 from online.errors import ConfigError
 from online.probing.config import EvaluationConfig
-from online.queue.feed import StreamConfig
 from online.replay.mixing import ReplayConfig
 from online.retired_settings import drop_retired
 from online.training.config import AugmentConfig, OptimizerConfig, TrainingConfig

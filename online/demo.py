@@ -22,7 +22,7 @@ from online.config import RunConfig
 from online.errors import RunError
 from online.reports.figures import hero_figure
 from online.runs.log import latest_panels
-from online.session.loop import Outcome
+from online.session.outcome import Outcome
 from online.session.start import train_on_store
 from online.session.status import Observer
 

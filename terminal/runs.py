@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from online.scores.evaluation import Evaluation
     from online.scores.matrix import Continual
     from online.session.clock import Spent
-    from online.session.loop import Outcome
+    from online.session.outcome import Outcome
     from online.session.status import Status
 
 NOTHING_NEW_STEPS = 100

@@ -40,10 +40,11 @@ from ingest.store.records import RecordSettings, Source
 from ingest.video.reader import Counters
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import Clip, ClipConfig
+from online.clips.config import CREDIT_BYTES
 from online.clips.request import ClipRequest
 from online.errors import ServerSilent
 from online.queue.address import bound
-from online.queue.client import CREDIT_BYTES, Client
+from online.queue.client import Client
 from online.queue.server import Server, server_socket
 from online.queue.server_process import ServerProcess
 from online.queue.stream import ServeConfig

@@ -24,6 +24,7 @@ from online.runs.segments import find_segments, load_segment
 from online.runs.weights import load_into
 from online.scores.evaluation import EncoderScores
 from online.scores.matrix import Continual, to_json
+from online.scores.measures import FG_ARI
 
 
 def evaluate_continual(
@@ -147,7 +148,7 @@ def _matrix(recordings: list[str], rows: Sequence[_Row], columns: Sequence[_Colu
         recordings=recordings,
         segments=[row.recording for row in rows],
         steps=[row.step for row in rows],
-        measure="FG-ARI" if has_masks else "explained",
+        measure=FG_ARI.name if has_masks else "explained",
         scores=[[score(column.segments[i]) for column in columns] for i in range(len(rows))],
         untrained=[score(column.untrained) for column in columns],
         reference=[score(reference) for reference in references] or None,

@@ -12,6 +12,7 @@ import zmq
 
 from ingest.closing import Closing
 from ingest.frame import Frames
+from online.clips.config import CREDIT_BYTES
 from online.clips.cursor import Cursor
 from online.clips.holdout import RecordingSummary
 from online.clips.request import ClipRequest
@@ -23,8 +24,6 @@ from online.queue.fetch import RemoteStore
 from online.queue.keys import TrainerKeys
 from online.queue.receiver import Delivery, Receiver
 
-CREDIT_BYTES = 64 << 20
-"""How much may be under way from a server, where nothing else is said."""
 PATIENCE_SECONDS = 120.0
 """How long nothing may come before a server is given up: it may be restarted meanwhile, and one of
 a camera sends no clips in the minutes that are held out."""

@@ -18,59 +18,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from online.clips.clip import Clip, ClipConfig, ClipSpec
+from online.clips.clip import Clip, ClipSpec
+from online.clips.config import CREDIT_BYTES
 from online.clips.cursor import Cursor
-from online.clips.request import ClipRequest, Order
+from online.clips.request import ClipRequest
 from online.errors import ConfigError, OnlineError, ServerSilent
-from online.queue.client import CREDIT_BYTES, Client
+from online.queue.client import Client
 from online.queue.connection import ClientCounters
 from online.queue.receiver import Delivery
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamConfig:
-    """Which clips are asked of the servers."""
-
-    clip_length: int = 32
-    """Triplets that a full clip owns."""
-    frame_stride: int = 1
-    """Distance in frames between the three frames of a triplet."""
-    recordings: str = "*"
-    """Glob of the recordings that are trained on."""
-    order: Order | None = None
-    """`stream` is time order, `shuffled` a block shuffle; if it is not set, the server decides."""
-    max_epochs: int = 0
-    """Passes through the store; 0 for no limit."""
-    credit_bytes: int = CREDIT_BYTES
-    """Bytes that may be in flight from each server; at least two clips."""
-    max_delay_seconds: float = 300.0
-    """Camera footage older than this when its turn comes is skipped and counted, so that a slow
-    trainer's delay stops growing; 0 skips nothing. Finished recordings, and stores served without
-    --follow, are never skipped for their age."""
-
-    def __post_init__(self) -> None:
-        _ = self.clip  # which checks its own
-        if self.max_epochs < 0:
-            raise ValueError(f"max_epochs is {self.max_epochs}, it cannot be below 0")
-        if self.max_delay_seconds < 0:
-            raise ValueError(f"max_delay_seconds is {self.max_delay_seconds}, it cannot be below 0")
-
-    @property
-    def clip(self) -> ClipConfig:
-        """How recordings are cut."""
-        return ClipConfig(clip_length=self.clip_length, frame_stride=self.frame_stride)
-
-    def request(self, *, seed: int, shard: int = 0, shards: int = 1) -> ClipRequest:
-        """What is asked of every server, by one of `shards` trainers that share the footage."""
-        return ClipRequest(
-            clip=self.clip,
-            recordings=self.recordings,
-            order=self.order,
-            seed=seed,
-            shard=shard,
-            shards=shards,
-            max_epochs=self.max_epochs,
-        )
 
 
 @dataclass(slots=True)
@@ -295,6 +250,7 @@ class Feed:
         """What must stay as it is for a saved cursor to mean the same."""
         request = msgspec.to_builtins(self.request)
         del request["max_epochs"]  # a plan does not depend on how many epochs follow
+        del request["shard"]  # nor a place in it on who asks: ranks share the first's checkpoint
         return request
 
 

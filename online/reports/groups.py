@@ -6,7 +6,7 @@ What runs have learned from is not compared: of several seeds, each may have a r
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -34,11 +34,11 @@ class Group:
     runs: list[RunLog]
 
 
-def group_runs(paths: Sequence[Path], *, defaults: Callable[[], Mapping[str, Any]]) -> list[Group]:
+def group_runs(paths: Sequence[Path], *, defaults: Mapping[str, Any]) -> list[Group]:
     """Read runs and put those together that differ in their seed alone, in the order given.
 
-    `defaults` gives the settings of a run in which nothing was set. It is called only where runs
-    have different keys: an older run lacks those that came later.
+    `defaults` are the settings of a run in which nothing was set: an older run lacks those that
+    came later.
 
     Raises RunError: a run that cannot be read, is named twice, is a copy of another or has no
     settings, or too many groups.
@@ -79,15 +79,12 @@ def _check_no_copies(runs: Sequence[RunLog]) -> None:
             )
 
 
-def _settings(
-    runs: Mapping[Path, RunLog], defaults: Callable[[], Mapping[str, Any]]
-) -> dict[Path, Settings]:
+def _settings(runs: Mapping[Path, RunLog], defaults: Mapping[str, Any]) -> dict[Path, Settings]:
     """The settings of each run, with all the keys that any run has."""
     written = {path: written_settings(run) for path, run in runs.items()}
     if len({frozenset(found) for found in written.values()}) <= 1:
         return written
-    unset = defaults()
-    return {path: {**unset, **found} for path, found in written.items()}
+    return {path: {**defaults, **found} for path, found in written.items()}
 
 
 def written_settings(run: RunLog) -> Settings:

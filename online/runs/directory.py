@@ -6,9 +6,9 @@ RUN/config.toml  metrics.jsonl  report.html  status.json  lock
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -17,8 +17,10 @@ import msgspec
 from ingest.disk.durable import PARTIAL, write_whole
 from online.config import RunConfig, differences, dump_config, load_config
 from online.errors import RunError
-from online.runs.checkpoint import PREFIX, folder_name, latest_checkpoint
+from online.runs.checkpoint import PREFIX, folder_name, latest_checkpoint, set_aside
 from online.runs.entries import Entry, log_lines, to_line
+from online.runs.lock import LOCK_FILE, RunLock
+from online.runs.tensorboard import TensorBoard, open_tensorboard
 
 # May change between two starts of one run: how long, how often, on what; never what is learned.
 _CHANGEABLE = (
@@ -46,10 +48,15 @@ _STAMP = msgspec.json.Decoder(_Stamp)
 
 
 class RunDirectory:
-    """One run on disk, locked against a second trainer while the object is open."""
+    """One run on disk, locked against a second trainer while the object is open.
 
-    def __init__(self, path: Path) -> None:
+    Without `writes` nothing of it is locked, written or removed: the first of several trainers of
+    one run does that for all of them.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
+        self.writes = writes
         self.config_path = path / "config.toml"
         self.metrics_path = path / "metrics.jsonl"
         self.status_path = path / "status.json"
@@ -58,7 +65,7 @@ class RunDirectory:
         self.probes = path / "probes"
         self.segments = path / "segments"
         self.continual_path = path / "continual.json"
-        self._lock: int | None = None
+        self._lock = RunLock(path)
 
     def __enter__(self) -> RunDirectory:
         """Make the directory if it is missing, and lock it.
@@ -67,18 +74,14 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path}: is a file; give --run a directory")
+        if not self.writes:
+            return self
         if self.path.is_dir() and not self.config_path.exists() and self._holds_something():
             raise RunError(
                 f"{self.path}: is not empty and not a run (no config.toml); choose a new directory"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            self._lock = None
-            raise RunError(f"{self.path}: another trainer is at work in this run") from error
+        self._lock.take()
         return self
 
     def __exit__(
@@ -87,19 +90,19 @@ class RunDirectory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def _holds_something(self) -> bool:
         """Whether there is more than a start that failed at once leaves."""
-        return any(p.name != "lock" and p.suffix != PARTIAL for p in self.path.iterdir())
+        return any(p.name != LOCK_FILE and p.suffix != PARTIAL for p in self.path.iterdir())
 
     def begin_anew(self) -> None:
         """Forget a start that never reached its first checkpoint after step 0.
 
         Raises RunError: the run has come further, and its checkpoints are gone.
         """
+        if not self.writes:
+            return
         if not self.checkpoint(0).exists() and (steps := self._steps_logged()):
             raise RunError(
                 f"{self.path}: metrics.jsonl has {steps} steps, but there is no checkpoint; "
@@ -128,7 +131,8 @@ class RunDirectory:
                     f"{self.path}: was started with another configuration: {', '.join(refused)}; "
                     "use the same settings, or begin in another directory"
                 )
-        write_whole(self.config_path, dump_config(config).encode())
+        if self.writes:
+            write_whole(self.config_path, dump_config(config).encode())
         return changed
 
     def checkpoint(self, step: int) -> Path:
@@ -141,6 +145,8 @@ class RunDirectory:
 
     def cut_back(self, step: int) -> None:
         """Drop probes and lines of the log after `step`, and lines that cannot be read."""
+        if not self.writes:
+            return
         for probe in self.probes.glob(f"{PREFIX}*"):
             if probe.name > folder_name(step):
                 shutil.rmtree(probe)
@@ -155,8 +161,21 @@ class RunDirectory:
 
     def log(self, entry: Entry) -> None:
         """Append one line to the metrics log."""
-        with self.metrics_path.open("ab") as log:
-            log.write(to_line(entry))
+        if self.writes:
+            with self.metrics_path.open("ab") as log:
+                log.write(to_line(entry))
+
+    def open_curves(self, *, after_step: int) -> TensorBoard | None:
+        """Curves that go on after a step; None where there is no TensorBoard, or nothing to write.
+
+        What earlier starts wrote after `after_step` is void.
+        """
+        return open_tensorboard(self.curves, after_step=after_step) if self.writes else None
+
+    def set_aside(self, damaged: Sequence[Path]) -> None:
+        """Give damaged checkpoints a name that is not looked at, so that they are reported once."""
+        if self.writes:
+            set_aside(damaged)
 
     def _steps_logged(self) -> int:
         if not self.metrics_path.exists():
@@ -166,6 +185,6 @@ class RunDirectory:
 
     def sync_metrics(self) -> None:
         """Put on disk what was logged: before a checkpoint, whose resume keeps it."""
-        if self.metrics_path.exists():
+        if self.writes and self.metrics_path.exists():
             with self.metrics_path.open("a") as log:
                 os.fsync(log.fileno())

@@ -38,13 +38,17 @@ class Segment:
     """Optimizer steps from the start of the run to this end."""
 
 
-class EndWeights:
-    """Follows the stream from one recording to the next, and keeps the weights of each end."""
+class OpenSegments:
+    """Where in the stream a run is: how many segments have ended, and which have begun."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._ended = 0
+    def __init__(self) -> None:
+        self.ended = 0
         self._open: list[str] = []
+
+    @property
+    def oldest(self) -> str | None:
+        """The recording that the run learns from; None before the first clip."""
+        return self._open[0] if self._open else None
 
     def enter(self, recording: str) -> None:
         """Note that a clip of `recording` is inserted."""
@@ -57,25 +61,44 @@ class EndWeights:
         """
         return len(self._open) > 1 and self._open[0] not in waiting
 
+    def end_oldest(self) -> None:
+        """Go on to the next one."""
+        self._open.pop(0)
+        self.ended += 1
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"ended": self.ended, "open": list(self._open)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.ended, self._open = state["ended"], state["open"]
+
+
+class EndWeights:
+    """Keeps the weights of the end of each of a run's segments."""
+
+    def __init__(self, folder: Path, segments: OpenSegments) -> None:
+        self._folder = folder
+        self._segments = segments
+
+    def are_due(self, waiting: Collection[str]) -> bool:
+        """Whether a segment has ended; `waiting` as in `OpenSegments.has_ended`."""
+        return self._segments.has_ended(waiting)
+
     def stepped(self, waiting: Collection[str], model: Mapping[str, Tensor], step: int) -> None:
         """Keep `model` for each segment that has ended."""
-        while self.has_ended(waiting):
+        while self._segments.has_ended(waiting):
             self._keep(model, step)
-            self._open.pop(0)
-            self._ended += 1
+            self._segments.end_oldest()
 
     def end(self, model: Mapping[str, Tensor], step: int) -> None:
         """Keep `model` as the end of what is being learned from."""
-        if self._open:
+        if self._segments.oldest is not None:
             self._keep(model, step)
 
-    def state(self) -> dict[str, Any]:
-        """JSON-able: where in the stream a run is."""
-        return {"ended": self._ended, "open": list(self._open)}
-
-    def restore(self, state: dict[str, Any], *, step: int) -> None:
-        """Go on from `state`; what was kept of later steps is removed, and will come again."""
-        self._ended, self._open = state["ended"], state["open"]
+    def cut_back(self, step: int) -> None:
+        """Remove what was kept after `step`: a run that is resumed will keep it again."""
         for segment in find_segments(self._folder):
             if segment.step > step:
                 segment.path.unlink()
@@ -84,11 +107,11 @@ class EndWeights:
         self._folder.mkdir(parents=True, exist_ok=True)
         tensors = on_host(model)
         about = {
-            "recording": json.dumps(self._open[0]),
+            "recording": json.dumps(self._segments.oldest),
             "step": str(step),
             "crc32c": str(_checksum(tensors)),
         }
-        path = self._folder / f"{self._ended:06d}{SUFFIX}"
+        path = self._folder / f"{self._segments.ended:06d}{SUFFIX}"
         write_whole(path, save(tensors, metadata=about))
 
 

@@ -10,14 +10,13 @@ from collections.abc import Callable
 
 from online.clips.catalog import FrameSource
 from online.clips.clip import Clip
+from online.clips.config import StreamConfig
 from online.errors import ServerSilent
 from online.probing.footage import check_sizes
 from online.queue.client import PATIENCE_SECONDS
-from online.queue.feed import StreamConfig
 from online.session.journal import Journal, Origin
 from online.session.state import RunState
 from online.session.status import Watcher
-from online.session.warn import warn
 from online.stop import StopSignals
 from online.training.prequential import Prequential
 
@@ -65,7 +64,7 @@ class Intake:
         names = [summary.name for summary in summaries]
         if added := self.state.remember_recordings(names):
             message = f"learns from recordings that were not there before: {', '.join(added)}"
-            warn(self.journal, message)
+            self.journal.warn(message)
         self.journal.source(names, self.origin, clip_overhead=self.config.clip.overhead)
 
     def fill(self) -> bool:
@@ -113,16 +112,14 @@ class Intake:
         counters = self.feed.counters
         if (late := counters.skipped - counters.released) >= self._warn_at_late:
             self._warn_at_late = 2 * late
-            warn(
-                self.journal,
+            self.journal.warn(
                 f"too slow for the camera: {late} of {counters.offered} clips were more than "
                 f"{self.config.max_delay_seconds:g} s old and were skipped; "
                 "lower replay.samples_per_insert to learn from more of them",
             )
         if counters.released >= self._warn_at_released:
             self._warn_at_released = 2 * counters.released
-            warn(
-                self.journal,
+            self.journal.warn(
                 f"{counters.released} of {counters.offered} clips were deleted by the capture "
                 "before their turn and were skipped; record with a longer --keep to learn from "
                 "them",

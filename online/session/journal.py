@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,6 @@ from online.runs.tensorboard import (
     Points,
     TensorBoard,
     evaluation_points,
-    open_tensorboard,
     prequential_points,
     step_points,
 )
@@ -26,6 +26,8 @@ from online.scores.evaluation import Evaluation, collapse_alarm
 from online.session.state import RunState
 from online.training.prequential import PrequentialScore
 from online.training.trainer import StepResult
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class Journal:
     def begin(self) -> None:
         """Go on after the state's step: lines of later steps are dropped."""
         self.directory.cut_back(self.state.step)
-        self._board = open_tensorboard(self.directory.curves, after_step=self.state.step)
+        self._board = self.directory.open_curves(after_step=self.state.step)
 
     def step(self, result: StepResult, learning_rate: float) -> None:
         """An optimizer step, and the rate that it was taken with."""
@@ -117,6 +119,11 @@ class Journal:
         self._log(
             EventEntry(step=self.state.step, seconds=self.state.clock.seconds, message=message)
         )
+
+    def warn(self, message: str) -> None:
+        """Something a person should know of now, and not only from the report."""
+        log.warning("%s", message)
+        self.event(message)
 
     def diverged(self, message: str, batch: Sequence[str]) -> None:
         """The end of a run whose numbers are no longer finite, and all clips of the batch."""

@@ -15,15 +15,14 @@ from online.runs.checkpoint import (
     load_untrained,
     newest_readable,
     save_checkpoint,
-    set_aside,
 )
 from online.runs.directory import RunDirectory
+from online.runs.segments import EndWeights
 from online.session.journal import Journal
 from online.session.state import RunState
 from online.session.status import Watcher
-from online.session.warn import warn
-from online.session.world import World
 from online.training.config import TrainingConfig
+from setcon.frozen import learned_state
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +38,8 @@ class Saving:
         *,
         journal: Journal,
         watcher: Watcher,
-        world: World,
         changes: Sequence[str],
+        end_weights: EndWeights | None = None,
     ) -> None:
         """`changes` are settings that differ from those of earlier starts."""
         self.directory = directory
@@ -49,8 +48,8 @@ class Saving:
         self.trainer, self.clock = state.trainer, state.clock
         self.journal = journal
         self.watcher = watcher
-        self.world = world
         self.changes = changes
+        self.end_weights = end_weights
         self._saved_at = time.monotonic()
 
     def begin(self) -> bool:
@@ -62,12 +61,11 @@ class Saving:
         if newest not in (None, self.directory.checkpoint(0)):
             self._resume()
             return True
-        if newest is not None:
+        if newest is not None and self.directory.writes:
             log.warning(
                 "%s: the previous attempt saved no checkpoint; starting over", self.directory.path
             )
-        if self.world.writes:
-            self.directory.begin_anew()
+        self.directory.begin_anew()
         self.save()  # step 0 is the untrained model, which every evaluation compares with
         self.clock.start(0.0)
         self.journal.begin()
@@ -79,7 +77,7 @@ class Saving:
         Raises Diverged: a weight is NaN or infinite; CheckpointError: it cannot be written.
         """
         self.trainer.check_finite()  # a run must be able to go on from what is saved last
-        if self.world.writes:
+        if self.directory.writes:
             with self.clock.paused("checkpoint"):
                 self.journal.sync()  # first: a resume keeps every line up to its checkpoint
                 folder, checkpoint = self.directory.checkpoints, self.state.checkpoint()
@@ -93,19 +91,24 @@ class Saving:
 
     def keep_end_weights(self, *, at_end: bool = False) -> None:
         """Keep the weights of segments that have ended with this step, or with the run."""
-        if self.world.writes and (at_end or self.state.segment_has_ended()):
-            with self.clock.paused("checkpoint"):
-                self.state.keep_end_weights(at_end=at_end)
+        waiting = self.state.replay.waiting()
+        if self.end_weights is None or not (at_end or self.end_weights.are_due(waiting)):
+            return
+        with self.clock.paused("checkpoint"):
+            model = learned_state(self.state.model)
+            self.end_weights.stepped(waiting, model, self.state.step)
+            if at_end:
+                self.end_weights.end(model, self.state.step)
 
     def report(self) -> Path | None:
         """Draw the report and return its path; None if another process draws it."""
-        return write_report(self.directory.path) if self.world.writes else None
+        return write_report(self.directory.path) if self.directory.writes else None
 
     def diverged(self, error: Diverged, batch: Sequence[Clip]) -> Diverged:
         """Set the checkpoint of the weights that failed aside, and say what to do about it."""
         failed = self.directory.checkpoint(self.state.step)
         if self.state.step and failed.exists():
-            set_aside([failed])
+            self.directory.set_aside([failed])
         names = [str(clip.spec) for clip in batch]
         more = f" and {len(names) - 3} more, named in metrics.jsonl" if len(names) > 3 else ""
         message = (
@@ -127,7 +130,9 @@ class Saving:
             progress=lambda share: self.watcher.tell("restoring the replay buffer", share),
         )
         # only now: they are reported once, and a start that fails before this has reported none
-        set_aside(found.damaged)
+        self.directory.set_aside(found.damaged)
+        if self.end_weights is not None:
+            self.end_weights.cut_back(self.state.step)
         self.journal.begin()
         for damage in filter(None, (found.damage, rebuilt)):
             log.warning("%s; continuing from step %d", damage, self.state.step)
@@ -135,8 +140,7 @@ class Saving:
         changed = f", with {', '.join(self.changes)}" if self.changes else ""
         self.journal.event(f"continued from the checkpoint of step {self.state.step}{changed}")
         if gone:
-            warn(
-                self.journal,
+            self.journal.warn(
                 f"{gone} clips of the replay buffers were deleted by the capture; the run goes on "
                 "without them",
             )

@@ -43,9 +43,9 @@ def train_on_store(
     """
     return train(
         Start(
-            run=Path(run),
+            run=run,
             config=config,
-            store=str(store),
+            store=store,
             holdout=holdout,
             minutes=minutes,
             device=device,
@@ -74,7 +74,7 @@ def train_connected(
     """
     return train(
         Start(
-            run=Path(run),
+            run=run,
             config=config,
             addresses=addresses,
             keys=keys,
@@ -99,7 +99,7 @@ def train(start: Start) -> Outcome:
             with clear_write_errors(str(start.run)):
                 return session.run()
         except StopRequested:
-            newest = latest_checkpoint(RunDirectory(start.run).checkpoints)
+            newest = latest_checkpoint(RunDirectory(Path(start.run)).checkpoints)
             return Outcome(
                 reason="stopped",
                 step=step_of(newest) if newest else 0,

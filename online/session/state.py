@@ -17,7 +17,7 @@ from online.queue.feed import Fate, Feed
 from online.replay.mixing import Replay
 from online.runs.checkpoint import Checkpoint
 from online.runs.rng import rng_state, set_rng_state
-from online.runs.segments import EndWeights
+from online.runs.segments import OpenSegments
 from online.runs.weights import load_into
 from online.session.clock import RunClock
 from online.session.world import World
@@ -39,10 +39,9 @@ class RunState:
         device: torch.device,
         world: World,
         observe_clips: Callable[[Fate], None] = lambda fate: None,
-        end_weights: EndWeights | None = None,
     ) -> None:
         self.config = config
-        self.end_weights = end_weights
+        self.segments = OpenSegments() if config.training.keep_segments else None
         self.feed = Feed(
             clients,
             config.stream.request(seed=config.training.seed, shard=world.rank, shards=world.size),
@@ -100,7 +99,7 @@ class RunState:
                 "recordings": self._recordings,
                 "feed": self.feed.state(),
                 "replay": self.replay.state(),
-                "segments": self.end_weights.state() if self.end_weights else None,
+                "segments": self.segments.state() if self.segments else None,
             },
             replay={name: torch.from_numpy(a) for name, a in self.replay.arrays().items()},
             rng=rng_state(),
@@ -126,8 +125,8 @@ class RunState:
         self._frame_size = run["frame_size"]
         self._held_out = run["held_out"]
         self._recordings = run.get("recordings")
-        if self.end_weights and run.get("segments"):
-            self.end_weights.restore(run["segments"], step=checkpoint.step)
+        if self.segments and run.get("segments"):
+            self.segments.restore(run["segments"])
         self.feed.restore(run["feed"])
         self.feed.agree()  # before pixels are fetched of what may have been replaced
         arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
@@ -169,21 +168,8 @@ class RunState:
         Raises OnlineError: as `check_size`.
         """
         self.check_size(clip)
-        if self.end_weights:
-            self.end_weights.enter(clip.spec.recording)
-
-    def segment_has_ended(self) -> bool:
-        """Whether this step has taken the last new clip of a segment."""
-        return self.end_weights is not None and self.end_weights.has_ended(self.replay.waiting())
-
-    def keep_end_weights(self, *, at_end: bool = False) -> None:
-        """Keep the weights of segments that have ended with this step, or with the run."""
-        if not self.end_weights:
-            return
-        model = learned_state(self.model)
-        self.end_weights.stepped(self.replay.waiting(), model, self.step)
-        if at_end:
-            self.end_weights.end(model, self.step)
+        if self.segments:
+            self.segments.enter(clip.spec.recording)
 
     def check_size(self, clip: Clip) -> None:
         """Refuse a clip of another frame size than the first, or of one that nothing can fill.

@@ -30,7 +30,7 @@ from online.session.journal import Journal, Origin
 from online.session.loop import Session
 from online.session.probes.book import ProbeBook
 from online.session.probes.process import ProbeProcess
-from online.session.probes.runners import ProbeInline, Probes, ProbeWorker
+from online.session.probes.runners import ProbeInline, Probes, ProbesElsewhere, ProbeWorker
 from online.session.saving import Saving
 from online.session.state import RunState
 from online.session.status import Observer, Watcher
@@ -42,12 +42,18 @@ from online.training.prequential import Prequential
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """One start of a run: what it learns from, where, and for how long."""
+    """One start of a run: what it learns from, where, and for how long.
 
-    run: Path
+    Raises ConfigError where it names no footage, both a store and addresses, or a wrong number of
+    keys.
+    """
+
+    run: str | Path
+    """Directory of the run, kept as a Path."""
     config: RunConfig
-    store: str | None = None
-    """Location of a store, served by a process of its own; None to connect to `addresses`."""
+    store: str | Path | None = None
+    """Location of a store, kept as text and served by a process of its own; None to connect to
+    `addresses`."""
     holdout: float = DEFAULT_HOLDOUT
     """Share of each recording of `store` that is not learned from."""
     addresses: Sequence[str] = ()
@@ -63,6 +69,20 @@ class Start:
     command: Sequence[str] = ()
     """Words of a command line that continues the run."""
     world: World = field(default_factory=World)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "run", Path(self.run))
+        if self.store is not None:
+            object.__setattr__(self, "store", str(self.store))
+        if self.store is None and not self.addresses:
+            raise ConfigError(f"{self.run}: nothing to learn from; give a store or addresses")
+        if self.store is not None and self.addresses:
+            raise ConfigError(f"{self.run}: a store and addresses; give one of them")
+        if len(self.keys) not in (0, len(self.addresses)):
+            raise ConfigError(
+                f"{self.run}: {len(self.keys)} keys for {len(self.addresses)} addresses; give one "
+                "for each, or none"
+            )
 
     @property
     def budget_seconds(self) -> float:
@@ -91,7 +111,7 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
     Raises OnlineError: the run's directory cannot be used, or its settings do not fit together.
     """
     config = start.config
-    directory = stack.enter_context(RunDirectory(start.run))
+    directory = stack.enter_context(RunDirectory(Path(start.run), writes=start.world.writes))
     changes = directory.claim(config)
     keep_freed_memory()
     set_determinism(config.training)
@@ -104,20 +124,21 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
         device=device,
         world=start.world,
         observe_clips=start.observe_clips,
-        end_weights=_end_weights(config, directory, clients),
     )
     prequential = Prequential(state.trainer, config.training, config.stream.clip)
     steps, budget = config.training.steps, start.budget_seconds
-    observers = [*_status_files(start, directory, stack), *start.observers]
+    observers = [*_status_files(directory, stack), *start.observers]
     watcher = Watcher(observers, state, prequential, steps=steps, budget_seconds=budget)
     journal = Journal(directory, state)
-    book = ProbeBook(directory, journal, state.clock, world=start.world)
-    if config.evaluation.beside:
-        process = ProbeProcess(directory, clients, device=device)
-        probes: Probes = ProbeWorker(state, book, watcher, stop, process)
-    else:
-        evaluator = Evaluator.of(config, source, state.untrained, device=device)
-        probes = ProbeInline(state, book, watcher, stop, evaluator)
+    probes: Probes = ProbesElsewhere()
+    if directory.writes:
+        book = ProbeBook(directory, journal, state.clock)
+        if config.evaluation.beside:
+            process = ProbeProcess(directory, clients, device=device)
+            probes = ProbeWorker(state, book, watcher, stop, process)
+        else:
+            evaluator = Evaluator.of(config, source, state.untrained, device=device)
+            probes = ProbeInline(state, book, watcher, stop, evaluator)
     return Session(
         config,
         state,
@@ -138,8 +159,8 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
             state,
             journal=journal,
             watcher=watcher,
-            world=start.world,
             changes=changes,
+            end_weights=_end_weights(state, directory, clients),
         ),
         probes=probes,
         journal=journal,
@@ -159,8 +180,8 @@ def _clients(
     ]
 
 
-def _status_files(start: Start, directory: RunDirectory, stack: ExitStack) -> list[StatusFile]:
-    if not start.world.writes:
+def _status_files(directory: RunDirectory, stack: ExitStack) -> list[StatusFile]:
+    if not directory.writes:
         return []
     status_file = StatusFile(directory.status_path)
     stack.callback(status_file.close)
@@ -168,10 +189,10 @@ def _status_files(start: Start, directory: RunDirectory, stack: ExitStack) -> li
 
 
 def _end_weights(
-    config: RunConfig, directory: RunDirectory, clients: Sequence[Client]
+    state: RunState, directory: RunDirectory, clients: Sequence[Client]
 ) -> EndWeights | None:
-    if not config.training.keep_segments:
+    if state.segments is None:
         return None
     if len(clients) > 1:
         raise ConfigError("training.keep_segments is for one server: several come by turns")
-    return EndWeights(directory.segments)
+    return EndWeights(directory.segments, state.segments) if directory.writes else None

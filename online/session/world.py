@@ -1,4 +1,4 @@
-"""The trainers of one run, which learn from it together: today there is one."""
+"""The trainers of one run: today there is one, and the place for more is kept."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from dataclasses import dataclass
 class World:
     """Which of how many trainers this process is.
 
-    Each asks the servers for its own share of the footage. What all of them know, such as
-    checkpoints, the log and the report, the first one writes.
+    Each asks the servers for its own share of the footage. All use one run directory: the first one
+    locks it, writes checkpoints, log, probes and report, and the others only read it. A start of
+    any of them continues from the first one's checkpoint: its weights, its replay, and its place in
+    the plan, which the others take up in their own share.
+
+    Their gradients are not exchanged: weights of ranks above 0 drift apart from those that are
+    saved, until the next start.
     """
 
     rank: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import msgspec
@@ -23,10 +23,6 @@ from terminal.runs import (
     evaluation_text,
 )
 
-if TYPE_CHECKING:
-    pass
-
-
 held_out_option = click.option(
     "--holdout",
     type=Finite(0, 1, max_open=True),
@@ -44,6 +40,7 @@ out_option = click.option(
 @held_out_option
 @json_option
 @out_option
+@click.option("--continual", "as_continual", is_flag=True, hidden=True)
 def evaluate(
     run: Path,
     store: str,
@@ -51,8 +48,11 @@ def evaluate(
     holdout: float | None,
     as_json: bool,
     out: Path | None,
+    as_continual: bool,
 ) -> None:
     """Probe RUN's newest checkpoint on the held-out part of STORE."""
+    if as_continual:  # an option of older versions
+        raise click.UsageError(f"--continual is gone: use `setcon continual {run} {store}`")
     _refuse_bad_folder(out)
     from online.analysis.opened import evaluate_run
     from online.reports.figures import panel_figure
@@ -238,23 +238,17 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     Runs that differ only in `training.seed` are grouped: their scores are shown as mean and
     standard error, their curves as a mean in a band.
     """
+    from online.config import flat_defaults
     from online.reports.compare import remarks
     from online.reports.compare_page import write_comparison
     from online.reports.groups import group_runs
 
-    groups = group_runs(runs, defaults=_defaults)
+    groups = group_runs(runs, defaults=flat_defaults())
     write_comparison(groups, out, overwrite=overwrite)
     click.echo(comparison_text(groups))
     for remark in remarks(groups):
         click.echo(remark)
     click.echo(f"comparison: {out}")
-
-
-def _defaults() -> dict[str, Any]:
-    """Defaults for a run that lacks newer settings; importing the configuration is slow."""
-    from online.config import flat_defaults
-
-    return flat_defaults()
 
 
 COMMANDS = (evaluate, continual, render, embed, compare)

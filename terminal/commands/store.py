@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import msgspec
@@ -30,9 +30,6 @@ from terminal.recordings import (
     verified_text,
     verifying_parts,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command("ingest")

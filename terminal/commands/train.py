@@ -31,7 +31,7 @@ from terminal.runs import (
 if TYPE_CHECKING:
     from online.config import RunConfig
     from online.queue.keys import TrainerKeys
-    from online.session.loop import Outcome
+    from online.session.outcome import Outcome
     from online.session.status import Status
 
 
@@ -102,7 +102,8 @@ def train(
     if (store is None) == (not addresses):
         raise click.UsageError("give either STORE or --connect ADDR")
     trainer_keys = _trainer_keys(keys, server_keys, len(addresses))
-    from online.session.start import train_connected, train_on_store
+    from online.session.start import train as train_run
+    from online.session.wiring import Start
 
     config = _config(preset, settings, steps=steps, recordings=recordings)
     with progress_line() as show:
@@ -110,26 +111,19 @@ def train(
         def observe(status: Status) -> None:
             show(*status_parts(status))
 
-        if store is not None:
-            outcome = train_on_store(
-                store,
-                run,
-                config,
+        outcome = train_run(
+            Start(
+                run=run,
+                config=config,
+                store=store,
                 holdout=holdout,
-                minutes=minutes,
-                observe=observe,
-                command=command_line(context),
-            )
-        else:
-            outcome = train_connected(
-                addresses,
-                run,
-                config,
+                addresses=addresses,
                 keys=trainer_keys,
                 minutes=minutes,
-                observe=observe,
+                observers=[observe],
                 command=command_line(context),
             )
+        )
     _report_outcome(outcome, run)
 
 

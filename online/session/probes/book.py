@@ -12,7 +12,6 @@ from online.scores.evaluation import Evaluation, find_evaluation, save_evaluatio
 from online.session.clock import RunClock
 from online.session.journal import Journal
 from online.session.probes.process import forget_weights, unheard_probe
-from online.session.world import World
 
 log = logging.getLogger(__name__)
 
@@ -20,13 +19,10 @@ log = logging.getLogger(__name__)
 class ProbeBook:
     """Where what a probe found, or why there is none, is written down."""
 
-    def __init__(
-        self, directory: RunDirectory, journal: Journal, clock: RunClock, *, world: World
-    ) -> None:
+    def __init__(self, directory: RunDirectory, journal: Journal, clock: RunClock) -> None:
         self.directory = directory
         self.journal = journal
         self.clock = clock
-        self.world = world
 
     def evaluation(self, step: int) -> Evaluation | None:
         """What was found at `step`; None where nothing was yet."""
@@ -57,9 +53,8 @@ class ProbeBook:
     def found(self, evaluation: Evaluation, *, beside: bool) -> None:
         """Log an evaluation that was saved, and draw the report."""
         self.journal.probe(evaluation, beside=beside)
-        if self.world.writes:
-            with self.clock.paused("probe"):
-                write_report(self.directory.path)
+        with self.clock.paused("probe"):
+            write_report(self.directory.path)
 
     def missing(self, step: int, why: str) -> None:
         """Say that there is no probe of `step`."""

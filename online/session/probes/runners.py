@@ -1,4 +1,4 @@
-"""When a run looks at its model: the probe inline, while learning is paused, or by a worker."""
+"""When a run looks at its model: inline, while learning is paused, by a worker, or elsewhere."""
 
 from __future__ import annotations
 
@@ -49,6 +49,30 @@ class Probes(Protocol):
     def close(self) -> None:
         """Give up what is not finished."""
         ...
+
+
+class ProbesElsewhere:
+    """Another trainer of the run makes its probes."""
+
+    def resume(self) -> None:
+        """Nothing is left unfinished here."""
+
+    def due(self) -> None:
+        """Nothing is made here."""
+
+    def poll(self) -> None:
+        """Nothing is ever under way."""
+
+    def found(self) -> Evaluation | None:
+        """None: what the other trainer finds is not waited for."""
+        return None
+
+    def last(self) -> Evaluation | None:
+        """None: what the other trainer finds is not waited for."""
+        return None
+
+    def close(self) -> None:
+        """Nothing is ever under way."""
 
 
 @dataclass(eq=False)

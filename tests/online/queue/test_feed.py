@@ -11,9 +11,10 @@ import pytest
 from streaming import triplets_of
 
 from ingest.open import open_store
+from online.clips.config import StreamConfig
 from online.errors import ConfigError, OnlineError, ServerError
 from online.queue.client import Client
-from online.queue.feed import Fate, Feed, StreamConfig
+from online.queue.feed import Fate, Feed
 
 CONFIG = StreamConfig(clip_length=4, frame_stride=2, max_epochs=2, order="shuffled")
 BOUND = 20.0

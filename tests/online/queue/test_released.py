@@ -17,13 +17,14 @@ from ingest.store.protocols import Store
 from ingest.store.records import RecordSettings, Source
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import Clip, ClipConfig, ClipSpec
+from online.clips.config import StreamConfig
 from online.clips.cursor import Cursor
 from online.clips.plan import extents_now, make_plan
 from online.clips.request import ClipRequest
 from online.config import load_preset
 from online.probing.footage import gather
 from online.queue.client import Client
-from online.queue.feed import Fate, Feed, StreamConfig
+from online.queue.feed import Fate, Feed
 from online.replay.long_term import Feedback
 from online.replay.mixing import Replay, ReplayConfig
 from online.session.start import train_on_store

@@ -31,7 +31,7 @@ MakeRun = Callable[..., Path]
 
 
 def grouped(paths: Sequence[Path]) -> list[Group]:
-    return group_runs(paths, defaults=flat_defaults)
+    return group_runs(paths, defaults=flat_defaults())
 
 
 @pytest.fixture

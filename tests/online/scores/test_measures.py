@@ -104,7 +104,7 @@ def test_a_new_row_of_an_evaluation_is_shown_everywhere(
     assert points[f"probe/{row.key}"] == row.value(_trained(row, evaluation))
     assert f"probe/{row.key}_untrained" in points
 
-    groups = group_runs(runs, defaults=flat_defaults)
+    groups = group_runs(runs, defaults=flat_defaults())
     assert re.search(rf"{row.name} +{number} ± 0.000$", comparison_text(groups), re.MULTILINE)
     compared = comparison_html(groups)
     assert f"<td>{number} ± 0.000" in compared
@@ -118,7 +118,7 @@ def test_a_new_row_of_the_log_is_shown_wherever_the_log_is(
     runs = [make_run(tmp_path / f"r{seed}", seed=seed) for seed in range(2)]
     assert 'aria-label="Spread of slots"' in report_html(read_run(runs[0]))
     assert step_points(read_run(runs[0]).steps[0])["spread"] == 0.625
-    groups = group_runs(runs, defaults=flat_defaults)
+    groups = group_runs(runs, defaults=flat_defaults())
     assert "0.625 ± 0.000" in comparison_text(groups)
     assert 'aria-label="Spread of slots"' in comparison_html(groups)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_runs import config, stop_at
 
-from online.session.loop import Outcome
+from online.session.outcome import Outcome
 from online.session.start import train_on_store
 
 

@@ -9,7 +9,7 @@ from small_runs import RUINOUS, config, learned, lines, stop_at
 from online.errors import (
     Diverged,
 )
-from online.session.loop import Outcome
+from online.session.outcome import Outcome
 from online.session.start import train_on_store
 
 # but for the runs that several tests share, which begin before this does

@@ -8,7 +8,7 @@ from small_runs import config, lines
 
 from online.analysis.opened import evaluate_run
 from online.session.clock import FIRST_STEPS
-from online.session.loop import Outcome
+from online.session.outcome import Outcome
 from online.session.start import train_on_store
 from online.session.status import Status
 

@@ -22,7 +22,7 @@ from online.errors import (
     OnlineError,
     RunError,
 )
-from online.session.loop import Outcome
+from online.session.outcome import Outcome
 from online.session.start import train_connected, train_on_store
 from online.session.status import Status
 

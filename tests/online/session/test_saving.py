@@ -13,7 +13,7 @@ from online.errors import (
 )
 from online.runs.checkpoint import load_checkpoint
 from online.runs.directory import RunDirectory
-from online.session.loop import Outcome
+from online.session.outcome import Outcome
 from online.session.start import train_on_store
 
 # but for the runs that several tests share, which begin before this does

@@ -25,7 +25,7 @@ from online.errors import (
 from online.queue.server_process import ServerProcess
 from online.queue.stream import ServeConfig
 from online.runs.checkpoint import latest_checkpoint
-from online.session.loop import Outcome
+from online.session.outcome import Outcome
 from online.session.start import train_connected, train_on_store
 from online.session.status import Status
 
