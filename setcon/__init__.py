@@ -17,22 +17,45 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from setcon.config import (
+        DecoderConfig,
         EncoderConfig,
         LossConfig,
+        ProbeConfig,
         SetConConfig,
         SetEncoderConfig,
         SlotAttentionConfig,
         TransitionConfig,
     )
+    from setcon.encoders import Encoder, build_encoder
     from setcon.errors import SeedCheckpointError, SetConError
     from setcon.loss import ContrastiveLoss, SetConLoss
-    from setcon.model import SetCon, SetConOutput
+    from setcon.measures.metrics import (
+        alpha_labels,
+        ari,
+        attention_labels,
+        fg_ari,
+        mbo,
+        miou,
+        mse,
+        psnr,
+    )
+    from setcon.model import Matching, SetCon, SetConOutput, match
+    from setcon.probe import DecoderProbe, FittedProbe, Reconstruction, fit_probe
+    from setcon.seed_checkpoint import load_model, load_probe
     from setcon.slot_attention import Slots
+    from setcon.whitening import SlotWhitening
 
 __all__ = [
     "ContrastiveLoss",
+    "DecoderConfig",
+    "DecoderProbe",
+    "Encoder",
     "EncoderConfig",
+    "FittedProbe",
     "LossConfig",
+    "Matching",
+    "ProbeConfig",
+    "Reconstruction",
     "SeedCheckpointError",
     "SetCon",
     "SetConConfig",
@@ -41,14 +64,35 @@ __all__ = [
     "SetConOutput",
     "SetEncoderConfig",
     "SlotAttentionConfig",
+    "SlotWhitening",
     "Slots",
     "TransitionConfig",
+    "alpha_labels",
+    "ari",
+    "attention_labels",
+    "build_encoder",
+    "fg_ari",
+    "fit_probe",
+    "load_model",
+    "load_probe",
+    "match",
+    "mbo",
+    "miou",
+    "mse",
+    "psnr",
 ]
 
 _HOMES = {
     "ContrastiveLoss": "setcon.loss",
+    "DecoderConfig": "setcon.config",
+    "DecoderProbe": "setcon.probe",
+    "Encoder": "setcon.encoders",
     "EncoderConfig": "setcon.config",
+    "FittedProbe": "setcon.probe",
     "LossConfig": "setcon.config",
+    "Matching": "setcon.model",
+    "ProbeConfig": "setcon.config",
+    "Reconstruction": "setcon.probe",
     "SeedCheckpointError": "setcon.errors",
     "SetCon": "setcon.model",
     "SetConConfig": "setcon.config",
@@ -57,8 +101,22 @@ _HOMES = {
     "SetConOutput": "setcon.model",
     "SetEncoderConfig": "setcon.config",
     "SlotAttentionConfig": "setcon.config",
+    "SlotWhitening": "setcon.whitening",
     "Slots": "setcon.slot_attention",
     "TransitionConfig": "setcon.config",
+    "alpha_labels": "setcon.measures.metrics",
+    "ari": "setcon.measures.metrics",
+    "attention_labels": "setcon.measures.metrics",
+    "build_encoder": "setcon.encoders",
+    "fg_ari": "setcon.measures.metrics",
+    "fit_probe": "setcon.probe",
+    "load_model": "setcon.seed_checkpoint",
+    "load_probe": "setcon.seed_checkpoint",
+    "match": "setcon.model",
+    "mbo": "setcon.measures.metrics",
+    "miou": "setcon.measures.metrics",
+    "mse": "setcon.measures.metrics",
+    "psnr": "setcon.measures.metrics",
 }
 
 
@@ -67,3 +125,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'setcon' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that are not imported yet."""
+    return __all__

@@ -40,6 +40,8 @@ class ContrastiveLoss:
     """The loss of a guess: ln(candidates); over a horizon, the mean of every step's."""
     states: Float[Tensor, "s e"]
     """The states as they were compared; slot by slot, those of all slots side by side."""
+    each: Float[Tensor, " p"]
+    """The loss of each prediction, without gradients; over a horizon, of one step ahead."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,12 +79,15 @@ def contrastive_loss(
         # mask with -inf: exp(0) would add 1 to every denominator
         to_predicted = (predicted @ predicted.T).masked_fill(itself, -torch.inf)
         logits = torch.cat([to_states, to_predicted], dim=1) / config.temperature
+        # cross_entropy in its two steps, between which every prediction's loss can be had for free
+        log_shares = F.log_softmax(logits, dim=1)
         return ContrastiveLoss(
-            loss=F.cross_entropy(logits, target),
+            loss=F.nll_loss(log_shares, target),
             top1=_top1(logits, target),
             candidates=logits.shape[1] - 1,
             chance=math.log(logits.shape[1] - 1),
             states=states,
+            each=-log_shares.detach().gather(1, target[:, None])[:, 0],
         )
 
 
@@ -103,6 +108,7 @@ def slotwise_contrastive_loss(
         candidates=each[0].candidates,
         chance=each[0].chance,
         states=torch.cat([slot.states for slot in each], dim=1),
+        each=torch.stack([slot.each for slot in each]).mean(dim=0),
     )
 
 

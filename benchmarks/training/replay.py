@@ -96,7 +96,7 @@ def replay_seconds(kind: str, clips: int, steps: int, config: RunConfig) -> floa
         seconds += time.perf_counter() - started
         seen = features.of(batch)
         started = time.perf_counter()
-        replay.update(batch, Feedback(seen))
+        replay.update(batch, Feedback(features=seen, losses=np.zeros(len(seen), np.float32)))
         seconds += time.perf_counter() - started
     return seconds / steps
 

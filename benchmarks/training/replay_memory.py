@@ -109,7 +109,8 @@ def fill(store: Path, case: Case) -> Taken:
             replay.insert(delivery.clip)
             batch = replay.sample()
             features = rng.normal(size=(len(batch), 128)).astype(np.float32)
-            replay.update(batch, Feedback(features))
+            losses = np.zeros(len(batch), np.float32)
+            replay.update(batch, Feedback(features=features, losses=losses))
             most = max(most, _resident_bytes())
         return Taken(
             clips=len(replay),

@@ -17,7 +17,10 @@ class Feedback:
     """What a training step found out about the clips of its batch, one row for each."""
 
     features: Float[np.ndarray, "b e"]
-    """What the model makes of them."""
+    """What the model makes of them: the mean of a clip's states in the form that the loss compared
+    (by default standardised set encodings of unit length), which costs no encoding of its own."""
+    losses: Float[np.ndarray, " b"]
+    """How hard they are: the mean loss of a clip's predictions one step ahead."""
 
 
 class LongTerm(Protocol):

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from online.clips.clip import Clip
 from online.config import RunConfig
 from online.errors import Diverged, ServerError, TrainingError, WireError
-from online.replay.long_term import Feedback
 from online.session.intake import Intake
 from online.session.journal import Journal
 from online.session.outcome import Outcome, Reason
@@ -134,7 +133,7 @@ class Session:
             key=f"{self.config.training.seed}/{self.state.step}",
         )
         result = self.trainer.step(batch)
-        self.replay.update(self._batch, Feedback(result.features))
+        self.replay.update(self._batch, result.feedback)
         self.clock.step(result.triplets)
         self.saving.keep_end_weights()
         for message in self.alarms.update(result):

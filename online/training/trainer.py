@@ -14,12 +14,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from online.errors import Diverged, TrainingError
+from online.replay.long_term import Feedback
 from online.training.batch import Batch, as_floats
 from online.training.config import OptimizerConfig, TrainingConfig
 from online.training.models import arranged, layout, untrained_twin, uses_bfloat16
@@ -37,7 +37,8 @@ class _Pass:
     numbers: Float[Tensor, " 5"]
     """What is minimised, the norm of its gradient, the contrast's loss, exclusivity, top-1: in one
     tensor, as each transfer waits for the GPU."""
-    features: Float[Tensor, "b e"]
+    feedback: Float[Tensor, "b columns"]
+    """For each clip its features and, in the last column, its loss."""
     chance: float
 
 
@@ -57,9 +58,8 @@ class StepResult:
     """The loss of a guess among the candidates."""
     triplets: int
     grad_norm: float
-    features: Float[np.ndarray, "b e"]
-    """What the model made of each clip: the mean of its states in the form that the loss compared
-    (by default standardised set encodings of unit length), which costs no encoding of its own."""
+    feedback: Feedback
+    """What it found out about each clip."""
 
 
 class Trainer:
@@ -110,6 +110,7 @@ class Trainer:
             raise Diverged(
                 f"step {self.step_count + 1}: loss {minimised}, gradient norm {grad_norm}"
             )
+        feedback = passed.feedback.cpu().numpy()
         take_step(self.optimizer, rate=self.learning_rate, orthogonal=self.config.orthogonal)
         self.step_count += 1
         return StepResult(
@@ -120,7 +121,7 @@ class Trainer:
             chance=passed.chance,
             triplets=triplets,
             grad_norm=grad_norm,
-            features=passed.features.cpu().numpy(),
+            feedback=Feedback(features=feedback[:, :-1], losses=feedback[:, -1]),
         )
 
     def check_finite(self) -> None:
@@ -162,10 +163,13 @@ class Trainer:
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         contrast = result.contrast
         numbers = (result.loss, grad_norm, contrast.loss, result.exclusivity, contrast.top1)
-        runs = matching.states // frames.shape[1]
+        b, t, stride = *frames.shape[:2], self.frame_stride
+        predictions = matching.ahead[0].predictions
+        features = _means(contrast.states.detach(), matching.states // t, b)
+        losses = _means(contrast.each[:, None], predictions // (t - 2 * stride), b)
         return _Pass(
             numbers=torch.stack([number.detach() for number in numbers]),
-            features=_means(contrast.states.detach(), runs, len(frames)),
+            feedback=torch.cat([features, losses], dim=1),
             chance=contrast.chance,
         )
 
@@ -176,9 +180,9 @@ class Trainer:
 
 
 def _means(
-    states: Float[Tensor, "s e"], clips: Int[Tensor, " s"], num_clips: int
+    values: Float[Tensor, "s e"], clips: Int[Tensor, " s"], num_clips: int
 ) -> Float[Tensor, "{num_clips} e"]:
-    """Mean of the states of each clip, in float32."""
+    """Mean of the values of each clip, in float32."""
     # a product: index_add_ may wait for the GPU to see whether its indices are in range
     of_clip = (clips == torch.arange(num_clips, device=clips.device)[:, None]).float()
-    return of_clip @ states.float() / of_clip.sum(dim=1, keepdim=True)
+    return of_clip @ values.float() / of_clip.sum(dim=1, keepdim=True)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from setcon.config import LossConfig
 from setcon.loss import contrastive_loss, slot_exclusivity, slotwise_contrastive_loss
@@ -60,6 +61,19 @@ def test_agrees_with_naive_loops_in_float64(similarity, standardise):
     in_float32 = contrastive_loss(predicted.float(), states.float(), target, config)
     assert in_float32.loss.dtype == torch.float32
     assert in_float32.loss.item() == pytest.approx(found.loss.item(), abs=1e-5)
+
+
+def test_the_loss_is_the_mean_of_that_of_each_prediction_and_has_the_bits_of_cross_entropy():
+    predicted = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    states = torch.randn(9, 4, generator=torch.Generator().manual_seed(2))
+    target = torch.tensor([1, 2, 3, 5, 7, 8])
+    config = LossConfig(standardise=False, similarity="dot")
+    found = contrastive_loss(predicted.requires_grad_(), states, target, config)
+    others = (predicted @ predicted.T).masked_fill(torch.eye(6, dtype=torch.bool), -torch.inf)
+    logits = torch.cat([predicted @ states.T, others], dim=1) / config.temperature
+    assert torch.equal(found.loss, F.cross_entropy(logits, target))
+    assert torch.equal(found.each, F.cross_entropy(logits, target, reduction="none"))
+    assert not found.each.requires_grad
 
 
 def test_a_prediction_is_no_candidate_of_its_own():

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from replay_feedback import made_of
 
 from ingest.errors import ExportError, ReleasedError
 from ingest.export import export_recording
@@ -25,7 +26,6 @@ from online.config import load_preset
 from online.probing.footage import gather
 from online.queue.client import Client
 from online.queue.feed import Fate, Feed
-from online.replay.long_term import Feedback
 from online.replay.mixing import Replay, ReplayConfig
 from online.session.start import train_on_store
 from online.session.status import Status
@@ -206,7 +206,7 @@ def test_a_replay_without_what_is_gone_fills_up_again_before_it_is_drawn_from(
         while replay.inserts_due():
             replay.insert(next(new))
         batch = replay.sample()
-        replay.update(batch, Feedback(np.eye(4, 5, dtype=np.float32)[: len(batch)]))
+        replay.update(batch, made_of(np.eye(4, 5, dtype=np.float32)[: len(batch)]))
     state, arrays = json.loads(json.dumps(replay.state())), replay.arrays()
     held = {c.spec for c in replay.clips()}
 
@@ -225,7 +225,7 @@ def test_a_replay_without_what_is_gone_fills_up_again_before_it_is_drawn_from(
                 resumed.insert(next(source))
             batch = resumed.sample()
             assert len(batch) == 4
-            resumed.update(batch, Feedback(np.eye(4, 5, dtype=np.float32)))
+            resumed.update(batch, made_of(np.eye(4, 5, dtype=np.float32)))
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replay_feedback import made_of
 
 from ingest.frame import Frames
 from online.clips.clip import Clip, ClipSpec
 from online.replay.buffers import LONG_TERM, Fifo, Reservoir
-from online.replay.long_term import Feedback
 from online.replay.minred import MinRed
 
 
@@ -52,7 +52,7 @@ def test_a_buffer_never_holds_more_than_its_bytes_nor_a_clip_twice(kind, max_byt
     for start, frames in coming:
         pool.insert(one := clip(start, frames=frames))
         if isinstance(pool, MinRed):
-            pool.update([one], Feedback(np.array([[1.0, start, frames]], np.float32)))
+            pool.update([one], made_of(np.array([[1.0, start, frames]], np.float32)))
         held = list(pool)
         assert len({c.spec for c in held}) == len(held) == len(pool) >= 1
         assert pool.nbytes == sum(c.nbytes for c in held) <= max_bytes
@@ -64,7 +64,7 @@ def test_a_long_term_buffer_uses_the_bytes_it_has(kind):
     for start in range(50):
         pool.insert(one := clip(start))
         features = np.random.default_rng(start).normal(size=(1, 4)).astype(np.float32)
-        pool.update([one], Feedback(features))
+        pool.update([one], made_of(features))
         assert len(pool) == min(start + 1, 10)
 
 

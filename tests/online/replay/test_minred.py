@@ -3,6 +3,7 @@ from itertools import combinations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replay_feedback import made_of
 
 from ingest.frame import Frames
 from online.clips.clip import Clip, ClipSpec
@@ -70,7 +71,7 @@ def apply(change: Clip | dict[int, list[float]], *pools: MinRed | Naive) -> None
             # the batch that the model was trained on holds what is held and what is not
             batch = [clip(start, frames=frames) for start in change for frames in (1, 2, 3)]
             rows = [row for row in change.values() for _ in (1, 2, 3)]
-            pool.update(batch, Feedback(np.array(rows, np.float32)))
+            pool.update(batch, made_of(np.array(rows, np.float32)))
 
 
 @settings(deadline=None, max_examples=300)
@@ -111,7 +112,7 @@ def test_a_rare_scene_outlives_any_number_of_common_ones():
     for start in range(300):
         minred.insert(one := clip(start))
         angle = 90.0 if start == 4 else float(rng.uniform(-10, 10))
-        minred.update([one], Feedback(on_circle([angle])))
+        minred.update([one], made_of(on_circle([angle])))
     assert 4 in starts(minred)
     assert len(minred) == 6
 
@@ -121,7 +122,7 @@ def test_a_clip_that_was_not_trained_on_does_not_leave():
     seen = [clip(start) for start in range(4)]
     for one in seen:
         minred.insert(one)
-    minred.update(seen, Feedback(on_circle([0.0, 90.0, 180.0, 270.0])))
+    minred.update(seen, made_of(on_circle([0.0, 90.0, 180.0, 270.0])))
     for start in (4, 5):
         minred.insert(clip(start))
     assert {4, 5} <= set(starts(minred))
@@ -139,5 +140,5 @@ def test_features_are_smoothed_each_time_a_clip_is_seen():
     one = clip(0)
     minred.insert(one)
     for degrees in (0.0, 60.0):
-        minred.update([one], Feedback(5 * on_circle([degrees])))
+        minred.update([one], made_of(5 * on_circle([degrees])))
     assert np.allclose(minred.arrays()["direction"], on_circle([30.0]), atol=1e-6)

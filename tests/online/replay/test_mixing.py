@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replay_feedback import made_of
 
 from ingest.frame import Frames
 from online.clips.clip import Clip, ClipSpec
 from online.errors import ReplayError
-from online.replay.long_term import Feedback
 from online.replay.mixing import Replay, ReplayConfig
 
 
@@ -42,7 +42,7 @@ def advance(replay: Replay, source, batches: int) -> list[list[int]]:
         while replay.inserts_due():
             replay.insert(next(source))
         batch = replay.sample()
-        replay.update(batch, Feedback(features(batch)))
+        replay.update(batch, made_of(features(batch)))
         drawn.append(starts(batch))
     return drawn
 

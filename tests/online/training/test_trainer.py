@@ -83,9 +83,26 @@ def test_the_features_of_a_clip_are_the_mean_of_its_states_as_the_loss_compared_
         ]
         taken = torch.cat([compared(*form, LossConfig())[1] for form in forms], dim=1)
     expected = [taken[:6].mean(0), taken[6:10].mean(0), taken[10:].mean(0)]
-    features = learner.step(data).features
+    features = learner.step(data).feedback.features
     assert features.dtype == np.float32
     assert features == pytest.approx(torch.stack(expected).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("unit", ["set", "slot"])
+@pytest.mark.parametrize("horizon", [1, 2])
+def test_the_loss_of_a_clip_is_the_mean_of_its_predictions_one_step_ahead(
+    unit: str, horizon: int
+) -> None:
+    config = LossConfig(unit=unit, horizon=horizon)  # type: ignore[arg-type]
+    learner, data = trainer(loss=config), batch()
+    data.valid[1, 2:] = False
+    counts = data.valid.sum(1).numpy()
+    at_once = trainer(loss=LossConfig(unit=unit)).step(data).loss  # type: ignore[arg-type]
+    losses = learner.step(data).feedback.losses
+    assert losses.dtype == np.float32
+    assert losses.shape == counts.shape
+    assert (losses * counts).sum() / counts.sum() == pytest.approx(at_once, rel=1e-5)
+    assert len(set(losses.tolist())) == len(losses)
 
 
 def test_a_weight_that_is_not_finite_is_named() -> None:
