@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from online.scores.numbers import brief, clock, mean_text, share
 from terminal.recordings import counted
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from online.session.clock import Spent
     from online.session.outcome import Outcome
     from online.session.status import Status
+
+T = TypeVar("T")
 
 NOTHING_NEW_STEPS = 100
 """Steps without new footage after which the line says when the last was seen."""
@@ -42,38 +44,38 @@ def status_parts(status: Status) -> list[str]:
     from online.scores.measures import LOSS, TOP1, TRIPLETS_PER_SECOND
 
     done = "" if status.share is None else f" {status.share:.0%}"
-    said = [f"{status.activity}{done}", f"step {status.step}/{status.steps}"]
-    if status.eta_seconds is not None and status.activity == "learning":
-        said.append(f"ETA {clock(status.eta_seconds)}")
-    if status.top1 is not None and status.learns:
-        said.append(f"{TOP1.name} {brief(status.top1)}")
-    if status.prequential_top1 is not None and status.learns:
-        old = status.step - status.prequential_step > NOTHING_NEW_STEPS
-        until = f" until step {status.prequential_step}" if old else ""
-        said.append(f"new footage {brief(status.prequential_top1)}{until}")
-    if status.delay_seconds is not None:
-        said.append(f"{status.delay_seconds:.1f} s behind")
-    if status.skipped:
-        said.append(f"{status.skipped} skipped")
-    if status.reconnects:
-        said.append(counted(status.reconnects, "reconnect"))
-    if status.damaged:
-        said.append(f"{status.damaged} damaged")
-    if status.discarded:
-        said.append(f"{status.discarded} discarded")
-    if status.loss is not None and status.learns:
-        said.append(f"{LOSS.name} {status.loss:.2f}")
-    if status.triplets_per_second and status.learns:
-        said.append(f"{status.triplets_per_second:.0f} {TRIPLETS_PER_SECOND.name}")
-    if status.samples_per_insert:
-        said.append(f"clips seen {status.samples_per_insert:.0f}x")
-    if status.queued_bytes:
-        said.append(f"{status.queued_bytes / 1e6:.1f} MB queued")
-    if status.beside:
-        said.append(status.beside)
-    elif status.probe_share >= 0.005:
-        said.append(f"probes {status.probe_share:.0%}")
-    return said
+    eta = status.eta_seconds if status.activity == "learning" else None
+    # while nothing is learned, these are old
+    top1, new_top1, loss, rate = (
+        (status.top1, status.prequential_top1, status.loss, status.triplets_per_second)
+        if status.learns
+        else (None, None, None, None)
+    )
+    is_old = status.step - status.prequential_step > NOTHING_NEW_STEPS
+    until = f" until step {status.prequential_step}" if is_old else ""
+    probes = f"probes {status.probe_share:.0%}" if status.probe_share >= 0.005 else ""
+    return [
+        f"{status.activity}{done}",
+        f"step {status.step}/{status.steps}",
+        *_known(eta, lambda seconds: f"ETA {clock(seconds)}"),
+        *_known(top1, lambda share: f"{TOP1.name} {brief(share)}"),
+        *_known(new_top1, lambda share: f"new footage {brief(share)}{until}"),
+        *_known(status.delay_seconds, lambda seconds: f"{seconds:.1f} s behind"),
+        *_known(status.skipped or None, lambda clips: f"{clips} skipped"),
+        *_known(status.reconnects or None, lambda times: counted(times, "reconnect")),
+        *_known(status.damaged or None, lambda messages: f"{messages} damaged"),
+        *_known(status.discarded or None, lambda messages: f"{messages} discarded"),
+        *_known(loss, lambda nats: f"{LOSS.name} {nats:.2f}"),
+        *_known(rate or None, lambda speed: f"{speed:.0f} {TRIPLETS_PER_SECOND.name}"),
+        *_known(status.samples_per_insert or None, lambda times: f"clips seen {times:.0f}x"),
+        *_known(status.queued_bytes or None, lambda size: f"{size / 1e6:.1f} MB queued"),
+        *_known(status.beside or probes or None, str),
+    ]
+
+
+def _known(value: T | None, text: Callable[[T], str]) -> list[str]:
+    """The text of a value; nothing where there is none."""
+    return [] if value is None else [text(value)]
 
 
 def spent_text(spent: Spent) -> str:

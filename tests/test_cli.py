@@ -279,6 +279,11 @@ def test_a_full_disk_while_drawing_a_scene_leaves_nothing(tmp_path: Path) -> Non
     assert error_of(lost).endswith("no such folder; make it, or name a file in another")
 
 
+def test_eval_names_the_command_that_its_older_option_has_become() -> None:
+    done = setcon("eval", "RUN", "STORE", "--continual")
+    assert "use `setcon continual RUN STORE`" in error_of(done)
+
+
 def test_eval_ends_with_what_the_scores_say(store: Path, run: Path) -> None:
     done = setcon("eval", run, store)
     assert done.returncode == 0, done.stderr

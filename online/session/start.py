@@ -45,7 +45,7 @@ def train_on_store(
         Start(
             run=run,
             config=config,
-            store=str(store),
+            store=store,
             holdout=holdout,
             minutes=minutes,
             device=device,
@@ -113,5 +113,5 @@ def _servers(start: Start, stack: ExitStack) -> Servers:
     with closing(StoreCatalog(open_store(start.store))) as catalog:
         catalog.names()  # a clear error before a process starts, and what it leaves out
     config = ServeConfig(holdout=start.holdout)
-    server = stack.enter_context(ServerProcess(start.store, config))
+    server = stack.enter_context(ServerProcess(Path(start.store), config))
     return Servers([server.address], check=server.check)

@@ -51,8 +51,9 @@ class Start:
     run: str | Path
     """Directory of the run, kept as a Path."""
     config: RunConfig
-    store: str | None = None
-    """Location of a store, served by a process of its own; None to connect to `addresses`."""
+    store: str | Path | None = None
+    """Location of a store, kept as text and served by a process of its own; None to connect to
+    `addresses`."""
     holdout: float = DEFAULT_HOLDOUT
     """Share of each recording of `store` that is not learned from."""
     addresses: Sequence[str] = ()
@@ -71,6 +72,8 @@ class Start:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "run", Path(self.run))
+        if self.store is not None:
+            object.__setattr__(self, "store", str(self.store))
         if self.store is None and not self.addresses:
             raise ConfigError(f"{self.run}: nothing to learn from; give a store or addresses")
         if self.store is not None and self.addresses:
@@ -89,7 +92,7 @@ class Start:
     @property
     def origin(self) -> Origin:
         """Where the footage comes from, for the report."""
-        store = " ".join(self.addresses) if self.store is None else self.store
+        store = " ".join(self.addresses) if self.store is None else str(self.store)
         return Origin(store=store, command=self.command)
 
 

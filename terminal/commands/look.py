@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from terminal.errors import fail
 from terminal.options import (
     json_option,
     recordings_option,
@@ -52,7 +53,7 @@ def evaluate(
 ) -> None:
     """Probe RUN's newest checkpoint on the held-out part of STORE."""
     if as_continual:  # an option of older versions
-        raise click.UsageError(f"--continual is gone: use `setcon continual {run} {store}`")
+        fail(f"--continual is now a command: use `setcon continual {run} {store}`")
     _refuse_bad_folder(out)
     from online.analysis.opened import evaluate_run
     from online.reports.figures import panel_figure

@@ -5,6 +5,7 @@ import shutil
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,20 +18,25 @@ from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
 from online.analysis.opened import evaluate_run
 from online.errors import (
+    ConfigError,
     FootageError,
     OnlineError,
     RunError,
     TrainingError,
 )
+from online.queue.keys import KeyPair, TrainerKeys
 from online.queue.server_process import ServerProcess
 from online.queue.stream import ServeConfig
 from online.runs.checkpoint import latest_checkpoint
 from online.session.outcome import Outcome
-from online.session.start import train_connected, train_on_store
+from online.session.start import train, train_connected, train_on_store
 from online.session.status import Status
+from online.session.wiring import Start
 
 # but for the runs that several tests share, which begin before this does
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
+KEYS = TrainerKeys(KeyPair(b"public", b"secret"), b"server")
 
 
 def test_a_damaged_frame_that_was_held_out_costs_the_probe_and_not_the_run(
@@ -75,6 +81,29 @@ def test_frames_of_two_sizes_are_refused_before_anything_is_learned(
     assert done.exit_code == 0, done.output
     (source,) = lines(tmp_path / "run", "source")
     assert source["recordings"] == ["balls"]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({}, "nothing to learn from"),
+        ({"store": "store", "addresses": ["ipc:///s"]}, "a store and addresses; give one"),
+        ({"addresses": ["ipc:///s"], "keys": [KEYS, KEYS]}, "2 keys for 1 addresses"),
+        ({"store": "store", "keys": [KEYS]}, "1 keys for 0 addresses"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused_before_anything_is_written(
+    given: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"^[^\n]*{complaint}[^\n]*$"):
+        Start(run=tmp_path / "run", config=config(), **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_of_a_start_may_be_text(balls: Path, tmp_path: Path) -> None:
+    start = Start(run=str(tmp_path / "run"), config=config("training.steps=1"), store=str(balls))
+    assert start.run == tmp_path / "run"
+    assert train(start).step == 1
 
 
 def test_two_trainers_learn_from_one_server_and_one_from_two(balls: Path, tmp_path: Path) -> None:
