@@ -113,5 +113,5 @@ def _servers(start: Start, stack: ExitStack) -> Servers:
     with closing(StoreCatalog(open_store(start.store))) as catalog:
         catalog.names()  # a clear error before a process starts, and what it leaves out
     config = ServeConfig(holdout=start.holdout)
-    server = stack.enter_context(ServerProcess(Path(start.store), config))
+    server = stack.enter_context(ServerProcess(start.store, config))
     return Servers([server.address], check=server.check)

@@ -92,8 +92,8 @@ class Start:
     @property
     def origin(self) -> Origin:
         """Where the footage comes from, for the report."""
-        store = " ".join(self.addresses) if self.store is None else str(self.store)
-        return Origin(store=store, command=self.command)
+        store = " ".join(self.addresses) if self.store is None else self.store
+        return Origin(store=str(store), command=self.command)
 
 
 @dataclass(frozen=True, slots=True)
