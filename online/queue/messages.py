@@ -277,7 +277,7 @@ def _decode(part: bytes | memoryview, decoder: msgspec.msgpack.Decoder[Any]) -> 
         raise MessageDamaged("a message was damaged on its way")
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the last: too deep
         raise WireError(f"a malformed message: {error}") from error
 
 
