@@ -33,6 +33,7 @@ FASTER = [
 def commands() -> list[list[str]]:
     """Every command in an indented block, shortened."""
     text = README.read_text()
+    text = re.sub(r"``python\n.*?``", "", text, flags=re.DOTALL)
     lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     found = [part for line in lines for part in line.split(" && ")]
     for long, short in SHORTER.items():

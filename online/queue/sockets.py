@@ -116,7 +116,8 @@ class Dealer:
         if self._keys is not None and self._failed >= MAX_FAILED_HANDSHAKES:
             raise ServerError(
                 f"{self._address}: {self._failed} handshakes failed; the key given by --server-key "
-                "is not this server's, copy its .public file here again"
+                "is not this server's (copy its .public file here again), or the server has no "
+                "keys (start it with --keys and --allow)"
             )
 
     @property
