@@ -48,6 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
+@pytest.mark.soak
 def test_a_killed_trainer_continues_and_logs_the_same_losses(store: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command("train", store, "--run", whole, *SETTINGS), check=True, timeout=150)

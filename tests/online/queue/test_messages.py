@@ -195,5 +195,5 @@ def test_a_header_of_which_any_bit_was_changed_is_damaged(message):
 @pytest.mark.parametrize("decode", [messages.decode_request, messages.decode_reply])
 @pytest.mark.parametrize("depth", [1_000, 100_000])
 def test_a_message_nested_too_deeply_is_refused(decode, depth):
-    with pytest.raises(WireError, match="a message does not hold what it must|malformed"):
+    with pytest.raises(WireError, match=r"does not hold what it must|malformed"):
         decode(messages.seal(b"\x81\xa1a" * depth))
