@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from replay_feedback import made_of
 
 from online.training.alarms import Alarms, CollapseAlarm, GradientAlarm
 from online.training.trainer import StepResult
@@ -17,7 +18,7 @@ def result(*, loss: float = 1.0, top1: float = 0.5, grad_norm: float = 1.0) -> S
         states=144,
         triplets=120,
         grad_norm=grad_norm,
-        features=np.zeros((12, 4), np.float32),
+        feedback=made_of(np.zeros((12, 4), np.float32)),
     )
 
 
