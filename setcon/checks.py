@@ -1,12 +1,16 @@
-"""Checks of the values of a configuration; each raises ValueError with the name and the value."""
+"""Checks of the values of a configuration; each raises ValueError with the name and the value.
 
-from typing import get_args
+Every package uses them, also those that know nothing of the model: they need the standard library
+only.
+"""
+
+from collections.abc import Collection
 
 
-def check_choice(name: str, value: str, choices: object) -> None:
-    """The value is one of the strings of a Literal type."""
-    if value not in get_args(choices):
-        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """The value is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 # each says `not value >= bound` rather than `value < bound`, which NaN would pass

@@ -10,7 +10,7 @@ The string below a field explains it; `setcon presets NAME` prints these as comm
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from setcon.checks import check_above, check_at_least, check_below, check_choice
 
@@ -40,8 +40,8 @@ class EncoderConfig:
     groups."""
 
     def __post_init__(self) -> None:
-        check_choice("encoder kind", self.kind, EncoderKind)
-        check_choice("encoder normalisation", self.normalisation, Normalisation)
+        check_choice("encoder kind", self.kind, get_args(EncoderKind))
+        check_choice("encoder normalisation", self.normalisation, get_args(Normalisation))
         check_at_least(1, encoder_width=self.width, encoder_patch=self.patch)
         if self.patch != 1 and self.kind != "paper":
             raise ValueError(f"only a paper encoder has a patch, got {self.patch} for {self.kind}")
@@ -83,7 +83,7 @@ class TransitionConfig:
     """Size of h for `interacting`; `paper` ignores it, its h is as large as a slot."""
 
     def __post_init__(self) -> None:
-        check_choice("transition kind", self.kind, TransitionKind)
+        check_choice("transition kind", self.kind, get_args(TransitionKind))
         check_at_least(1, hidden_size=self.hidden_size)
 
 
@@ -101,7 +101,7 @@ class SetEncoderConfig:
     """Activation between those layers: ReLU in the paper, ELU in the port."""
 
     def __post_init__(self) -> None:
-        check_choice("set encoder activation", self.activation, Activation)
+        check_choice("set encoder activation", self.activation, get_args(Activation))
         check_at_least(
             1, hidden_size=self.hidden_size, output_size=self.output_size, depth=self.depth
         )
@@ -149,8 +149,8 @@ class LossConfig:
     paper."""
 
     def __post_init__(self) -> None:
-        check_choice("loss unit", self.unit, Unit)
-        check_choice("loss similarity", self.similarity, Similarity)
+        check_choice("loss unit", self.unit, get_args(Unit))
+        check_choice("loss similarity", self.similarity, get_args(Similarity))
         check_above(0, temperature=self.temperature)
         check_at_least(0, exclusivity=self.exclusivity)
         check_below(math.inf, exclusivity=self.exclusivity)
@@ -176,8 +176,8 @@ class DecoderConfig:
     `batch`."""
 
     def __post_init__(self) -> None:
-        check_choice("decoder kind", self.kind, DecoderKind)
-        check_choice("decoder normalisation", self.normalisation, Normalisation)
+        check_choice("decoder kind", self.kind, get_args(DecoderKind))
+        check_choice("decoder normalisation", self.normalisation, get_args(Normalisation))
         check_at_least(1, hidden_size=self.hidden_size, depth=self.depth, rank=self.rank)
         check_at_least(0, frequencies=self.frequencies)
 

@@ -18,6 +18,7 @@ from ingest.live.camera import Camera
 from ingest.open import open_or_create_store
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import CommitRecord, Source
+from setcon.checks import check_at_least
 
 _CHUNK_SECONDS = 0.5
 _UNKNOWN_FPS = 30.0
@@ -116,8 +117,7 @@ class _Kept:
     """Finds, commit by commit, the first frame of a recording to keep."""
 
     def __init__(self, seconds: float) -> None:
-        if seconds < LEAST_KEPT_SECONDS:
-            raise ValueError(f"at least {LEAST_KEPT_SECONDS:g} s are kept, not {seconds:g}")
+        check_at_least(LEAST_KEPT_SECONDS, keep_seconds=seconds)
         self._ns = round(seconds * 1e9)
         self._step_ns = round(RELEASE_SECONDS * 1e9)
         self._marks: deque[tuple[int, int]] = deque()

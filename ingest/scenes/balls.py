@@ -17,16 +17,16 @@ from math import inf, pi
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ingest.checks import require
 from ingest.frame import Frames
 from ingest.scenes.base import (
     SceneConfig,
     block_indices,
+    check_episode,
     episode_starts,
     presentation_times,
-    require_episode,
     saturated_colours,
 )
+from setcon.checks import check_above, check_at_least, check_within
 
 _GRAZING = 1e-8  # a slower approach is the rounding error of a collision just resolved
 DECIMALS = 9
@@ -53,14 +53,17 @@ class BallsConfig(SceneConfig):
 
     def __post_init__(self) -> None:
         SceneConfig.__post_init__(self)
-        require(self.size >= 16, "size must be at least 16", self.size)
-        require(1 <= self.num_balls <= 255, "num_balls must be in 1..255", self.num_balls)
-        require(self.radius > 0, "radius must be positive", self.radius)
-        filled = self.num_balls * pi * self.radius**2
-        require(filled <= 0.25, "balls must fill at most a quarter of the frame", f"{filled:.2f}")
-        require(0 <= self.speed <= 1, "speed must be in 0..1 sides per frame", self.speed)
-        require(self.hue is None or 0 <= self.hue <= 1, "hue must be in 0..1", self.hue)
-        require_episode(self.episode_frames)
+        check_at_least(16, size=self.size)
+        check_within(1, 255, num_balls=self.num_balls)
+        check_above(0, radius=self.radius)
+        if (filled := self.num_balls * pi * self.radius**2) > 0.25:
+            raise ValueError(
+                f"num_balls of this radius must fill at most 0.25 of the frame, got {filled:.2f}"
+            )
+        check_within(0, 1, speed=self.speed)
+        if self.hue is not None:
+            check_within(0, 1, hue=self.hue)
+        check_episode(self.episode_frames)
 
 
 def ball_blocks(config: BallsConfig) -> Iterator[Frames]:

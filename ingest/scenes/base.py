@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Num
 
-from ingest.checks import require
+from setcon.checks import check_at_least, check_within
 
 _BLOCK_PIXELS = 1 << 18  # what a block's float32 planes take, 1 MiB, stays in the cache
 
@@ -28,15 +28,15 @@ class SceneConfig:
     """Decides all that is drawn at random. Equal configurations give equal recordings."""
 
     def __post_init__(self) -> None:
-        require(self.num_frames >= 1, "num_frames must be at least 1", self.num_frames)
-        require(1 <= self.fps <= 1000, "fps must be in 1..1000", self.fps)
-        require(self.seed >= 0, "seed must not be negative", self.seed)
+        check_at_least(1, num_frames=self.num_frames)
+        check_within(1, 1000, fps=self.fps)
+        check_at_least(0, seed=self.seed)
 
 
-def require_episode(episode_frames: int | None) -> None:
-    """Raise ValueError unless episodes are off (None) or at least one frame long."""
+def check_episode(episode_frames: int | None) -> None:
+    """Episodes are off (None) or at least one frame long."""
     if episode_frames is not None:
-        require(episode_frames >= 1, "episode_frames must be at least 1", episode_frames)
+        check_at_least(1, episode_frames=episode_frames)
 
 
 def block_indices(config: SceneConfig, *, size: int) -> Iterator[Int64[np.ndarray, " n"]]:

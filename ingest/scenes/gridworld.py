@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ingest.checks import require
 from ingest.frame import Frames
 from ingest.scenes.base import (
     SceneConfig,
     block_indices,
+    check_episode,
     episode_starts,
     presentation_times,
-    require_episode,
     saturated_colours,
     triangle_wave,
 )
+from setcon.checks import check_at_least, check_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,16 @@ class GridworldConfig(SceneConfig):
 
     def __post_init__(self) -> None:
         SceneConfig.__post_init__(self)
-        require(self.cells >= 2, "cells must be at least 2", self.cells)
-        require(1 <= self.num_objects <= 255, "num_objects must be in 1..255", self.num_objects)
-        require(self.num_objects <= self.cells**2, "objects must fit the grid", self.num_objects)
-        require(self.cell_pixels >= 4, "cell_pixels must be at least 4", self.cell_pixels)
-        require(self.size >= 16, "cells * cell_pixels must be at least 16", self.size)
-        require_episode(self.episode_frames)
+        check_at_least(2, cells=self.cells)
+        check_within(1, 255, num_objects=self.num_objects)
+        if self.num_objects > (places := self.cells**2):
+            raise ValueError(
+                f"num_objects must fit the {places} cells of the grid, got {self.num_objects}"
+            )
+        check_at_least(4, cell_pixels=self.cell_pixels)
+        if self.size < 16:
+            raise ValueError(f"cells * cell_pixels must be at least 16, got {self.size}")
+        check_episode(self.episode_frames)
 
     @property
     def size(self) -> int:

@@ -13,7 +13,6 @@ from math import pi
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from ingest.checks import require
 from ingest.frame import Frames
 from ingest.scenes.base import (
     SceneConfig,
@@ -31,6 +30,7 @@ from ingest.scenes.shapes import (
     TexturedShape,
     directions,
 )
+from setcon.checks import check_above, check_at_least, check_below, check_within
 
 MAX_SPRITES = 5
 
@@ -62,20 +62,12 @@ class SpritesConfig(SceneConfig):
 
     def __post_init__(self) -> None:
         SceneConfig.__post_init__(self)
-        require(self.size >= 16, "size must be at least 16", self.size)
-        require(
-            1 <= self.num_sprites <= MAX_SPRITES,
-            f"num_sprites must be in 1..{MAX_SPRITES}",
-            self.num_sprites,
-        )
-        require(self.min_radius > 0, "min_radius must be positive", self.min_radius)
-        require(
-            self.min_radius <= self.max_radius < 0.5,
-            "max_radius must be in min_radius..0.5",
-            self.max_radius,
-        )
-        for name in ("speed", "spin", "background_speed"):
-            require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
+        check_at_least(16, size=self.size)
+        check_within(1, MAX_SPRITES, num_sprites=self.num_sprites)
+        check_above(0, min_radius=self.min_radius)
+        check_at_least(self.min_radius, max_radius=self.max_radius)
+        check_below(0.5, max_radius=self.max_radius)
+        check_at_least(0, speed=self.speed, spin=self.spin, background_speed=self.background_speed)
 
 
 def sprite_blocks(config: SpritesConfig) -> Iterator[Frames]:

@@ -18,7 +18,6 @@ from math import ceil, hypot, pi
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from ingest.checks import require
 from ingest.frame import Frames
 from ingest.scenes.base import (
     SceneConfig,
@@ -27,6 +26,7 @@ from ingest.scenes.base import (
     presentation_times,
 )
 from ingest.scenes.shapes import OUTLINES, Canvas, PlaneWaves, Shape, TexturedShape
+from setcon.checks import check_above, check_at_least, check_below, check_within
 
 MAX_OBJECTS = len(OUTLINES)
 
@@ -62,23 +62,18 @@ class TabletopConfig(SceneConfig):
 
     def __post_init__(self) -> None:
         SceneConfig.__post_init__(self)
-        require(self.size >= 16, "size must be at least 16", self.size)
-        require(
-            1 <= self.num_objects <= MAX_OBJECTS,
-            f"num_objects must be in 1..{MAX_OBJECTS}",
-            self.num_objects,
-        )
-        require(self.min_radius > 0, "min_radius must be positive", self.min_radius)
-        require(
-            self.min_radius <= self.max_radius < 0.5,
-            "max_radius must be in min_radius..0.5",
-            self.max_radius,
-        )
-        filled = self.num_objects * pi * self.max_radius**2
-        require(filled <= 0.3, "objects must cover at most 0.3 of the table", f"{filled:.2f}")
-        require(self.hands >= 0, "hands must not be negative", self.hands)
-        require(self.speed > 0, "speed must be positive", self.speed)
-        require(0 <= self.camera <= 3, "camera must be in 0..3", self.camera)
+        check_at_least(16, size=self.size)
+        check_within(1, MAX_OBJECTS, num_objects=self.num_objects)
+        check_above(0, min_radius=self.min_radius)
+        check_at_least(self.min_radius, max_radius=self.max_radius)
+        check_below(0.5, max_radius=self.max_radius)
+        if (filled := self.num_objects * pi * self.max_radius**2) > 0.3:
+            raise ValueError(
+                f"num_objects of max_radius must cover at most 0.3 of the table, got {filled:.2f}"
+            )
+        check_at_least(0, hands=self.hands)
+        check_above(0, speed=self.speed)
+        check_within(0, 3, camera=self.camera)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
-from ingest.checks import require
+from setcon.checks import check_at_least, check_within
 
 StoreFormat = Literal["zarr", "h5"]
 Pixels = Literal["frames", "masks"]
@@ -12,12 +12,6 @@ Fit = Literal["crop", "pad", "stretch"]
 
 MAX_SIDE = 15_000
 """Longest side of a frame, in pixels."""
-_RANGES = {
-    "length": (0, 1 << 40),
-    "height": (1, MAX_SIDE),
-    "width": (1, MAX_SIDE),
-    "chunk_length": (1, 1 << 10),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +76,10 @@ class RecordSettings:
     """`auto`, `pyav`, `decord` or `camera`; a recording remembers the reader that made it."""
 
     def __post_init__(self) -> None:
-        size_fits = self.size is None or 1 <= self.size <= 8192
-        require(size_fits, "size must be 1 to 8192 pixels", self.size)
-        fps_fits = self.fps is None or 1e-3 <= self.fps <= 1e6
-        require(fps_fits, "fps must be 0.001 to 1000000 frames per second", self.fps)
+        if self.size is not None:
+            check_within(1, 8192, size=self.size)
+        if self.fps is not None:
+            check_within(0.001, 1_000_000, fps=self.fps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,17 +110,16 @@ class CommitRecord:
     counters: Counters = Counters()
 
     def __post_init__(self) -> None:
-        for field, (least, most) in _RANGES.items():
-            value = getattr(self, field)
-            require(least <= value <= most, f"{field} must be {least} to {most}", value)
-        is_held = 0 <= self.released <= self.length
-        require(is_held, f"of {self.length} frames, released must be 0 to as many", self.released)
-        counts = {"size_bytes": self.source.size_bytes} | asdict(self.counters)
-        below = {name: count for name, count in counts.items() if count < 0}
-        require(not below, "counts must not be negative", below)
+        check_within(0, 1 << 40, length=self.length)
+        check_within(1, MAX_SIDE, height=self.height, width=self.width)
+        check_within(1, 1 << 10, chunk_length=self.chunk_length)
+        check_within(0, self.length, released=self.released)
+        check_at_least(0, size_bytes=self.source.size_bytes, **asdict(self.counters))
         times = (self.first_pts_ns, self.last_pts_ns)
-        fits = _in_order(times) if self.length else times == (None, None)
-        require(fits, f"first and last pts_ns must be those of {self.length} frames", times)
+        if not (_in_order(times) if self.length else times == (None, None)):
+            raise ValueError(
+                f"first_pts_ns and last_pts_ns must be those of {self.length} frames, got {times}"
+            )
 
     @property
     def identity(self) -> str:

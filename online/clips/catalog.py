@@ -16,6 +16,7 @@ from ingest.store.protocols import RecordingReader, Store
 from ingest.store.records import CommitRecord
 from online.clips.clip import ClipConfig, ClipSpec, cut
 from online.clips.holdout import DEFAULT_HOLDOUT, RecordingSummary, split
+from setcon.checks import check_at_least, check_below
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,8 @@ class StoreCatalog:
     def __init__(
         self, store: Store, *, holdout: float = DEFAULT_HOLDOUT, recordings: str = "*"
     ) -> None:
-        if not 0 <= holdout < 1:
-            raise ValueError(f"holdout is {holdout}, it must lie in 0..1, 1 not included")
+        check_at_least(0, holdout=holdout)
+        check_below(1, holdout=holdout)
         self.store = store
         self.holdout = holdout
         self._glob = recordings

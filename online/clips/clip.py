@@ -22,6 +22,7 @@ from jaxtyping import Bool
 
 from ingest.frame import Frames
 from online.clips.limits import Small
+from setcon.checks import check_at_least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +35,7 @@ class ClipConfig:
     """Distance in frames between the three frames of a triplet."""
 
     def __post_init__(self) -> None:
-        for name in ("clip_length", "frame_stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        check_at_least(1, clip_length=self.clip_length, frame_stride=self.frame_stride)
 
     @property
     def overlap(self) -> int:

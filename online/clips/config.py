@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from online.clips.clip import ClipConfig
 from online.clips.request import ClipRequest, Order
+from setcon.checks import check_at_least
 
 CREDIT_BYTES = 64 << 20
 """Bytes of clips that may be in flight from a server."""
@@ -34,10 +35,7 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         _ = self.clip  # which checks its own
-        if self.max_epochs < 0:
-            raise ValueError(f"max_epochs is {self.max_epochs}, it cannot be below 0")
-        if self.max_delay_seconds < 0:
-            raise ValueError(f"max_delay_seconds is {self.max_delay_seconds}, it cannot be below 0")
+        check_at_least(0, max_epochs=self.max_epochs, max_delay_seconds=self.max_delay_seconds)
 
     @property
     def clip(self) -> ClipConfig:

@@ -31,4 +31,4 @@ class ClipRequest(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not 0 <= self.shard < self.shards:
-            raise ValueError(f"shard is {self.shard} of {self.shards}, it must lie in 0..shards-1")
+            raise ValueError(f"shard must lie in 0..shards-1, got {self.shard} of {self.shards}")

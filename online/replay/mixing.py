@@ -27,6 +27,7 @@ from online.errors import ReplayError
 from online.replay.buffers import LONG_TERM, Fifo
 from online.replay.limiter import Limiter
 from online.replay.long_term import Feedback
+from setcon.checks import check_at_least, check_below, check_choice, check_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +49,11 @@ class ReplayConfig:
     """Clips to insert before the first batch; never fewer than a batch holds."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.samples_per_insert < math.inf:
-            raise ValueError(
-                f"samples_per_insert is {self.samples_per_insert}, it must be at least 1"
-            )
-        if self.long_term not in LONG_TERM:
-            names = " or ".join(LONG_TERM)
-            raise ValueError(f"long_term is {self.long_term!r}, it must be {names}")
-        if not 0 <= self.fifo_share <= 1:
-            raise ValueError(f"fifo_share is {self.fifo_share}, it must lie in 0..1")
-        for name in ("fifo_bytes", "long_term_bytes"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, it cannot be below 0")
+        check_at_least(1, samples_per_insert=self.samples_per_insert)
+        check_below(math.inf, samples_per_insert=self.samples_per_insert)
+        check_choice("long_term", self.long_term, LONG_TERM)
+        check_within(0, 1, fifo_share=self.fifo_share)
+        check_at_least(0, fifo_bytes=self.fifo_bytes, long_term_bytes=self.long_term_bytes)
         if self.samples_per_insert > 1 and self.fifo_bytes + self.long_term_bytes == 0:
             raise ValueError("samples_per_insert above 1 needs fifo_bytes or long_term_bytes")
 

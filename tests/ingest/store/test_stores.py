@@ -916,8 +916,28 @@ def test_one_flipped_bit_that_leads_zarr_to_other_files_is_told(tmp_path):
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, 1e-9, 1e300, float("inf"), float("nan")])
 def test_a_rate_that_no_clock_can_keep_is_refused(fps):
-    with pytest.raises(ValueError, match="fps must be"):
+    found = re.escape(str(fps))
+    with pytest.raises(ValueError, match=rf"fps must lie in 0\.001\.\.1000000, got {found}"):
         RecordSettings(fps=fps)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"length": -1}, rf"length must lie in 0\.\.{1 << 40}, got -1"),
+        ({"width": 0}, r"width must lie in 1\.\.15000, got 0"),
+        ({"chunk_length": 1025}, r"chunk_length must lie in 1\.\.1024, got 1025"),
+        ({"released": 1}, r"released must lie in 0\.\.0, got 1"),
+        ({"counters": Counters(dropped=-1)}, "dropped must be at least 0, got -1"),
+        ({"source": Source(path="/a", size_bytes=-1)}, "size_bytes must be at least 0, got -1"),
+        ({"first_pts_ns": 5}, r"first_pts_ns .* 0 frames, got \(5, None\)"),
+        ({"length": 2, "first_pts_ns": 5, "last_pts_ns": 4}, r"of 2 frames, got \(5, 4\)"),
+    ],
+)
+def test_a_commit_record_that_cannot_be_is_refused(fields, message):
+    made_from = {"source": Source(path="/a"), "settings": RecordSettings()}
+    with pytest.raises(ValueError, match=message):
+        CommitRecord(**({"height": 9, "width": 7, "chunk_length": 8} | made_from | fields))
 
 
 def test_opening_again_finds_the_format(store):

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -128,9 +129,9 @@ def test_more_recordings_than_open_readers_can_be_read(store, record, monkeypatc
     catalog.close()
 
 
-@pytest.mark.parametrize("holdout", [-0.1, 1.0])
+@pytest.mark.parametrize("holdout", [-0.1, 1.0, math.nan])
 def test_a_share_outside_0_to_1_is_refused(store, holdout):
-    with pytest.raises(ValueError, match="holdout"):
+    with pytest.raises(ValueError, match=f"holdout must be .*, got {holdout}"):
         StoreCatalog(store, holdout=holdout)
 
 

@@ -110,7 +110,7 @@ def test_overhead_is_the_share_of_frames_sent_twice():
 
 @pytest.mark.parametrize("name", ["clip_length", "frame_stride"])
 def test_settings_below_one_are_refused_by_name(name):
-    with pytest.raises(ValueError, match=f"{name} is 0"):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         ClipConfig(**{name: 0})
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 import time
@@ -220,16 +221,18 @@ def test_more_epochs_can_be_asked_for_when_a_run_is_continued(two):
         {"max_epochs": -1},
         {"frame_stride": 0},
         {"max_delay_seconds": -1.0},
+        {"max_delay_seconds": math.nan},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
+    [(name, value)] = bad.items()
+    with pytest.raises(ValueError, match=rf"{name} must be at least [01], got {value}"):
         StreamConfig(**bad)
 
 
 @pytest.mark.parametrize("bad", [{"shard": 1}, {"shard": -1}, {"shards": 0}])
 def test_a_shard_that_there_is_not_is_refused(bad):
-    with pytest.raises(ValueError, match=r"shard is -?\d of \d, it must lie in"):
+    with pytest.raises(ValueError, match=r"shard must lie in 0\.\.shards-1, got -?\d of \d"):
         CONFIG.request(seed=0, **bad)
 
 

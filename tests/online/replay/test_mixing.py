@@ -173,15 +173,19 @@ def test_one_sample_per_insert_is_the_stream_itself():
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "message"),
     [
-        {"samples_per_insert": 0.5},
-        {"fifo_share": 1.5},
-        {"long_term": "newest"},
-        {"fifo_bytes": -1},
-        {"fifo_bytes": 0, "long_term_bytes": 0},
+        ({"samples_per_insert": 0.5}, r"samples_per_insert must be at least 1, got 0\.5"),
+        ({"samples_per_insert": math.inf}, "samples_per_insert must be below inf, got inf"),
+        ({"samples_per_insert": math.nan}, "samples_per_insert must be at least 1, got nan"),
+        ({"fifo_share": 1.5}, r"fifo_share must lie in 0\.\.1, got 1\.5"),
+        ({"fifo_share": math.nan}, r"fifo_share must lie in 0\.\.1, got nan"),
+        ({"long_term": "newest"}, "long_term must be one of reservoir, minred, got 'newest'"),
+        ({"fifo_bytes": -1}, "fifo_bytes must be at least 0, got -1"),
+        ({"long_term_bytes": -1}, "long_term_bytes must be at least 0, got -1"),
+        ({"fifo_bytes": 0, "long_term_bytes": 0}, "needs fifo_bytes or long_term_bytes"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
+def test_settings_that_make_no_sense_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
         ReplayConfig(**bad)
