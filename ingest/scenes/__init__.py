@@ -13,8 +13,16 @@ from ingest.scenes.tabletop import (
     ThreeObjectConfig,
     tabletop_blocks,
 )
+from ingest.scenes.tumble import TumbleConfig, tumble_blocks
 
-Scene = BallsConfig | GridworldConfig | SpritesConfig | ThreeObjectConfig | SevenObjectConfig
+Scene = (
+    BallsConfig
+    | GridworldConfig
+    | SpritesConfig
+    | ThreeObjectConfig
+    | SevenObjectConfig
+    | TumbleConfig
+)
 
 SCENES: Mapping[str, type[Scene]] = MappingProxyType(
     {
@@ -23,6 +31,7 @@ SCENES: Mapping[str, type[Scene]] = MappingProxyType(
         "sprites": SpritesConfig,
         "three-object": ThreeObjectConfig,
         "seven-object": SevenObjectConfig,
+        "tumble": TumbleConfig,
     }
 )
 """The configuration of each scene by its name; every field has a default."""
@@ -44,6 +53,8 @@ def scene_blocks(config: Scene) -> Iterator[Frames]:
             return sprite_blocks(config)
         case TabletopConfig():
             return tabletop_blocks(config)
+        case TumbleConfig():
+            return tumble_blocks(config)
 
 
 def scene_frames(config: Scene) -> Iterator[Frame]:

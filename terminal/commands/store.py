@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 import msgspec
@@ -30,6 +31,9 @@ from terminal.recordings import (
     verified_text,
     verifying_parts,
 )
+
+if TYPE_CHECKING:
+    from ingest.scenes import Scene
 
 
 @click.command("ingest")
@@ -230,29 +234,72 @@ def export(
 @click.command()
 @click.argument(
     "scene",
-    type=click.Choice(["balls", "gridworld", "sprites", "three-object", "seven-object"]),
+    type=click.Choice(["balls", "gridworld", "sprites", "three-object", "seven-object", "tumble"]),
 )
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option("--frames", type=click.IntRange(1), default=900, show_default=True)
-@click.option("--fps", type=click.IntRange(1, 1000), default=30, show_default=True)
+@click.option(
+    "--fps",
+    type=click.IntRange(1, 1000),
+    help="Frames per second.  [default: 30, of tumble 10]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override another setting of the scene, such as size=64; a wrong KEY lists them.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace VIDEO and its masks.")
-def scene(scene: str, video: Path, frames: int, fps: int, seed: int, overwrite: bool) -> None:
-    """Render a procedural SCENE to VIDEO (.mp4), with its masks."""
+def scene(
+    scene: str,
+    video: Path,
+    frames: int,
+    fps: int | None,
+    seed: int,
+    settings: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    """Render a procedural SCENE to VIDEO (.mp4), with its masks.
+
+    The scene tumble is simulated and drawn in 3D by pybullet, an optional extra: pip install -e
+    '.[tumble]'.
+    """
     from ingest.errors import ExportError
-    from ingest.scenes import SCENES
     from ingest.scenes.video import render_scene
     from ingest.store.output import writing
     from ingest.video.mp4_writer import video_fault
 
     if fault := video_fault(video, what="a scene", overwrite=overwrite):
         raise ExportError(fault)
-    config = SCENES[scene](num_frames=frames, fps=fps, seed=seed)
+    config = _scene_config(scene, settings, num_frames=frames, fps=fps, seed=seed)
     with progress_line() as show, writing(video):
         rendered = render_scene(
             config, video, progress=lambda done: show("rendering", f"{done}/{frames} frames")
         )
     click.echo(f"{rendered.video}: {rendered.num_frames} frames; masks in {rendered.sidecar}")
+
+
+def _scene_config(name: str, settings: Sequence[str], **options: int | None) -> Scene:
+    """The configuration of a scene; a setting that it does not take is a usage error."""
+    from ingest.scenes import SCENES
+
+    kind = SCENES[name]
+    types = {key: of for key, of in get_type_hints(kind).items() if key not in options}
+    values: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in types:
+            raise click.UsageError(f"--set {setting}: {name} takes {', '.join(types)}")
+        try:
+            values[key] = msgspec.convert(value, types[key], strict=False)
+        except msgspec.ValidationError as error:
+            raise click.UsageError(f"--set {setting}: {error}") from error
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise click.UsageError(f"{name}: {error}") from error
 
 
 COMMANDS = (ingest_command, info, verify, export, scene)
