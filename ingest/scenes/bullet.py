@@ -127,7 +127,7 @@ class Simulation(Closing):
             self._call("stepSimulation")
 
     def picture(self, view: View, *, light: Vector, size: int) -> Picture:
-        """Draw what a camera sees, `size` pixels a side, with shadows of a light far away."""
+        """Draw what a camera sees, `size` pixels a side, in the light of a lamp far away."""
         matrix = self._bullet.computeViewMatrixFromYawPitchRoll(
             view.target.tolist(), view.distance, view.yaw, view.pitch, 0, 2
         )
@@ -139,7 +139,7 @@ class Simulation(Closing):
             matrix,
             lens,
             lightDirection=light.tolist(),
-            shadow=1,
+            shadow=0,  # its shadow maps are too coarse for a room: bands, and none under objects
             renderer=self._bullet.ER_TINY_RENDERER,
             **_LIGHT,
         )

@@ -6,9 +6,9 @@ throws some objects of a world towards the middle of its floor:
     world     floor, wall and light, and a pool of objects: mesh, size, texture and tint
     episode   which of them, how they are thrown, and how the camera moves
 
-The wall is behind; barriers that are not seen keep the objects in the picture. Nothing is smoothed
-at edges, so a mask says exactly which object a pixel shows. Equal configurations give equal
-recordings on one machine and version of pybullet; elsewhere floating point may differ.
+The wall is behind; barriers that are not seen keep the objects near the middle. There are neither
+shadows nor smoothed edges, so a mask says exactly which object a pixel shows. Equal configurations
+give equal recordings on one machine and version of pybullet; elsewhere floating point may differ.
 """
 
 from collections.abc import Generator, Iterator, Sequence

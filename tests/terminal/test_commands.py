@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import click
+import h5py
+import pytest
+from click.testing import CliRunner
 
 from ingest.scenes import SCENES
 from terminal.commands.store import scene
@@ -13,3 +19,44 @@ def test_every_scene_can_be_rendered_by_its_name() -> None:
     (kind,) = (parameter.type for parameter in scene.params if parameter.name == "scene")
     assert isinstance(kind, click.Choice)
     assert sorted(kind.choices) == sorted(SCENES)
+
+
+def rendered_config(folder: Path, *words: str) -> dict[str, object]:
+    """What the sidecar says of a scene's settings."""
+    name, *options = words
+    arguments = [name, str(folder / "a.mp4"), "--frames", "2", *options]
+    done = CliRunner().invoke(scene, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    with h5py.File(folder / "a.masks.h5") as sidecar:
+        return json.loads(sidecar.attrs["config"])
+
+
+def test_settings_of_a_scene_are_laid_over_its_own(tmp_path: Path) -> None:
+    settings = ("--set", "size=16", "--set", "hue=0.5", "--set", "episode_frames=null")
+    config = rendered_config(tmp_path, "balls", "--seed", "3", *settings)
+    assert (config["size"], config["hue"], config["episode_frames"]) == (16, 0.5, None)
+    assert (config["num_frames"], config["fps"], config["seed"]) == (2, 30, 3)
+
+
+def test_a_scene_has_a_frame_rate_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("pybullet")
+    assert rendered_config(tmp_path, "tumble", "--set", "size=16")["fps"] == 10
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("wolds=1", "--set wolds=1: tumble takes size, min_objects, max_objects, "),
+        ("seed=1", "--set seed=1: tumble takes size"),
+        ("worlds=a", "--set worlds=a: Expected `int`, got `str`"),
+        ("worlds", "--set worlds: Expected `int`, got `str`"),
+        ("worlds=-1", "tumble: worlds must be at least 0, got -1"),
+    ],
+)
+def test_a_setting_that_a_scene_does_not_take_is_a_usage_error(
+    setting: str, message: str, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(scene, ["tumble", str(tmp_path / "a.mp4"), "--set", setting])
+    assert done.exit_code == 2
+    assert message in done.output
+    assert list(tmp_path.iterdir()) == []
