@@ -8,6 +8,7 @@ import av
 import h5py
 import numpy as np
 import pytest
+from priority import ordinary_priority
 
 
 def moving_square(count: int, *, height: int = 48, width: int = 64) -> Iterable[np.ndarray]:
@@ -42,7 +43,7 @@ class Media:
         if isinstance(images, int):
             images = moving_square(images)
         images = list(images)
-        with av.open(str(path), "w") as container:
+        with ordinary_priority(), av.open(str(path), "w") as container:
             stream = container.add_stream(codec, rate=fps, options=options or {})
             stream.height, stream.width = images[0].shape[:2]
             stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"

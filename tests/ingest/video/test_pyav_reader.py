@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from priority import ordinary_priority
 
 from ingest.decoding.decoder import MAX_BAD_PACKETS
 from ingest.errors import VideoError
@@ -89,7 +90,7 @@ def flat_video(
     """A video of one colour, given in the planes of the codec, of which 255 is the highest."""
     encoder, pixel_format, options = CODED[coded]
     color_range = 0 if full is None else 2 if full else 1
-    with av.open(str(path), "w") as container:
+    with ordinary_priority(), av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = side, side, pixel_format
         stream.codec_context.colorspace = matrix
