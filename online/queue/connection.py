@@ -222,6 +222,7 @@ class Connection:
         self._socket: zmq.Socket[Any] = self._dealer.socket
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._dealer.monitor, zmq.POLLIN)
         self._poller.register(self._wake, zmq.POLLIN)
 
     def _hello(self) -> None:

@@ -25,8 +25,6 @@ MAX_LENGTH = 1 << 16
 """Frames asked for at once; the server may send fewer, and is asked again."""
 MAX_MESSAGES = 4
 """Messages that ZeroMQ keeps before they are received; one is expected."""
-LOOK_UP_SECONDS = 0.5
-"""How often, while an answer is awaited, to look whether the server accepts this trainer."""
 
 
 class RemoteStore:
@@ -148,8 +146,11 @@ class RemoteStore:
     def _await(
         self, dealer: Dealer, request: int, until: float
     ) -> tuple[messages.ToTrainer, list[memoryview]] | None:
+        poller = zmq.Poller()
+        poller.register(dealer.socket, zmq.POLLIN)
+        poller.register(dealer.monitor, zmq.POLLIN)
         while (left := until - time.monotonic()) > 0:
-            if not dealer.socket.poll(round(1000 * min(left, LOOK_UP_SECONDS)) + 1):
+            if dealer.socket not in dict(poller.poll(round(1000 * left) + 1)):
                 dealer.check()
                 continue
             header, *buffers = dealer.socket.recv_multipart(copy=False)

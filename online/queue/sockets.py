@@ -4,7 +4,8 @@
     server    Outbox ── sends over a ROUTER, knows how much ZeroMQ still holds for each trainer
 
 ZeroMQ connects and shakes hands by itself, again and again, and does not report it on the socket.
-Its monitor does: `Dealer.state` and its errors follow from the monitor's events alone.
+Its monitor does: `Dealer.state` and its errors follow from the monitor's events, and of a failed
+handshake from what the server greets with.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from online.errors import MessageDamaged, ServerError, WireError
-from online.queue import messages
+from online.queue import greeting, messages
 from online.queue.address import connect
 from online.queue.keys import TrainerKeys
 
@@ -85,6 +86,7 @@ class Dealer:
         self._keys = keys
         self._failed = 0
         self._is_shaking_hands = False
+        self._is_alike = False  # the server is known to want keys just as this side does
         self.socket = limited_socket(
             context, zmq.DEALER, max_bytes=max_bytes, max_messages=max_messages
         )
@@ -109,16 +111,23 @@ class Dealer:
         Raises ServerError: the server does not let this trainer in, and will not, or is another
         program.
         """
-        assert self._monitor is not None  # once it is connected
-        while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)
+        failed_before = self._failed
+        while self.monitor.poll(0):
+            event = recv_monitor_message(self.monitor)
             self._note(event["event"], event["value"])
+        if self._failed > failed_before and not self._is_alike:
+            self._compare_mechanisms()
         if self._keys is not None and self._failed >= MAX_FAILED_HANDSHAKES:
             raise ServerError(
                 f"{self._address}: {self._failed} handshakes failed; the key given by --server-key "
-                "is not this server's (copy its .public file here again), or the server has no "
-                "keys (start it with --keys and --allow)"
+                "is not this server's; copy its .public file here again"
             )
+
+    @property
+    def monitor(self) -> zmq.Socket[Any]:
+        """What becomes of the handshakes; readable when `check` has something to look at."""
+        assert self._monitor is not None  # once it is connected
+        return self._monitor
 
     @property
     def is_unsure(self) -> bool:
@@ -175,6 +184,15 @@ class Dealer:
             )
         if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
             raise ServerError(f"{self._address}: {self._mismatch()}")
+
+    def _compare_mechanisms(self) -> None:
+        found = greeting.mechanism_at(self._address)
+        own, other = greeting.PLAIN, greeting.KEYED
+        if self._keys is not None:
+            own, other = other, own
+        if found == other:
+            raise ServerError(f"{self._address}: {self._mismatch()}")
+        self._is_alike = found == own
 
     def _hangs_up(self) -> str:
         return _HANGS_UP if self._keys is None else _HANGS_UP_ON_KEYS

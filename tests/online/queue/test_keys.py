@@ -13,7 +13,6 @@ from streaming import clips as clips_of
 from online.clips.clip import ClipConfig
 from online.clips.request import ClipRequest
 from online.errors import AddressError, KeyFileError, ServerError
-from online.queue import fetch as remote
 from online.queue import sockets
 from online.queue.client import Client
 from online.queue.keys import (
@@ -139,11 +138,6 @@ def test_other_machines_are_served_with_keys_and_checksums(
             AddressError, match="`setcon keygen` makes them; serve and capture take"
         ):
             Client(there)
-
-
-@pytest.fixture(autouse=True)
-def look_up_often(monkeypatch):
-    monkeypatch.setattr(remote, "LOOK_UP_SECONDS", 0.05)
 
 
 def ask(address: str, keys: TrainerKeys | None) -> None:

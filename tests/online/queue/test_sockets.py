@@ -68,6 +68,27 @@ def test_that_only_one_side_has_keys_is_an_error_with_the_remedy(tmp_path, keys,
             client.recordings()
 
 
+def test_a_server_too_busy_to_say_that_it_has_no_keys_before_it_hangs_up_is_asked_again(keys):
+    def greet(stream: socket.socket) -> None:
+        """Hang up on a peer of another mechanism before its own has left, as libzmq may."""
+        stream.sendall(GREETING[:11])
+        while len(stream.recv(64, socket.MSG_PEEK)) < 11:
+            pass
+        stream.recv(11)
+        stream.settimeout(0.5)
+        try:
+            stream.recv(64)
+        except TimeoutError:
+            stream.sendall(GREETING[11:])
+
+    with (
+        answering(greet) as address,
+        Client(address, keys=keys) as client,
+        pytest.raises(ServerError, match="the server has no keys"),
+    ):
+        client.recordings()
+
+
 def test_a_server_whose_every_handshake_fails_is_given_up_with_the_key_to_look_at(
     keys, monkeypatch
 ):
