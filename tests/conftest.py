@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hypothesis
 import jaxtyping
 import pytest
+from shape_checks import without_shape_checks
 
 # how long an example takes is for benchmarks: a machine with other work to do fails no test
 hypothesis.settings.register_profile(
@@ -44,7 +45,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def unchecked_shapes() -> Iterator[None]:
-    """For whole runs: checking their tens of thousands of calls takes longer than all the rest."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    """For tests of whole runs."""
+    with without_shape_checks():
+        yield

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from online.config import RunConfig, load_preset
+from online.session.outcome import Outcome
 from online.session.status import Status
 
 SMALL = (
@@ -20,12 +21,16 @@ SMALL = (
     "replay.fifo_bytes=30720",  # 4 clips of 10 frames
     "replay.long_term_bytes=30720",
     "stream.clip_length=8",
+    "stream.credit_bytes=100000",  # by default thousands of such clips are sent ahead
     "evaluation.train_clips=8",
     "evaluation.held_out_clips=4",
     "evaluation.panel_frames=2",
     "probe.steps=3",
 )
 RUINOUS = ("optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
+
+Learn = Callable[..., Outcome]
+"""Called with a run's directory, its configuration, and options as `train_on_store` has them."""
 
 
 def config(*settings: str) -> RunConfig:

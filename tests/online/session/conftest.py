@@ -1,13 +1,24 @@
-"""Runs that several files continue or look at; each process makes them once."""
+"""A server, and runs that several files continue or look at; each process makes them once."""
 
 import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from small_runs import config, stop_at
+from shape_checks import without_shape_checks
+from small_runs import Learn, config, stop_at
 
+from online.queue.server_process import ServerProcess
 from online.session.outcome import Outcome
-from online.session.start import train_on_store
+from online.session.start import train_connected, train_on_store
+
+
+@pytest.fixture(scope="session")
+def learn(balls: Path) -> Iterator[Learn]:
+    """Train on `balls` as `train_on_store` does; one server for each run would take longer."""
+    with ServerProcess(balls) as server:
+        yield partial(train_connected, [server.address])
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +28,11 @@ def uninterrupted(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.fixture(scope="session")
-def stopped_at_8(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped_at_8(learn: Learn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("stopped") / "run"
-    for step in (5, 8):
-        train_on_store(balls, run, config(), observe=stop_at(step))
+    with without_shape_checks():
+        for step in (5, 8):
+            learn(run, config(), observe=stop_at(step))
     return run
 
 

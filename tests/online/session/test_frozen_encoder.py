@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import config, learned, stop_at
+from small_runs import Learn, config, learned, stop_at
 from torch import nn
 
 from online.runs.checkpoint import MODEL_FILE, latest_checkpoint, load_checkpoint
@@ -12,7 +12,6 @@ from online.runs.directory import RunDirectory
 from online.runs.models import load_pair
 from online.runs.segments import find_segments, load_segment
 from online.runs.weights import load_into
-from online.session.start import train_on_store
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
@@ -45,15 +44,15 @@ def pretrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_learns_is_saved_without_what_is_frozen_and_continues_bit_for_bit(
-    balls: Path, tmp_path: Path
+    learn: Learn, tmp_path: Path
 ) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     settings = config(*SETTINGS)
-    done = train_on_store(balls, whole, settings)
+    done = learn(whole, settings)
     assert done.evaluation is not None
     for step in (5, 8):
-        assert train_on_store(balls, stopped, settings, observe=stop_at(step)).step == step
-    assert train_on_store(balls, stopped, settings).step == done.step
+        assert learn(stopped, settings, observe=stop_at(step)).step == step
+    assert learn(stopped, settings).step == done.step
     assert learned(stopped) == learned(whole)
 
     newest = latest_checkpoint(whole / "checkpoints")

@@ -4,12 +4,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from small_runs import config, lines
+from small_runs import Learn, config, lines
 
 from online.analysis.opened import evaluate_run
 from online.session.clock import FIRST_STEPS
 from online.session.outcome import Outcome
-from online.session.start import train_on_store
 from online.session.status import Status
 
 # but for the runs that several tests share, which begin before this does
@@ -44,10 +43,10 @@ def test_samples_per_insert_are_kept(uninterrupted: tuple[Path, Outcome]) -> Non
     assert last["samples_per_insert"] == pytest.approx(3.0)
 
 
-def test_an_observer_is_told_how_long_it_will_take(balls: Path, tmp_path: Path) -> None:
+def test_an_observer_is_told_how_long_it_will_take(learn: Learn, tmp_path: Path) -> None:
     seen: list[Status] = []
     steps = FIRST_STEPS + 2
-    train_on_store(balls, tmp_path / "run", config(f"training.steps={steps}"), observe=seen.append)
+    learn(tmp_path / "run", config(f"training.steps={steps}"), observe=seen.append)
     told = [status.eta_seconds for status in seen if status.activity == "learning"]
     assert told[:FIRST_STEPS] == [None] * FIRST_STEPS
     assert len(told) == steps
@@ -55,7 +54,7 @@ def test_an_observer_is_told_how_long_it_will_take(balls: Path, tmp_path: Path) 
     assert told[-1] == 0
     seen.clear()
     longer = config("training.steps=1000000")
-    train_on_store(balls, tmp_path / "b", longer, minutes=0.01, observe=seen.append)
+    learn(tmp_path / "b", longer, minutes=0.01, observe=seen.append)
     assert all((status.eta_seconds or 0) <= 0.6 for status in seen)
 
 
@@ -65,33 +64,30 @@ def interrupt_probe(status: Status) -> None:
 
 
 def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
-    balls: Path, tmp_path: Path
+    learn: Learn, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    outcome = train_on_store(
-        balls, run, config("evaluation.every_steps=6"), observe=interrupt_probe
-    )
+    outcome = learn(run, config("evaluation.every_steps=6"), observe=interrupt_probe)
     assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 6, False)
     assert not (run / "probes" / "step-00000006" / "scores.json").exists()
-    train_on_store(balls, run, config("evaluation.every_steps=6"))
+    learn(run, config("evaluation.every_steps=6"))
     assert (run / "probes" / "step-00000006" / "scores.json").exists()
 
 
 def test_a_signal_during_the_last_probe_leaves_a_run_that_lacks_only_probe(
-    balls: Path, tmp_path: Path
+    learn: Learn, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    outcome = train_on_store(balls, run, config("training.steps=2"), observe=interrupt_probe)
+    outcome = learn(run, config("training.steps=2"), observe=interrupt_probe)
     assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 2, True)
-    again = train_on_store(balls, run, config("training.steps=2"))
+    again = learn(run, config("training.steps=2"))
     assert (again.first_step, again.step, again.made_probe) == (2, 2, True)
     assert again.evaluation is not None
-    assert not train_on_store(balls, run, config("training.steps=2")).made_probe
+    assert not learn(run, config("training.steps=2")).made_probe
 
 
-def test_a_single_pass_ends_with_the_stream(balls: Path, tmp_path: Path) -> None:
-    outcome = train_on_store(
-        balls,
+def test_a_single_pass_ends_with_the_stream(learn: Learn, tmp_path: Path) -> None:
+    outcome = learn(
         tmp_path / "run",
         config("stream.max_epochs=1", "training.steps=1000", "replay.samples_per_insert=1"),
     )

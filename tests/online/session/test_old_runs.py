@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from small_runs import config, learned, stop_at
+from small_runs import Learn, config, learned, stop_at
 
 from online.errors import ConfigError
 from online.runs.checkpoint import load_checkpoint, newest_readable, save_checkpoint
-from online.session.start import train_on_store
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
@@ -32,19 +31,21 @@ def make_old(run: Path, *, hop: int = 1) -> None:
 
 
 @pytest.mark.parametrize("long_term", ["reservoir", "minred"])
-def test_an_old_run_is_continued_bit_for_bit(balls: Path, tmp_path: Path, long_term: str) -> None:
+def test_an_old_run_is_continued_bit_for_bit(learn: Learn, tmp_path: Path, long_term: str) -> None:
     settings = config(f"replay.long_term={long_term}", "stream.order=shuffled")
-    train_on_store(balls, tmp_path / "whole", settings)
+    learn(tmp_path / "whole", settings)
     run = tmp_path / "old"
-    assert train_on_store(balls, run, settings, observe=stop_at(5)).reason == "stopped"
+    assert learn(run, settings, observe=stop_at(5)).reason == "stopped"
     make_old(run)
-    assert train_on_store(balls, run, settings).reason == "complete"
+    assert learn(run, settings).reason == "complete"
     assert learned(run) == learned(tmp_path / "whole")
 
 
-def test_an_old_run_whose_hop_was_not_1_is_refused_in_one_line(balls: Path, tmp_path: Path) -> None:
+def test_an_old_run_whose_hop_was_not_1_is_refused_in_one_line(
+    learn: Learn, tmp_path: Path
+) -> None:
     run = tmp_path / "old"
-    train_on_store(balls, run, config(), observe=stop_at(5))
+    learn(run, config(), observe=stop_at(5))
     make_old(run, hop=2)
     with pytest.raises(ConfigError, match=r"config\.toml: stream\.hop = 2 is no longer a setting"):
-        train_on_store(balls, run, config())
+        learn(run, config())

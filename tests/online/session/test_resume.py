@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zmq
 from click.testing import CliRunner
-from small_runs import config, learned, lines, stop_at
+from small_runs import Learn, config, learned, lines, stop_at
 
 import cli
 from ingest.jobs import ingest_sources
@@ -81,36 +81,36 @@ def test_recordings_that_were_not_there_before_are_told_of_once(
 
 
 def test_so_does_one_whose_replay_keeps_the_least_alike_clips(
-    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+    learn: Learn, uninterrupted: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
     whole, interrupted, minred = tmp_path / "whole", tmp_path / "run", "replay.long_term=minred"
-    train_on_store(balls, whole, config(minred))
+    learn(whole, config(minred))
     for step in (5, 8):
-        train_on_store(balls, interrupted, config(minred), observe=stop_at(step))
-    train_on_store(balls, interrupted, config(minred))
+        learn(interrupted, config(minred), observe=stop_at(step))
+    learn(interrupted, config(minred))
     assert learned(interrupted) == learned(whole)
     assert learned(whole) != learned(uninterrupted[0])
 
 
 def test_what_was_logged_after_the_checkpoint_is_cut_back(
-    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+    learn: Learn, uninterrupted: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    train_on_store(balls, run, config(), observe=stop_at(5))
+    learn(run, config(), observe=stop_at(5))
     with (run / "metrics.jsonl").open("a") as log:  # as a killed process leaves it
         log.write('{"kind": "step", "step": 6, "loss": 1.0}\n{"kind": "st')
-    train_on_store(balls, run, config())
+    learn(run, config())
     assert learned(run) == learned(uninterrupted[0])
 
 
 def test_a_log_that_is_no_text_any_more_does_not_stop_a_run(
-    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+    learn: Learn, uninterrupted: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    train_on_store(balls, run, config(), observe=stop_at(5))
+    learn(run, config(), observe=stop_at(5))
     with (run / "metrics.jsonl").open("ab") as log:
         log.write(b'{"kind": "event", "step": 3, "message": "\xc3"}\n\x00\x00\n' + b"[" * 99999)
-    train_on_store(balls, run, config())
+    learn(run, config())
     assert learned(run) == learned(uninterrupted[0])
 
 
@@ -134,7 +134,7 @@ def silent_server(folder: Path) -> Iterator[str]:
 # a signal may come while a socket is made, which is then closed when it is forgotten
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_while_a_run_begins_or_continues_is_obeyed_without_waiting_for_the_server(
-    balls: Path, uninterrupted: tuple[Path, Outcome], stopped_twice: Path, tmp_path: Path
+    learn: Learn, uninterrupted: tuple[Path, Outcome], stopped_twice: Path, tmp_path: Path
 ) -> None:
     with silent_server(tmp_path) as address:
         arguments = ["train", "--connect", address, "--run", str(tmp_path / "new")]
@@ -144,24 +144,24 @@ def test_a_signal_while_a_run_begins_or_continues_is_obeyed_without_waiting_for_
     with silent_server(tmp_path) as address:
         outcome = train_connected([address], stopped_twice, config())
         assert (outcome.reason, outcome.step) == ("stopped", 8)
-    train_on_store(balls, stopped_twice, config())
+    learn(stopped_twice, config())
     assert learned(stopped_twice) == learned(uninterrupted[0])
 
 
-def test_a_complete_run_is_left_as_it_is(balls: Path, tmp_path: Path) -> None:
+def test_a_complete_run_is_left_as_it_is(learn: Learn, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train_on_store(balls, run, config("training.steps=4"))
+    learn(run, config("training.steps=4"))
     before = learned(run)
-    outcome = train_on_store(balls, run, config("training.steps=4"))
+    outcome = learn(run, config("training.steps=4"))
     assert outcome.step == 4
     assert learned(run) == before
-    longer = train_on_store(balls, run, config("training.steps=6"))
+    longer = learn(run, config("training.steps=6"))
     assert longer.step == 6
     assert learned(run)[:4] == before[:4]
 
 
-def test_another_configuration_is_refused_by_name(balls: Path, tmp_path: Path) -> None:
+def test_another_configuration_is_refused_by_name(learn: Learn, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train_on_store(balls, run, config("training.steps=2"))
+    learn(run, config("training.steps=2"))
     with pytest.raises(RunError, match=r"loss\.temperature 0\.5 \(was 0\.1\)"):
-        train_on_store(balls, run, config("loss.temperature=0.5"))
+        learn(run, config("loss.temperature=0.5"))

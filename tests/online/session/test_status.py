@@ -3,23 +3,21 @@
 from pathlib import Path
 
 import pytest
-from small_runs import config, lines
+from small_runs import Learn, config, lines
 
 from online.errors import Diverged
 from online.runs.status_file import read_status
-from online.session.start import train_on_store
 from online.session.status import Status
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
 
 def test_status_json_is_there_while_a_run_goes_on_and_gone_when_it_has_ended(
-    balls: Path, tmp_path: Path
+    learn: Learn, tmp_path: Path
 ) -> None:
     file = tmp_path / "run" / "status.json"
     seen: list[tuple[Status, dict[str, object] | None]] = []
-    train_on_store(
-        balls,
+    learn(
         tmp_path / "run",
         config("training.steps=3"),
         observe=lambda status: seen.append((status, read_status(file))),
@@ -31,10 +29,10 @@ def test_status_json_is_there_while_a_run_goes_on_and_gone_when_it_has_ended(
     assert not file.exists()
 
 
-def test_status_json_is_gone_when_a_run_has_failed(balls: Path, tmp_path: Path) -> None:
+def test_status_json_is_gone_when_a_run_has_failed(learn: Learn, tmp_path: Path) -> None:
     ruinous = config("optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
     with pytest.raises(Diverged):
-        train_on_store(balls, tmp_path / "run", ruinous)
+        learn(tmp_path / "run", ruinous)
     assert not (tmp_path / "run" / "status.json").exists()
     (*_, event) = lines(tmp_path / "run", "event")
     assert event["batch"]
