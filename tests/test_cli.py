@@ -24,6 +24,7 @@ from terminal.commands.train import command_line, train
 PICTURE = "lavfi:testsrc2=size=64x48:rate=30,realtime"
 FAST = [
     *("--set", "training.batch_clips=2"),
+    *("--set", "stream.credit_bytes=100000"),
     *("--set", "probe.steps=2"),
     *("--set", "evaluation.train_clips=4"),
     *("--set", "evaluation.held_out_clips=2"),

@@ -15,6 +15,7 @@ SETTINGS = [
     *("--set", "training.log_every_steps=1"),
     *("--set", "training.checkpoint_every_seconds=0.2"),
     *("--set", "stream.clip_length=8"),
+    *("--set", "stream.credit_bytes=100000"),
     *("--set", "replay.samples_per_insert=4"),
     *("--set", "probe.steps=3"),
     *("--set", "evaluation.train_clips=6"),

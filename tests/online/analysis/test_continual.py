@@ -33,6 +33,7 @@ SETTINGS = (
     "stream.max_epochs=1",
     "stream.order=stream",
     "stream.clip_length=8",
+    "stream.credit_bytes=100000",
     "replay.samples_per_insert=1",
     "evaluation.every_steps=1000000",
     "evaluation.train_clips=4",

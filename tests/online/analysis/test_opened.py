@@ -16,7 +16,7 @@ from online.session.wiring import Start
 
 SETTINGS = (
     *("training.batch_clips=2", "training.precision=float32", "training.threads=1"),
-    *("replay.samples_per_insert=1", "stream.clip_length=8"),
+    *("replay.samples_per_insert=1", "stream.clip_length=8", "stream.credit_bytes=100000"),
     *("evaluation.train_clips=4", "evaluation.held_out_clips=2", "evaluation.panel_frames=1"),
     *("evaluation.every_steps=1000000", "probe.steps=2"),
 )

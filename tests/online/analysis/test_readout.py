@@ -34,6 +34,7 @@ SETTINGS = (
     "training.precision=float32",
     "replay.samples_per_insert=1",
     "stream.clip_length=8",
+    "stream.credit_bytes=100000",
     "evaluation.train_clips=4",
     "evaluation.held_out_clips=2",
     "evaluation.panel_frames=1",

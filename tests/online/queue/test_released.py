@@ -247,6 +247,7 @@ def test_a_run_goes_on_without_what_the_capture_has_let_go_of(
             "replay.samples_per_insert=3",
             f"replay.long_term={long_term}",
             "stream.clip_length=8",
+            "stream.credit_bytes=100000",
             "stream.max_epochs=1",
             "evaluation.train_clips=8",
             "evaluation.held_out_clips=4",

@@ -16,11 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shape_checks import without_shape_checks
 
-from ingest.jobs import ingest_sources
-from ingest.scenes.balls import BallsConfig
-from ingest.scenes.video import render_scene
-from ingest.store.records import RecordSettings
 from online.config import RunConfig, load_preset
 from online.process import Child
 from online.queue.server_process import ServerProcess
@@ -40,6 +37,7 @@ SMALL = (
     "replay.fifo_bytes=30720",  # 4 clips of 10 frames
     "replay.long_term_bytes=30720",
     "stream.clip_length=8",
+    "stream.credit_bytes=100000",
     "evaluation.every_steps=6",
     "evaluation.train_clips=8",
     "evaluation.held_out_clips=4",
@@ -47,15 +45,6 @@ SMALL = (
     "probe.steps=3",
 )
 BOUND = 60.0
-
-
-@pytest.fixture(scope="module")
-def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with 240 frames of three balls at 16x16, with masks."""
-    folder = tmp_path_factory.mktemp("balls")
-    render_scene(BallsConfig(num_frames=240, fps=15, size=32), folder / "balls.mp4")
-    ingest_sources([str(folder / "balls.mp4")], folder / "store", RecordSettings(size=16))
-    return folder / "store"
 
 
 def config(*settings: str) -> RunConfig:
@@ -103,20 +92,35 @@ def stop_in_probe(status: Status) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def put_off(balls: Path, run: Path) -> None:
-    """A run that is stopped at step 7, in the middle of the probe of step 6."""
-    with halted():
+@pytest.fixture(scope="module")
+def stopped_in_probe(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    with halted(), without_shape_checks():
         stopped = train_on_store(balls, run, BESIDE, observe=stop_in_probe)
     assert (stopped.reason, stopped.step) == ("stopped", 7)
     assert files(run / "probes" / "step-00000006") == ["model.safetensors"]
+    return run
+
+
+@pytest.fixture
+def put_off(stopped_in_probe: Path, tmp_path: Path) -> Path:
+    """A run that was stopped at step 7, in the middle of the probe of step 6."""
+    return shutil.copytree(stopped_in_probe, tmp_path / "put-off")
+
+
+@pytest.fixture(scope="module")
+def probed_in_place(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run that was probed at the steps 6 and 12, while it did not learn."""
+    run = tmp_path_factory.mktemp("here") / "run"
+    with without_shape_checks():
+        assert train_on_store(balls, run, config()).step == 12
+    return run
 
 
 def test_a_probe_beside_learning_that_was_put_off_finds_what_one_in_its_place_does(
-    balls: Path, tmp_path: Path
+    balls: Path, probed_in_place: Path, put_off: Path
 ) -> None:
-    here, beside = tmp_path / "here", tmp_path / "beside"
-    assert train_on_store(balls, here, config()).step == 12
-    put_off(balls, beside)
+    here, beside = probed_in_place, put_off
     assert "put off" in lines(beside, "event")[-1]["message"]
     told: list[Status] = []
     done = train_on_store(balls, beside, BESIDE, observe=told.append)
@@ -165,10 +169,9 @@ def test_a_probe_process_that_dies_is_reported_and_learning_goes_on(
 
 
 def test_what_was_put_off_is_said_to_be_dropped_where_probes_are_no_longer_made_beside(
-    balls: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    balls: Path, put_off: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = tmp_path / "run"
-    put_off(balls, run)
+    run = put_off
     left = run / "probes" / "step-00000006" / ".panels.npz.0.partial"
     left.write_bytes(b"half")  # of a probe that was killed
     train_on_store(balls, run, config("training.steps=7"))
@@ -180,11 +183,9 @@ def test_what_was_put_off_is_said_to_be_dropped_where_probes_are_no_longer_made_
 
 @pytest.mark.parametrize("beside", [True, False])
 def test_what_was_found_as_a_run_was_stopped_is_logged_by_the_next_start(
-    balls: Path, tmp_path: Path, beside: bool
+    balls: Path, probed_in_place: Path, put_off: Path, beside: bool
 ) -> None:
-    here, run = tmp_path / "here", tmp_path / "run"
-    train_on_store(balls, here, config("training.steps=6"))
-    put_off(balls, run)
+    here, run = probed_in_place, put_off
     where = "probes/step-00000006"
     shutil.copytree(here / where, run / where, dirs_exist_ok=True)
     train_on_store(balls, run, config("training.steps=7", f"evaluation.beside={beside}".lower()))
@@ -193,10 +194,9 @@ def test_what_was_found_as_a_run_was_stopped_is_logged_by_the_next_start(
 
 
 def test_the_process_leaves_in_the_middle_of_a_probe_when_its_trainer_is_killed(
-    balls: Path, tmp_path: Path
+    balls: Path, put_off: Path
 ) -> None:
-    run = tmp_path / "run"
-    put_off(balls, run)
+    run = put_off
     settings = run / "config.toml"
     settings.write_text(settings.read_text().replace("steps = 3\n", "steps = 1000000\n"))
     with ServerProcess(balls) as server:
