@@ -244,7 +244,8 @@ def test_a_run_goes_on_without_what_the_capture_has_let_go_of(
         [
             "training.batch_clips=4",
             "training.log_every_steps=1",
-            "replay.samples_per_insert=3",
+            "training.precision=float32",
+            "replay.samples_per_insert=1",
             f"replay.long_term={long_term}",
             "stream.clip_length=8",
             "stream.credit_bytes=100000",
