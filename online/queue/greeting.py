@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import time
 
-TIMEOUT_SECONDS = 0.5
+TIMEOUT_SECONDS = 1.0
 """For a server to greet; one that is this busy is asked again after the next failed handshake."""
 PLAIN, KEYED = b"NULL", b"CURVE"
 
