@@ -34,6 +34,8 @@ LONGEST_FILES = (
     "queue/test_server.py",
     "queue/test_client.py",
     "test_recorder.py",
+    "test_continual.py",
+    "test_stores.py",
 )
 """Files that take longest go first, so that no process is left with one at the end."""
 

@@ -245,6 +245,7 @@ def test_a_run_goes_on_without_what_the_capture_has_let_go_of(
             "training.batch_clips=4",
             "training.log_every_steps=1",
             "training.precision=float32",
+            "training.prequential_candidates=8",
             "replay.samples_per_insert=1",
             f"replay.long_term={long_term}",
             "stream.clip_length=8",
@@ -252,6 +253,7 @@ def test_a_run_goes_on_without_what_the_capture_has_let_go_of(
             "stream.max_epochs=1",
             "evaluation.train_clips=8",
             "evaluation.held_out_clips=4",
+            "evaluation.panel_frames=1",
             "probe.steps=3",
         ],
     )
