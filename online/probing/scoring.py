@@ -20,7 +20,12 @@ from online.scores.evaluation import (
 )
 from online.training.batch import to_images
 from setcon.measures import metrics
-from setcon.measures.baselines import block_labels, colour_labels
+from setcon.measures.baselines import (
+    block_labels,
+    colour_labels,
+    frame_k_means_labels,
+    frame_ward_labels,
+)
 from setcon.measures.places import object_places, place_r2
 from setcon.model import SetCon
 from setcon.probe import DecoderProbe, FittedProbe, Reconstruction
@@ -71,7 +76,7 @@ def reconstruction_scores(
 
 
 def scores_without_model(footage: ProbeFootage, *, num_segments: int) -> WithoutModel | None:
-    """What blocks of the image and colours alone score; None where no frame shows two objects."""
+    """What each simple segmentation scores; None where no frame shows two objects."""
     cut, truth = footage.held_out, footage.held_out.masks
     if truth is None:
         return None
@@ -84,7 +89,13 @@ def scores_without_model(footage: ProbeFootage, *, num_segments: int) -> Without
     )
     if by_blocks is None or by_colours is None:
         return None
-    return WithoutModel(blocks=by_blocks, colours=by_colours)
+    by_k_means, by_ward = (
+        _mask_scores(truth, find(images, num_segments=num_segments), clips=None)
+        for find in (frame_k_means_labels, frame_ward_labels)
+    )
+    return WithoutModel(
+        blocks=by_blocks, colours=by_colours, frame_k_means=by_k_means, frame_ward=by_ward
+    )
 
 
 def frames_without_two_objects(cut: CutFootage) -> int:
@@ -148,19 +159,29 @@ def _decoded(
 
 
 def _mask_scores(
-    truth: UInt8[Tensor, "n h w"], labels: Int[Tensor, "n h w"], *, clips: int
+    truth: UInt8[Tensor, "n h w"], labels: Int[Tensor, "n h w"], *, clips: int | None
 ) -> MaskScores | None:
-    """Mean over frames, and over clips for the video level, that show two objects or more."""
+    """Mean over frames, and over clips for the video level, that show two objects or more.
+
+    `clips` is None where a label means something else in each frame: there is no video level then.
+    """
     shown = metrics.visible_objects(truth) >= 2
     if not shown.any():
         return None
-    videos, video_labels = truth.unflatten(0, (clips, -1)), labels.unflatten(0, (clips, -1))
-    shown_videos = metrics.visible_objects(videos) >= 2
+    fg_ari_video = None if clips is None else _video_fg_ari(truth, labels, clips=clips)
     truth, labels = truth[shown], labels[shown]
     return MaskScores(
         fg_ari=float(metrics.fg_ari(truth, labels).mean()),
-        fg_ari_video=float(metrics.fg_ari(videos[shown_videos], video_labels[shown_videos]).mean()),
+        fg_ari_video=fg_ari_video,
         ari=float(metrics.ari(truth, labels).mean()),
         mbo=float(metrics.mbo(truth, labels).mean()),
         miou=float(metrics.miou(truth, labels).mean()),
     )
+
+
+def _video_fg_ari(
+    truth: UInt8[Tensor, "n h w"], labels: Int[Tensor, "n h w"], *, clips: int
+) -> float:
+    videos, video_labels = truth.unflatten(0, (clips, -1)), labels.unflatten(0, (clips, -1))
+    shown = metrics.visible_objects(videos) >= 2
+    return float(metrics.fg_ari(videos[shown], video_labels[shown]).mean())

@@ -8,12 +8,12 @@ from itertools import groupby
 from online.reports.page import text, with_subscripts
 from online.scores.evaluation import Evaluation, Placed
 from online.scores.measures import Measure, measures
-from online.scores.parts import BLOCKS, COLOURS, Part, parts
+from online.scores.parts import WITHOUT_MODEL, Part, parts
 
-_EXPLAINED = ("copied", BLOCKS.column, COLOURS.column)
+_EXPLAINED = ("copied", *(part.column for part in WITHOUT_MODEL))
 """Columns whose heads do not say enough."""
-_TOO_EASY = (
-    "Where blocks and colours do as well, the footage is too easy to demonstrate object knowledge."
+_NO_EVIDENCE = (
+    "Slots that do no better than the best of these four have not been shown to know objects."
 )
 
 
@@ -77,7 +77,7 @@ def _part_head() -> str:
 
 
 def _column_head(part: Part) -> str:
-    return f'<th scope="col">{text(part.column).replace(" ", "<br>")}</th>'
+    return f'<th scope="col">{text(part.column).replace(" ", "<br>", 1)}</th>'
 
 
 def _encoder_head() -> str:
@@ -88,11 +88,11 @@ def _encoder_head() -> str:
 
 def _legend() -> str:
     said = [
-        f"{part.column.capitalize()}: {part.meaning[0].lower()}{part.meaning[1:]}"
+        f"{part.column[0].upper()}{part.column[1:]}: {part.meaning[0].lower()}{part.meaning[1:]}"
         for part in parts("page")
         if part.column in _EXPLAINED
     ]
-    return f'<p class="quiet">{with_subscripts(text(" ".join([*said, _TOO_EASY])))}</p>'
+    return f'<p class="quiet">{with_subscripts(text(" ".join([*said, _NO_EVIDENCE])))}</p>'
 
 
 def _best_slots(places: Sequence[Placed]) -> str:

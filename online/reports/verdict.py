@@ -14,10 +14,10 @@ from online.scores.evaluation import (
     Evaluation,
     MaskScores,
     Placed,
-    WithoutModel,
 )
 from online.scores.measures import ARI, FG_ARI, MBO, MSE_SHARE
 from online.scores.numbers import hundredths
+from online.scores.parts import WITHOUT_MODEL
 
 CLEAR_GAIN = 0.2
 """FG-ARI above the untrained encoder's that is not an accident of one seed."""
@@ -84,45 +84,44 @@ def _lesson(evaluation: Evaluation) -> str:
         if trained.mse_share is not None and trained.mse_share >= NOTHING_READ:
             return "The probe reads next to nothing from the slots."
         return "This footage has no object masks: judge the slots by the pictures."
-    lesson = _object_lesson(trained.alphas, untrained.alphas, evaluation.trained.places or [])
-    gained = trained.alphas.fg_ari - untrained.alphas.fg_ari >= SLIGHT_GAIN
-    if gained and evaluation.without_model is not None:
-        lesson += _too_easy(trained.alphas, evaluation.without_model)
-    return lesson
-
-
-def _too_easy(trained: MaskScores, simple: WithoutModel) -> str:
-    """A caveat for footage on which a high FG-ARI needs no model."""
-    both = {"image blocks": simple.blocks, "colours alone": simple.colours}
-    near = {k: m for k, m in both.items() if trained.fg_ari - m.fg_ari < SLIGHT_GAIN}
-    if not near:
-        return ""
-    ahead = {k: m for k, m in near.items() if m.fg_ari - trained.fg_ari >= SLIGHT_GAIN}
-    scores = " and ".join(f"{k} score {m.fg_ari:.2f}" for k, m in (ahead or near).items())
-    best = max(masks.mbo for masks in near.values())
-    if ahead:
-        return f" Without any model, {scores}; the slots score lower."
-    if trained.mbo - best < SLIGHT_GAIN:
-        return (
-            f" Without any model, {scores}: this footage is too easy to demonstrate object "
-            "knowledge."
-        )
-    return (
-        f" Without any model, {scores}: only outlines ({MBO.name} {trained.mbo:.2f} against "
-        f"{best:.2f}) demonstrate object knowledge."
-    )
-
-
-def _object_lesson(trained: MaskScores, untrained: MaskScores, places: Sequence[Placed]) -> str:
-    gain = trained.fg_ari - untrained.fg_ari
+    gain = trained.alphas.fg_ari - untrained.alphas.fg_ari
     if gain < SLIGHT_GAIN:
         return "The slots do not tell objects apart better than an untrained encoder's."
-    if trained.mbo < PATCHES:
+    if trained.alphas.mbo < PATCHES:
         return (
             "The slots divide the picture into patches, not into objects: an object and its best "
-            f"patch overlap by only {trained.mbo:.2f} ({MBO.name}), whatever the "
+            f"patch overlap by only {trained.alphas.mbo:.2f} ({MBO.name}), whatever the "
             f"{FG_ARI.name} says."
         )
+    if not_better := _not_better_than_simple(trained.alphas, evaluation):
+        return not_better
+    return _object_lesson(trained.alphas, gain, evaluation.trained.places or [])
+
+
+def _not_better_than_simple(trained: MaskScores, evaluation: Evaluation) -> str | None:
+    """What to say where a segmentation without a model does as well; None where none does."""
+    simple = [(part.column, m) for part in WITHOUT_MODEL if (m := part.masks(evaluation))]
+    name, best = max(simple, key=lambda each: each[1].fg_ari, default=("", None))
+    if best is None or trained.fg_ari - best.fg_ari >= SLIGHT_GAIN:
+        return None
+    is_ahead = best.fg_ari - trained.fg_ari >= SLIGHT_GAIN
+    said = (
+        f"The slots tell objects apart {'less well' if is_ahead else 'no better'} than a "
+        f"segmentation that needs no model ({name}: {FG_ARI.name} {best.fg_ari:.2f})"
+    )
+    outlines = max(masks.mbo for _, masks in simple)
+    if trained.mbo - outlines >= SLIGHT_GAIN:
+        return (
+            f"{said}; only outlines ({MBO.name} {trained.mbo:.2f} against at most {outlines:.2f}) "
+            "demonstrate object knowledge."
+        )
+    if best.fg_ari >= SEPARATED and not is_ahead:
+        return f"{said}: this footage is too easy to demonstrate object knowledge."
+    return f"{said}."
+
+
+def _object_lesson(trained: MaskScores, gain: float, places: Sequence[Placed]) -> str:
+    """What slots show that do better than any segmentation without a model."""
     if gain < CLEAR_GAIN or trained.fg_ari < PARTLY_SEPARATED:
         return "The slots have begun to tell the objects apart."
     if trained.fg_ari < SEPARATED:

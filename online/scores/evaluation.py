@@ -36,8 +36,9 @@ class MaskScores:
 
     fg_ari: float
     """Adjusted Rand index over foreground pixels, frame by frame."""
-    fg_ari_video: float
-    """The same with the pixels of a whole clip pooled: slots must also stay on their objects."""
+    fg_ari_video: float | None
+    """The same with the pixels of a whole clip pooled: slots must also stay on their objects. None
+    for segments that are found in each frame by itself."""
     ari: float
     """Adjusted Rand index over all pixels, background included."""
     mbo: float
@@ -108,6 +109,12 @@ class WithoutModel:
     """A grid of blocks of the image."""
     colours: MaskScores
     """The nearest colour of those that k-means finds in the training part."""
+    frame_k_means: MaskScores | None = None
+    """Cells of each frame by itself, clustered by k-means of their smoothed colours. None for runs
+    older than this score."""
+    frame_ward: MaskScores | None = None
+    """Cells of each frame by itself, by Ward clustering of neighbours on colour and place. None for
+    runs older than this score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The parts of an evaluation that are scored alike: a row in a terminal, a column on a page each.
 
-trained    s_t  p_t  attention maps      needs no model   mean frame  blocks  colours
+trained    s_t  p_t  attention maps      needs no model   mean frame  and `WITHOUT_MODEL`
 untrained  s_t  p_t  attention maps      to beat          s_t copied in place of p_t
 """
 
@@ -87,6 +87,24 @@ COLOURS = Part(
     "part.",
     own_masks=lambda e: e.without_model and e.without_model.colours,
 )
+FRAME_K_MEANS = Part(
+    name="k-means in each frame",
+    group="without a model",
+    column="k-means in each frame",
+    meaning="As many clusters of the smoothed colours of a frame as there are slots, found in that "
+    "frame alone.",
+    own_masks=lambda e: e.without_model and e.without_model.frame_k_means,
+)
+FRAME_WARD = Part(
+    name="Ward in each frame",
+    group="without a model",
+    column="Ward in each frame",
+    meaning="As many regions of a frame as there are slots, merged from small cells by Ward's "
+    "criterion, in that frame alone.",
+    own_masks=lambda e: e.without_model and e.without_model.frame_ward,
+)
+WITHOUT_MODEL = (BLOCKS, COLOURS, FRAME_K_MEANS, FRAME_WARD)
+"""Segmentations that need no model: what the best of them scores is not evidence of learning."""
 
 PARTS = (
     CURRENT,
@@ -135,8 +153,7 @@ PARTS = (
         ),
         left_out=("compare",),
     ),
-    BLOCKS,
-    COLOURS,
+    *WITHOUT_MODEL,
 )
 """In the order of the page's columns."""
 

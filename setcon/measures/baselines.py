@@ -1,20 +1,36 @@
 """Segmentations that need no model: they show what an FG-ARI is worth on some footage.
 
-Blocks of the image separate objects that are in different blocks, and colours objects that each
-have their own. A model that does no better has not been shown to know objects.
+Blocks of the image separate objects that are in different blocks, colours separate objects that
+each have their own, and clusters of the cells of one frame separate what stands out in it. A model
+that does no better than the best of these has not been shown to know objects.
 """
 
 import math
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
+
+from setcon.measures.cells import (
+    cell_colours,
+    cell_places,
+    neighbouring_cells,
+    spread_to_pixels,
+)
+from setcon.measures.k_means import k_means, nearest_centres
+from setcon.measures.ward import merge_tree
 
 COLOURED_PIXELS = 20_000
 """Pixels that colours are found from, drawn from those seen with a seed of their own."""
-ROUNDS = 20
 LABELLED_AT_ONCE = 1_000_000
 """Pixels; their distances to all colours are in memory together."""
+CLUSTERED_AT_ONCE = 64
+"""Frames."""
+K_MEANS_CELLS = 16
+"""Cells along the longer side of a frame."""
+WARD_CELLS = 32
+PLACE_WEIGHT = 0.25
+"""The whole longer side counts as much as this share of a colour channel's range."""
 
 
 def block_labels(
@@ -32,26 +48,43 @@ def colour_labels(
 ) -> Int64[Tensor, "n h w"]:
     """The nearest of `num_segments` colours, which k-means finds in the images `seen`.
 
-    It begins with one pixel's colour and, each time, the one that is farthest from all before it
-    (Gonzalez 1985). The same images give the same labels.
+    The same images give the same labels.
     """
     pixels = seen.flatten(0, 2)
     generator = torch.Generator().manual_seed(0)
     pixels = pixels[torch.randint(len(pixels), (COLOURED_PIXELS,), generator=generator)].float()
-    colours = pixels[:1]
-    for _ in range(num_segments - 1):
-        farthest = torch.cdist(pixels, colours).amin(dim=1).argmax()
-        colours = torch.cat([colours, pixels[farthest, None]])
-    for _ in range(ROUNDS):
-        nearest = _nearest(pixels, colours)
-        sums = torch.zeros_like(colours).index_add_(0, nearest, pixels)
-        counts = nearest.bincount(minlength=len(colours))[:, None]
-        colours = torch.where(counts > 0, sums / counts.clamp_min(1), colours)
-    return _nearest(images.flatten(0, 2), colours).view(images.shape[:-1])
+    colours = k_means(pixels[None], num_segments)
+    parts = images.flatten(0, 2).split(LABELLED_AT_ONCE)
+    labels = torch.cat([nearest_centres(part[None].float(), colours)[0] for part in parts])
+    return labels.view(images.shape[:-1])
 
 
-def _nearest(
-    pixels: UInt8[Tensor, "p 3"] | Float[Tensor, "p 3"], colours: Float[Tensor, "k 3"]
-) -> Int64[Tensor, " p"]:
-    parts = pixels.split(LABELLED_AT_ONCE)
-    return torch.cat([torch.cdist(part.float(), colours).argmin(dim=1) for part in parts])
+def frame_k_means_labels(
+    images: UInt8[Tensor, "n h w 3"], *, num_segments: int
+) -> Int64[Tensor, "n h w"]:
+    """Cells of each frame by itself, clustered by k-means of their smoothed colours."""
+    height, width = images.shape[1:3]
+    cells = cell_colours(images, longest=K_MEANS_CELLS)
+    points = cells.flatten(1, 2)
+    labels = nearest_centres(points, k_means(points, num_segments)).view(cells.shape[:-1])
+    return spread_to_pixels(labels, height=height, width=width)
+
+
+def frame_ward_labels(
+    images: UInt8[Tensor, "n h w 3"], *, num_segments: int
+) -> Int64[Tensor, "n h w"]:
+    """Cells of each frame by itself, by Ward clustering of neighbours on colour and place."""
+    height, width = images.shape[1:3]
+    parts = images.split(CLUSTERED_AT_ONCE)
+    labels = torch.cat([_ward_cells(part, num_segments) for part in parts])
+    return spread_to_pixels(labels, height=height, width=width)
+
+
+def _ward_cells(images: UInt8[Tensor, "n h w 3"], num_segments: int) -> Int64[Tensor, "n r c"]:
+    colours = cell_colours(images, longest=WARD_CELLS)
+    count, rows, columns, _ = colours.shape
+    places = (PLACE_WEIGHT * cell_places(rows, columns)).expand(count, -1, -1, -1)
+    features = torch.cat([colours, places], dim=3).flatten(0, 2)
+    tree = merge_tree(features, neighbouring_cells(count, rows, columns))
+    num_clusters = min(num_segments, rows * columns)
+    return tree.cut(count, num_clusters=num_clusters).view(count, rows, columns)

@@ -43,7 +43,9 @@ def scored(step: int, fg_ari: float) -> Evaluation:
         frames_without_two_objects=0,
         seconds=1.0,
         copied=replace(part, mse_share=0.75),
-        without_model=WithoutModel(blocks=blocks, colours=masks),
+        without_model=WithoutModel(
+            blocks=blocks, colours=masks, frame_k_means=masks, frame_ward=blocks
+        ),
     )
 
 

@@ -59,6 +59,8 @@ def test_what_needs_no_model_stands_beside_the_scores(make_run: MakeRun) -> None
     table = dict(re.split(r" {2,}", line, maxsplit=1) for line in lines[1:])
     assert table["blocks FG-ARI"] == "0.350 ± 0.000"
     assert table["colours FG-ARI"] == table["s_t FG-ARI"] == "0.700 ± 0.100"
+    assert table["k-means in each frame FG-ARI"] == "0.700 ± 0.100"
+    assert table["Ward in each frame FG-ARI"] == "0.350 ± 0.000"
     assert table["copied as p_t MSE share"] == "0.750 ± 0.000"
     assert table["objects placed"] == "0.667 ± 0.000"
     assert table["untrained objects placed"] == "0.333 ± 0.000"

@@ -60,6 +60,10 @@ def test_what_needs_no_model_is_scored_on_the_held_out_frames(evaluate, balls):
     assert found.colours.fg_ari > 0.85
     assert 0 < found.blocks.miou <= found.blocks.mbo
     assert found.colours.miou > 0.7
+    for of_frames in (found.frame_k_means, found.frame_ward):
+        assert of_frames.fg_ari > 0.85
+        assert of_frames.mbo > found.blocks.mbo
+        assert of_frames.fg_ari_video is None  # a label means something else in each frame
 
 
 def test_each_thing_is_placed_by_the_slot_that_tells_it_best(evaluate):

@@ -144,7 +144,7 @@ def test_scores_older_than_a_measure_are_read_and_show_a_dash(tmp_path: Path) ->
     old = find_evaluation(folder)
     assert old is not None
     (line,) = re.findall(r">mIoU ↑</th>(.*?)</tr>", report_html(read_run(tmp_path)))
-    assert re.findall(r'<td class="\w+">([^<]*)</td>', line) == [ABSENT] * 10
+    assert re.findall(r'<td class="\w+">([^<]*)</td>', line) == [ABSENT] * 12
     names, s_t = [line.split() for line in evaluation_text(old).split("\n")[1:3]]
     assert names[-1] == "mIoU"
     assert s_t[-1] == ABSENT
@@ -162,3 +162,19 @@ def _without_miou(value):
         found = {f.name: _without_miou(getattr(value, f.name)) for f in fields(value)}
         return replace(value, **found | ({"miou": None} if "miou" in found else {}))
     return value
+
+
+def test_scores_older_than_clusters_of_each_frame_are_read_and_show_a_dash(tmp_path: Path) -> None:
+    folder = tmp_path / "probes/step-00000100"
+    save_evaluation(folder, scored(100, fg_ari=0.5), panels())
+    file = folder / "scores.json"
+    known = json.loads(file.read_text())
+    del known["without_model"]["frame_k_means"], known["without_model"]["frame_ward"]
+    file.write_text(json.dumps(known))
+
+    old = find_evaluation(folder)
+    assert old is not None
+    assert "in each frame" not in evaluation_text(old)
+    (line,) = re.findall(r">FG-ARI ↑</th>(.*?)</tr>", report_html(read_run(tmp_path)))
+    *_, colours, k_means, ward = re.findall(r'<td class="\w+">([^<]*)</td>', line)
+    assert [colours, k_means, ward] == ["0.500", ABSENT, ABSENT]

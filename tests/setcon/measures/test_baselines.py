@@ -1,9 +1,16 @@
-"""What needs no model: blocks of an image and its colours."""
+"""What needs no model: blocks of an image, its colours, and clusters of its cells."""
 
 import pytest
 import torch
 
-from setcon.measures.baselines import COLOURED_PIXELS, block_labels, colour_labels
+from setcon.measures.baselines import (
+    COLOURED_PIXELS,
+    block_labels,
+    colour_labels,
+    frame_k_means_labels,
+    frame_ward_labels,
+)
+from setcon.measures.metrics import ari, fg_ari, miou
 
 
 @pytest.mark.parametrize(
@@ -48,3 +55,49 @@ def test_fewer_colours_than_segments_leave_labels_unused():
     labels = colour_labels(images, seen=images, num_segments=5)
     assert len(labels[0, :2].unique()) == len(labels[0, 2:].unique()) == 1
     assert labels[0, 0, 0] != labels[0, 3, 0]
+
+
+@pytest.fixture(scope="module")
+def textured():
+    """Frames of two textured objects and their masks; colours differ from frame to frame."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(5, 48, 64, dtype=torch.uint8)
+    masks[:, 4:24, 6:28] = 1
+    masks[:, 24:44, 34:58] = 2
+    colours = torch.tensor([[60, 60, 60], [200, 70, 70], [70, 200, 70], [70, 70, 200]])
+    palette = torch.stack([colours[torch.randperm(4, generator=generator)] for _ in range(5)])
+    images = palette[torch.arange(5)[:, None, None], masks.long()]
+    texture = torch.randint(-25, 26, images.shape, generator=generator)
+    return (images + texture).clamp(0, 255).byte(), masks
+
+
+@pytest.mark.parametrize("find", [frame_k_means_labels, frame_ward_labels])
+def test_objects_that_stand_out_in_their_frame_are_found(find, textured):
+    images, masks = textured
+    labels = find(images, num_segments=3)
+    assert labels.shape == masks.shape
+    assert labels.unique().tolist() == [0, 1, 2]
+    assert fg_ari(masks, labels).min() > 0.85
+    assert miou(masks, labels).min() > 0.7
+
+
+@pytest.mark.parametrize("find", [frame_k_means_labels, frame_ward_labels])
+def test_the_same_frame_gets_the_same_segments_whatever_it_is_next_to(find, textured):
+    images, _ = textured
+    labels = find(images, num_segments=3)
+    assert torch.equal(labels, find(images, num_segments=3))
+    alone = find(images[2:3], num_segments=3)
+    assert ari(labels[2:3], alone) == 1
+
+
+@pytest.mark.parametrize("find", [frame_k_means_labels, frame_ward_labels])
+def test_images_smaller_than_the_grid_have_pixels_for_cells(find):
+    images = torch.zeros(1, 3, 5, 3, dtype=torch.uint8)
+    images[:, :, 3:] = 200
+    labels = find(images, num_segments=2)
+    assert labels.shape == (1, 3, 5)
+    assert labels[0, 0, 0] != labels[0, 0, 4]
+
+
+def test_regions_are_no_more_than_there_are_cells():
+    assert len(frame_ward_labels(torch.zeros(1, 1, 2, 3).byte(), num_segments=4).unique()) == 2

@@ -1,0 +1,97 @@
+"""Ward clustering of neighbours, of many graphs at once.
+
+Two clusters A and B that touch can merge, at the cost that this adds to the sum of squares:
+
+    cost(A, B) = |A| |B| / (|A| + |B|) · ‖mean(A) - mean(B)‖²
+
+In each round all pairs merge that are cheapest to each other. Where all points are neighbours, that
+is Ward's tree exactly; on a grid its merges come in a slightly different order, since a merge can
+make a neighbour's cheaper.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MergeTree:
+    """Each point with the one that it was merged into, a forest over all points."""
+
+    into: Int64[Tensor, " m"]
+    """The smallest point of the cluster that took in the cluster of this one; its own number where
+    nothing did."""
+    height: Float[Tensor, " m"]
+    """Cost of that merge, or what is just above the merges before it; infinite where there was
+    none."""
+
+    def cut(self, num_graphs: int, *, num_clusters: int) -> Int64[Tensor, "n m"]:
+        """Labels 0 to `num_clusters` - 1 of the points of equally large, connected graphs."""
+        heights = self.height.view(num_graphs, -1)
+        first = torch.arange(num_graphs)[:, None] * heights.shape[1]
+        roots = (heights.topk(num_clusters, dim=1).indices + first).flatten()
+        above = self.into.clone()
+        above[roots] = roots
+        while not torch.equal(further := above[above], above):
+            above = further
+        numbers = torch.zeros_like(above)
+        numbers[roots] = torch.arange(num_clusters).repeat(num_graphs)
+        return numbers[above].view(num_graphs, -1)
+
+
+def merge_tree(features: Float[Tensor, "m f"], edges: Int64[Tensor, "2 e"]) -> MergeTree:
+    """Merge until no neighbours are left. The same points and edges give the same tree."""
+    count = len(features)
+    means, sizes = features.clone(), features.new_ones(count)
+    into, heights = torch.arange(count), features.new_full((count,), torch.inf)
+    reached = features.new_zeros(count)  # height of the last merge of each cluster
+    generator = torch.Generator().manual_seed(0)
+    while edges.shape[1]:
+        costs = _costs(means, sizes, edges)
+        chosen = _cheapest_to_each_other(costs, edges, count, generator)
+        kept, gone = edges[:, chosen].aminmax(dim=0)
+        # a merge comes after those of its parts, also where it costs no more
+        before = torch.maximum(reached[kept], reached[gone])
+        height = torch.maximum(costs[chosen], before.nextafter(before.new_tensor(torch.inf)))
+        into[gone], heights[gone], reached[kept] = kept, height, height
+        weights = sizes[kept] / (sizes[kept] + sizes[gone])
+        means[kept] = means[gone].lerp(means[kept], weights[:, None])
+        sizes[kept] += sizes[gone]
+        edges = _between_clusters(into[edges], count)
+    return MergeTree(into, heights)
+
+
+def _costs(
+    means: Float[Tensor, "m f"], sizes: Float[Tensor, " m"], edges: Int64[Tensor, "2 e"]
+) -> Float[Tensor, " e"]:
+    (a, b), (size_a, size_b) = edges, sizes[edges]
+    return size_a * size_b / (size_a + size_b) * (means[a] - means[b]).square().sum(dim=1)
+
+
+def _cheapest_to_each_other(
+    costs: Float[Tensor, " e"],
+    edges: Int64[Tensor, "2 e"],
+    count: int,
+    generator: torch.Generator,
+) -> Int64[Tensor, " chosen"]:
+    """Edges that cost both ends the least, at most one for each point."""
+    a, b = edges
+    least = costs.new_full((count,), torch.inf)
+    least.scatter_reduce_(0, a, costs, "amin").scatter_reduce_(0, b, costs, "amin")
+    mutual = ((costs == least[a]) & (costs == least[b])).nonzero()[:, 0]
+    # equal costs, as in an area of one colour, in random order: in order of place, each would wait
+    # for its neighbour, and there would be as many rounds as cells
+    order = torch.randperm(len(mutual), generator=generator)
+    a, b = edges[:, mutual]
+    first = torch.full((count,), len(mutual))
+    first.scatter_reduce_(0, a, order, "amin").scatter_reduce_(0, b, order, "amin")
+    return mutual[(first[a] == order) & (first[b] == order)]
+
+
+def _between_clusters(edges: Int64[Tensor, "2 e"], count: int) -> Int64[Tensor, "2 fewer"]:
+    """Each edge between different clusters, once."""
+    low, high = edges.aminmax(dim=0)
+    keys = (low * count + high)[low != high].unique()
+    return torch.stack([keys // count, keys % count])
