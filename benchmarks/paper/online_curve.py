@@ -9,8 +9,8 @@ The protocol of Pirk et al. 2019: a recording of 200 s at 15 frames a second (th
 scored. Every run makes as many steps, so one that has little footage sees it the more often; the
 weights are those of the last step. The probe, which no encoder learns from, is fitted on the first
 160 s each time. `top-1`: how often the right next frame is found among all of 60 held-out clips.
-Its baselines are the untrained encoder under the same probe and, for masks alone, blocks
-of the image and k-means of colours.
+Its baselines are the untrained encoder under the same probe and, for masks alone, segmentations
+that need no model.
 """
 
 import argparse
@@ -36,7 +36,14 @@ from online.training.batch import to_images
 FPS, SECONDS, HOLDOUT = 15, 200, 0.2
 LEARNED = (5, 10, 20, 40, 80, 120, 160)
 MEASURES = ("FG-ARI", "mBO", "MSE share", "top-1")
-BASELINES = ("untrained", "blocks", "colours")
+BASELINES = {
+    "untrained": "--",
+    "blocks": ":",
+    "colours": "-.",
+    "frame_k_means": (0, (1, 3)),
+    "frame_ward": (0, (6, 2, 1, 2, 1, 2)),
+}
+"""With the style of each one's line."""
 Scores = dict[str, dict[str, float]]
 """The measures of `trained` and of each baseline, as far as it has them."""
 
@@ -109,7 +116,7 @@ def main() -> None:
         for number, ((_, seconds), scores) in enumerate(zip(tasks, results, strict=True)):
             found.setdefault(seconds, []).append(scores)
             print(f"\r{number + 1} of {len(tasks)}{'':20}", end="", file=sys.stderr, flush=True)
-    print(f"\r{'seconds':10}" + "".join(f"{name:>28}" for name in MEASURES))
+    print(f"\r{'seconds':14}" + "".join(f"{name:>28}" for name in MEASURES))
     for seconds, each in found.items():
         _row(str(seconds), [scores["trained"] for scores in each])
     for name in BASELINES:  # which are the same, however much is learned from
@@ -122,7 +129,7 @@ def main() -> None:
 
 def _row(name: str, each: list[dict[str, float]]) -> None:
     cells = [mean_and_each([s[m] for s in each if m in s], ".3f") for m in MEASURES]
-    print(f"{name:10}" + "".join(f"{cell:>28}" for cell in cells))
+    print(f"{name:14}" + "".join(f"{cell:>28}" for cell in cells))
 
 
 def plot(found: dict[int, list[Scores]], path: Path) -> None:
@@ -138,7 +145,7 @@ def plot(found: dict[int, list[Scores]], path: Path) -> None:
         values: Any = [[scores["trained"][name] for scores in found[s]] for s in seconds]
         axis.fill_between(seconds, [min(v) for v in values], [max(v) for v in values], alpha=0.25)
         axis.plot(seconds, [statistics.mean(v) for v in values], marker="o", label="trained")
-        for baseline, style in zip(BASELINES, ("--", ":", "-."), strict=True):
+        for baseline, style in BASELINES.items():
             level = [each[baseline][name] for each in found[seconds[-1]] if name in each[baseline]]
             if level:
                 axis.axhline(statistics.mean(level), color="0.35", linestyle=style, label=baseline)

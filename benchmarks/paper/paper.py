@@ -14,8 +14,8 @@ untrained       the encoder before the first step
 
 SetCon and untrained are always there; --ways chooses among the others, and each --also adds a row:
 SetCon with these settings laid over. Further rows are the last s_t copied in place of p_t and, for
-masks alone, blocks of the image and k-means of colours. MSE is in [-1, 1] units, as in the paper,
-and as a share of the mean frame's; both on held-out frames.
+masks alone, segmentations that need no model. MSE is in [-1, 1] units, as in the paper, and as a
+share of the mean frame's; both on held-out frames.
 
 With --starts N each run of `setcon train` is made N times on the same recording, with other seeds
 of training, and the one whose slots are most exclusive as training ends is scored. That choice
@@ -301,8 +301,10 @@ def _table(scene: str, ways: list[str], found: dict[tuple[str, str], list[Evalua
     for name, masks in (
         ("blocks of the image", [each.blocks for each in simple]),
         ("k-means of colours", [each.colours for each in simple]),
+        ("k-means in each frame", [each.frame_k_means for each in simple]),
+        ("Ward in each frame", [each.frame_ward for each in simple]),
     ):
-        print(f"{name:28}{'':52}{mean_and_each([m.fg_ari for m in masks], '.3f'):>26}")
+        print(f"{name:28}{'':52}{mean_and_each([m.fg_ari for m in masks if m], '.3f'):>26}")
     print(
         f"{'mean frame':28}{mean_and_each([4 * e.mean_frame_mse for e in ours], '.4f'):>26}",
         flush=True,

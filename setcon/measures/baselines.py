@@ -6,9 +6,11 @@ that does no better than the best of these has not been shown to know objects.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from setcon.measures.cells import (
@@ -63,25 +65,30 @@ def frame_k_means_labels(
     images: UInt8[Tensor, "n h w 3"], *, num_segments: int
 ) -> Int64[Tensor, "n h w"]:
     """Cells of each frame by itself, clustered by k-means of their smoothed colours."""
-    height, width = images.shape[1:3]
-    cells = cell_colours(images, longest=K_MEANS_CELLS)
-    points = cells.flatten(1, 2)
-    labels = nearest_centres(points, k_means(points, num_segments)).view(cells.shape[:-1])
-    return spread_to_pixels(labels, height=height, width=width)
+    return _clustered(images, partial(_k_means_cells, num_segments), longest=K_MEANS_CELLS)
 
 
 def frame_ward_labels(
     images: UInt8[Tensor, "n h w 3"], *, num_segments: int
 ) -> Int64[Tensor, "n h w"]:
     """Cells of each frame by itself, by Ward clustering of neighbours on colour and place."""
-    height, width = images.shape[1:3]
+    return _clustered(images, partial(_ward_cells, num_segments), longest=WARD_CELLS)
+
+
+def _clustered(
+    images: UInt8[Tensor, "n h w 3"], cluster: Callable[[Tensor], Tensor], *, longest: int
+) -> Int64[Tensor, "n h w"]:
     parts = images.split(CLUSTERED_AT_ONCE)
-    labels = torch.cat([_ward_cells(part, num_segments) for part in parts])
-    return spread_to_pixels(labels, height=height, width=width)
+    labels = torch.cat([cluster(cell_colours(part, longest=longest)) for part in parts])
+    return spread_to_pixels(labels, height=images.shape[1], width=images.shape[2])
 
 
-def _ward_cells(images: UInt8[Tensor, "n h w 3"], num_segments: int) -> Int64[Tensor, "n r c"]:
-    colours = cell_colours(images, longest=WARD_CELLS)
+def _k_means_cells(num_segments: int, colours: Float[Tensor, "n r c 3"]) -> Int64[Tensor, "n r c"]:
+    points = colours.flatten(1, 2)
+    return nearest_centres(points, k_means(points, num_segments)).view(colours.shape[:-1])
+
+
+def _ward_cells(num_segments: int, colours: Float[Tensor, "n r c 3"]) -> Int64[Tensor, "n r c"]:
     count, rows, columns, _ = colours.shape
     places = (PLACE_WEIGHT * cell_places(rows, columns)).expand(count, -1, -1, -1)
     features = torch.cat([colours, places], dim=3).flatten(0, 2)
