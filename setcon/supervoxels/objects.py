@@ -1,0 +1,153 @@
+"""Supervoxels of the foreground put together into objects, for as long as two are alike enough.
+
+    score(i, j) = - a log(colour distance) - b log(how much their distance in space varies)
+                  + c share of the smaller one's border - d log(distance in space) + e
+
+Two pieces of one object share much of their border, look alike, are near, and keep their distance
+while they move, also where the object turns. The pair with the highest score is merged first; none
+is below 0.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
+from jaxtyping import Float, Float64, Int64, UInt8
+from torch import Tensor
+
+from setcon.supervoxels.supervoxels import CELL, Supervoxels
+
+LONG_RUN = 12
+"""Frames from which on it counts how the distance between two pieces varies."""
+_LONG = np.array([-4.01, -0.82, 3.14, -3.01, -1.29])
+_SHORT = np.array([-1.85, -0.19, 1.64, -3.06, 2.21])
+_ROWS = 32.0  # places are in units of a grid of this side
+_LEAST_CELLS = 4.0  # per frame
+
+
+def group(
+    pieces: Supervoxels, foreground: Float64[Tensor, " m"], *, threshold: float, most: int
+) -> Int64[Tensor, " m"]:
+    """The object of each supervoxel: 1..`most`, the largest first, or 0 for the background.
+
+    `foreground` is how likely each one belongs to an object; `threshold` is from where on it does.
+    """
+    objects = torch.zeros(len(pieces), dtype=torch.int64)
+    chosen = torch.nonzero(foreground > threshold).flatten().tolist()
+    groups = _Merging(pieces, chosen).run()
+    t = pieces.area.shape[1]
+    sized = [(pieces.area[members].sum(), members) for members in groups]
+    large = [each for each in sized if each[0] >= _LEAST_CELLS * t]
+    large.sort(key=lambda each: (-each[0], each[1]))
+    for number, (_, members) in enumerate(large[:most], start=1):
+        objects[members] = number
+    return objects
+
+
+def segments(
+    frames: UInt8[Tensor, "t h w 3"], pieces: Supervoxels, objects: Int64[Tensor, " m"]
+) -> Int64[Tensor, "t h w"]:
+    """The object of each pixel: that of the supervoxel around it whose colour is nearest.
+
+    The choice is among the supervoxels of the 3x3 cells around the pixel, by their mean colours in
+    this frame; another cell's must be nearer by some, as in SLIC (Achanta et al. 2012).
+    """
+    t, height, width, _ = frames.shape
+    own = pieces.labels.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+    own = own[:, :height, :width]
+    images = frames.float() / 255
+    mean = _mean_colours(images, own, len(pieces))
+    around = F.pad(own[:, None].float(), (CELL, CELL, CELL, CELL), mode="replicate")[:, 0].long()
+    frame = torch.arange(t)[:, None, None]
+    nearest, chosen = torch.full(own.shape, torch.inf), own
+    for down in (0, -CELL, CELL):
+        for right in (0, -CELL, CELL):
+            rows = slice(CELL + down, CELL + down + height)
+            candidate = around[:, rows, CELL + right : CELL + right + width]
+            distance = (mean[frame, candidate] - images).square().sum(dim=-1)
+            distance += _HALF_STEP * ((down != 0) + (right != 0))
+            nearer = distance < nearest
+            nearest = torch.where(nearer, distance, nearest)
+            chosen = torch.where(nearer, candidate, chosen)
+    return objects[chosen]
+
+
+_HALF_STEP = 0.005  # squared colour distance that a cell to the side must make up for
+
+
+class _Merging:
+    """Groups of supervoxels that are being merged."""
+
+    def __init__(self, pieces: Supervoxels, chosen: Sequence[int]) -> None:
+        self.area = pieces.area.copy()
+        self.places = pieces.places.copy()
+        self.colour = pieces.colour.copy()
+        self.border = pieces.border.copy()
+        self.unit = _ROWS / max(pieces.labels.shape[1:])
+        self.weights = _LONG if pieces.area.shape[1] >= LONG_RUN else _SHORT
+        self.members = {i: [i] for i in chosen}
+
+    def run(self) -> list[list[int]]:
+        """Merge until no pair has a score of 0 or more."""
+        scores = {
+            (i, j): self._score(i, j)
+            for i in self.members
+            for j in self.members
+            if i < j and self.border[i, j] > 0
+        }
+        while scores:
+            (i, j), score = max(scores.items(), key=lambda item: (item[1], item[0]))
+            if score < 0:
+                break
+            self._merge(i, j)
+            scores = {pair: s for pair, s in scores.items() if not {i, j} & set(pair)}
+            for k in self.members:
+                if k != i and self.border[i, k] > 0:
+                    scores[min(i, k), max(i, k)] = self._score(i, k)
+        return [sorted(members) for members in self.members.values()]
+
+    def _score(self, i: int, j: int) -> float:
+        both = (self.area[i] > 0) & (self.area[j] > 0)
+        if not both.any():
+            return -np.inf
+        apart = self._centres(i, both) - self._centres(j, both)
+        distance = self.unit * np.hypot(apart[:, 0], apart[:, 1])
+        colour = np.linalg.norm(self._mean_colour(i) - self._mean_colour(j))
+        smaller = min(self.border[i].sum(), self.border[j].sum())
+        cues = [
+            np.log(colour + 0.05),
+            np.log(distance.max() - distance.min() + 0.5),
+            self.border[i, j] / smaller,
+            np.log(distance.mean() + 0.5),
+            1.0,
+        ]
+        return float(self.weights @ cues)
+
+    def _merge(self, i: int, j: int) -> None:
+        """Put j into i."""
+        self.area[i] += self.area[j]
+        self.places[i] += self.places[j]
+        self.colour[i] += self.colour[j]
+        self.border[i] += self.border[j]
+        self.border[:, i] += self.border[:, j]
+        self.border[j] = self.border[:, j] = 0
+        self.border[i, i] = 0
+        self.members[i] += self.members.pop(j)
+
+    def _centres(self, i: int, frames: np.ndarray) -> Float64[np.ndarray, "f 2"]:
+        return self.places[i][frames] / self.area[i][frames][:, None]
+
+    def _mean_colour(self, i: int) -> Float64[np.ndarray, " 3"]:
+        return self.colour[i] / self.area[i].sum()
+
+
+def _mean_colours(
+    images: Float[Tensor, "t h w 3"], labels: Int64[Tensor, "t h w"], count: int
+) -> Float[Tensor, "t {count} 3"]:
+    """Of each supervoxel in each frame; those that are not in it are black."""
+    t = len(images)
+    keys = (labels + count * torch.arange(t)[:, None, None]).flatten()
+    pixels = torch.bincount(keys, minlength=t * count).clamp_min(1)
+    sums = [torch.bincount(keys, c.flatten(), t * count) for c in images.unbind(dim=-1)]
+    return (torch.stack(sums, dim=1) / pixels[:, None]).view(t, count, 3)
