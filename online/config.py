@@ -52,6 +52,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.training.keep_segments and self.stream.order != "stream":
             raise ValueError("training.keep_segments needs stream.order=stream, to have ends")
+        if self.model.finds_objects and (self.augment.shift or self.augment.jitter):
+            raise ValueError(
+                "slots that start at objects need augment.shift and augment.jitter to be 0: "
+                "objects are found in frames as they are"
+            )
         if self.loss.horizon > (most := self._longest_horizon()):
             raise ValueError(
                 f"loss.horizon is {self.loss.horizon}, but clips of {self.stream.clip.frames} "

@@ -12,11 +12,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from setcon.checks import check_above, check_at_least, check_below, check_choice
+from setcon.checks import check_above, check_at_least, check_below, check_choice, check_within
 
 Activation = Literal["relu", "elu"]
 Normalisation = Literal["none", "batch", "group"]
-EncoderKind = Literal["paper", "small", "normal", "large"]
+EncoderKind = Literal["paper", "small", "normal", "large", "dilated"]
+Starts = Literal["learned", "objects"]
 TransitionKind = Literal["paper", "interacting"]
 DecoderKind = Literal["bilinear", "pixel", "broadcast", "small", "normal", "large"]
 Similarity = Literal["cosine", "dot"]
@@ -30,7 +31,8 @@ class EncoderConfig:
     """Which convolutions an encoder starts with, and how wide it is."""
 
     kind: EncoderKind = "paper"
-    """`paper` keeps the resolution; `small`, `normal` and `large` reduce it to an eighth."""
+    """`paper` keeps the resolution; `small`, `normal` and `large` reduce it to an eighth; `dilated`
+    reduces it to a quarter and sees far around each position."""
     width: int = 32
     """Size of a feature vector; for `paper` also the filter size of its convolutions."""
     patch: int = 1
@@ -45,7 +47,8 @@ class EncoderConfig:
         check_at_least(1, encoder_width=self.width, encoder_patch=self.patch)
         if self.patch != 1 and self.kind != "paper":
             raise ValueError(f"only a paper encoder has a patch, got {self.patch} for {self.kind}")
-        if self.normalisation == "group" and self.kind == "paper" and self.width % GROUPS:
+        narrow = self.kind in ("paper", "dilated") and self.normalisation == "group"
+        if narrow and self.width % GROUPS:
             raise ValueError(f"GroupNorm needs a width in multiples of {GROUPS}, got {self.width}")
 
 
@@ -53,16 +56,24 @@ class EncoderConfig:
 class SlotAttentionConfig:
     """How many slots there are, and how they are found."""
 
+    starts: Starts = "learned"
+    """`learned`: each slot starts from its own vector, and slots compete for positions (paper).
+    `objects`: slot 0 is the background, and each of the others is one of the objects found in a
+    run of frames by what moves and what belongs together; needs the encoder `dilated`."""
     num_slots: int = 4
-    """Slots per image; each starts from its own learned vector."""
+    """Slots per image; with `objects` the most there can be, the background's included."""
     slot_size: int = 16
     """Size of a slot, independent of the encoder's width."""
     hidden_size: int = 128
     """Hidden units of the MLP that follows the GRU."""
     iterations: int = 1
     """Rounds of competition: 1 in the paper, 3 in the port."""
+    foreground_threshold: float = 0.6
+    """With `objects`: from which mean probability on a piece of the picture belongs to an object."""
 
     def __post_init__(self) -> None:
+        check_choice("starts", self.starts, get_args(Starts))
+        check_within(0, 1, foreground_threshold=self.foreground_threshold)
         check_at_least(
             1,
             num_slots=self.num_slots,
@@ -122,6 +133,17 @@ class SetConConfig:
     set_encoder: SetEncoderConfig = field(default_factory=SetEncoderConfig)
     """Slots to one vector."""
 
+    def __post_init__(self) -> None:
+        if self.finds_objects and self.encoder.kind != "dilated":
+            raise ValueError(
+                f'slots that start at objects need encoder.kind "dilated", got {self.encoder.kind!r}'
+            )
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether slots start at objects that are found in the frames."""
+        return self.slot_attention.starts == "objects"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
@@ -147,13 +169,19 @@ class LossConfig:
     horizon: int = 1
     """Predict up to this many steps ahead, each step from the one predicted before: 1 in the
     paper."""
+    foreground: float = 1.0
+    """Weight of the foreground's loss, for slots that start at objects."""
+    foreground_trust: float = 0.25
+    """How much the model's own logits count beside the evidence of motion, once it has learned for
+    a while: objects that rest are found by it."""
 
     def __post_init__(self) -> None:
         check_choice("loss unit", self.unit, get_args(Unit))
         check_choice("loss similarity", self.similarity, get_args(Similarity))
         check_above(0, temperature=self.temperature)
-        check_at_least(0, exclusivity=self.exclusivity)
-        check_below(math.inf, exclusivity=self.exclusivity)
+        check_at_least(0, exclusivity=self.exclusivity, foreground=self.foreground)
+        check_at_least(0, foreground_trust=self.foreground_trust)
+        check_below(math.inf, exclusivity=self.exclusivity, foreground=self.foreground)
         check_at_least(1, horizon=self.horizon)
 
 

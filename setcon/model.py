@@ -7,17 +7,19 @@ A frame is encoded once, however many triplets it is part of: `forward` takes ru
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from setcon.config import LossConfig, SetConConfig
 from setcon.deep_set import DeepSet
 from setcon.encoders import build_encoder
+from setcon.foreground import foreground_loss
 from setcon.frozen import keep_frozen_in_evaluation
+from setcon.layers import at_least_float32
 from setcon.loss import (
     ContrastiveLoss,
     SetConLoss,
@@ -25,7 +27,9 @@ from setcon.loss import (
     slot_exclusivity,
     slotwise_contrastive_loss,
 )
+from setcon.object_slots import ObjectSlots, as_bytes
 from setcon.slot_attention import SlotAttention, Slots
+from setcon.supervoxels.supervoxels import Supervoxels
 from setcon.transition import Transition
 
 
@@ -38,6 +42,10 @@ class SetConOutput:
     """For the last t - 2 * frame_stride frames, each from the two frames before it."""
     attention: Float[Tensor, "b t k p"]
     """As in `Slots.attention`."""
+    foreground: Float[Tensor, "b t p"] | None = None
+    """As in `Slots.foreground`."""
+    segments: Int64[Tensor, "b t h w"] | None = None
+    """As in `Slots.segments`."""
 
 
 class SetCon(nn.Module):
@@ -48,7 +56,8 @@ class SetCon(nn.Module):
         self.config = config
         slot_size = config.slot_attention.slot_size
         self.encoder = build_encoder(config.encoder, center_inputs=config.center_inputs)
-        self.slot_attention = SlotAttention(
+        find_slots = ObjectSlots if config.finds_objects else SlotAttention
+        self.slot_attention = find_slots(
             config.slot_attention, feature_size=self.encoder.feature_size
         )
         self.transition = Transition(config.transition, slot_size=slot_size)
@@ -60,9 +69,39 @@ class SetCon(nn.Module):
         keep_frozen_in_evaluation(self)
         return self
 
-    def encode(self, images: Float[Tensor, "n 3 h w"]) -> Slots:
-        """The slots of each image."""
-        return self.slot_attention(self.encoder(images))
+    def encode(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        *,
+        run_length: int = 1,
+        pieces: Sequence[Supervoxels] | None = None,
+        outlines: bool = True,
+    ) -> Slots:
+        """The slots of each image.
+
+        Slots that start at objects keep their object through a run: the images are runs of
+        `run_length` frames, one after another. `pieces` are the supervoxels of each run, if they
+        are known already; `outlines` asks for the segment of every pixel.
+        """
+        if isinstance(self.slot_attention, SlotAttention):
+            return self.slot_attention(self.encoder(images))
+        if pieces is None:
+            pieces = [Supervoxels.of(run) for run in as_bytes(images).split(run_length)]
+        with torch.no_grad():  # it learns from the loss of the foreground
+            features = self.encoder(images)
+        return self.slot_attention(features, images, pieces, outlines=outlines)
+
+    def foreground_loss(
+        self, images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n p"]
+    ) -> Float[Tensor, ""]:
+        """What slots that start at objects learn to find them with; see `foreground_targets`.
+
+        Raises TypeError: this model has learned starts.
+        """
+        if not isinstance(self.slot_attention, ObjectSlots):
+            raise TypeError("slots with learned starts have no foreground")
+        logits = self.slot_attention.foreground(self.encoder(images)).squeeze(-1)
+        return foreground_loss(logits, targets)
 
     def predict(
         self, slots: Float[Tensor, "b t k d"], *, frame_stride: int = 1
@@ -74,17 +113,38 @@ class SetCon(nn.Module):
         """One vector for each set of slots."""
         return self.set_encoder(slots)
 
-    def forward(self, frames: Float[Tensor, "b t 3 h w"], *, frame_stride: int = 1) -> SetConOutput:
+    def forward(
+        self,
+        frames: Float[Tensor, "b t 3 h w"],
+        *,
+        frame_stride: int = 1,
+        pieces: Sequence[Supervoxels] | None = None,
+        outlines: bool = True,
+    ) -> SetConOutput:
         """Encode every frame once and predict every frame that has two before it.
+
+        `pieces` and `outlines` are those of `encode`, of each run of frames.
 
         Raises ValueError if t < 2 * frame_stride + 1.
         """
-        encoded = self.encode(frames.flatten(0, 1))
-        slots = encoded.slots.unflatten(0, frames.shape[:2])
+        b, t = frames.shape[:2]
+        encoded = self.encode(frames.flatten(0, 1), run_length=t, pieces=pieces, outlines=outlines)
+        return self.of_slots(encoded, num_runs=b, frame_stride=frame_stride)
+
+    def of_slots(self, encoded: Slots, *, num_runs: int, frame_stride: int) -> SetConOutput:
+        """What the model makes of the slots of as many runs; see `forward`."""
+        by_run = (num_runs, len(encoded.slots) // num_runs)
+        slots = at_least_float32(encoded.slots).unflatten(0, by_run)
+        foreground, segments = (
+            None if each is None else each.unflatten(0, by_run)
+            for each in (encoded.foreground, encoded.segments)
+        )
         return SetConOutput(
             slots=slots,
             predicted=self.predict(slots, frame_stride=frame_stride),
-            attention=encoded.attention.unflatten(0, frames.shape[:2]),
+            attention=encoded.attention.unflatten(0, by_run),
+            foreground=foreground,
+            segments=segments,
         )
 
     def loss(

@@ -11,7 +11,7 @@ sum to one, and a sum over thousands of positions loses the small ones.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from setcon.config import SlotAttentionConfig
@@ -27,6 +27,10 @@ class Slots:
     slots: Float[Tensor, "n k d"]
     attention: Float[Tensor, "n k p"]
     """Shares of each position: over k they sum to one; over p they are not normalised."""
+    foreground: Float[Tensor, "n p"] | None = None
+    """Logits of whether a position belongs to an object, from slots that start at objects."""
+    segments: Int64[Tensor, "n h w"] | None = None
+    """Whose each pixel is, finer than attention says it, from slots that start at objects."""
 
 
 class SlotAttention(nn.Module):

@@ -82,7 +82,7 @@ class ClipSpec:
         return f"{self.recording}[{self.start}:{self.start + self.length}]"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Clip:
     """The frames of a `ClipSpec`: all of them, or none where they were deleted meanwhile."""
 

@@ -7,11 +7,12 @@ slots           s s s s        s s s s      s_t, p_t, and s_{t - frame_stride}
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from online.clips.clip import ClipConfig
@@ -19,6 +20,7 @@ from online.errors import Diverged
 from online.probing.footage import Footage
 from online.training.batch import to_images
 from setcon.model import SetCon
+from setcon.supervoxels.supervoxels import Supervoxels
 
 ENCODED_AT_ONCE = 64
 """Frames."""
@@ -33,6 +35,14 @@ class CutFootage:
     targets: UInt8[np.ndarray, "n h w 3"]
     masks: UInt8[Tensor, "n h w"] | None
     """Label maps of the targets, 0 is background; None where the footage has none."""
+    _pieces: list[Supervoxels] = field(default_factory=list, repr=False)
+
+    def pieces(self) -> Sequence[Supervoxels]:
+        """The supervoxels of each clip: they do not depend on a model, so they are found once."""
+        if not self._pieces:
+            frames = torch.from_numpy(self.footage.images)
+            self._pieces.extend(Supervoxels.of(run) for run in frames)
+        return self._pieces
 
     @classmethod
     def of(cls, footage: Footage, clip: ClipConfig) -> CutFootage:
@@ -79,32 +89,42 @@ class EncodedFootage:
     copied: Float[Tensor, "n k d"]
     """The slots of the frame one stride before, which `predicted` starts from."""
     attention: Float[Tensor, "n k p"]
+    segments: Int64[Tensor, "n h w"] | None
+    """Whose each pixel is, where slots start at objects and outlines were asked for."""
 
 
 @torch.no_grad()
-def encode(model: SetCon, cut: CutFootage, *, device: torch.device) -> EncodedFootage:
-    """What `model`, which is on `device`, makes of the targets.
+def encode(
+    model: SetCon, cut: CutFootage, *, device: torch.device, outlines: bool = False
+) -> EncodedFootage:
+    """What `model`, which is on `device`, makes of the targets; with `outlines` also `segments`.
 
     Raises Diverged: slots are NaN or infinite.
     """
     parts: list[tuple[Tensor, ...]] = []
+    outlines: list[Tensor] = []
     images, s = cut.footage.images, cut.clip.frame_stride
     clips_at_once = max(1, ENCODED_AT_ONCE // images.shape[1])
     for start in range(0, len(images), clips_at_once):
-        frames = to_images(images[start : start + clips_at_once]).to(device)
-        output = model(frames, frame_stride=s)
+        some = slice(start, start + clips_at_once)
+        frames = to_images(images[some]).to(device)
+        pieces = cut.pieces()[some] if model.config.finds_objects else None
+        output = model(frames, frame_stride=s, pieces=pieces, outlines=outlines)
         kinds = (
             *(output.slots[:, 2 * s :], output.predicted, output.slots[:, s:-s]),
             output.attention[:, 2 * s :],
         )
         parts.append(tuple(kind.flatten(0, 1) for kind in kinds))
+        if output.segments is not None:
+            outlines.append(output.segments[:, 2 * s :].flatten(0, 1))
     current, predicted, copied, attention = (torch.cat(p) for p in zip(*parts, strict=True))
     if not (current.isfinite().all() and predicted.isfinite().all()):
         raise Diverged(
             "slots contain NaN or inf: the model has diverged; lower "
             "optimizer.learning_rate, in a new run"
         )
-    return EncodedFootage(current, predicted, copied, attention)
+    segments = torch.cat(outlines) if outlines else None
+    return EncodedFootage(current, predicted, copied, attention, segments)
 
 
 def _rows(frames: UInt8[np.ndarray, "m t ..."], clip: ClipConfig) -> UInt8[np.ndarray, "n ..."]:

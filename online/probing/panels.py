@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 
 from online.probing.encoded import CutFootage
 from online.probing.reading import Reading
@@ -27,7 +28,10 @@ def draw_panels(
     drawn = trained.probe(trained.encoded.current[pick])
     predicted = trained.probe(trained.encoded.predicted[pick])
     other = untrained.probe(untrained.encoded.current[pick])
-    attention = trained.encoded.attention[pick]
+    attention = trained.encoded.attention[pick].unflatten(-1, grid)
+    if trained.encoded.segments is not None:  # as fine as the picture, and each pixel is one slot's
+        one_hot = F.one_hot(trained.encoded.segments[pick.cpu()], attention.shape[1])
+        attention = one_hot.movedim(-1, 1)
     return Panels(
         names=[cut.caption(int(row)) for row in rows],
         frames=cut.targets[rows],
@@ -37,5 +41,5 @@ def draw_panels(
         untrained=to_bytes(other.image),
         slots=to_bytes(drawn.slot_images),
         alphas=drawn.alphas.squeeze(2).float().cpu().numpy(),
-        attention=attention.unflatten(-1, grid).float().cpu().numpy(),
+        attention=attention.float().cpu().numpy(),
     )

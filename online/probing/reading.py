@@ -38,7 +38,7 @@ def read(
     with _evaluating(model):
         train = encode(model, footage.train, device=device)
         fitted = fit(train, footage.train, config, lambda share: progress(0.8 * share))
-        held_out = encode(model, footage.held_out, device=device)
+        held_out = encode(model, footage.held_out, device=device, outlines=True)
         progress(0.9)
         scores = encoder_scores(model, fitted, footage, train=train, held_out=held_out)
     progress(1.0)

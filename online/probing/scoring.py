@@ -127,8 +127,10 @@ def with_share(part: ReconstructionScores, mean_frame_mse: float) -> Reconstruct
 def _attention_scores(model: SetCon, encoded: EncodedFootage, cut: CutFootage) -> MaskScores | None:
     if cut.masks is None:
         return None
-    grid = model.encoder.grid_size(*cut.image_size)
-    labels = metrics.attention_labels(encoded.attention, grid=grid, image_size=cut.image_size)
+    labels = encoded.segments
+    if labels is None:
+        grid = model.encoder.grid_size(*cut.image_size)
+        labels = metrics.attention_labels(encoded.attention, grid=grid, image_size=cut.image_size)
     return _mask_scores(cut.masks, labels.cpu(), clips=cut.clips)
 
 

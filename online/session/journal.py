@@ -64,6 +64,7 @@ class Journal:
             checkpoint_share=clock.spent.checkpoint_share,
             loss=result.loss,
             exclusivity=result.exclusivity,
+            foreground=result.foreground,
             top1=result.top1,
             chance_loss=result.chance,
             grad_norm=result.grad_norm,

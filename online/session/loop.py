@@ -25,6 +25,7 @@ from online.session.status import Watcher
 from online.stop import StopRequested, StopSignals
 from online.training.augment import augmented
 from online.training.batch import collate
+from online.training.pieces import Pieces
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Session:
         self.budget_seconds = budget_seconds
         self._first_step = 0
         self._batch: Sequence[Clip] = ()
+        self._pieces = Pieces()
 
     def run(self) -> Outcome:
         """Learn until the steps or the minutes are used up, the stream ends, or a signal comes.
@@ -127,8 +129,11 @@ class Session:
     def _step(self) -> None:
         self._batch = self.replay.sample()
         learning_rate = self.trainer.learning_rate
+        batch = collate(self._batch, self.config.stream.clip)
+        if self.config.model.finds_objects:
+            batch = self._pieces.added(batch, self._batch)
         batch = augmented(
-            collate(self._batch, self.config.stream.clip),
+            batch,
             self.config.augment,
             key=f"{self.config.training.seed}/{self.state.step}",
         )

@@ -30,12 +30,15 @@ def augmented(batch: Batch, config: AugmentConfig, *, key: str) -> Batch:
         return batch
     rng = random.Random(key)  # stable between versions, and a resumed run has nothing to restore
     height, width = batch.frames.shape[2:4]
-    clips = []
-    for clip in batch.frames:
+    clips, pieces = [], []
+    for index, clip in enumerate(batch.frames):
         rows = _moved(height, config.shift, rng)
         columns = _moved(width, config.shift, rng)
-        if config.flip and rng.random() < 0.5:
+        mirrored = config.flip and rng.random() < 0.5
+        if mirrored:
             columns = columns.flip(0)
+        if batch.pieces is not None:
+            pieces.append(batch.pieces[index].mirrored() if mirrored else batch.pieces[index])
         if config.jitter:
             view = torch.stack(
                 [
@@ -48,7 +51,7 @@ def augmented(batch: Batch, config: AugmentConfig, *, key: str) -> Batch:
         else:
             view = clip.index_select(1, rows).index_select(2, columns)
         clips.append(_coloured(view, config.colour, rng) if config.colour else view)
-    return Batch(torch.stack(clips), batch.valid)
+    return Batch(torch.stack(clips), batch.valid, None if batch.pieces is None else tuple(pieces))
 
 
 def _moved(size: int, share: float, rng: random.Random) -> Int64[Tensor, " n"]:

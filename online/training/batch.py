@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from online.clips.clip import Clip, ClipConfig
+from setcon.supervoxels.supervoxels import Supervoxels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +32,8 @@ class Batch:
     valid: Bool[Tensor, "b l"]
     """l = t - 2 * frame_stride. `valid[i, j]`: clip i owns the triplet that ends at its frame
     j + 2 * frame_stride. False where a clip is filled up."""
+    pieces: tuple[Supervoxels, ...] | None = None
+    """Those of each clip, for slots that start at objects."""
 
 
 def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:

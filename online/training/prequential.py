@@ -27,6 +27,8 @@ from setcon.config import LossConfig
 from setcon.cuda_graph import CudaGraphed
 from setcon.loss import compared
 from setcon.model import SetCon
+from setcon.object_slots import as_bytes
+from setcon.supervoxels.supervoxels import Supervoxels
 
 FAR_CLIP_STATES = 8
 """Most states taken from each far clip."""
@@ -87,7 +89,11 @@ class Prequential:
         self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
     ) -> PrequentialScore:
         """Does each p_i of `clip` lie nearer to its s_i than to every state of the far clips?"""
-        choices = self._choices(clip, far).tolist()
+        if self.trainer.model.config.finds_objects:  # which no graph can do
+            pieces = [_pieces(clip[None]), _pieces(far)]
+            choices = self._choose_all(clip, far, pieces).tolist()
+        else:
+            choices = self._choices(clip, far).tolist()
         (loss, top1), (_, top1_copy), (loss_untrained, top1_untrained) = choices
         return PrequentialScore(
             loss=loss,
@@ -99,14 +105,18 @@ class Prequential:
         )
 
     def _choose_all(
-        self, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
+        self,
+        clip: Float[Tensor, "t c h w"],
+        far: Float[Tensor, "m t_far c h w"],
+        pieces: Sequence[Sequence[Supervoxels] | None] = (None, None),
     ) -> Float[Tensor, "3 2"]:
         """Loss and top-1 of predictions, of copies, and of the untrained model's predictions.
 
-        In one tensor, as each transfer waits for a GPU.
+        In one tensor, as each transfer waits for a GPU. `pieces` are those of the clip and of the
+        far ones, where slots start at objects.
         """
-        predicted, copied = self._choose(self.trainer.model, clip, far)
-        untrained, _ = self._choose(self.trainer.untrained, clip, far)
+        predicted, copied = self._choose(self.trainer.model, clip, far, pieces)
+        untrained, _ = self._choose(self.trainer.untrained, clip, far, pieces)
         return torch.stack([predicted, copied, untrained])
 
     def _far_clips(self, clip: Clip, replay: Replay) -> Sequence[UInt8[np.ndarray, "t h w 3"]]:
@@ -126,14 +136,18 @@ class Prequential:
         return [far[i].frames.images[:frames] for i in rng.choice(len(far), wanted, replace=False)]
 
     def _choose(
-        self, model: SetCon, clip: Float[Tensor, "t c h w"], far: Float[Tensor, "m t_far c h w"]
+        self,
+        model: SetCon,
+        clip: Float[Tensor, "t c h w"],
+        far: Float[Tensor, "m t_far c h w"],
+        pieces: Sequence[Sequence[Supervoxels] | None],
     ) -> tuple[Float[Tensor, " 2"], Float[Tensor, " 2"]]:
         """How the transition's predictions choose, and how copies of the last seen state do."""
         s, was_training = self.trainer.frame_stride, model.training
         model.eval()
         summaries = []
-        for frames in (clip.unsqueeze(0), far):
-            output = self.trainer.encode(model, frames)
+        for frames, known in zip((clip.unsqueeze(0), far), pieces, strict=True):
+            output = self.trainer.encode(model, frames, pieces=known)
             kinds = (output.predicted, output.slots[:, s:-s], output.slots[:, 2 * s :])
             summaries.append([model.summarise(kind).flatten(0, 1) for kind in kinds])
         model.train(was_training)
@@ -164,6 +178,10 @@ def _choose_against_far(
     first = torch.zeros(new, dtype=torch.long, device=logits.device)
     top1 = (logits[:, 0] > logits[:, 1:].amax(dim=1)).float().mean()
     return torch.stack([cross_entropy(logits, first), top1])
+
+
+def _pieces(frames: Float[Tensor, "m t c h w"]) -> list[Supervoxels]:
+    return [Supervoxels.of(as_bytes(run)) for run in frames]
 
 
 def _distance_ns(one: Clip, other: Clip) -> float:

@@ -11,6 +11,7 @@ each p_i is matched with s_i against all states and all other predictions of the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,17 +27,24 @@ from online.training.models import arranged, layout, untrained_twin, uses_bfloat
 from online.training.optimizer import build_optimizer, learning_rate, load_moments, take_step
 from setcon.config import LossConfig
 from setcon.cuda_graph import CudaGraphed
+from setcon.foreground import foreground_targets
 from setcon.frozen import learned_state
 from setcon.model import Matching, SetCon, SetConOutput, match
+from setcon.supervoxels.supervoxels import Supervoxels
+
+FOREGROUND_FRAMES = 16
+"""About so many frames of a batch are learned from where objects are found, in each step."""
+TRUST_AFTER_STEPS = 200
+"""From then on what is thought of a piece counts as evidence; before, it is a guess."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pass:
     """What a pass forward and back measured, still where it was computed."""
 
-    numbers: Float[Tensor, " 5"]
-    """What is minimised, the norm of its gradient, the contrast's loss, exclusivity, top-1: in one
-    tensor, as each transfer waits for the GPU."""
+    numbers: Float[Tensor, " 6"]
+    """What is minimised, the norm of its gradient, the contrast's loss, exclusivity, top-1, the
+    foreground's loss: in one tensor, as each transfer waits for the GPU."""
     feedback: Float[Tensor, "b columns"]
     """For each clip its features and, in the last column, its loss."""
     chance: float
@@ -58,6 +66,8 @@ class StepResult:
     """The loss of a guess among the candidates."""
     triplets: int
     grad_norm: float
+    foreground: float | None
+    """Loss of the foreground, where slots start at objects."""
     feedback: Feedback
     """What it found out about each clip."""
 
@@ -104,8 +114,8 @@ class Trainer:
         self.model.train()
         num_frames, horizon = batch.frames.shape[1], self.loss_config.horizon
         matching = match(batch.valid, num_frames=num_frames, horizon=horizon)
-        passed = self._passes(batch.frames, *matching.tensors())
-        minimised, grad_norm, loss, exclusivity, top1 = passed.numbers.tolist()
+        passed = self._pass(batch, matching)
+        minimised, grad_norm, loss, exclusivity, top1, foreground = passed.numbers.tolist()
         if not (math.isfinite(minimised) and math.isfinite(grad_norm)):
             raise Diverged(
                 f"step {self.step_count + 1}: loss {minimised}, gradient norm {grad_norm}"
@@ -121,6 +131,7 @@ class Trainer:
             chance=passed.chance,
             triplets=triplets,
             grad_norm=grad_norm,
+            foreground=foreground if self.model.config.finds_objects else None,
             feedback=Feedback(features=feedback[:, :-1], losses=feedback[:, -1]),
         )
 
@@ -139,39 +150,89 @@ class Trainer:
         """Take up the moments of a checkpoint."""
         load_moments(self.optimizer, state)
 
-    def encode(self, model: SetCon, frames: Float[Tensor, "b t c h w"]) -> SetConOutput:
-        """What `model` makes of frames, in the arithmetic and memory layout of training."""
-        images = frames.flatten(0, 1).to(self.device).contiguous(memory_format=self.layout)
+    def encode(
+        self,
+        model: SetCon,
+        frames: Float[Tensor, "b t c h w"],
+        *,
+        pieces: Sequence[Supervoxels] | None = None,
+    ) -> SetConOutput:
+        """What `model` makes of frames, in the arithmetic and memory layout of training.
+
+        `pieces` are those of `SetCon.encode`.
+        """
+        images = self._images(frames)
         # only the encoder gains by bfloat16: in it, z would lose what distinguishes near frames
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            encoded = model.encode(images)
-        slots = encoded.slots.float().unflatten(0, frames.shape[:2])
-        return SetConOutput(
-            slots=slots,
-            predicted=model.predict(slots, frame_stride=self.frame_stride),
-            attention=encoded.attention.unflatten(0, frames.shape[:2]),
-        )
+        with self._autocast():
+            encoded = model.encode(
+                images, run_length=frames.shape[1], pieces=pieces, outlines=False
+            )
+        return model.of_slots(encoded, num_runs=len(frames), frame_stride=self.frame_stride)
+
+    def _pass(self, batch: Batch, matching: Matching) -> _Pass:
+        if batch.pieces is None:
+            return self._passes(batch.frames, *matching.tensors())
+        self.model.zero_grad(set_to_none=True)
+        frames = batch.frames.to(self.device)
+        output = self.encode(self.model, as_floats(frames), pieces=batch.pieces)
+        foreground = self._foreground_loss(frames, batch.pieces, output)
+        return self._backward(output, matching, foreground)
 
     def _forward_and_backward(
         self, frames: UInt8[Tensor, "b t h w 3"], *matched: Int[Tensor, " _n"]
     ) -> _Pass:
-        matching = Matching.of(*matched)
         output = self.encode(self.model, as_floats(frames))
+        return self._backward(output, Matching.of(*matched), output.slots.new_zeros(()))
+
+    def _backward(
+        self, output: SetConOutput, matching: Matching, foreground: Float[Tensor, ""]
+    ) -> _Pass:
         result = self.model.loss(output, self.loss_config, matching=matching)
-        result.loss.backward()
+        minimised = result.loss + self.loss_config.foreground * foreground
+        minimised.backward()
         limit = self.config.clip_norm or math.inf
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         contrast = result.contrast
-        numbers = (result.loss, grad_norm, contrast.loss, result.exclusivity, contrast.top1)
-        b, t, stride = *frames.shape[:2], self.frame_stride
+        numbers = (
+            *(minimised, grad_norm, contrast.loss, result.exclusivity, contrast.top1),
+            foreground,
+        )
+        b, t = output.slots.shape[:2]
         predictions = matching.ahead[0].predictions
         features = _means(contrast.states.detach(), matching.states // t, b)
-        losses = _means(contrast.each[:, None], predictions // (t - 2 * stride), b)
+        losses = _means(contrast.each[:, None], predictions // output.predicted.shape[1], b)
         return _Pass(
             numbers=torch.stack([number.detach() for number in numbers]),
             feedback=torch.cat([features, losses], dim=1),
             chance=contrast.chance,
         )
+
+    def _foreground_loss(
+        self,
+        frames: UInt8[Tensor, "b t h w 3"],
+        pieces: Sequence[Supervoxels],
+        output: SetConOutput,
+    ) -> Float[Tensor, ""]:
+        """The loss of some frames of each clip, evenly spread: neighbours have little to add."""
+        assert output.foreground is not None
+        trust = self.loss_config.foreground_trust if self.step_count >= TRUST_AFTER_STEPS else 0.0
+        targets = [
+            foreground_targets(piece, logits.view(piece.labels.shape), trust=trust)
+            for piece, logits in zip(pieces, output.foreground.detach().cpu(), strict=True)
+        ]
+        b, t = frames.shape[:2]
+        apart = -(-t * b // FOREGROUND_FRAMES)
+        chosen = slice(self.step_count % apart, None, apart)
+        images = self._images(as_floats(frames[:, chosen]))
+        truth = torch.stack(targets)[:, chosen].flatten(0, 1).flatten(1).to(self.device)
+        with self._autocast():
+            return self.model.foreground_loss(images, truth)
+
+    def _images(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "n c h w"]:
+        return frames.flatten(0, 1).to(self.device).contiguous(memory_format=self.layout)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
 
     @property
     def learning_rate(self) -> float:

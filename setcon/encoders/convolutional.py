@@ -5,7 +5,8 @@
 
 `paper` is Löwe et al. (2020): two 1x1 convolutions, full resolution; with a `patch` of 2 the first
 sees squares of 2x2 pixels, and there are a quarter of the positions. `small`, `normal` and `large`
-are the three sizes of the 2021 PyTorch port for real video: an eighth of the resolution.
+are the three sizes of the 2021 PyTorch port for real video: an eighth of the resolution. `dilated`
+keeps a quarter of it and sees 129 pixels across (Yu and Koltun 2016).
 """
 
 from jaxtyping import Float
@@ -24,7 +25,7 @@ class ConvolutionalEncoder(nn.Module):
         width = config.width
         self.feature_size = width
         self.center_inputs = center_inputs
-        self.reduction = config.patch if config.kind == "paper" else 8
+        self.reduction = {"paper": config.patch, "dilated": 4}.get(config.kind, 8)
         self.patch = config.patch
         self.convolutions = nn.Sequential(*_convolutions(config))
         self.position = PositionEmbedding(width)
@@ -54,7 +55,7 @@ class ConvolutionalEncoder(nn.Module):
 def _convolutions(config: EncoderConfig) -> list[nn.Module]:
     if config.kind == "paper":
         return _paper(config.width, config.normalisation, config.patch)
-    build = {"small": _small, "normal": _normal, "large": _large}[config.kind]
+    build = {"small": _small, "normal": _normal, "large": _large, "dilated": _dilated}[config.kind]
     return build(config.width, config.normalisation)
 
 
@@ -97,6 +98,18 @@ def _large(width: int, normalisation: Normalisation) -> list[nn.Module]:
         *[_conv(256, 256), nn.ReLU()],
         *_head(width),
     ]
+
+
+def _dilated(width: int, normalisation: Normalisation) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for channels, kernel, stride, dilation in (
+        *((3, 5, 2, 1), (width, 3, 2, 1), (width, 3, 1, 1)),
+        *((width, 3, 1, 2), (width, 3, 1, 4), (width, 3, 1, 8)),
+    ):
+        padding = dilation * (kernel // 2)
+        convolution = nn.Conv2d(channels, width, kernel, stride, padding, dilation)
+        layers += [convolution, normalisation_layer(normalisation, width), nn.ReLU()]
+    return layers
 
 
 def _head(width: int) -> list[nn.Module]:

@@ -1,6 +1,7 @@
 """Which cells move on their own: those that the background's motion does not explain.
 
     d_k   = |frame at t + k, moved back by the background's motion - frame at t|     k = ±distance
+            of frames that are smoothed a little, in the channel that differs most
     ratio = cell mean of min(d_-k, d_k) / (its median over the picture + 2 grey levels)
 
 Of both neighbours the smaller difference counts: what is only uncovered differs in one of them. The
@@ -28,6 +29,7 @@ NOISE = 2.0
 """Grey levels that a camera's noise and compression change."""
 STILL = 1.05
 """The background's motion must explain pictures this much better than no motion, to be used."""
+_EVERY = 5  # pixels of which one is looked at for that
 EXPLAINED = 0.6
 """Share of the pixels, those that are explained best, which decides that."""
 
@@ -45,8 +47,9 @@ def motion_evidence(
     if t <= 2 * distance:
         return evidence
     middle = slice(distance, t - distance)
-    before = _difference(frames[middle], frames[: t - 2 * distance])
-    after = _difference(frames[middle], frames[2 * distance :])
+    smooth = _smoothed(frames)
+    before = _difference(smooth[middle], smooth[: t - 2 * distance])
+    after = _difference(smooth[middle], smooth[2 * distance :])
     cells = F.avg_pool2d(torch.minimum(before, after)[:, None], cell)[:, 0]
     noise = cells.flatten(1).median(dim=1).values + NOISE
     ratio = cells / noise[:, None, None]
@@ -60,34 +63,22 @@ def _difference(
     frames: Float[Tensor, "n 3 h w"], others: Float[Tensor, "n 3 h w"]
 ) -> Float[Tensor, "n h w"]:
     """What is left of the difference to other frames where the background is moved onto itself."""
-    small, others_small = (F.avg_pool2d(_smoothed(x.mean(dim=1)), 2) for x in (frames, others))
+    small, others_small = (F.avg_pool2d(x.mean(dim=1, keepdim=True), 2)[:, 0] for x in (frames, others))
     flow, light = background_flow(small, others_small)
     flow = 2 * F.interpolate(flow, size=frames.shape[2:], mode="bilinear")
-    moved = _left(frames, others, flow, light)
-    still = _left(frames, others, torch.zeros_like(flow), torch.zeros_like(light))
-    keep = _of_the_explained(still) <= STILL * _of_the_explained(moved)
-    return torch.where(keep[:, None, None], still, moved)
-
-
-def _left(
-    frames: Float[Tensor, "n 3 h w"],
-    others: Float[Tensor, "n 3 h w"],
-    flow: Float[Tensor, "n 2 h w"],
-    light: Float[Tensor, "n 2"],
-) -> Float[Tensor, "n h w"]:
-    """The channel that differs most, 3x3 mean; 0 where the other frame shows nothing."""
     moved, inside = warped(others, flow)
     gain, offset = light[:, :1, None, None], light[:, 1:, None, None]
-    difference = (moved - frames * (1 + gain) - offset).flatten(0, 1)
-    return _smoothed(difference).unflatten(0, (-1, 3)).abs().amax(dim=1) * inside
+    left = (moved - frames * (1 + gain) - offset).abs().amax(dim=1) * inside
+    still = (others - frames).abs().amax(dim=1)
+    keep = _of_the_explained(still) <= STILL * _of_the_explained(left)
+    return torch.where(keep[:, None, None], still, left)
 
 
-def _smoothed(images: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    padded = F.pad(images[:, None], (1, 1, 1, 1), mode="replicate")
-    return F.avg_pool2d(padded, 3, stride=1)[:, 0]
+def _smoothed(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    return F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
 
 
 def _of_the_explained(difference: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
     """Mean of the smallest differences."""
-    ordered = difference.flatten(1).sort(dim=1).values
+    ordered = difference.flatten(1)[:, ::_EVERY].sort(dim=1).values
     return ordered[:, : int(EXPLAINED * ordered.shape[1])].mean(dim=1)

@@ -8,9 +8,13 @@ Ward (1963) always merges the cheapest pair. Pairs that are each other's cheapes
 once (de Rham 1980), so that thousands of cells take some twenty rounds over whole arrays.
 """
 
+import itertools
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+_ROUNDS_APART = 4  # between sorting out edges that have become the same, which costs a sort
 
 
 def ward(
@@ -24,7 +28,9 @@ def ward(
     labels = torch.arange(m)
     size, mean = features.new_ones(m), features.clone()
     a, b = edges
-    while len(a):
+    for rounds in itertools.count(1):
+        if not len(a):
+            break
         cost = size[a] * size[b] / (size[a] + size[b]) * (mean[a] - mean[b]).square().sum(dim=1)
         merged = _cheapest_of_both(cost, a, b, m) & (cost <= limit)
         if not merged.any():
@@ -36,7 +42,11 @@ def ward(
         joined = torch.arange(m)
         joined[high] = low
         labels = joined[labels]
-        a, b = _distinct(joined[a], joined[b], m)
+        a, b = joined[a], joined[b]
+        apart = a != b
+        a, b = a[apart], b[apart]
+        if rounds % _ROUNDS_APART == 0:
+            a, b = _distinct(a, b, m)
     return labels
 
 
@@ -56,7 +66,6 @@ def _cheapest_of_both(
 def _distinct(
     a: Int64[Tensor, " e"], b: Int64[Tensor, " e"], m: int
 ) -> tuple[Int64[Tensor, " _e"], Int64[Tensor, " _e"]]:
-    """Edges between different clusters, each once."""
-    apart = a != b
-    keys = torch.unique(torch.minimum(a, b)[apart] * m + torch.maximum(a, b)[apart])
+    """Each edge once."""
+    keys = torch.unique(torch.minimum(a, b) * m + torch.maximum(a, b))
     return keys // m, keys % m

@@ -1,0 +1,47 @@
+"""Where objects are: learned from what moves, and asked of single frames.
+
+Pieces of a run that move are objects, and those that rest are doubted: an object rests as well now
+and then. So labels are given to whole supervoxels, by the evidence of their motion, to which what
+the model thinks of them is added once it has learned something:
+
+    score  = evidence + trust · mean of the model's logits
+    target = 1 where score > 0.2,  0 where score < -0.2,  none between
+
+An object that rests in one clip has moved in others, and looks the same.
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
+from jaxtyping import Float
+from torch import Tensor
+
+from setcon.supervoxels.supervoxels import Supervoxels
+
+IGNORED = -1.0
+"""The target of cells that may be either."""
+_MARGIN = 0.2
+_SUREST = 4.0  # a logit beyond it counts as this
+
+
+def foreground_targets(
+    pieces: Supervoxels, logits: Float[Tensor, "t r c"], *, trust: float
+) -> Float[Tensor, "t r c"]:
+    """1, 0 or `IGNORED` for every cell of a run."""
+    score = pieces.evidence
+    if trust > 0:
+        score = score + trust * pieces.mean(logits.clamp(-_SUREST, _SUREST))
+    target = torch.full_like(score, IGNORED)
+    target[score > _MARGIN] = 1.0
+    target[score < -_MARGIN] = 0.0
+    return target.float()[pieces.labels]
+
+
+def foreground_loss(
+    logits: Float[Tensor, "n p"], targets: Float[Tensor, "n p"]
+) -> Float[Tensor, ""]:
+    """Mean binary cross-entropy of the cells that have a target."""
+    known = targets != IGNORED
+    losses = F.binary_cross_entropy_with_logits(
+        logits.float(), targets.clamp_min(0), reduction="none"
+    )
+    return (losses * known).sum() / known.sum().clamp_min(1)

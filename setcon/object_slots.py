@@ -1,0 +1,136 @@
+"""Slots that start at objects: each reads the segment of one of them, slot 0 that of the background.
+
+    foreground = sigmoid(linear(features))                      one number for each position
+    segments   = pieces of the run, where they are foreground, put together into objects
+    update_k   = mean of the values of segment k
+    slot_k     = GRU(update_k, start);  slot_k += MLP(LayerNorm(slot_k));  first four: where it is
+
+There is one start for the background, one for objects, and one for slots that no object is left
+for, which stay at it. Through a run of frames a slot keeps its object. The encoder learns from the
+foreground's loss alone: the contrast of sets does not need objects, and would undo them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor, nn
+
+from setcon.config import SlotAttentionConfig
+from setcon.layers import at_least_float32, mlp
+from setcon.position import position_grid
+from setcon.slot_attention import Slots
+from setcon.supervoxels.objects import group, segments
+from setcon.supervoxels.supervoxels import CELL, Supervoxels
+
+GEOMETRY = 4
+"""Numbers that a slot begins with: its centre (y, x) and its spread (y, x), in 0..1 as positions
+are; the spread is a standard deviation. Zeros for a slot that no object is left for."""
+_BACKGROUND, _OBJECT, _NONE = range(3)
+
+
+class ObjectSlots(nn.Module):
+    """Features of runs of frames to slots."""
+
+    def __init__(self, config: SlotAttentionConfig, *, feature_size: int) -> None:
+        super().__init__()
+        size = config.slot_size
+        self.config = config
+        self.foreground = nn.Linear(feature_size, 1)
+        self.starts = nn.Parameter(torch.randn(3, size))
+        self.norm_inputs = nn.LayerNorm(feature_size)
+        self.to_values = nn.Linear(feature_size + 3, size)
+        self.norm_mlp = nn.LayerNorm(size)
+        self.gru = nn.GRUCell(size, size)
+        self.mlp = mlp([size, config.hidden_size, size])
+
+    def forward(
+        self,
+        features: Float[Tensor, "n p c"],
+        images: Float[Tensor, "n 3 h w"],
+        pieces: Sequence[Supervoxels],
+        *,
+        outlines: bool,
+    ) -> Slots:
+        """The slots of frames, of one run after another; `pieces` are those of each run.
+
+        With `outlines` the segment of every pixel is found too.
+        """
+        logits = at_least_float32(self.foreground(features)).squeeze(-1)
+        found = [
+            group(
+                piece,
+                piece.mean(likely),
+                threshold=self.config.foreground_threshold,
+                most=self.config.num_slots - 1,
+            )
+            for piece, likely in zip(pieces, self._by_run(logits, pieces), strict=True)
+        ]
+        grids = [f[piece.labels] for f, piece in zip(found, pieces, strict=True)]
+        shares = F.one_hot(torch.cat(grids).flatten(1), self.config.num_slots)
+        shares = shares.transpose(1, 2).to(logits)
+        slots = self._read(features, images, shares, grid=grids[0].shape[1:])
+        return Slots(
+            slots=slots,
+            attention=shares,
+            foreground=logits,
+            segments=_outlines(images, pieces, found) if outlines else None,
+        )
+
+    def _by_run(
+        self, logits: Float[Tensor, "n p"], pieces: Sequence[Supervoxels]
+    ) -> list[Float[Tensor, "t r c"]]:
+        likely = logits.detach().sigmoid().cpu()
+        parts = likely.split([len(piece.labels) for piece in pieces])
+        return [p.view(piece.labels.shape) for p, piece in zip(parts, pieces, strict=True)]
+
+    def _read(
+        self,
+        features: Float[Tensor, "n p c"],
+        images: Float[Tensor, "n 3 h w"],
+        shares: Float[Tensor, "n k p"],
+        *,
+        grid: torch.Size,
+    ) -> Float[Tensor, "n k d"]:
+        colours = F.adaptive_avg_pool2d(images, tuple(grid)).flatten(2).transpose(1, 2)
+        with torch.autocast(features.device.type, enabled=False):
+            inputs = torch.cat([self.norm_inputs(features.float()), colours.float()], dim=-1)
+            weights = shares / shares.sum(dim=-1, keepdim=True).clamp_min(1)
+            updates = weights @ self.to_values(inputs)
+            exists = shares.sum(dim=-1) > 0
+            starts = self._starts(exists)
+            updated = self.gru(updates.flatten(0, 1), starts.flatten(0, 1)).view_as(updates)
+            updated = updated + self.mlp(self.norm_mlp(updated))
+            updated = torch.where(exists[..., None], updated, self.starts[_NONE])
+            where = _geometry(weights, position_grid(*grid, device=weights.device))
+            return torch.cat([where, updated[..., GEOMETRY:]], dim=-1)
+
+    def _starts(self, exists: Bool[Tensor, "n k"]) -> Float[Tensor, "n k d"]:
+        kinds = torch.full(exists.shape[1:], _OBJECT, device=exists.device)
+        kinds[0] = _BACKGROUND
+        return self.starts[kinds].expand(len(exists), -1, -1)
+
+
+def _geometry(
+    weights: Float[Tensor, "n k p"], positions: Float[Tensor, "p 2"]
+) -> Float[Tensor, "n k 4"]:
+    """Centre and spread of each slot's positions."""
+    centre = weights @ positions
+    variance = weights @ positions.square() - centre.square()
+    return torch.cat([centre, variance.clamp_min(0).sqrt()], dim=-1)
+
+
+def _outlines(
+    images: Float[Tensor, "n 3 h w"],
+    pieces: Sequence[Supervoxels],
+    found: Sequence[Int64[Tensor, " _m"]],
+) -> Int64[Tensor, "n h w"]:
+    runs = as_bytes(images).split([len(piece.labels) for piece in pieces])
+    return torch.cat([segments(*each) for each in zip(runs, pieces, found, strict=True)])
+
+
+def as_bytes(images: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
+    """Images as supervoxels take them."""
+    return (images.detach().cpu().float() * 255).round().to(torch.uint8).movedim(1, -1)
