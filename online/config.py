@@ -57,6 +57,10 @@ class RunConfig:
                 "slots that start at objects need augment.shift and augment.jitter to be 0: "
                 "objects are found in frames as they are"
             )
+        if self.probe.decoder.kind == "object" and not self.model.finds_objects:
+            raise ValueError(
+                'probe.decoder.kind "object" needs model.slot_attention.starts "objects"'
+            )
         if self.loss.horizon > (most := self._longest_horizon()):
             raise ValueError(
                 f"loss.horizon is {self.loss.horizon}, but clips of {self.stream.clip.frames} "

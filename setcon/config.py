@@ -19,7 +19,7 @@ Normalisation = Literal["none", "batch", "group"]
 EncoderKind = Literal["paper", "small", "normal", "large", "dilated"]
 Starts = Literal["learned", "objects"]
 TransitionKind = Literal["paper", "interacting"]
-DecoderKind = Literal["bilinear", "pixel", "broadcast", "small", "normal", "large"]
+DecoderKind = Literal["bilinear", "pixel", "object", "broadcast", "small", "normal", "large"]
 Similarity = Literal["cosine", "dot"]
 Unit = Literal["set", "slot"]
 
@@ -69,7 +69,7 @@ class SlotAttentionConfig:
     iterations: int = 1
     """Rounds of competition: 1 in the paper, 3 in the port."""
     foreground_threshold: float = 0.6
-    """With `objects`: from which mean probability on a piece of the picture belongs to an object."""
+    """With `objects`: from which mean probability on a piece of the picture is of an object."""
 
     def __post_init__(self) -> None:
         check_choice("starts", self.starts, get_args(Starts))
@@ -136,7 +136,8 @@ class SetConConfig:
     def __post_init__(self) -> None:
         if self.finds_objects and self.encoder.kind != "dilated":
             raise ValueError(
-                f'slots that start at objects need encoder.kind "dilated", got {self.encoder.kind!r}'
+                "slots that start at objects need encoder.kind = "
+                f'"dilated", got {self.encoder.kind!r}'
             )
 
     @property
@@ -171,6 +172,9 @@ class LossConfig:
     paper."""
     foreground: float = 1.0
     """Weight of the foreground's loss, for slots that start at objects."""
+    prediction: float = 0.0
+    """Weight of the distance between predicted slots and those of the frame, for slots that start
+    at objects: the contrast alone leaves where a predicted slot says it is open."""
     foreground_trust: float = 0.25
     """How much the model's own logits count beside the evidence of motion, once it has learned for
     a while: objects that rest are found by it."""
@@ -180,8 +184,9 @@ class LossConfig:
         check_choice("loss similarity", self.similarity, get_args(Similarity))
         check_above(0, temperature=self.temperature)
         check_at_least(0, exclusivity=self.exclusivity, foreground=self.foreground)
-        check_at_least(0, foreground_trust=self.foreground_trust)
+        check_at_least(0, foreground_trust=self.foreground_trust, prediction=self.prediction)
         check_below(math.inf, exclusivity=self.exclusivity, foreground=self.foreground)
+        check_below(math.inf, prediction=self.prediction, foreground_trust=self.foreground_trust)
         check_at_least(1, horizon=self.horizon)
 
 
@@ -190,9 +195,11 @@ class DecoderConfig:
     """Which decoder, and how large."""
 
     kind: DecoderKind = "bilinear"
-    """A product or an MLP per pixel, the paper's broadcast decoder, or one of the port's sizes."""
+    """A product or an MLP per pixel, a product in each object's own coordinates (for slots that
+    start at objects), the paper's broadcast decoder, or one of the port's sizes."""
     hidden_size: int = 256
-    """Hidden units of `bilinear` and `pixel`; filter size of `broadcast` (the paper: 32 or 16)."""
+    """Hidden units of `bilinear`, `object` and `pixel`; filter size of `broadcast` (the paper: 32
+    or 16)."""
     depth: int = 2
     """Hidden layers of `bilinear` (of its slots), `pixel` and `broadcast`."""
     rank: int = 32
@@ -241,3 +248,5 @@ class ProbeConfig:
         )
         check_at_least(0, warmup_steps=self.warmup_steps, learning_rate=self.learning_rate)
         check_at_least(0, seed=self.seed)
+        if self.decoder.kind == "object" and self.whiten:
+            raise ValueError("an object decoder reads where a slot is: whiten must be false")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from setcon.config import DecoderConfig
 from setcon.layers import mlp, normalisation_layer
+from setcon.object_decoder import ObjectDecoder
 from setcon.position import PositionEmbedding, fourier_features, position_grid
 
 
@@ -99,12 +100,14 @@ class BroadcastDecoder(nn.Module):
 
 def build_decoder(
     config: DecoderConfig, slot_size: int
-) -> BilinearDecoder | PixelDecoder | BroadcastDecoder:
+) -> BilinearDecoder | PixelDecoder | ObjectDecoder | BroadcastDecoder:
     """The decoder that a configuration asks for."""
     if config.kind == "bilinear":
         return BilinearDecoder(config, slot_size)
     if config.kind == "pixel":
         return PixelDecoder(config, slot_size)
+    if config.kind == "object":
+        return ObjectDecoder(config, slot_size)
     return BroadcastDecoder(config, slot_size)
 
 

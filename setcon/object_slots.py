@@ -1,4 +1,4 @@
-"""Slots that start at objects: each reads the segment of one of them, slot 0 that of the background.
+"""Slots that start at objects: each reads the segment of one, and slot 0 that of the background.
 
     foreground = sigmoid(linear(features))                      one number for each position
     segments   = pieces of the run, where they are foreground, put together into objects
@@ -11,7 +11,6 @@ foreground's loss alone: the contrast of sets does not need objects, and would u
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
@@ -23,7 +22,7 @@ from setcon.layers import at_least_float32, mlp
 from setcon.position import position_grid
 from setcon.slot_attention import Slots
 from setcon.supervoxels.objects import group, segments
-from setcon.supervoxels.supervoxels import CELL, Supervoxels
+from setcon.supervoxels.supervoxels import Supervoxels
 
 GEOMETRY = 4
 """Numbers that a slot begins with: its centre (y, x) and its spread (y, x), in 0..1 as positions
@@ -94,7 +93,7 @@ class ObjectSlots(nn.Module):
         *,
         grid: torch.Size,
     ) -> Float[Tensor, "n k d"]:
-        colours = F.adaptive_avg_pool2d(images, tuple(grid)).flatten(2).transpose(1, 2)
+        colours = F.adaptive_avg_pool2d(images, (grid[0], grid[1])).flatten(2).transpose(1, 2)
         with torch.autocast(features.device.type, enabled=False):
             inputs = torch.cat([self.norm_inputs(features.float()), colours.float()], dim=-1)
             weights = shares / shares.sum(dim=-1, keepdim=True).clamp_min(1)
@@ -111,6 +110,28 @@ class ObjectSlots(nn.Module):
         kinds = torch.full(exists.shape[1:], _OBJECT, device=exists.device)
         kinds[0] = _BACKGROUND
         return self.starts[kinds].expand(len(exists), -1, -1)
+
+
+def prediction_loss(
+    slots: Float[Tensor, "b t k d"],
+    predicted: Float[Tensor, "b t_predicted k d"],
+    held: Bool[Tensor, "b t k"],
+    valid: Bool[Tensor, "b t_predicted"],
+) -> Float[Tensor, ""]:
+    """How far predicted slots are from those of the frame, mean over slots that are `held` in all
+    three frames of a triplet.
+
+    The distance is smooth L1 (Girshick 2015), of where a slot is in units of a tenth of the
+    picture. No gradient reaches the slots that are to be predicted.
+    """
+    count = predicted.shape[1]
+    stride = (slots.shape[1] - count) // 2
+    both = [held[:, first : first + count] for first in (0, stride, 2 * stride)]
+    counted = both[0] & both[1] & both[2] & valid[..., None]
+    error = predicted - slots[:, 2 * stride :].detach()
+    error = torch.cat([10 * error[..., :GEOMETRY], error[..., GEOMETRY:]], dim=-1)
+    distance = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=0.1)
+    return (distance.mean(dim=-1) * counted).sum() / counted.sum().clamp_min(1)
 
 
 def _geometry(

@@ -3,10 +3,17 @@
 /                attributes: run, step, settings (TOML), store
 /RECORDING/      slots    (n, k, d)     float32
                  alphas   (n, k, h, w)  uint8, shares of 255, if asked for
+                 objects  (n, k)        int32, the number of each slot's object, which it keeps
+                                        through the recording; 0 the background, -1 an empty slot *
+                 segments (n, h, w)     uint8, the slot of each pixel *
+                 centres  (n, k, 2)     float32, (y, x) in pixels, NaN for an empty slot *
+                 spreads  (n, k, 2)     float32, standard deviations of the same *
                  pts_ns   (n)           int64, nanoseconds
                  gap      (n)           bool, where a frame does not continue the one before
                  held_out (n)           bool, what a run on this store does not learn from
                  attribute first_frame: frames before it were released, and are not among the n
+
+* from slots that start at objects only
 """
 
 from __future__ import annotations
@@ -27,6 +34,9 @@ from online.analysis.readout import FRAMES_AT_ONCE, Read, Readout
 from online.clips.holdout import RecordingSummary
 from online.config import dump_config
 from online.errors import RunError
+from setcon.object_slots import GEOMETRY
+
+_LARGE = ("alphas", "segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +126,8 @@ def _embed(
                         shape=(length, *values.shape[1:]),
                         dtype=values.dtype,
                         chunks=(min(FRAMES_AT_ONCE, length), *values.shape[1:]),
-                        compression="gzip" if name == "alphas" else None,
-                        compression_opts=1 if name == "alphas" else None,
+                        compression="gzip" if name in _LARGE else None,
+                        compression_opts=1 if name in _LARGE else None,
                     )
                 columns[name][here] = values
         report(f"embedding {summary.name}", here.stop / length)
@@ -128,6 +138,18 @@ def _embed(
 
 def _columns(read: Read) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {"slots": read.slots.astype(np.float32)}
+    if read.segments is not None and read.objects is not None:
+        columns["objects"] = read.objects.astype(np.int32)
+        columns["segments"] = read.segments.astype(np.uint8)
+        columns["centres"] = _in_pixels(read, slice(0, 2))
+        columns["spreads"] = _in_pixels(read, slice(2, GEOMETRY))
     if read.alphas is not None:
         columns["alphas"] = (read.alphas * 255).round().astype(np.uint8)
     return columns
+
+
+def _in_pixels(read: Read, part: slice) -> np.ndarray:
+    """Places or lengths that slots begin with, in pixels; NaN where a slot holds no object."""
+    assert read.objects is not None
+    pixels = read.slots[..., part] * (np.array(read.frames.images.shape[1:3]) - 1)
+    return np.where(read.objects[..., None] >= 0, pixels, np.nan).astype(np.float32)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
 
 from ingest.frame import Frames
+from online.analysis.tracks import Tracks
 from online.clips.catalog import FrameSource
 from online.clips.clip import Interval
 from online.training.batch import to_bytes, to_images
@@ -20,6 +23,8 @@ from setcon.model import SetCon
 from setcon.probe import DecoderProbe
 
 FRAMES_AT_ONCE = 16
+SHARED = 8
+"""Frames that are read again with the next ones, so that objects are followed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +37,11 @@ class Read:
     reconstruction: UInt8[np.ndarray, "n h w 3"] | None
     alphas: Float[np.ndarray, "n k h w"] | None
     """Shares of each pixel; over k they sum to one. None without a probe, as the reconstruction."""
+    segments: Int64[np.ndarray, "n h w"] | None = None
+    """The slot of each pixel, where slots start at objects."""
+    objects: Int64[np.ndarray, "n k"] | None = None
+    """The number of each slot's object, which it keeps through the recording; 0 is the background,
+    -1 a slot that holds none."""
 
 
 class Readout:
@@ -55,13 +65,19 @@ class Readout:
 
         Raises IndexError: frames outside the committed range; IngestError: they cannot be read.
         """
+        followed = _Followed(self._model) if self._model.config.finds_objects else None
         for start in range(interval.start, interval.stop, FRAMES_AT_ONCE):
             length = min(FRAMES_AT_ONCE, interval.stop - start)
-            yield self._read(start, self.source.fetch(recording, start, length))
+            frames = self.source.fetch(recording, start, length)
+            yield self._read(start, frames, followed)
 
     @torch.no_grad()
-    def _read(self, start: int, frames: Frames) -> Read:
-        slots = self._model.encode(to_images(frames.images).to(self._device)).slots
+    def _read(self, start: int, frames: Frames, followed: _Followed | None) -> Read:
+        segments = numbers = None
+        if followed is None:
+            slots = self._model.encode(to_images(frames.images).to(self._device)).slots
+        else:
+            slots, segments, numbers = followed.next(frames, self._device)
         drawn = self._probe(slots) if self._probe is not None else None
         return Read(
             start=start,
@@ -69,4 +85,49 @@ class Readout:
             slots=slots.float().cpu().numpy(),
             reconstruction=to_bytes(drawn.image) if drawn else None,
             alphas=drawn.alphas.squeeze(2).float().cpu().numpy() if drawn else None,
+            segments=segments,
+            objects=numbers,
         )
+
+
+class _Followed:
+    """Reads frames in order, with slots that keep their object from one block to the next."""
+
+    def __init__(self, model: SetCon) -> None:
+        self._model = model
+        self._tracks = Tracks(model.config.slot_attention.num_slots)
+        self._images: UInt8[np.ndarray, "n h w 3"] | None = None
+        self._segments: Int64[np.ndarray, "n h w"] | None = None
+
+    def next(
+        self, frames: Frames, device: torch.device
+    ) -> tuple[Float[Tensor, "n k d"], Int64[np.ndarray, "n h w"], Int64[np.ndarray, "n k"]]:
+        """Slots, segments, and the number of each slot's object, of the frames that follow."""
+        edges = [0, *np.flatnonzero(frames.gap[1:]) + 1, len(frames)]
+        parts = []
+        for first, last in pairwise(edges):
+            if frames.gap[first]:
+                self._images = self._segments = None
+            parts.append(self._run(frames, slice(first, last), device))
+        slots, segments, numbers = zip(*parts, strict=True)
+        return torch.cat(slots), np.concatenate(segments), np.concatenate(numbers)
+
+    def _run(
+        self, frames: Frames, part: slice, device: torch.device
+    ) -> tuple[Float[Tensor, "n k d"], Int64[np.ndarray, "n h w"], Int64[np.ndarray, "n k"]]:
+        images = frames.images[part]
+        known = 0 if self._images is None else len(self._images)
+        window = images if self._images is None else np.concatenate([self._images, images])
+        encoded = self._model.encode(to_images(window).to(device), run_length=len(window))
+        assert encoded.segments is not None
+        segments = encoded.segments.numpy()
+        held = (encoded.attention.sum(dim=-1) > 0).cpu().numpy()
+        order = self._tracks.follow(self._segments, segments[:known], np.asarray(held.any(axis=0)))
+        slots = torch.empty_like(encoded.slots)
+        slots[:, torch.from_numpy(order)] = encoded.slots
+        segments = order[segments]
+        present = np.empty_like(held)
+        present[:, order] = held
+        numbers = np.where(present, self._tracks.numbers, -1)
+        self._images, self._segments = window[-SHARED:], segments[-SHARED:]
+        return slots[known:], segments[known:], numbers[known:]

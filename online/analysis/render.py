@@ -182,7 +182,7 @@ class _Strip:
         assert read.alphas is not None
         assert read.reconstruction is not None
         frame = read.frames.images[row]
-        segments = colours[read.alphas[row].argmax(axis=0)]
+        segments = _segments(read, row, colours)
         mixed = ((1 - SHINE) * frame + SHINE * segments).round().astype(np.uint8)
         sheet = Sheet(self.width, self.height)
         pictures = (frame, mixed, segments, read.reconstruction[row])
@@ -192,3 +192,16 @@ class _Strip:
         seconds = read.frames.pts_ns[row] / 1e9
         sheet.text(MARGIN, MARGIN + LINE + self._tile.height + GAP, f"{name} {seconds:.1f} s")
         return np.asarray(sheet.image)
+
+
+def _segments(
+    read: Read, row: int, colours: UInt8[np.ndarray, "k 3"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The segments of a frame, each in the colour of its slot, or of its object where one keeps its
+    number."""
+    if read.segments is None or read.objects is None:
+        assert read.alphas is not None
+        return colours[read.alphas[row].argmax(axis=0)]
+    numbers = read.objects[row]
+    cycled = np.where(numbers > 0, 1 + (numbers - 1) % (len(colours) - 1), 0)
+    return colours[cycled][read.segments[row]]

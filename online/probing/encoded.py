@@ -102,7 +102,7 @@ def encode(
     Raises Diverged: slots are NaN or infinite.
     """
     parts: list[tuple[Tensor, ...]] = []
-    outlines: list[Tensor] = []
+    segments: list[Tensor] = []
     images, s = cut.footage.images, cut.clip.frame_stride
     clips_at_once = max(1, ENCODED_AT_ONCE // images.shape[1])
     for start in range(0, len(images), clips_at_once):
@@ -116,15 +116,15 @@ def encode(
         )
         parts.append(tuple(kind.flatten(0, 1) for kind in kinds))
         if output.segments is not None:
-            outlines.append(output.segments[:, 2 * s :].flatten(0, 1))
+            segments.append(output.segments[:, 2 * s :].flatten(0, 1))
     current, predicted, copied, attention = (torch.cat(p) for p in zip(*parts, strict=True))
     if not (current.isfinite().all() and predicted.isfinite().all()):
         raise Diverged(
             "slots contain NaN or inf: the model has diverged; lower "
             "optimizer.learning_rate, in a new run"
         )
-    segments = torch.cat(outlines) if outlines else None
-    return EncodedFootage(current, predicted, copied, attention, segments)
+    found = torch.cat(segments) if segments else None
+    return EncodedFootage(current, predicted, copied, attention, found)
 
 
 def _rows(frames: UInt8[np.ndarray, "m t ..."], clip: ClipConfig) -> UInt8[np.ndarray, "n ..."]:

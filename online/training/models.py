@@ -10,7 +10,7 @@ import torch
 from online.errors import ConfigError
 from online.training.config import TrainingConfig
 from setcon.config import DecoderConfig, SetConConfig
-from setcon.decoder import build_decoder
+from setcon.decoder import BroadcastDecoder, build_decoder
 from setcon.model import SetCon
 
 
@@ -56,8 +56,9 @@ def check_frame_size(model: SetCon, decoder: DecoderConfig, *, height: int, widt
         model.encoder.grid_size(height, width)
         section = "probe.decoder"
         with torch.device("meta"):  # shapes without pixels, and without drawing weights
-            slots = torch.empty(1, attention.num_slots, attention.slot_size)
-            build_decoder(decoder, attention.slot_size)(slots, height, width)
+            built = build_decoder(decoder, attention.slot_size)
+            if isinstance(built, BroadcastDecoder):  # the others draw any size
+                built(torch.empty(1, attention.num_slots, attention.slot_size), height, width)
     except ValueError as error:
         raise ConfigError(
             f"{section}: {error}; change the setting, or ingest with another --size"

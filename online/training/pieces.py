@@ -10,7 +10,6 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 

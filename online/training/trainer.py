@@ -30,6 +30,7 @@ from setcon.cuda_graph import CudaGraphed
 from setcon.foreground import foreground_targets
 from setcon.frozen import learned_state
 from setcon.model import Matching, SetCon, SetConOutput, match
+from setcon.object_slots import prediction_loss
 from setcon.supervoxels.supervoxels import Supervoxels
 
 FOREGROUND_FRAMES = 16
@@ -176,19 +177,29 @@ class Trainer:
         frames = batch.frames.to(self.device)
         output = self.encode(self.model, as_floats(frames), pieces=batch.pieces)
         foreground = self._foreground_loss(frames, batch.pieces, output)
-        return self._backward(output, matching, foreground)
+        held = output.attention.sum(dim=-1) > 0
+        valid = batch.valid.to(self.device)
+        predicted = prediction_loss(output.slots, output.predicted, held, valid)
+        added = self.loss_config.foreground * foreground + self.loss_config.prediction * predicted
+        return self._backward(output, matching, added, foreground)
 
     def _forward_and_backward(
         self, frames: UInt8[Tensor, "b t h w 3"], *matched: Int[Tensor, " _n"]
     ) -> _Pass:
         output = self.encode(self.model, as_floats(frames))
-        return self._backward(output, Matching.of(*matched), output.slots.new_zeros(()))
+        none = output.slots.new_zeros(())
+        return self._backward(output, Matching.of(*matched), none, none)
 
     def _backward(
-        self, output: SetConOutput, matching: Matching, foreground: Float[Tensor, ""]
+        self,
+        output: SetConOutput,
+        matching: Matching,
+        added: Float[Tensor, ""],
+        foreground: Float[Tensor, ""],
     ) -> _Pass:
+        """`added` is what is minimised besides the model's loss."""
         result = self.model.loss(output, self.loss_config, matching=matching)
-        minimised = result.loss + self.loss_config.foreground * foreground
+        minimised = result.loss + added
         minimised.backward()
         limit = self.config.clip_norm or math.inf
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)

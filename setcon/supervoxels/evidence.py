@@ -63,7 +63,9 @@ def _difference(
     frames: Float[Tensor, "n 3 h w"], others: Float[Tensor, "n 3 h w"]
 ) -> Float[Tensor, "n h w"]:
     """What is left of the difference to other frames where the background is moved onto itself."""
-    small, others_small = (F.avg_pool2d(x.mean(dim=1, keepdim=True), 2)[:, 0] for x in (frames, others))
+    small, others_small = (
+        F.avg_pool2d(x.mean(dim=1, keepdim=True), 2)[:, 0] for x in (frames, others)
+    )
     flow, light = background_flow(small, others_small)
     flow = 2 * F.interpolate(flow, size=frames.shape[2:], mode="bilinear")
     moved, inside = warped(others, flow)
