@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 SCENE = BallsConfig(num_frames=9000, fps=15, size=64, radius=0.14, speed=0.1)
 """The recording that is made where none is given; its seed is the demo's."""
-FRAME_SIZE = 32
+FRAME_SIZE, VIDEO_FRAME_SIZE = 32, 128
+"""Side of the frames of the recording that is made, and of a video that is given."""
 STORE, RUN = "store", "run"
 """Where the recording and what is learned go."""
 PICTURE = "demo.png"
@@ -65,7 +66,7 @@ def run_demo(
         _check_held(store, video or _made(out, config.training.seed))
     out.mkdir(parents=True, exist_ok=True)
     source = video or _rendered(out, config.training.seed, progress.rendering)
-    settings = RecordSettings(size=FRAME_SIZE)
+    settings = RecordSettings(size=FRAME_SIZE if video is None else VIDEO_FRAME_SIZE)
     outcomes = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
     for outcome in outcomes:
         if outcome.error is not None:

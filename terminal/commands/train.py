@@ -155,13 +155,14 @@ def demo(
     """Ingest, serve, train, probe and report with one command.
 
     Without VIDEO it renders three bouncing balls with ground-truth masks and learns from those.
-    From VIDEO it takes the middle square at 32x32; `setcon ingest --fit` has other ways. The demo
-    runs slower on a busy machine; --minutes limits the training time.
+    From VIDEO it takes the middle square at 128x128 and learns to find what moves; `setcon ingest
+    --fit` has other ways. The demo runs slower on a busy machine; --minutes limits the training
+    time.
     """
     from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
 
     out = out or Path("setcon-demo" if video is None else f"setcon-demo-{video.stem}")
-    preset = "demo" if video is None else "video"
+    preset = "demo" if video is None else "things"
     if seed is not None:
         if any(setting.startswith("training.seed") for setting in settings):
             raise click.UsageError(
