@@ -135,13 +135,18 @@ class SetCon(nn.Module):
         """What the model makes of the slots of as many runs; see `forward`."""
         by_run = (num_runs, len(encoded.slots) // num_runs)
         slots = at_least_float32(encoded.slots).unflatten(0, by_run)
+        predicted = self.predict(slots, frame_stride=frame_stride)
+        if encoded.foreground is not None:  # a slot that holds no object stays as it is
+            later = slice(frame_stride, by_run[1] - frame_stride)
+            held = encoded.attention.unflatten(0, by_run)[:, later].sum(dim=-1) > 0
+            predicted = torch.where(held[..., None], predicted, slots[:, later])
         foreground, segments = (
             None if each is None else each.unflatten(0, by_run)
             for each in (encoded.foreground, encoded.segments)
         )
         return SetConOutput(
             slots=slots,
-            predicted=self.predict(slots, frame_stride=frame_stride),
+            predicted=predicted,
             attention=encoded.attention.unflatten(0, by_run),
             foreground=foreground,
             segments=segments,

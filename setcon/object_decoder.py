@@ -18,7 +18,7 @@ from setcon.object_slots import GEOMETRY
 from setcon.position import fourier_features, position_grid
 
 _REACH = 4.0  # spreads from the centre; what is further away is all the same
-_LEAST_SPREAD = 1e-3
+_LEAST_SPREAD = 1e-3  # of the picture: a slot that holds an object is larger
 _NOTHING = -20.0
 """Logit of the alpha of a slot without an object."""
 

@@ -20,7 +20,7 @@ from setcon.measures.cells import (
     spread_to_pixels,
 )
 from setcon.measures.k_means import k_means, nearest_centres
-from setcon.measures.ward import merge_tree
+from setcon.ward import merge_tree
 
 COLOURED_PIXELS = 20_000
 """Pixels that colours are found from, drawn from those seen with a seed of their own."""

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from setcon.supervoxels.evidence import motion_evidence
-from setcon.supervoxels.ward import ward
+from setcon.ward import merge_tree
 
 CELL = 4
 """Side of a cell in pixels, which is also the stride of the encoder that goes with supervoxels."""
@@ -108,8 +108,8 @@ def _clustered(colours: Float[Tensor, "t 3 r c"]) -> Int64[Tensor, "t r c"]:
     places = torch.stack([row, column], dim=-1).expand(t, -1, -1, -1)
     features = torch.cat([_COLOUR * colours.movedim(1, -1), _PLACE * places], dim=-1)
     limit = _LIMIT * t * rows * columns / _CELLS
-    labels = ward(features.flatten(0, 2), _neighbours(t, rows, columns), limit=limit)
-    return torch.unique(labels, return_inverse=True)[1].view(t, rows, columns)
+    tree = merge_tree(features.flatten(0, 2), _neighbours(t, rows, columns), limit=limit)
+    return torch.unique(tree.clusters(), return_inverse=True)[1].view(t, rows, columns)
 
 
 def _neighbours(t: int, rows: int, columns: int) -> Int64[Tensor, "2 e"]:

@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from setcon.measures.cells import neighbouring_cells
-from setcon.measures.ward import merge_tree
+from setcon.ward import merge_tree
 
 
 def random_points(*shape: int, seed: int = 0) -> Tensor:

@@ -9,11 +9,15 @@ is Ward's tree exactly; on a grid its merges come in a slightly different order,
 make a neighbour's cheaper.
 """
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+_ROUNDS_APART = 4  # between sorting out edges that have become the same, which costs a sort
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +30,13 @@ class MergeTree:
     height: Float[Tensor, " m"]
     """Cost of that merge, or what is just above the merges before it; infinite where there was
     none."""
+
+    def clusters(self) -> Int64[Tensor, " m"]:
+        """For each point the smallest one of its cluster, all merges done."""
+        above = self.into
+        while not torch.equal(further := above[above], above):
+            above = further
+        return above
 
     def cut(self, num_graphs: int, *, num_clusters: int) -> Int64[Tensor, "n m"]:
         """Labels 0 to `num_clusters` - 1 of the points of equally large, connected graphs."""
@@ -41,16 +52,24 @@ class MergeTree:
         return numbers[above].view(num_graphs, -1)
 
 
-def merge_tree(features: Float[Tensor, "m f"], edges: Int64[Tensor, "2 e"]) -> MergeTree:
-    """Merge until no neighbours are left. The same points and edges give the same tree."""
+def merge_tree(
+    features: Float[Tensor, "m f"], edges: Int64[Tensor, "2 e"], *, limit: float = math.inf
+) -> MergeTree:
+    """Merge until no neighbours are left, or none that cost at most `limit`.
+
+    The same points and edges give the same tree.
+    """
     count = len(features)
     means, sizes = features.clone(), features.new_ones(count)
     into, heights = torch.arange(count), features.new_full((count,), torch.inf)
     reached = features.new_zeros(count)  # height of the last merge of each cluster
     generator = torch.Generator().manual_seed(0)
-    while edges.shape[1]:
+    for rounds in itertools.count(1):
         costs = _costs(means, sizes, edges)
         chosen = _cheapest_to_each_other(costs, edges, count, generator)
+        chosen = chosen[costs[chosen] <= limit]
+        if not len(chosen):
+            return MergeTree(into, heights)
         kept, gone = edges[:, chosen].aminmax(dim=0)
         # a merge comes after those of its parts, also where it costs no more
         before = torch.maximum(reached[kept], reached[gone])
@@ -59,8 +78,11 @@ def merge_tree(features: Float[Tensor, "m f"], edges: Int64[Tensor, "2 e"]) -> M
         weights = sizes[kept] / (sizes[kept] + sizes[gone])
         means[kept] = means[gone].lerp(means[kept], weights[:, None])
         sizes[kept] += sizes[gone]
-        edges = _between_clusters(into[edges], count)
-    return MergeTree(into, heights)
+        edges = into[edges]
+        edges = edges[:, edges[0] != edges[1]]
+        if rounds % _ROUNDS_APART == 0:
+            edges = _each_once(edges, count)
+    raise AssertionError("there is always a last round")
 
 
 def _costs(
@@ -90,8 +112,7 @@ def _cheapest_to_each_other(
     return mutual[(first[a] == order) & (first[b] == order)]
 
 
-def _between_clusters(edges: Int64[Tensor, "2 e"], count: int) -> Int64[Tensor, "2 fewer"]:
-    """Each edge between different clusters, once."""
+def _each_once(edges: Int64[Tensor, "2 e"], count: int) -> Int64[Tensor, "2 fewer"]:
     low, high = edges.aminmax(dim=0)
-    keys = (low * count + high)[low != high].unique()
+    keys = (low * count + high).unique()
     return torch.stack([keys // count, keys % count])
