@@ -73,6 +73,8 @@ class SlotAttentionConfig:
 
     def __post_init__(self) -> None:
         check_choice("starts", self.starts, get_args(Starts))
+        if self.starts == "objects":
+            check_at_least(5, slot_size=self.slot_size)  # it begins with four for where it is
         check_within(0, 1, foreground_threshold=self.foreground_threshold)
         check_at_least(
             1,
