@@ -5,13 +5,26 @@ from setcon.config import EncoderConfig
 from setcon.encoders.convolutional import ConvolutionalEncoder
 
 
-@pytest.mark.parametrize("kind", ["paper", "small", "normal", "large"])
+@pytest.mark.parametrize("kind", ["paper", "small", "normal", "large", "dilated"])
 @pytest.mark.parametrize("size", [(16, 24), (17, 9)])
 def test_every_kind_gives_one_feature_per_position_of_its_grid(kind, size):
     encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=8))
     rows, columns = encoder.grid_size(*size)
     assert encoder(torch.rand(2, 3, *size)).shape == (2, rows * columns, 8)
-    assert rows == (size[0] if kind == "paper" else -(-size[0] // 8))
+    assert rows == -(-size[0] // {"paper": 1, "dilated": 4}.get(kind, 8))
+
+
+def test_a_position_of_the_dilated_encoder_sees_129_pixels():
+    torch.manual_seed(0)
+    config = EncoderConfig(kind="dilated", width=4)
+    encoder = ConvolutionalEncoder(config).double()
+    images = torch.rand(1, 3, 180, 180, dtype=torch.float64, requires_grad=True)
+    features = encoder(images).view(1, 45, 45, 4)
+    features[0, 22, 22].square().sum().backward()
+    assert images.grad is not None
+    seen = images.grad[0].abs().sum(dim=0).nonzero()
+    assert seen.amin(dim=0).tolist() == [88 - 64] * 2
+    assert seen.amax(dim=0).tolist() == [88 + 64] * 2
 
 
 def test_paper_encoder_sees_each_pixel_alone():
@@ -30,7 +43,7 @@ def test_paper_encoder_is_two_small_mlps_and_a_projected_grid():
     assert shapes == [(32, 3, 1, 1), (32,), (32, 32, 1, 1), (32,)]
 
 
-@pytest.mark.parametrize("kind", ["paper", "small"])
+@pytest.mark.parametrize("kind", ["paper", "small", "dilated"])
 def test_position_reaches_the_features(kind):
     torch.manual_seed(0)
     encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=8)).eval()
@@ -39,7 +52,7 @@ def test_position_reaches_the_features(kind):
     assert not torch.allclose(middle[0], middle[1])
 
 
-@pytest.mark.parametrize("kind", ["paper", "normal"])
+@pytest.mark.parametrize("kind", ["paper", "normal", "dilated"])
 def test_memory_layout_changes_nothing_but_speed(kind):
     torch.manual_seed(0)
     encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=8)).double()
@@ -58,7 +71,7 @@ def test_memory_layout_changes_nothing_but_speed(kind):
         ("group", torch.nn.GroupNorm),
     ],
 )
-@pytest.mark.parametrize("kind", ["paper", "small", "normal", "large"])
+@pytest.mark.parametrize("kind", ["paper", "small", "normal", "large", "dilated"])
 def test_normalisation_follows_the_first_convolution(kind, normalisation, layer):
     encoder = ConvolutionalEncoder(EncoderConfig(kind=kind, width=16, normalisation=normalisation))
     assert isinstance(encoder.convolutions[1], layer)
@@ -68,9 +81,14 @@ def test_normalisation_follows_the_first_convolution(kind, normalisation, layer)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "huge"}, "encoder kind must be one of paper, small, normal, large, got 'huge'"),
+        (
+            {"kind": "huge"},
+            "encoder kind must be one of paper, small, normal, large, dilated, got 'huge'",
+        ),
         ({"normalisation": "layer"}, "encoder normalisation must be one of"),
         ({"width": 0}, "encoder_width must be at least 1, got 0"),
+        ({"kind": "dilated", "width": 12, "normalisation": "group"}, "multiples of 8, got 12"),
+        ({"kind": "dilated", "patch": 2}, "only a paper encoder has a patch, got 2 for dilated"),
         ({"width": 12, "normalisation": "group"}, "GroupNorm needs a width in multiples of 8"),
     ],
 )

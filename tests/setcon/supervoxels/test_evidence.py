@@ -55,7 +55,7 @@ def test_frames_without_both_neighbours_are_given_none(t, distance):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "num_frames", "frames"),
+    ("seconds", "num_frames", "apart"),
     [
         (1 / 30, 22, 3),
         (1 / 15, 22, 2),
