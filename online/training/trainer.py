@@ -232,7 +232,7 @@ class Trainer:
             for piece, logits in zip(pieces, output.foreground.detach().cpu(), strict=True)
         ]
         b, t = frames.shape[:2]
-        apart = -(-t * b // FOREGROUND_FRAMES)
+        apart = min(t, -(-t * b // FOREGROUND_FRAMES))  # at least one of each clip
         chosen = slice(self.step_count % apart, None, apart)
         images = self._images(as_floats(frames[:, chosen]))
         truth = torch.stack(targets)[:, chosen].flatten(0, 1).flatten(1).to(self.device)
