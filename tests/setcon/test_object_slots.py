@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
+from coloured_model import coloured_model, object_model
 from moving_squares import BLUE, RED, Square, by_cell, scene
 
 from setcon.config import EncoderConfig, LossConfig, SetConConfig, SlotAttentionConfig
@@ -17,46 +17,6 @@ SQUARES = (
 )
 
 
-class Coloured(torch.nn.Module):
-    """Features of cells: their colour, and how far it is from grey."""
-
-    feature_size = 4
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.ones(()))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        cells = F.avg_pool2d(images, 4).flatten(2).transpose(1, 2)
-        strength = cells.amax(dim=-1, keepdim=True) - cells.amin(dim=-1, keepdim=True)
-        return self.scale * torch.cat([cells, strength], dim=-1)
-
-
-def make(**slots: int | float) -> SetCon:
-    torch.manual_seed(0)
-    sizes = {"num_slots": 5, "slot_size": 12, "hidden_size": 16} | slots
-    return SetCon(
-        SetConConfig(
-            encoder=EncoderConfig(kind="dilated", width=8, normalisation="group"),
-            slot_attention=SlotAttentionConfig(starts="objects", **sizes),
-        )
-    )
-
-
-def knowing(**slots: int | float) -> SetCon:
-    """A model whose foreground is what is coloured."""
-    model = make(**slots)
-    model.encoder = Coloured()
-    attention = model.slot_attention
-    attention.norm_inputs = torch.nn.LayerNorm(4)
-    attention.to_values = torch.nn.Linear(7, model.config.slot_attention.slot_size)
-    attention.foreground = torch.nn.Linear(4, 1)
-    with torch.no_grad():
-        attention.foreground.weight.copy_(torch.tensor([[0.0, 0.0, 0.0, 40.0]]))
-        attention.foreground.bias.fill_(-8.0)
-    return model
-
-
 def images_of(frames: torch.Tensor) -> torch.Tensor:
     return frames.float().div(255).movedim(-1, 1)
 
@@ -68,7 +28,7 @@ def encoded(model: SetCon, squares=SQUARES, num_frames: int = 8) -> tuple[Slots,
 
 
 def test_each_object_has_a_slot_and_the_rest_are_constants():
-    model = knowing()
+    model = coloured_model()
     slots, labels = encoded(model)
     held = slots.attention.sum(dim=-1) > 0
     assert held.all(dim=0).tolist() == [True, True, True, False, False]
@@ -83,7 +43,7 @@ def test_each_object_has_a_slot_and_the_rest_are_constants():
 
 
 def test_attention_gives_each_position_to_one_slot_and_segments_refine_it():
-    slots, _ = encoded(knowing())
+    slots, _ = encoded(coloured_model())
     assert torch.equal(slots.attention.sum(dim=1), torch.ones(8, 12 * 16))
     assert ((slots.attention == 0) | (slots.attention == 1)).all()
     centres = slots.segments[:, 2::4, 2::4].flatten(1)
@@ -92,7 +52,7 @@ def test_attention_gives_each_position_to_one_slot_and_segments_refine_it():
 
 def test_a_slot_begins_with_centre_and_spread():
     frames, _ = scene([Square(side=16, start=(8, 32), colour=RED)], num_frames=3)
-    model = knowing()
+    model = coloured_model()
     with torch.no_grad():
         slots = model.encode(images_of(frames), run_length=3).slots
     rows, columns = torch.arange(2, 6) / 11, torch.arange(8, 12) / 15
@@ -107,7 +67,9 @@ def test_a_slot_keeps_its_object_though_another_becomes_larger():
     growing = Square(
         side=22, start=(24, 64), velocity=(0, -5), colour=RED
     )  # comes into the picture
-    slots, labels = encoded(knowing(), (growing, Square(side=16, start=(2, 2))), num_frames=7)
+    slots, labels = encoded(
+        coloured_model(), (growing, Square(side=16, start=(2, 2))), num_frames=7
+    )
     sizes = torch.stack([(labels == i).sum(dim=(1, 2)) for i in (1, 2)])
     assert (sizes[0] > sizes[1]).tolist()[0] is False
     assert (sizes[0] > sizes[1]).tolist()[-1] is True
@@ -122,13 +84,13 @@ def test_a_slot_keeps_its_object_though_another_becomes_larger():
 
 
 def test_more_objects_than_slots_leave_the_smaller_ones_to_the_background():
-    slots, labels = encoded(knowing(num_slots=2))
+    slots, labels = encoded(coloured_model(num_slots=2))
     assert slots.slots.shape == (8, 2, 12)
     assert ((slots.segments == 1) == (labels == 2)).float().mean() > 0.99
 
 
 def test_runs_that_are_encoded_together_are_as_those_alone():
-    model = knowing()
+    model = coloured_model()
     runs = [
         images_of(scene(SQUARES, num_frames=5, seed=seed, pan=(0, seed))[0]) for seed in range(2)
     ]
@@ -146,7 +108,7 @@ def test_runs_that_are_encoded_together_are_as_those_alone():
 
 
 def test_supervoxels_that_are_known_are_not_found_again(monkeypatch):
-    model, (frames, _) = knowing(), scene(SQUARES, num_frames=5)
+    model, (frames, _) = coloured_model(), scene(SQUARES, num_frames=5)
     images = images_of(frames)
     assert torch.equal(as_bytes(images), frames)
     pieces = [Supervoxels.of(frames)]
@@ -170,7 +132,7 @@ def backward(model: SetCon, loss: torch.Tensor) -> dict[str, bool]:
 
 
 def test_the_loss_of_sets_teaches_no_encoder_and_that_of_the_foreground_nothing_else():
-    model, (frames, labels) = make(foreground_threshold=0.0), scene(SQUARES, num_frames=5)
+    model, (frames, labels) = object_model(foreground_threshold=0.0), scene(SQUARES, num_frames=5)
     images = images_of(frames)
     output = model(images[None])
     assert isinstance(output, SetConOutput)
@@ -194,7 +156,7 @@ def test_the_loss_of_sets_teaches_no_encoder_and_that_of_the_foreground_nothing_
 
 
 def test_every_encoder_parameter_learns_the_foreground():
-    model, (frames, labels) = make(), scene(SQUARES, num_frames=3)
+    model, (frames, labels) = object_model(), scene(SQUARES, num_frames=3)
     targets = (by_cell(labels > 0).flatten(1) > 0.5).float()
     model.foreground_loss(images_of(frames), targets).backward()
     assert all(p.grad is not None and p.grad.any() for p in model.encoder.parameters())

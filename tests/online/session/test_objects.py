@@ -1,0 +1,167 @@
+"""A run whose slots start at objects: it learns, is stopped and resumed, scored, and read out."""
+
+from pathlib import Path
+
+import av
+import h5py
+import numpy as np
+import pytest
+from moving_squares import RED, Square, scene
+from small_runs import learned, lines, stop_at
+
+from ingest.frame import Frames
+from ingest.open import open_store
+from ingest.store.records import Counters, RecordSettings, Source
+from online.analysis.embed import embed_run
+from online.analysis.opened import evaluate_run
+from online.analysis.render import render_run
+from online.config import RunConfig, load_preset
+from online.session.start import train_on_store
+
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
+BREAK = 40
+SETTINGS = (
+    "model.encoder.width=8",
+    "model.slot_attention.num_slots=4",
+    "model.slot_attention.slot_size=8",
+    "model.slot_attention.hidden_size=16",
+    "model.slot_attention.foreground_threshold=0.5",
+    "training.steps=12",
+    "training.batch_clips=2",
+    "training.log_every_steps=1",
+    "training.precision=float32",
+    "training.prequential_candidates=8",
+    "training.prequential_gap_seconds=1",
+    "replay.samples_per_insert=3",
+    "replay.fifo_bytes=122880",  # 4 clips of 10 frames
+    "replay.long_term_bytes=122880",
+    "stream.clip_length=8",
+    "evaluation.train_clips=4",
+    "evaluation.held_out_clips=2",
+    "evaluation.clip_length=6",
+    "evaluation.panel_frames=2",
+    "probe.steps=3",
+    "probe.frames_per_step=4",
+    "probe.decoder.hidden_size=8",
+)
+
+
+def config(*settings: str) -> RunConfig:
+    return load_preset("things", [*SETTINGS, *settings])
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with 100 frames of 32x32 of two squares that go to and fro, and a break."""
+    parts = [
+        scene(
+            [
+                Square(side=12, start=(2, 2 if i % 2 == 0 else 18), velocity=(0, 1 - i % 2 * 2)),
+                Square(side=8, start=(20, 22), velocity=(0, -1), colour=RED),
+            ],
+            num_frames=20,
+            size=(32, 32),
+        )
+        for i in range(5)
+    ]
+    images = np.concatenate([part[0].numpy() for part in parts])
+    frames = Frames(
+        images=images,
+        pts_ns=(np.arange(100) * 1e8).astype(np.int64),
+        gap=np.isin(np.arange(100), (0, BREAK)),
+        masks=np.concatenate([part[1].numpy() for part in parts]).astype(np.uint8),
+    )
+    path = tmp_path_factory.mktemp("squares") / "store"
+    with open_store(path, create_format="zarr").writer(
+        "squares",
+        source=Source(path="squares", digest="squares"),
+        settings=RecordSettings(size=32),
+        height=32,
+        width=32,
+        has_masks=True,
+    ) as writer:
+        writer.finish(frames, Counters(decoded=100, stored=100, gaps=2))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "run"
+    assert train_on_store(squares, path, config()).reason == "complete"
+    return path
+
+
+def losses(path: Path) -> list[float]:
+    return [step["foreground"] for step in lines(path, "step")]
+
+
+def test_it_learns_where_objects_are(run: Path) -> None:
+    assert len(losses(run)) == 12
+    assert losses(run)[-1] < losses(run)[0]
+    assert lines(run, "prequential")
+
+
+def test_stopped_twice_and_resumed_it_is_the_same_bit_for_bit(
+    squares: Path, run: Path, tmp_path: Path
+) -> None:
+    assert config().augment.flip
+    for step in (5, 8):
+        outcome = train_on_store(squares, tmp_path / "run", config(), observe=stop_at(step))
+        assert (outcome.reason, outcome.step) == ("stopped", step)
+    train_on_store(squares, tmp_path / "run", config())
+    assert learned(tmp_path / "run") == learned(run)
+    assert losses(tmp_path / "run") == losses(run)
+    newest = Path("checkpoints") / "step-00000012" / "model.safetensors"
+    assert (tmp_path / "run" / newest).read_bytes() == (run / newest).read_bytes()
+
+
+def test_it_is_scored_by_its_segments(run: Path, squares: Path) -> None:
+    found = evaluate_run(run, squares)
+    assert found.panels.attention.shape[-2:] == (32, 32)  # as fine as the picture
+    assert set(np.unique(found.panels.attention)) <= {0.0, 1.0}
+    assert (found.panels.attention.sum(axis=1) == 1).all()
+    assert found.panels.alphas.shape == found.panels.attention.shape
+
+
+@pytest.fixture(scope="module")
+def embedded(run: Path, squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("embedded") / "out.h5"
+    assert embed_run(run, squares, path).frames == 100
+    return path
+
+
+def test_objects_are_numbered_and_placed(embedded: Path) -> None:
+    with h5py.File(embedded) as file:
+        columns = {name: values[:] for name, values in file["squares"].items()}
+    assert sorted(columns) == [
+        *("alphas", "centres", "gap", "held_out", "objects", "pts_ns", "segments"),
+        *("slots", "spreads"),
+    ]
+    objects, segments = columns["objects"], columns["segments"]
+    assert (objects.dtype, objects.shape) == (np.int32, (100, 4))
+    assert (segments.dtype, segments.shape) == (np.uint8, (100, 32, 32))
+    assert (objects[:, 1:] != 0).all()
+    for name in ("centres", "spreads"):
+        assert columns[name].shape == (100, 4, 2)
+        assert np.array_equal(np.isnan(columns[name]).any(axis=-1), objects == -1)
+        assert np.nanmin(columns[name]) >= 0
+        assert np.nanmax(columns[name]) <= 31
+    numbers = [set(part[part > 0].tolist()) for part in np.split(objects, [BREAK])]
+    assert not numbers[0] & numbers[1]  # a break makes new ones
+
+
+def test_an_embedding_without_a_probe_has_the_objects_all_the_same(
+    run: Path, squares: Path, embedded: Path, tmp_path: Path
+) -> None:
+    embed_run(run, squares, tmp_path / "out.h5", alphas=False)
+    with h5py.File(tmp_path / "out.h5") as file, h5py.File(embedded) as whole:
+        assert "alphas" not in file["squares"]
+        for name in ("objects", "segments", "centres", "slots"):
+            np.testing.assert_array_equal(file["squares"][name], whole["squares"][name])
+
+
+def test_it_is_drawn(run: Path, squares: Path, tmp_path: Path) -> None:
+    done = render_run(run, squares, tmp_path / "out.mp4", part="all", seconds=2.0)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == done.frames == 20
