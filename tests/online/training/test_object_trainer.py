@@ -63,7 +63,7 @@ def batch() -> Batch:
 
 def test_steps_lower_the_foregrounds_loss_and_find_the_square(batch: Batch) -> None:
     learner = trainer()
-    results = [learner.step(batch) for _ in range(30)]
+    results = [learner.step(batch) for _ in range(40)]
     foreground = [result.foreground for result in results]
     assert all(each is not None and 0 < each < 2 for each in foreground)
     assert foreground[-1] < 0.5 * foreground[0]
