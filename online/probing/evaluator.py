@@ -172,6 +172,7 @@ class Evaluator:
             frames_without_two_objects=frames_without_two_objects(held_out),
             copied=with_share(copied, mean_mse),
             without_model=baselines.without_model,
+            has_segments=model.config.finds_objects,
             seconds=time.monotonic() - started,
         )
         grid = model.encoder.grid_size(*held_out.image_size)
@@ -185,13 +186,24 @@ class Evaluator:
     ) -> _Baselines:
         specs = (footage.train.footage.specs, footage.held_out.footage.specs)
         if self._baselines is None or self._baselines.specs != specs:
-            num_slots = self.untrained.config.slot_attention.num_slots
             self._baselines = _Baselines(
                 specs=specs,
-                without_model=scores_without_model(footage, num_segments=num_slots),
+                without_model=scores_without_model(
+                    footage, num_segments=self._num_segments(footage.held_out)
+                ),
                 untrained=self._read(self.untrained, footage, progress),
             )
         return self._baselines
+
+    def _num_segments(self, held_out: CutFootage) -> int:
+        """How many segments what needs no model may make: as many as there are slots.
+
+        Slots that start at objects find out how many there are; the others are told, on average.
+        """
+        config = self.untrained.config
+        if not config.finds_objects or held_out.masks is None:
+            return config.slot_attention.num_slots
+        return round(float(metrics.visible_objects(held_out.masks).float().mean())) + 1
 
     def _read(
         self, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]

@@ -11,6 +11,7 @@ from online.runs.log import RunLog
 from online.scores.evaluation import (
     LEAST_CLIPS,
     RECENT_CLIPS,
+    EncoderScores,
     Evaluation,
     MaskScores,
     Placed,
@@ -78,24 +79,31 @@ def recent_top1(entries: list[PrequentialEntry]) -> PrequentialEntry | None:
     )
 
 
+def _judged(encoder: EncoderScores, evaluation: Evaluation) -> MaskScores | None:
+    """The masks that say what slots hold: segments that slots start at need no probe."""
+    return encoder.attention if evaluation.has_segments else encoder.current.alphas
+
+
 def _lesson(evaluation: Evaluation) -> str:
-    trained, untrained = evaluation.trained.current, evaluation.untrained.current
-    if trained.alphas is None or untrained.alphas is None:
-        if trained.mse_share is not None and trained.mse_share >= NOTHING_READ:
+    trained = _judged(evaluation.trained, evaluation)
+    untrained = _judged(evaluation.untrained, evaluation)
+    if trained is None or untrained is None:
+        share = evaluation.trained.current.mse_share
+        if share is not None and share >= NOTHING_READ:
             return "The probe reads next to nothing from the slots."
         return "This footage has no object masks: judge the slots by the pictures."
-    gain = trained.alphas.fg_ari - untrained.alphas.fg_ari
+    gain = trained.fg_ari - untrained.fg_ari
     if gain < SLIGHT_GAIN:
         return "The slots do not tell objects apart better than an untrained encoder's."
-    if trained.alphas.mbo < PATCHES:
+    if trained.mbo < PATCHES:
         return (
             "The slots divide the picture into patches, not into objects: an object and its best "
-            f"patch overlap by only {trained.alphas.mbo:.2f} ({MBO.name}), whatever the "
+            f"patch overlap by only {trained.mbo:.2f} ({MBO.name}), whatever the "
             f"{FG_ARI.name} says."
         )
-    if not_better := _not_better_than_simple(trained.alphas, evaluation):
+    if not_better := _not_better_than_simple(trained, evaluation):
         return not_better
-    return _object_lesson(trained.alphas, gain, evaluation.trained.places or [])
+    return _object_lesson(trained, gain, evaluation.trained.places or [])
 
 
 def _not_better_than_simple(trained: MaskScores, evaluation: Evaluation) -> str | None:
@@ -169,11 +177,13 @@ def _only_early(run: RunLog, recent: PrequentialEntry) -> str:
 
 
 def _figures(evaluation: Evaluation) -> str:
-    trained, untrained = evaluation.trained.current, evaluation.untrained.current
-    share, other = hundredths(trained.mse_share), hundredths(untrained.mse_share)
-    if trained.alphas is None or untrained.alphas is None:
+    trained, untrained = evaluation.trained, evaluation.untrained
+    share, other = (hundredths(each.current.mse_share) for each in (trained, untrained))
+    masks, others = (_judged(each, evaluation) for each in (trained, untrained))
+    if masks is None or others is None:
         return f"{MSE_SHARE.title} {share}, untrained encoder {other}."
+    segments = " of the segments" if evaluation.has_segments else ""
     return (
-        f"{FG_ARI.title} {trained.alphas.fg_ari:.2f}, untrained encoder "
-        f"{untrained.alphas.fg_ari:.2f}; {MSE_SHARE.name} {share}."
+        f"{FG_ARI.title}{segments} {masks.fg_ari:.2f}, untrained encoder "
+        f"{others.fg_ari:.2f}; {MSE_SHARE.name} {share}."
     )

@@ -135,6 +135,9 @@ class Evaluation:
     """Held-out frames left out of the mask scores because fewer than two objects are visible."""
     seconds: float
     """Wall time of the evaluation."""
+    has_segments: bool = False
+    """Whether slots start at objects, whose segments are then scored as attention: they say which
+    object is which without a probe."""
     copied: ReconstructionScores | None = None
     """What p_t has to beat: in its place, the trained s of one frame stride earlier. None for runs
     older than this score."""
@@ -166,7 +169,8 @@ class Panels:
 def collapse_alarm(evaluation: Evaluation) -> str | None:
     """A message if the trained encoder's slots or set encodings have collapsed."""
     scores = evaluation.trained
-    if scores.slot_entropy < LEAST_SLOT_ENTROPY:
+    # slots that start at objects leave most of the picture to the background's
+    if not evaluation.has_segments and scores.slot_entropy < LEAST_SLOT_ENTROPY:
         return (
             f"collapse: slot entropy {scores.slot_entropy:.2f}, one slot takes nearly everything; "
             "if objects hardly move, a new run with loss.exclusivity=1 and loss.horizon=4 may "

@@ -130,10 +130,10 @@ PARTS = (
         name="attention",
         group="attention maps",
         column="trained",
-        meaning="Where the slots looked as the frame was encoded, without a probe.",
+        meaning="Where the slots looked as the frame was encoded, without a probe; the segments of "
+        "slots that start at objects.",
         own_masks=lambda e: e.trained.attention,
         is_ours=True,
-        left_out=("terminal", "compare"),
     ),
     Part(
         name="untrained attention",
@@ -141,7 +141,7 @@ PARTS = (
         column="untrained",
         meaning="Where the slots looked before the first step.",
         own_masks=lambda e: e.untrained.attention,
-        left_out=("terminal", "compare"),
+        left_out=("compare",),
     ),
     Part(
         name="mean frame",

@@ -5,8 +5,8 @@
 
 Two pieces of one object share much of their border, look alike, are near, and keep their distance
 while they move, also where the object turns. The pair with the highest score is merged first; none
-is below 0. The five weights were fitted, by logistic regression, to the masks of 20 sequences of the
-scene `tumble` and 14 of `seven-object`; they do just as well on other scenes.
+is below 0. The five weights were fitted, by logistic regression, to the masks of 20 sequences of
+the scene `tumble` and 14 of `seven-object`; they do as well on other scenes.
 """
 
 from collections.abc import Sequence
