@@ -12,7 +12,8 @@ Recordings of 1,920 frames at 128x128, of which the last fifth of every block is
     sprites   plain shapes that share their colours, over one another
 
 `tumble` and `room` need the extra `tumble`. FG-ARI, ARI and mBO are of the segments that slots
-read, without a probe. Segmentations that need no model are told how many objects there are, on average. A run that is there is not made again, so an interrupted benchmark goes on where it was.
+read, without a probe. Segmentations that need no model are told how many objects there are, on
+average. A run that is there is not made again, so an interrupted benchmark goes on where it was.
 """
 
 import argparse
