@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from setcon.probe import DecoderProbe, FittedProbe, Reconstruction, fit_probe
     from setcon.seed_checkpoint import load_model, load_probe
     from setcon.slot_attention import Slots
+    from setcon.supervoxels.supervoxels import Supervoxels
     from setcon.whitening import SlotWhitening
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "SlotAttentionConfig",
     "SlotWhitening",
     "Slots",
+    "Supervoxels",
     "TransitionConfig",
     "alpha_labels",
     "ari",
@@ -103,6 +105,7 @@ _HOMES = {
     "SlotAttentionConfig": "setcon.config",
     "SlotWhitening": "setcon.whitening",
     "Slots": "setcon.slot_attention",
+    "Supervoxels": "setcon.supervoxels.supervoxels",
     "TransitionConfig": "setcon.config",
     "alpha_labels": "setcon.measures.metrics",
     "ari": "setcon.measures.metrics",

@@ -40,7 +40,7 @@ def test_a_preset_is_printed_with_every_setting_explained_and_can_be_read_back(
     assert len(settings) >= 55
     assert all(lines[i - 1].startswith("# ") for i in settings)
     assert "# order is not set" in lines
-    assert "# eighth. One of paper, small, normal, large." in lines
+    assert "# One of paper, small, normal, large, dilated." in lines
     assert max(map(len, lines[lines.index("[model]") :])) <= 80
 
 
@@ -167,6 +167,45 @@ def test_a_setting_that_means_nothing_ends_the_command_before_it_begins(
     assert done.output.count("\n") == 1
     assert done.output.startswith("error: --set: ")
     assert not (tmp_path / "run").exists()
+
+
+OBJECTS = [
+    *("model.slot_attention.starts=objects", "model.encoder.kind=dilated", "model.encoder.patch=1"),
+    *("augment.shift=0", "augment.jitter=0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ([*OBJECTS, "augment.shift=0.1"], "need augment.shift and augment.jitter to be 0"),
+        ([*OBJECTS, "augment.jitter=0.1"], "need augment.shift and augment.jitter to be 0"),
+        ([*OBJECTS, "model.encoder.kind=paper"], "need encoder.kind = \"dilated\", got 'paper'"),
+        (["model.slot_attention.starts=objects"], "need encoder.kind = \"dilated\", got 'paper'"),
+        ([*OBJECTS, "probe.decoder.kind=object"], "whiten must be false"),
+        (
+            ["probe.decoder.kind=object", "probe.whiten=false"],
+            'probe.decoder.kind "object" needs model.slot_attention.starts "objects"',
+        ),
+        ([*OBJECTS, "model.slot_attention.slot_size=4"], "slot_size must be at least 5, got 4"),
+        (["model.slot_attention.foreground_threshold=1.5"], "foreground_threshold must lie in"),
+        (["model.slot_attention.foreground_threshold=nan"], "foreground_threshold = nan"),
+        (["model.slot_attention.starts=things"], "starts = 'things'"),
+        (["loss.foreground=-1"], "foreground must be at least 0, got -1"),
+        (["loss.foreground_trust=nan"], "loss.foreground_trust = nan"),
+        (["loss.prediction=inf"], "loss.prediction = inf"),
+    ],
+)
+def test_what_objects_cannot_be_found_with_is_refused(settings: list[str], found: str) -> None:
+    with pytest.raises(ConfigError, match=r"^[^\n]*$") as caught:
+        load_preset("demo", settings)
+    assert found in str(caught.value)
+
+
+def test_objects_can_be_found_with_mirrored_frames_in_other_colours() -> None:
+    config = load_preset("demo", [*OBJECTS, "augment.flip=true", "augment.colour=0.1"])
+    assert config.model.finds_objects
+    assert not load_preset("demo").model.finds_objects
 
 
 def test_settings_are_read_without_torch() -> None:

@@ -72,7 +72,7 @@ def test_port_decoders_refuse_images_that_are_no_multiple_of_eight(kind):
     [
         (
             {"kind": "huge"},
-            "decoder kind must be one of bilinear, pixel, broadcast, small, normal, large",
+            "decoder kind must be one of bilinear, pixel, object, broadcast, small, normal, large",
         ),
         ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
         ({"frequencies": -1}, "frequencies must be at least 0, got -1"),

@@ -18,6 +18,7 @@ def result(*, loss: float = 1.0, top1: float = 0.5, grad_norm: float = 1.0) -> S
         states=144,
         triplets=120,
         grad_norm=grad_norm,
+        foreground=None,
         feedback=made_of(np.zeros((12, 4), np.float32)),
     )
 
