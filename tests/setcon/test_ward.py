@@ -75,3 +75,45 @@ def test_points_that_are_all_equal_are_merged_and_cut_like_others():
     points = torch.zeros(2 * 1024, 3)
     labels = merge_tree(points, neighbouring_cells(2, 32, 32)).cut(2, num_clusters=4)
     assert [own.unique().tolist() for own in labels] == [[0, 1, 2, 3]] * 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("limit", [0.02, 0.3, 4.0])
+def test_within_a_limit_clusters_are_those_of_the_reference_below_its_distance(limit, seed):
+    points = random_points(40, 3, seed=seed)
+    # its distance is the root of twice the cost
+    reference = AgglomerativeClustering(n_clusters=None, distance_threshold=(2 * limit) ** 0.5)
+    expected = reference.fit_predict(points.numpy())
+    labels = merge_tree(points, all_pairs(1, 40), limit=limit).clusters()
+    assert adjusted_rand_score(expected, labels.numpy()) == 1
+    assert all(label == (labels == label).nonzero()[0] for label in labels.unique())
+
+
+def test_on_a_grid_no_neighbours_are_left_that_cost_no_more_than_the_limit():
+    points, edges, limit = random_points(8 * 12, 2), neighbouring_cells(1, 8, 12), 0.2
+    labels = merge_tree(points, edges, limit=limit).clusters()
+    assert 3 < len(labels.unique()) < 60
+    touching = {tuple(pair) for pair in labels[edges].T.tolist() if pair[0] != pair[1]}
+    for low, high in touching:
+        parts = [points[labels == label] for label in (low, high)]
+        within = [sum_of_squares(part, torch.zeros(len(part))) for part in parts]
+        together = sum_of_squares(torch.cat(parts), torch.zeros(sum(map(len, parts))))
+        assert together - sum(within) > limit * (1 - 1e-9)
+
+
+def test_a_limit_of_zero_merges_neighbours_that_are_equal():
+    points = torch.tensor([[1.0], [1.0], [2.0], [1.0], [1.0], [1.0]])
+    row = torch.stack([torch.arange(5), torch.arange(1, 6)])
+    assert merge_tree(points, row, limit=0.0).clusters().tolist() == [0, 0, 2, 3, 3, 3]
+
+
+def test_a_chain_is_cut_where_a_merge_costs_more_than_the_limit():
+    points = torch.tensor([[0.0], [0.0], [3.0], [3.0]])  # two pairs: 2·2/4 · 3² = 9
+    chain = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    assert merge_tree(points, chain, limit=8.9).clusters().tolist() == [0, 0, 2, 2]
+    assert merge_tree(points, chain, limit=9.1).clusters().tolist() == [0, 0, 0, 0]
+
+
+def test_without_edges_every_point_stays_alone():
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    assert merge_tree(torch.zeros(3, 2), none, limit=9.0).clusters().tolist() == [0, 1, 2]
