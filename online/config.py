@@ -57,6 +57,11 @@ class RunConfig:
                 "slots that start at objects need augment.shift and augment.jitter to be 0: "
                 "objects are found in frames as they are"
             )
+        if self.model.finds_objects and (self.loss.horizon > 1 or self.loss.unit == "slot"):
+            raise ValueError(
+                'slots that start at objects need loss.horizon = 1 and loss.unit = "set": which of '
+                "them hold an object changes from frame to frame"
+            )
         if self.probe.decoder.kind == "object" and not self.model.finds_objects:
             raise ValueError(
                 'probe.decoder.kind "object" needs model.slot_attention.starts "objects"'

@@ -67,14 +67,16 @@ class SlotAttentionConfig:
     hidden_size: int = 128
     """Hidden units of the MLP that follows the GRU."""
     iterations: int = 1
-    """Rounds of competition: 1 in the paper, 3 in the port."""
+    """Rounds of competition of learned starts: 1 in the paper, 3 in the port."""
     foreground_threshold: float = 0.55
     """With `objects`: from which mean probability on a piece of the picture is of an object."""
 
     def __post_init__(self) -> None:
         check_choice("starts", self.starts, get_args(Starts))
         if self.starts == "objects":
-            check_at_least(5, slot_size=self.slot_size)  # it begins with four for where it is
+            # it begins with four numbers for where it is; and the background takes a slot
+            check_at_least(6, slot_size=self.slot_size)
+            check_at_least(2, num_slots=self.num_slots)
         check_within(0, 1, foreground_threshold=self.foreground_threshold)
         check_at_least(
             1,
@@ -168,7 +170,8 @@ class LossConfig:
     """First give every dimension zero mean and unit variance over the batch, states and
     predictions together."""
     exclusivity: float = 0.0
-    """Weight of 1 - exclusivity, which is added to the contrast; 0 in the paper."""
+    """Weight of 1 - exclusivity, which is added to the contrast; 0 in the paper. Without effect on
+    slots that start at objects, which share nothing."""
     horizon: int = 1
     """Predict up to this many steps ahead, each step from the one predicted before: 1 in the
     paper."""
@@ -178,8 +181,8 @@ class LossConfig:
     """Weight of the distance between predicted slots and those of the frame, for slots that start
     at objects: the contrast alone leaves where a predicted slot says it is open."""
     foreground_trust: float = 0.25
-    """How much the model's own logits count beside the evidence of motion, once it has learned for
-    a while: objects that rest are found by it."""
+    """How much the model's own logits count, in addition to the evidence of motion, once it has
+    learned for a while: objects that rest are found by it."""
 
     def __post_init__(self) -> None:
         check_choice("loss unit", self.unit, get_args(Unit))

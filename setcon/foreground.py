@@ -1,4 +1,4 @@
-"""Where objects are: learned from what moves, and asked of single frames.
+"""Where objects are: learned from what moves, predicted for single frames.
 
 Pieces of a run that move are objects, and those that rest are doubted: an object rests as well now
 and then. So labels are given to whole supervoxels, by the evidence of their motion, to which what

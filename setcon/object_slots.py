@@ -154,4 +154,5 @@ def _outlines(
 
 def as_bytes(images: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
     """Images as supervoxels take them."""
-    return (images.detach().cpu().float() * 255).round().to(torch.uint8).movedim(1, -1)
+    scaled = images.detach().cpu().float().clamp(0, 1) * 255
+    return scaled.round().to(torch.uint8).movedim(1, -1)

@@ -20,6 +20,7 @@ from setcon.config import DecoderConfig, ProbeConfig
 from setcon.cuda_graph import CudaGraphed
 from setcon.decoder import BroadcastDecoder, build_decoder
 from setcon.layers import at_least_float32
+from setcon.object_decoder import ObjectDecoder
 from setcon.position import position_grid
 from setcon.whitening import SlotWhitening
 
@@ -101,7 +102,9 @@ def fit_probe(
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, config))
         generator = torch.Generator().manual_seed(config.seed)
-        learn = CudaGraphed(probe, partial(_learn, probe))
+        # which objects there are decides the shapes within an object decoder
+        graphs = not isinstance(probe.decoder, ObjectDecoder)
+        learn = CudaGraphed(probe, partial(_learn, probe), enabled=graphs)
         for step in range(config.steps):
             drawn = _draw(probe, slots.detach(), pixels, config, generator)
             losses[step] = learn(*drawn)

@@ -35,6 +35,7 @@ from online.clips.holdout import RecordingSummary
 from online.config import dump_config
 from online.errors import RunError
 from setcon.object_slots import GEOMETRY
+from setcon.supervoxels.supervoxels import CELL
 
 _LARGE = ("alphas", "segments")
 
@@ -149,7 +150,13 @@ def _columns(read: Read) -> dict[str, np.ndarray]:
 
 
 def _in_pixels(read: Read, part: slice) -> np.ndarray:
-    """Places or lengths that slots begin with, in pixels; NaN where a slot holds no object."""
+    """Places or lengths that slots begin with, in pixels; NaN where a slot holds no object.
+
+    They are in 0..1 from the centre of the first cell to that of the last.
+    """
     assert read.objects is not None
-    pixels = read.slots[..., part] * (np.array(read.frames.images.shape[1:3]) - 1)
+    cells = -(-np.array(read.frames.images.shape[1:3]) // CELL)
+    pixels = read.slots[..., part] * (cells - 1) * CELL
+    if part.start == 0:
+        pixels = pixels + (CELL - 1) / 2
     return np.where(read.objects[..., None] >= 0, pixels, np.nan).astype(np.float32)

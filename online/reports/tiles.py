@@ -134,10 +134,8 @@ def _tiles(
     colours: UInt8[np.ndarray, "k 3"],
     truth_colours: UInt8[np.ndarray, "o 3"] | None,
 ) -> FrameTiles:
-    frame = panels.frames[row]
-    attended = attention_segments(
-        panels.attention[row], height=frame.shape[0], width=frame.shape[1]
-    )
+    frame, attention, alphas = panels.frames[row], panels.attention[row], panels.alphas[row]
+    attended = attention_segments(attention, height=frame.shape[0], width=frame.shape[1])
     truth = None
     if panels.truth is not None and truth_colours is not None:
         truth = truth_colours[panels.truth[row]]
@@ -146,7 +144,7 @@ def _tiles(
         frame=frame,
         truth=truth,
         # flat: with the frame shining through, an object that no slot found would still be seen
-        segments=colours[panels.alphas[row].argmax(axis=0)],
+        segments=colours[attended if _is_one_hot(attention, frame) else alphas.argmax(axis=0)],
         attended=colours[attended],
         reconstruction=panels.reconstruction[row],
         predicted=panels.predicted[row],
@@ -161,6 +159,11 @@ def _tiles(
             for k, colour in enumerate(colours)
         ],
     )
+
+
+def _is_one_hot(attention: Float[np.ndarray, "k gh gw"], frame: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether it is segments: those of slots that start at objects, which need no probe."""
+    return attention.shape[1:] == frame.shape[:2] and bool(np.isin(attention, (0, 1)).all())
 
 
 def _on_ground(

@@ -169,6 +169,8 @@ class Panels:
 def collapse_alarm(evaluation: Evaluation) -> str | None:
     """A message if the trained encoder's slots or set encodings have collapsed."""
     scores = evaluation.trained
+    if evaluation.has_segments and scores.slot_entropy == 0:
+        return "collapse: no object was found; does anything move on its own in the footage?"
     # slots that start at objects leave most of the picture to the background's
     if not evaluation.has_segments and scores.slot_entropy < LEAST_SLOT_ENTROPY:
         return (

@@ -76,7 +76,8 @@ BLOCKS = Part(
     name="blocks",
     group="without a model",
     column="blocks",
-    meaning="A grid on the image, with as many blocks as there are slots, or fewer.",
+    meaning="A grid on the image, with as many blocks as there are slots, or fewer. Where slots "
+    "start at objects: as many as objects are visible on average, and one more; so the next three.",
     own_masks=lambda e: e.without_model and e.without_model.blocks,
 )
 COLOURS = Part(

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from online.training.batch import Batch
 from online.training.config import AugmentConfig
+from setcon.supervoxels.supervoxels import CELL
 
 
 def augmented(batch: Batch, config: AugmentConfig, *, key: str) -> Batch:
@@ -35,6 +36,8 @@ def augmented(batch: Batch, config: AugmentConfig, *, key: str) -> Batch:
         rows = _moved(height, config.shift, rng)
         columns = _moved(width, config.shift, rng)
         mirrored = config.flip and rng.random() < 0.5
+        if batch.pieces is not None and width % CELL:
+            mirrored = False  # the cells of the mirrored clip would be others
         if mirrored:
             columns = columns.flip(0)
         if batch.pieces is not None:

@@ -13,6 +13,9 @@ from setcon.config import DecoderConfig, SetConConfig
 from setcon.decoder import BroadcastDecoder, build_decoder
 from setcon.model import SetCon
 
+LEAST_SIDE = 16
+"""Pixels of frames in which objects are found: of smaller ones nothing is left to be registered."""
+
 
 def untrained_model(config: SetConConfig, *, seed: int) -> SetCon:
     """The model that a run with this seed begins with; draws from torch's global generator.
@@ -52,6 +55,11 @@ def check_frame_size(model: SetCon, decoder: DecoderConfig, *, height: int, widt
     """
     attention = model.config.slot_attention
     section = "model.encoder"
+    if model.config.finds_objects and min(height, width) < LEAST_SIDE:
+        raise ConfigError(
+            f"model.slot_attention.starts: objects are found in frames of at least {LEAST_SIDE} "
+            f"pixels a side, these are {width}x{height}; ingest with another --size"
+        )
     try:
         model.encoder.grid_size(height, width)
         section = "probe.decoder"

@@ -34,7 +34,7 @@ class Pieces:
         known = self._known.get(clip)
         if known is None or len(known.labels) != len(frames):
             seconds = float(np.median(np.diff(clip.frames.pts_ns))) / 1e9
-            distance = neighbour_distance(seconds, num_frames=len(frames))
-            known = Supervoxels.of(frames, distance=distance)
+            distance = neighbour_distance(seconds, num_frames=len(clip.frames))
+            known = Supervoxels.of(frames, distance=distance, filled_from=len(clip.frames))
             self._known[clip] = known
         return known

@@ -27,7 +27,7 @@ from online.training.models import arranged, layout, untrained_twin, uses_bfloat
 from online.training.optimizer import build_optimizer, learning_rate, load_moments, take_step
 from setcon.config import LossConfig
 from setcon.cuda_graph import CudaGraphed
-from setcon.foreground import foreground_targets
+from setcon.foreground import IGNORED, foreground_targets
 from setcon.frozen import learned_state
 from setcon.model import Matching, SetCon, SetConOutput, match
 from setcon.object_slots import prediction_loss
@@ -171,12 +171,14 @@ class Trainer:
         return model.of_slots(encoded, num_runs=len(frames), frame_stride=self.frame_stride)
 
     def _pass(self, batch: Batch, matching: Matching) -> _Pass:
+        assert (batch.pieces is not None) == self.model.config.finds_objects
         if batch.pieces is None:
             return self._passes(batch.frames, *matching.tensors())
+        matching = Matching.of(*(tensor.to(self.device) for tensor in matching.tensors()))
         self.model.zero_grad(set_to_none=True)
         frames = batch.frames.to(self.device)
         output = self.encode(self.model, as_floats(frames), pieces=batch.pieces)
-        foreground = self._foreground_loss(frames, batch.pieces, output)
+        foreground = self._foreground_loss(frames, batch, batch.pieces, output)
         held = output.attention.sum(dim=-1) > 0
         valid = batch.valid.to(self.device)
         predicted = prediction_loss(output.slots, output.predicted, held, valid)
@@ -221,6 +223,7 @@ class Trainer:
     def _foreground_loss(
         self,
         frames: UInt8[Tensor, "b t h w 3"],
+        batch: Batch,
         pieces: Sequence[Supervoxels],
         output: SetConOutput,
     ) -> Float[Tensor, ""]:
@@ -232,6 +235,9 @@ class Trainer:
             for piece, logits in zip(pieces, output.foreground.detach().cpu(), strict=True)
         ]
         b, t = frames.shape[:2]
+        lengths = t - batch.valid.shape[1] + batch.valid.sum(dim=1)
+        for target, length in zip(targets, lengths.tolist(), strict=True):
+            target[length:] = IGNORED  # a clip is filled up there
         apart = min(t, -(-t * b // FOREGROUND_FRAMES))  # at least one of each clip
         chosen = slice(self.step_count % apart, None, apart)
         images = self._images(as_floats(frames[:, chosen]))

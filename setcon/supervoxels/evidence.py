@@ -13,7 +13,7 @@ ratio is read as evidence, by how often it occurs in moving objects and in what 
     log of the quotient   3.9         2.2         -0.4
 
 measured on rendered recordings of several kinds. A textured object rarely differs as a whole, a
-plain one only along its outline, and one at rest not at all: no cell can be told alone.
+plain one only along its outline, and one at rest not at all: a single cell decides nothing.
 """
 
 import torch
@@ -70,10 +70,12 @@ def _difference(
     flow = 2 * F.interpolate(flow, size=frames.shape[2:], mode="bilinear")
     moved, inside = warped(others, flow)
     gain, offset = light[:, :1, None, None], light[:, 1:, None, None]
-    left = (moved - frames * (1 + gain) - offset).abs().amax(dim=1) * inside
+    left = (moved - frames * (1 + gain) - offset).abs().amax(dim=1)
     still = (others - frames).abs().amax(dim=1)
-    keep = _of_the_explained(still) <= STILL * _of_the_explained(left)
-    return torch.where(keep[:, None, None], still, left)
+    # a motion that takes the picture out of sight explains nothing, nor does one that is not finite
+    explained = _of_the_explained(torch.where(inside, left, torch.inf))
+    moves = STILL * explained < _of_the_explained(still)
+    return torch.where(moves[:, None, None], left * inside, still)
 
 
 def _smoothed(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

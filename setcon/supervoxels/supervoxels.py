@@ -31,7 +31,8 @@ class Supervoxels:
     labels: Int64[Tensor, "t r c"]
     """The supervoxel of each cell, 0..m-1."""
     evidence: Float64[Tensor, " m"]
-    """Mean over its cells of the evidence that it moves; see `motion_evidence`."""
+    """Mean of the evidence that it moves over its cells, in frames that are compared with others;
+    see `motion_evidence`."""
     area: Float64[np.ndarray, "m t"]
     """Cells in each frame."""
     places: Float64[np.ndarray, "m t 2"]
@@ -45,20 +46,28 @@ class Supervoxels:
         return len(self.evidence)
 
     @classmethod
-    def of(cls, frames: UInt8[Tensor, "t h w 3"], *, distance: int = 1) -> "Supervoxels":
-        """Cut a run of frames; `distance` is that of `motion_evidence`."""
+    def of(
+        cls, frames: UInt8[Tensor, "t h w 3"], *, distance: int = 1, filled_from: int | None = None
+    ) -> "Supervoxels":
+        """Cut a run of frames; `distance` is that of `motion_evidence`.
+
+        From frame `filled_from` on, if it is given, the run is only filled up: nothing moves there.
+        """
         images = _filled_up(frames.float().movedim(-1, 1))
         colours = F.avg_pool2d(images, CELL) / 255
         labels = _clustered(colours)
-        evidence = motion_evidence(images, cell=CELL, distance=distance)
+        evidence = torch.zeros(labels.shape)
+        evidence[:filled_from] = motion_evidence(images[:filled_from], cell=CELL, distance=distance)
         count = int(labels.max()) + 1
         border = _border(labels, count)
         area, places = _moments(labels, count)
         sums = [_sums(labels, channel, count) for channel in colours.unbind(dim=1)]
-        cells = torch.from_numpy(area.sum(axis=1))
+        # frames at the ends have no evidence, which is no evidence of rest
+        last = len(evidence[:filled_from]) - distance
+        compared = torch.from_numpy(area[:, distance : max(distance, last)].sum(axis=1))
         return cls(
             labels=labels,
-            evidence=_sums(labels, evidence, count) / cells,
+            evidence=_sums(labels, evidence, count) / compared.clamp_min(1),
             area=area,
             places=places,
             colour=torch.stack(sums, dim=1).numpy(),

@@ -204,7 +204,8 @@ def embed(
     """Write the slots of every frame of STORE to an HDF5 file.
 
     For each recording it has a group with slots (n, k, d), alphas (n, k, h, w) as shares of 255,
-    pts_ns, gap, and held_out, which marks the frames that a run on STORE does not learn from.
+    pts_ns, gap, and held_out, which marks the frames that a run on STORE does not learn from. Slots
+    that start at objects bring the number of each object, segments, centres and spreads as well.
     """
     from online.analysis.embed import embed_run
 

@@ -155,9 +155,9 @@ def demo(
     """Ingest, serve, train, probe and report with one command.
 
     Without VIDEO it renders three bouncing balls with ground-truth masks and learns from those.
-    From VIDEO it takes the middle square at 128x128 and learns to find what moves; `setcon ingest
-    --fit` has other ways. The demo runs slower on a busy machine; --minutes limits the training
-    time.
+    From VIDEO it takes the middle square at 128x128 and learns to find what moves on its own;
+    `setcon ingest --fit` has other ways. The demo runs slower on a busy machine; --minutes limits
+    the training time.
     """
     from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
 

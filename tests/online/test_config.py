@@ -187,7 +187,7 @@ OBJECTS = [
             ["probe.decoder.kind=object", "probe.whiten=false"],
             'probe.decoder.kind "object" needs model.slot_attention.starts "objects"',
         ),
-        ([*OBJECTS, "model.slot_attention.slot_size=4"], "slot_size must be at least 5, got 4"),
+        ([*OBJECTS, "model.slot_attention.slot_size=4"], "slot_size must be at least 6, got 4"),
         (["model.slot_attention.foreground_threshold=1.5"], "foreground_threshold must lie in"),
         (["model.slot_attention.foreground_threshold=nan"], "foreground_threshold = nan"),
         (["model.slot_attention.starts=things"], "starts = 'things'"),

@@ -197,8 +197,8 @@ def test_predictions_a_stride_ahead_are_compared_with_their_own_frame():
 
 
 def test_slots_need_room_for_where_an_object_is_and_for_how_it_looks():
-    assert SlotAttentionConfig(starts="objects", slot_size=5).slot_size == 5
-    with pytest.raises(ValueError, match="slot_size must be at least 5, got 4"):
+    assert SlotAttentionConfig(starts="objects", slot_size=6).slot_size == 6
+    with pytest.raises(ValueError, match="slot_size must be at least 6, got 4"):
         SlotAttentionConfig(starts="objects", slot_size=4)
 
 
