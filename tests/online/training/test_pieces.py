@@ -41,9 +41,11 @@ def count(monkeypatch) -> list[int]:
     calls: list[tuple[int, int]] = []
     found = Supervoxels.of
 
-    def counted(frames: torch.Tensor, *, distance: int = 1) -> Supervoxels:
+    def counted(
+        frames: torch.Tensor, *, distance: int = 1, filled_from: int | None = None
+    ) -> Supervoxels:
         calls.append((len(frames), distance))
-        return found(frames, distance=distance)
+        return found(frames, distance=distance, filled_from=filled_from)
 
     monkeypatch.setattr(Supervoxels, "of", counted)
     return calls
@@ -72,6 +74,16 @@ def test_a_clip_that_is_filled_up_has_those_of_as_many_frames(count):
         batch = pieces.added(collate(clips, CONFIG), clips)
         assert [len(found.labels) for found in batch.pieces] == lengths
     assert [length for length, _ in count] == [8, 8, 5]
+
+
+def test_that_nothing_moves_where_a_clip_is_filled_up_is_no_evidence_of_rest():
+    long, short = clip(8), clip(5, seed=1)
+    batch = Pieces().added(collate([long, short], CONFIG), [long, short])
+    alone = Supervoxels.of(torch.from_numpy(short.frames.images))
+    filled = batch.pieces[1]
+    evidence = filled.evidence[filled.labels]
+    assert evidence[1:4].max() > 0.5 * alone.evidence.max() > 0.5
+    assert evidence.min() > -0.41
 
 
 def test_neighbours_are_compared_at_a_distance_in_time(count):

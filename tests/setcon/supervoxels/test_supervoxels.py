@@ -126,3 +126,10 @@ def test_a_plain_picture_is_few_of_them():
     pieces = Supervoxels.of(plain)
     assert len(pieces) < 25
     assert pieces.area.sum() == 3 * 64
+
+
+@pytest.mark.parametrize("distance", [1, 3, 7])
+def test_what_rests_has_the_same_evidence_however_far_apart_frames_are_compared(distance):
+    still = torch.randint(0, 255, (1, 32, 32, 3), dtype=torch.uint8).expand(24, -1, -1, -1)
+    found = Supervoxels.of(still.contiguous(), distance=distance)
+    assert found.evidence.allclose(torch.full_like(found.evidence, -0.4))
