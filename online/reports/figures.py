@@ -23,11 +23,16 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from online.reports.tiles import FrameTiles, frame_tiles
+from online.reports.tiles import FrameTiles, frame_tiles, has_segments
 from online.scores.evaluation import Panels
 
 Colour = tuple[int, int, int]
 
+OBJECTS_CAPTION = (
+    "Footage that was never trained on. Segments: the objects that were found, each in the colour "
+    "of its slot. Slots: the part of the frame that each one reads. Reconstruction: what the probe "
+    "draws from all slots."
+)
 HERO_CAPTION = (
     "Footage that was never trained on. Segments: the colour of the slot with the largest alpha at "
     "each pixel, so that an object without a slot cannot be seen. Slots: what the probe draws "
@@ -64,7 +69,8 @@ def hero_figure(panels: Panels, *, most: int = 4) -> bytes:
 
     A page explains its picture in text; this one says it in itself.
     """
-    return to_png(draw_hero(panels, most=most, caption=HERO_CAPTION))
+    caption = OBJECTS_CAPTION if has_segments(panels) else HERO_CAPTION
+    return to_png(draw_hero(panels, most=most, caption=caption))
 
 
 def to_png(image: Image.Image) -> bytes:
@@ -81,7 +87,7 @@ def draw_panels(panels: Panels, *, most: int) -> Image.Image:
     large = Size(small.width * 3 // 2, small.height * 3 // 2)
     label_width = 88
     slots_left = MARGIN + 3 * (large.width + GAP) + label_width
-    num_slots = panels.alphas.shape[1]
+    num_slots = len(frames[0].slots)
     block = LINE + 8 + 2 * (LINE + large.height) + GAP
     sheet = Sheet(
         slots_left + num_slots * (small.width + GAP) - GAP + MARGIN,
@@ -105,7 +111,7 @@ def draw_hero(panels: Panels, *, most: int, caption: str = "") -> Image.Image:
     names_width = max(_width(text) for text in times) + 14
     names_width = min(names_width, size.width)
     slots_left = MARGIN + names_width + 3 * (size.width + GAP) + GAP
-    num_slots = panels.alphas.shape[1]
+    num_slots = len(frames[0].slots)
     top = MARGIN + (LINE + 6 if shared else 0)
     width = slots_left + num_slots * (size.width + GAP) - GAP + MARGIN
     lines = _wrapped(caption, width - 2 * MARGIN)

@@ -1,6 +1,7 @@
 """Small RGB pictures of one held-out frame: what figures and reports are put together from.
 
-    segments   the colour of the slot with the largest alpha, and nothing of the frame
+    segments   the colour of the slot with the largest alpha, or whose object it is, and nothing
+               of the frame
     drawn      alpha * slot picture + (1 - alpha) * grey
     alpha      alpha * the slot's colour
     attention  A / max over positions A * the slot's colour
@@ -68,13 +69,24 @@ def frame_tiles(panels: Panels, *, most: int) -> list[FrameTiles]:
     rows = np.unique(np.linspace(0, n - 1, min(most, n)).round().astype(int)).tolist()
     colours, truth_colours = panel_colours(panels), None
     if panels.truth is not None:
-        truth_colours = match_colours(panels.truth, panels.alphas.argmax(axis=1), colours)
+        truth_colours = match_colours(panels.truth, _labels(panels), colours)
     return [_tiles(panels, row, colours, truth_colours) for row in rows]
 
 
 def panel_colours(panels: Panels) -> UInt8[np.ndarray, "k 3"]:
     """`slot_colours` by what each slot covers of the panels."""
-    return slot_colours(panels.alphas.argmax(axis=1), panels.alphas.shape[1])
+    return slot_colours(_labels(panels), panels.alphas.shape[1])
+
+
+def has_segments(panels: Panels) -> bool:
+    """Whether slots start at objects: attention is then their segments, which need no probe."""
+    is_fine = panels.attention.shape[2:] == panels.frames.shape[1:3]
+    return is_fine and bool(np.isin(panels.attention, (0, 1)).all())
+
+
+def _labels(panels: Panels) -> Int[np.ndarray, "n h w"]:
+    """The slot of each pixel: by segments where there are any, else by the largest alpha."""
+    return (panels.attention if has_segments(panels) else panels.alphas).argmax(axis=1)
 
 
 def slot_colours(labels: Int[np.ndarray, "n h w"], count: int) -> UInt8[np.ndarray, "k 3"]:
@@ -135,6 +147,11 @@ def _tiles(
     truth_colours: UInt8[np.ndarray, "o 3"] | None,
 ) -> FrameTiles:
     frame, attention, alphas = panels.frames[row], panels.attention[row], panels.alphas[row]
+    labels, drawn, used = alphas.argmax(axis=0), panels.slots[row], len(colours)
+    if has_segments(panels):
+        labels, alphas = attention.argmax(axis=0), attention
+        drawn = np.broadcast_to(frame, drawn.shape)
+        used = 1 + int(panels.attention.any(axis=(0, 2, 3)).nonzero()[0].max())
     attended = attention_segments(attention, height=frame.shape[0], width=frame.shape[1])
     truth = None
     if panels.truth is not None and truth_colours is not None:
@@ -144,7 +161,7 @@ def _tiles(
         frame=frame,
         truth=truth,
         # flat: with the frame shining through, an object that no slot found would still be seen
-        segments=colours[attended if _is_one_hot(attention, frame) else alphas.argmax(axis=0)],
+        segments=colours[labels],
         attended=colours[attended],
         reconstruction=panels.reconstruction[row],
         predicted=panels.predicted[row],
@@ -152,18 +169,13 @@ def _tiles(
         slots=[
             SlotTiles(
                 colour=(int(colour[0]), int(colour[1]), int(colour[2])),
-                drawn=_on_ground(panels.slots[row, k], panels.alphas[row, k]),
+                drawn=_on_ground(drawn[k], alphas[k]),
                 alpha=_tinted(panels.alphas[row, k], colour),
-                attention=_tinted(_to_maximum(panels.attention[row, k]), colour),
+                attention=_tinted(_to_maximum(attention[k]), colour),
             )
-            for k, colour in enumerate(colours)
+            for k, colour in enumerate(colours[:used])
         ],
     )
-
-
-def _is_one_hot(attention: Float[np.ndarray, "k gh gw"], frame: UInt8[np.ndarray, "h w 3"]) -> bool:
-    """Whether it is segments: those of slots that start at objects, which need no probe."""
-    return attention.shape[1:] == frame.shape[:2] and bool(np.isin(attention, (0, 1)).all())
 
 
 def _on_ground(

@@ -113,7 +113,7 @@ class Journal:
         )
         self._log(entry, evaluation_points(evaluation))
         if message := collapse_alarm(evaluation):
-            self.event(message)
+            self.warn(message)
 
     def event(self, message: str) -> None:
         """Something a person should know of."""
