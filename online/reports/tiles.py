@@ -151,7 +151,7 @@ def _tiles(
     if has_segments(panels):
         labels, alphas = attention.argmax(axis=0), attention
         drawn = np.broadcast_to(frame, drawn.shape)
-        used = 1 + int(panels.attention.any(axis=(0, 2, 3)).nonzero()[0].max())
+        used = 1 + int(np.flatnonzero(panels.attention.sum(axis=(0, 2, 3))).max())
     attended = attention_segments(attention, height=frame.shape[0], width=frame.shape[1])
     truth = None
     if panels.truth is not None and truth_colours is not None:

@@ -46,7 +46,7 @@ class StepEntry(SpentEntry, frozen=True, kw_only=True, tag="step"):
     loss: Loss | None
     exclusivity: Share | None = None
     """How much of what slots read is theirs alone."""
-    foreground: float | None = None
+    foreground: float | msgspec.UnsetType = msgspec.UNSET
     """Loss of the foreground, where slots start at objects."""
     top1: float | None
     chance_loss: float | None = None

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from online.runs.directory import RunDirectory
 from online.runs.entries import (
     Entry,
@@ -64,7 +66,7 @@ class Journal:
             checkpoint_share=clock.spent.checkpoint_share,
             loss=result.loss,
             exclusivity=result.exclusivity,
-            foreground=result.foreground,
+            foreground=msgspec.UNSET if result.foreground is None else result.foreground,
             top1=result.top1,
             chance_loss=result.chance,
             grad_norm=result.grad_norm,
