@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from setcon.model import Matching, SetCon, SetConOutput, match
     from setcon.probe import DecoderProbe, FittedProbe, Reconstruction, fit_probe
     from setcon.seed_checkpoint import load_model, load_probe
-    from setcon.slot_attention import Slots
+    from setcon.slots.slot_attention import Slots
     from setcon.supervoxels.supervoxels import Supervoxels
     from setcon.whitening import SlotWhitening
 
@@ -104,7 +104,7 @@ _HOMES = {
     "SetEncoderConfig": "setcon.config",
     "SlotAttentionConfig": "setcon.config",
     "SlotWhitening": "setcon.whitening",
-    "Slots": "setcon.slot_attention",
+    "Slots": "setcon.slots.slot_attention",
     "Supervoxels": "setcon.supervoxels.supervoxels",
     "TransitionConfig": "setcon.config",
     "alpha_labels": "setcon.measures.metrics",

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from setcon.config import LossConfig, SetConConfig
 from setcon.deep_set import DeepSet
 from setcon.encoders import build_encoder
-from setcon.foreground import foreground_loss
 from setcon.frozen import keep_frozen_in_evaluation
 from setcon.layers import at_least_float32
 from setcon.loss import (
@@ -27,8 +26,9 @@ from setcon.loss import (
     slot_exclusivity,
     slotwise_contrastive_loss,
 )
-from setcon.object_slots import ObjectSlots, as_bytes
-from setcon.slot_attention import SlotAttention, Slots
+from setcon.slots.foreground import foreground_loss
+from setcon.slots.object_slots import ObjectSlots, as_bytes
+from setcon.slots.slot_attention import SlotAttention, Slots
 from setcon.supervoxels.supervoxels import Supervoxels
 from setcon.transition import Transition
 

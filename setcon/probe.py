@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from setcon.config import DecoderConfig, ProbeConfig
 from setcon.cuda_graph import CudaGraphed
-from setcon.decoder import BroadcastDecoder, build_decoder
+from setcon.decoders.decoder import BroadcastDecoder, build_decoder
+from setcon.decoders.object_decoder import ObjectDecoder
 from setcon.layers import at_least_float32
-from setcon.object_decoder import ObjectDecoder
 from setcon.position import position_grid
 from setcon.whitening import SlotWhitening
 

@@ -34,7 +34,7 @@ from online.analysis.readout import FRAMES_AT_ONCE, Read, Readout
 from online.clips.holdout import RecordingSummary
 from online.config import dump_config
 from online.errors import RunError
-from setcon.object_slots import GEOMETRY
+from setcon.slots.object_slots import GEOMETRY
 from setcon.supervoxels.supervoxels import CELL
 
 _LARGE = ("alphas", "segments")

@@ -10,7 +10,7 @@ import torch
 from online.errors import ConfigError
 from online.training.config import TrainingConfig
 from setcon.config import DecoderConfig, SetConConfig
-from setcon.decoder import BroadcastDecoder, build_decoder
+from setcon.decoders.decoder import BroadcastDecoder, build_decoder
 from setcon.model import SetCon
 
 LEAST_SIDE = 16

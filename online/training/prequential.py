@@ -27,7 +27,7 @@ from setcon.config import LossConfig
 from setcon.cuda_graph import CudaGraphed
 from setcon.loss import compared
 from setcon.model import SetCon
-from setcon.object_slots import as_bytes
+from setcon.slots.object_slots import as_bytes
 from setcon.supervoxels.supervoxels import Supervoxels
 
 FAR_CLIP_STATES = 8

@@ -27,10 +27,10 @@ from online.training.models import arranged, layout, untrained_twin, uses_bfloat
 from online.training.optimizer import build_optimizer, learning_rate, load_moments, take_step
 from setcon.config import LossConfig
 from setcon.cuda_graph import CudaGraphed
-from setcon.foreground import IGNORED, foreground_targets
 from setcon.frozen import learned_state
 from setcon.model import Matching, SetCon, SetConOutput, match
-from setcon.object_slots import prediction_loss
+from setcon.slots.foreground import IGNORED, foreground_targets
+from setcon.slots.object_slots import prediction_loss
 from setcon.supervoxels.supervoxels import Supervoxels
 
 FOREGROUND_FRAMES = 16

@@ -6,7 +6,7 @@ import torch
 
 from setcon import SeedCheckpointError
 from setcon.config import DecoderConfig, EncoderConfig, LossConfig
-from setcon.decoder import build_decoder
+from setcon.decoders.decoder import build_decoder
 from setcon.encoders.convolutional import ConvolutionalEncoder
 from setcon.loss import contrastive_loss
 from setcon.seed_checkpoint import load_model, load_probe

@@ -13,8 +13,8 @@ from online.training.config import OptimizerConfig, TrainingConfig
 from online.training.prequential import Prequential
 from online.training.trainer import StepResult, Trainer
 from setcon.config import EncoderConfig, LossConfig, SetConConfig, SlotAttentionConfig
-from setcon.foreground import IGNORED, foreground_loss, foreground_targets
 from setcon.model import SetCon
+from setcon.slots.foreground import IGNORED, foreground_loss, foreground_targets
 from setcon.supervoxels.supervoxels import Supervoxels
 
 

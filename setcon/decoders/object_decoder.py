@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from setcon.config import DecoderConfig
 from setcon.layers import mlp
-from setcon.object_slots import GEOMETRY
 from setcon.position import fourier_features, position_grid
+from setcon.slots.object_slots import GEOMETRY
 
 _REACH = 4.0  # spreads from the centre; what is further away is all the same
 _LEAST_SPREAD = 1e-3  # of the picture: a slot that holds an object is larger

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 
-from setcon.foreground import IGNORED, foreground_loss, foreground_targets
+from setcon.slots.foreground import IGNORED, foreground_loss, foreground_targets
 from setcon.supervoxels.supervoxels import Supervoxels
 
 

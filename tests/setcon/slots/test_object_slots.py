@@ -7,8 +7,8 @@ from moving_squares import BLUE, RED, Square, by_cell, scene
 
 from setcon.config import EncoderConfig, LossConfig, SetConConfig, SlotAttentionConfig
 from setcon.model import SetCon, SetConOutput
-from setcon.object_slots import GEOMETRY, as_bytes, prediction_loss
-from setcon.slot_attention import Slots
+from setcon.slots.object_slots import GEOMETRY, as_bytes, prediction_loss
+from setcon.slots.slot_attention import Slots
 from setcon.supervoxels.supervoxels import Supervoxels
 
 SQUARES = (

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from setcon.config import DecoderConfig
-from setcon.decoder import BilinearDecoder, PixelDecoder, build_decoder
+from setcon.decoders.decoder import BilinearDecoder, PixelDecoder, build_decoder
 from setcon.position import fourier_features, position_grid
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from setcon.config import DecoderConfig
+from setcon.decoders.object_decoder import ObjectDecoder
 from setcon.layers import mlp, normalisation_layer
-from setcon.object_decoder import ObjectDecoder
 from setcon.position import PositionEmbedding, fourier_features, position_grid
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from setcon.config import SlotAttentionConfig
-from setcon.slot_attention import SlotAttention
+from setcon.slots.slot_attention import SlotAttention
 
 
 def make(**values) -> SlotAttention:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from setcon.config import SlotAttentionConfig
 from setcon.layers import at_least_float32, mlp
 from setcon.position import position_grid
-from setcon.slot_attention import Slots
+from setcon.slots.slot_attention import Slots
 from setcon.supervoxels.objects import group, segments
 from setcon.supervoxels.supervoxels import Supervoxels
 

@@ -3,8 +3,8 @@
 import torch
 
 from setcon.config import DecoderConfig
-from setcon.decoder import build_decoder
-from setcon.object_decoder import ObjectDecoder
+from setcon.decoders.decoder import build_decoder
+from setcon.decoders.object_decoder import ObjectDecoder
 from setcon.position import position_grid
 
 

@@ -1,0 +1,1 @@
+"""How slots come about: by learned starts that compete, or from objects that were found."""
