@@ -69,8 +69,12 @@ def hero_figure(panels: Panels, *, most: int = 4) -> bytes:
 
     A page explains its picture in text; this one says it in itself.
     """
-    caption = OBJECTS_CAPTION if has_segments(panels) else HERO_CAPTION
-    return to_png(draw_hero(panels, most=most, caption=caption))
+    return to_png(draw_hero(panels, most=most, caption=hero_caption(panels)))
+
+
+def hero_caption(panels: Panels) -> str:
+    """What `draw_hero` shows, in words."""
+    return OBJECTS_CAPTION if has_segments(panels) else HERO_CAPTION
 
 
 def to_png(image: Image.Image) -> bytes:

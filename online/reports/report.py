@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from online.reports.curves import curve_cards
-from online.reports.figures import HERO_CAPTION, draw_hero, draw_panels
+from online.reports.figures import draw_hero, draw_panels, hero_caption
 from online.reports.heat_map import draw_heat_map
 from online.reports.page import (
     command_block,
@@ -146,7 +146,7 @@ def _hero(panels: Panels | None) -> str:
     return picture(
         draw_hero(panels, most=4),
         label="Held-out frames, their reconstructions, segments and slots",
-        caption=HERO_CAPTION,
+        caption=hero_caption(panels),
         crisp=_is_small(panels),
         limit_bytes=HERO_BYTES,
     )

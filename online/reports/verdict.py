@@ -89,7 +89,7 @@ def _lesson(evaluation: Evaluation) -> str:
     untrained = _judged(evaluation.untrained, evaluation)
     if trained is None or untrained is None:
         share = evaluation.trained.current.mse_share
-        if share is not None and share >= NOTHING_READ:
+        if not evaluation.has_segments and share is not None and share >= NOTHING_READ:
             return "The probe reads next to nothing from the slots."
         return "This footage has no object masks: judge the slots by the pictures."
     gain = trained.fg_ari - untrained.fg_ari
