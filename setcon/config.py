@@ -206,11 +206,11 @@ class DecoderConfig:
     """Hidden units of `bilinear`, `object` and `pixel`; filter size of `broadcast` (the paper: 32
     or 16)."""
     depth: int = 2
-    """Hidden layers of `bilinear` (of its slots), `pixel` and `broadcast`."""
+    """Hidden layers of `bilinear` and `object` (of their slots), `pixel` and `broadcast`."""
     rank: int = 32
-    """Maps over the image that `bilinear` mixes for every slot."""
+    """Maps over the image that `bilinear` and `object` mix for every slot."""
     frequencies: int = 6
-    """Octaves of the Fourier features of a position, for `bilinear` and `pixel`."""
+    """Octaves of the Fourier features of a position, for `bilinear`, `object` and `pixel`."""
     normalisation: Normalisation = "none"
     """Normalisation before the last convolution of `small`, `normal` and `large`; the port uses
     `batch`."""
@@ -235,8 +235,8 @@ class ProbeConfig:
     frames_per_step: int = 32
     """Frames drawn for each step."""
     pixels_per_frame: int = 1024
-    """Pixels drawn from each of these frames, if it has more, for `bilinear` and `pixel`; the other
-    decoders draw whole frames."""
+    """Pixels drawn from each of these frames, if it has more, for `bilinear`, `object` and `pixel`;
+    the other decoders draw whole frames."""
     learning_rate: float = 6e-3
     """Learning rate after the warm-up; from there it decays to zero along a cosine."""
     warmup_steps: int = 50

@@ -86,7 +86,9 @@ class SetCon(nn.Module):
         if isinstance(self.slot_attention, SlotAttention):
             return self.slot_attention(self.encoder(images))
         if pieces is None:
-            pieces = [Supervoxels.of(run) for run in as_bytes(images).split(run_length)]
+            pieces = [
+                Supervoxels.of(run, distance=None) for run in as_bytes(images).split(run_length)
+            ]
         with torch.no_grad():  # it learns from the loss of the foreground
             features = self.encoder(images)
         return self.slot_attention(features, images, pieces, outlines=outlines)

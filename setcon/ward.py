@@ -9,7 +9,6 @@ is Ward's tree exactly; on a grid its merges come in a slightly different order,
 make a neighbour's cheaper.
 """
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -33,23 +32,18 @@ class MergeTree:
 
     def clusters(self) -> Int64[Tensor, " m"]:
         """For each point the smallest one of its cluster, all merges done."""
-        above = self.into
-        while not torch.equal(further := above[above], above):
-            above = further
-        return above
+        return _roots(self.into)
 
     def cut(self, num_graphs: int, *, num_clusters: int) -> Int64[Tensor, "n m"]:
         """Labels 0 to `num_clusters` - 1 of the points of equally large, connected graphs."""
         heights = self.height.view(num_graphs, -1)
         first = torch.arange(num_graphs)[:, None] * heights.shape[1]
         roots = (heights.topk(num_clusters, dim=1).indices + first).flatten()
-        above = self.into.clone()
-        above[roots] = roots
-        while not torch.equal(further := above[above], above):
-            above = further
-        numbers = torch.zeros_like(above)
+        into = self.into.clone()
+        into[roots] = roots
+        numbers = torch.zeros_like(into)
         numbers[roots] = torch.arange(num_clusters).repeat(num_graphs)
-        return numbers[above].view(num_graphs, -1)
+        return numbers[_roots(into)].view(num_graphs, -1)
 
 
 def merge_tree(
@@ -64,7 +58,8 @@ def merge_tree(
     into, heights = torch.arange(count), features.new_full((count,), torch.inf)
     reached = features.new_zeros(count)  # height of the last merge of each cluster
     generator = torch.Generator().manual_seed(0)
-    for rounds in itertools.count(1):
+    rounds = 0
+    while True:
         costs = _costs(means, sizes, edges)
         chosen = _cheapest_to_each_other(costs, edges, count, generator)
         chosen = chosen[costs[chosen] <= limit]
@@ -80,9 +75,16 @@ def merge_tree(
         sizes[kept] += sizes[gone]
         edges = into[edges]
         edges = edges[:, edges[0] != edges[1]]
+        rounds += 1
         if rounds % _ROUNDS_APART == 0:
             edges = _each_once(edges, count)
-    raise AssertionError("there is always a last round")
+
+
+def _roots(into: Int64[Tensor, " m"]) -> Int64[Tensor, " m"]:
+    """Where each point comes to by going on until nothing leads further."""
+    while not torch.equal(further := into[into], into):
+        into = further
+    return into
 
 
 def _costs(

@@ -7,8 +7,8 @@ slots           s s s s        s s s s      s_t, p_t, and s_{t - frame_stride}
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ ENCODED_AT_ONCE = 64
 """Frames."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class CutFootage:
     """Footage and its targets, cut out once for every probe that is fitted to or scored on them."""
 
@@ -35,14 +35,12 @@ class CutFootage:
     targets: UInt8[np.ndarray, "n h w 3"]
     masks: UInt8[Tensor, "n h w"] | None
     """Label maps of the targets, 0 is background; None where the footage has none."""
-    _pieces: list[Supervoxels] = field(default_factory=list, repr=False)
 
-    def pieces(self) -> Sequence[Supervoxels]:
+    @cached_property
+    def pieces(self) -> list[Supervoxels]:
         """The supervoxels of each clip: they do not depend on a model, so they are found once."""
-        if not self._pieces:
-            frames = torch.from_numpy(self.footage.images)
-            self._pieces.extend(Supervoxels.of(run) for run in frames)
-        return self._pieces
+        frames = torch.from_numpy(self.footage.images)
+        return [Supervoxels.of(run, distance=None) for run in frames]
 
     @classmethod
     def of(cls, footage: Footage, clip: ClipConfig) -> CutFootage:
@@ -108,7 +106,7 @@ def encode(
     for start in range(0, len(images), clips_at_once):
         some = slice(start, start + clips_at_once)
         frames = to_images(images[some]).to(device)
-        pieces = cut.pieces()[some] if model.config.finds_objects else None
+        pieces = cut.pieces[some] if model.config.finds_objects else None
         output = model(frames, frame_stride=s, pieces=pieces, outlines=outlines)
         kinds = (
             *(output.slots[:, 2 * s :], output.predicted, output.slots[:, s:-s]),

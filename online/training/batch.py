@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from online.clips.clip import Clip, ClipConfig
+from setcon.slots.object_slots import as_bytes
 from setcon.supervoxels.supervoxels import Supervoxels
 
 
@@ -63,8 +64,7 @@ def to_images(images: UInt8[np.ndarray, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"
 
 def to_bytes(images: Float[Tensor, "*n 3 h w"]) -> UInt8[np.ndarray, "*n h w 3"]:
     """Floats as bytes, rounded and clipped to [0, 1]; channels last."""
-    scaled = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return scaled.movedim(-3, -1).cpu().numpy()
+    return as_bytes(images).numpy()
 
 
 def as_floats(frames: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:

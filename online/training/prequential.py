@@ -181,7 +181,7 @@ def _choose_against_far(
 
 
 def _pieces(frames: Float[Tensor, "m t c h w"]) -> list[Supervoxels]:
-    return [Supervoxels.of(as_bytes(run)) for run in frames]
+    return [Supervoxels.of(as_bytes(run), distance=None) for run in frames]
 
 
 def _distance_ns(one: Clip, other: Clip) -> float:

@@ -6,12 +6,12 @@
 `large` (the 2021 port) lay it out at an eighth of the resolution and convolve upwards.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from setcon.config import DecoderConfig
 from setcon.decoders.object_decoder import ObjectDecoder
+from setcon.decoders.whole import image_by_image
 from setcon.layers import mlp, normalisation_layer
 from setcon.position import PositionEmbedding, fourier_features, position_grid
 
@@ -68,10 +68,7 @@ class PixelDecoder(nn.Module):
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
         """The channels of a whole image."""
-        grid = position_grid(height, width, device=slots.device).to(slots.dtype)
-        # image by image: the hidden units of all positions of one at 128x128 are tens of megabytes
-        channels = torch.cat([self.at(image_slots, grid) for image_slots in slots.split(1)])
-        return channels.unflatten(-1, (height, width))
+        return image_by_image(self.at, slots, height, width)
 
 
 class BroadcastDecoder(nn.Module):

@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from setcon.config import DecoderConfig
+from setcon.decoders.whole import image_by_image
 from setcon.layers import mlp
-from setcon.position import fourier_features, position_grid
+from setcon.position import fourier_features
 from setcon.slots.object_slots import GEOMETRY
 
 _REACH = 4.0  # spreads from the centre; what is further away is all the same
@@ -59,10 +60,7 @@ class ObjectDecoder(nn.Module):
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
         """The channels of a whole image."""
-        grid = position_grid(height, width, device=slots.device).to(slots.dtype)
-        # image by image: the hidden units of all positions of one at 128x128 are tens of megabytes
-        channels = torch.cat([self.at(image_slots, grid) for image_slots in slots.split(1)])
-        return channels.unflatten(-1, (height, width))
+        return image_by_image(self.at, slots, height, width)
 
     def _objects(
         self, where: Float[Tensor, "n k 4"]

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from setcon.measures.cells import (
+from setcon.cells import (
     cell_colours,
     cell_places,
     neighbouring_cells,

@@ -126,8 +126,8 @@ def prediction_loss(
     """
     count = predicted.shape[1]
     stride = (slots.shape[1] - count) // 2
-    both = [held[:, first : first + count] for first in (0, stride, 2 * stride)]
-    counted = both[0] & both[1] & both[2] & valid[..., None]
+    earlier, later, own = (held[:, first : first + count] for first in (0, stride, 2 * stride))
+    counted = earlier & later & own & valid[..., None]
     error = predicted - slots[:, 2 * stride :].detach()
     error = torch.cat([10 * error[..., :GEOMETRY], error[..., GEOMETRY:]], dim=-1)
     distance = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=0.1)
@@ -152,7 +152,7 @@ def _outlines(
     return torch.cat([segments(*each) for each in zip(runs, pieces, found, strict=True)])
 
 
-def as_bytes(images: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
-    """Images as supervoxels take them."""
-    scaled = images.detach().cpu().float().clamp(0, 1) * 255
-    return scaled.round().to(torch.uint8).movedim(1, -1)
+def as_bytes(images: Float[Tensor, "*n 3 h w"]) -> UInt8[Tensor, "*n h w 3"]:
+    """Images as supervoxels take them: rounded and clipped to [0, 1], channels last, on the CPU."""
+    scaled = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return scaled.movedim(-3, -1).cpu()

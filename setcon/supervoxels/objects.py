@@ -25,6 +25,7 @@ _LONG = np.array([-0.5, -0.5, 3.3, -3.4, 4.9])
 _SHORT = np.array([-1.2, -0.7, 1.2, -5.2, 7.2])
 _ROWS = 32.0  # places are in units of a grid of this side
 _LEAST_CELLS = 4.0  # per frame
+_SIDE_PENALTY = 0.005  # squared colour distance that a cell to the side must make up for
 
 
 def group(
@@ -67,14 +68,11 @@ def segments(
             rows = slice(CELL + down, CELL + down + height)
             candidate = around[:, rows, CELL + right : CELL + right + width]
             distance = (mean[frame, candidate] - images).square().sum(dim=-1)
-            distance += _HALF_STEP * ((down != 0) + (right != 0))
+            distance += _SIDE_PENALTY * ((down != 0) + (right != 0))
             nearer = distance < nearest
             nearest = torch.where(nearer, distance, nearest)
             chosen = torch.where(nearer, candidate, chosen)
     return objects[chosen]
-
-
-_HALF_STEP = 0.005  # squared colour distance that a cell to the side must make up for
 
 
 class _Merging:

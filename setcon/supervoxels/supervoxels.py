@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 
+from setcon.cells import cell_places, neighbouring_cells
 from setcon.supervoxels.evidence import motion_evidence
 from setcon.ward import merge_tree
 
@@ -47,27 +48,32 @@ class Supervoxels:
 
     @classmethod
     def of(
-        cls, frames: UInt8[Tensor, "t h w 3"], *, distance: int = 1, filled_from: int | None = None
+        cls,
+        frames: UInt8[Tensor, "t h w 3"],
+        *,
+        distance: int | None = 1,
+        filled_from: int | None = None,
     ) -> "Supervoxels":
         """Cut a run of frames; `distance` is that of `motion_evidence`.
+
+        Evidence takes more than half of the time, and only what learns the foreground reads it:
+        with a distance of None it is not looked for, and 0.
 
         From frame `filled_from` on, if it is given, the run is only filled up: nothing moves there.
         """
         images = _filled_up(frames.float().movedim(-1, 1))
         colours = F.avg_pool2d(images, CELL) / 255
         labels = _clustered(colours)
-        evidence = torch.zeros(labels.shape)
-        evidence[:filled_from] = motion_evidence(images[:filled_from], cell=CELL, distance=distance)
         count = int(labels.max()) + 1
         border = _border(labels, count)
         area, places = _moments(labels, count)
         sums = [_sums(labels, channel, count) for channel in colours.unbind(dim=1)]
-        # frames at the ends have no evidence, which is no evidence of rest
-        last = len(evidence[:filled_from]) - distance
-        compared = torch.from_numpy(area[:, distance : max(distance, last)].sum(axis=1))
+        evidence = torch.zeros(count, dtype=torch.float64)
+        if distance is not None:
+            evidence = _evidence(labels, images[:filled_from], area, distance)
         return cls(
             labels=labels,
-            evidence=_sums(labels, evidence, count) / compared.clamp_min(1),
+            evidence=evidence,
             area=area,
             places=places,
             colour=torch.stack(sums, dim=1).numpy(),
@@ -111,10 +117,7 @@ def _filled_up(images: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "t 3 _h _w"]:
 
 def _clustered(colours: Float[Tensor, "t 3 r c"]) -> Int64[Tensor, "t r c"]:
     t, _, rows, columns = colours.shape
-    longer = max(rows, columns)
-    row = torch.arange(rows)[:, None].expand(rows, columns) / longer
-    column = torch.arange(columns).expand(rows, columns) / longer
-    places = torch.stack([row, column], dim=-1).expand(t, -1, -1, -1)
+    places = cell_places(rows, columns).expand(t, -1, -1, -1)
     features = torch.cat([_COLOUR * colours.movedim(1, -1), _PLACE * places], dim=-1)
     limit = _LIMIT * t * rows * columns / _CELLS
     tree = merge_tree(features.flatten(0, 2), _neighbours(t, rows, columns), limit=limit)
@@ -125,12 +128,13 @@ def _neighbours(t: int, rows: int, columns: int) -> Int64[Tensor, "2 e"]:
     """Cells side by side, and each cell with that in its place in the next frame and the four
     next to that."""
     index = torch.arange(t * rows * columns).view(t, rows, columns)
-    ends = [(index[:, 1:], index[:, :-1]), (index[:, :, 1:], index[:, :, :-1])]
     around = F.pad(index, (1, 1, 1, 1), value=-1)
+    edges = [neighbouring_cells(t, rows, columns)]
     for row, column in ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2)):
-        ends.append((index[:-1], around[1:, row : row + rows, column : column + columns]))
-    edges = torch.cat([torch.stack([a.flatten(), b.flatten()]) for a, b in ends], dim=1)
-    return edges[:, (edges >= 0).all(dim=0)]
+        later = around[1:, row : row + rows, column : column + columns]
+        onwards = torch.stack([index[:-1].flatten(), later.flatten()])
+        edges.append(onwards[:, onwards[1] >= 0])
+    return torch.cat(edges, dim=1)
 
 
 def _sums(
@@ -152,6 +156,21 @@ def _moments(
         for values in (torch.ones(t, rows, columns), row, column)
     )
     return area, np.stack(places, axis=-1)
+
+
+def _evidence(
+    labels: Int64[Tensor, "t r c"],
+    images: Float[Tensor, "_t 3 h w"],
+    area: Float64[np.ndarray, "m t"],
+    distance: int,
+) -> Float64[Tensor, " m"]:
+    """Mean of the evidence over the cells of each supervoxel, from the run's first frames."""
+    evidence = torch.zeros(labels.shape)
+    evidence[: len(images)] = motion_evidence(images, cell=CELL, distance=distance)
+    # frames at the ends have no evidence, which is no evidence of rest
+    last = max(distance, len(images) - distance)
+    compared = torch.from_numpy(area[:, distance:last].sum(axis=1))
+    return _sums(labels, evidence, len(area)) / compared.clamp_min(1)
 
 
 def _border(labels: Int64[Tensor, "t r c"], count: int) -> Float64[np.ndarray, "m m"]:

@@ -7,7 +7,7 @@ from sklearn.feature_extraction.image import grid_to_graph
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from setcon.measures.cells import neighbouring_cells
+from setcon.cells import neighbouring_cells
 from setcon.ward import merge_tree
 
 

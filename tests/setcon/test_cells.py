@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from setcon.measures.cells import cell_colours, neighbouring_cells, spread_to_pixels
+from setcon.cells import cell_colours, neighbouring_cells, spread_to_pixels
 
 
 @pytest.mark.parametrize(
