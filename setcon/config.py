@@ -68,7 +68,7 @@ class SlotAttentionConfig:
     """Hidden units of the MLP that follows the GRU."""
     iterations: int = 1
     """Rounds of competition of learned starts: 1 in the paper, 3 in the port."""
-    foreground_threshold: float = 0.55
+    foreground_threshold: float = 0.4
     """With `objects`: from which mean probability on a piece of the picture is of an object."""
 
     def __post_init__(self) -> None:

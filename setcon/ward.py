@@ -30,9 +30,10 @@ class MergeTree:
     """Cost of that merge, or what is just above the merges before it; infinite where there was
     none."""
 
-    def clusters(self) -> Int64[Tensor, " m"]:
-        """For each point the smallest one of its cluster, all merges done."""
-        return _roots(self.into)
+    def clusters(self, *, height: float = math.inf) -> Int64[Tensor, " m"]:
+        """For each point the smallest one of its cluster, all merges up to a height done."""
+        done = self.height <= height
+        return _roots(torch.where(done, self.into, torch.arange(len(self.into))))
 
     def cut(self, num_graphs: int, *, num_clusters: int) -> Int64[Tensor, "n m"]:
         """Labels 0 to `num_clusters` - 1 of the points of equally large, connected graphs."""

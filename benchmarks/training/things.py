@@ -37,6 +37,7 @@ SCENES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "three": (["three-object"], ["--fps", "10"]),
     "seven": (["seven-object"], ["--fps", "10"]),
+    "quilt": (["quilt"], []),
     "sprites": (["sprites", "--set", "size=128"], []),
 }
 """Arguments of `setcon scene` and of `setcon ingest`."""

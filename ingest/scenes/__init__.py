@@ -8,6 +8,7 @@ from ingest.scenes.balls import BallsConfig, ball_blocks
 from ingest.scenes.gridworld import GridworldConfig, gridworld_blocks
 from ingest.scenes.sprites import SpritesConfig, sprite_blocks
 from ingest.scenes.tabletop import (
+    QuiltConfig,
     SevenObjectConfig,
     TabletopConfig,
     ThreeObjectConfig,
@@ -21,6 +22,7 @@ Scene = (
     | SpritesConfig
     | ThreeObjectConfig
     | SevenObjectConfig
+    | QuiltConfig
     | TumbleConfig
 )
 
@@ -31,6 +33,7 @@ SCENES: Mapping[str, type[Scene]] = MappingProxyType(
         "sprites": SpritesConfig,
         "three-object": ThreeObjectConfig,
         "seven-object": SevenObjectConfig,
+        "quilt": QuiltConfig,
         "tumble": TumbleConfig,
     }
 )

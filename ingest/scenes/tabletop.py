@@ -16,7 +16,7 @@ from heapq import heapify, heapreplace
 from math import ceil, hypot, pi
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Int64
 
 from ingest.frame import Frames
 from ingest.scenes.base import (
@@ -25,12 +25,12 @@ from ingest.scenes.base import (
     episode_starts,
     presentation_times,
 )
-from ingest.scenes.shapes import OUTLINES, Canvas, PlaneWaves, Shape, TexturedShape
+from ingest.scenes.cloth import Cloth, Quilt, View
+from ingest.scenes.shapes import OUTLINES, Canvas, Shape, TexturedShape
 from setcon.checks import check_above, check_at_least, check_below, check_within
 
 MAX_OBJECTS = len(OUTLINES)
 
-_NUM_WAVES = 10
 _APART = 0.01
 """Sides between objects that rest, at the least."""
 _FAR = 0.15
@@ -90,18 +90,30 @@ class SevenObjectConfig(TabletopConfig):
     max_radius: float = 0.11
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuiltConfig(TabletopConfig):
+    """Objects on a quilt of the same colours, so that no colour belongs to one of them."""
+
+    num_objects: int = 4
+    speed: float = 0.03
+    fps: int = 10
+
+
 def tabletop_blocks(config: TabletopConfig) -> Iterator[Frames]:
     """Draw the recording block by block. The visible pixels of object k carry label k + 1."""
     rng = np.random.default_rng(config.seed)
-    table = PlaneWaves.drawn(rng, _NUM_WAVES, rates=(6.0, 50.0), mean=(0.3, 0.6))
+    table = (Quilt if isinstance(config, QuiltConfig) else Cloth).drawn(rng)
     camera = _Camera.drawn(config, rng)
     shapes = rng.permutation(MAX_OBJECTS)[: config.num_objects]
     objects = _objects(config, rng, [OUTLINES[shape] for shape in shapes])
+    if isinstance(table, Quilt):
+        for obj in objects:
+            obj.shape = table.dressed(obj.shape, rng)
     for indices in block_indices(config, size=config.size):
         view = camera.view(indices)
         size = config.size
         margin = 2 + ceil(2 * config.max_radius * view.zoom.max() * size)
-        canvas = Canvas(_seen(table, view, size=size), margin=margin)
+        canvas = Canvas(table.seen(view, size=size), margin=margin)
         poses = [obj.poses(indices) for obj in objects]
         patches = [
             obj.shape.render(
@@ -125,21 +137,6 @@ def tabletop_blocks(config: TabletopConfig) -> Iterator[Frames]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _View:
-    """Where the camera is in each frame: `centre` in sides, `turn` in radians."""
-
-    centre: Float[np.ndarray, "n 2"]
-    zoom: Float[np.ndarray, " n"]
-    turn: Float[np.ndarray, " n"]
-
-    def in_picture(self, places: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-        """Places on the table as shares of the picture's side, (x, y)."""
-        dx, dy = (self.zoom[:, None] * (places - self.centre)).T
-        cos, sin = np.cos(self.turn), np.sin(self.turn)
-        return 0.5 + np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=1)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Camera:
     """Four slow motions (x, y, zoom, turn), each the mean of two sines."""
 
@@ -155,27 +152,10 @@ class _Camera:
             phases=rng.uniform(0, 2 * pi, size=(4, 2)),
         )
 
-    def view(self, indices: Int64[np.ndarray, " n"]) -> _View:
+    def view(self, indices: Int64[np.ndarray, " n"]) -> View:
         swings = np.sin(indices[:, None, None] * self.rates + self.phases).mean(axis=2)
         x, y, zoom, turn = (self.reach * swings).T
-        return _View(0.5 + np.stack([x, y], axis=1), 1 + zoom, turn)
-
-
-def _seen(cloth: PlaneWaves, view: _View, *, size: int) -> Float32[np.ndarray, "n size size 3"]:
-    """RGB by sin(a + b) = sin a cos b + cos a sin b, with a of rows and b of columns."""
-    pixels = (np.arange(size) + 0.5) / size - 0.5
-    cos, sin = np.cos(view.turn) / view.zoom, np.sin(view.turn) / view.zoom
-    kx, ky = cloth.waves.T
-    along = np.outer(cos, kx) + np.outer(sin, ky)  # n waves: per pixel to the right
-    down = np.outer(cos, ky) - np.outer(sin, kx)
-    a = (view.centre @ cloth.waves.T + cloth.phases)[:, None] + pixels[:, None] * down[:, None]
-    b = along[:, :, None] * pixels
-    of_rows = np.concatenate([np.sin(a), np.cos(a)], axis=2).astype(np.float32)
-    waves_of_columns = np.concatenate([np.cos(b), np.sin(b)], axis=1)
-    tints = np.tile(cloth.tints, (2, 1))
-    of_columns = (waves_of_columns[..., None] * tints[:, None]).astype(np.float32)
-    swing = of_rows @ of_columns.reshape(len(view.turn), 2 * _NUM_WAVES, -1)
-    return cloth.mean.astype(np.float32) + swing.reshape(len(view.turn), size, size, 3)
+        return View(0.5 + np.stack([x, y], axis=1), 1 + zoom, turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +180,7 @@ class _Poses:
     carried: Bool[np.ndarray, " n"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Object:
     """A shape and all its moves in order, of which the first is to stay where it is."""
 

@@ -1,7 +1,7 @@
 """Where objects are: learned from what moves, predicted for single frames.
 
 Pieces of a run that move are objects, and those that rest are doubted: an object rests as well now
-and then. So labels are given to whole supervoxels, by the evidence of their motion, to which what
+and then. So labels are given to whole regions, by the evidence of their motion, to which what
 the model thinks of them is added once it has learned something:
 
     score  = evidence + trust · mean of the model's logits
@@ -29,7 +29,7 @@ def foreground_targets(
     """1, 0 or `IGNORED` for every cell of a run."""
     score = pieces.evidence
     if trust > 0:
-        score = score + trust * pieces.mean(logits.clamp(-_SUREST, _SUREST))
+        score = score + trust * pieces.region_mean(logits.clamp(-_SUREST, _SUREST))
     target = torch.full_like(score, IGNORED)
     target[score > _MARGIN] = 1.0
     target[score < -_MARGIN] = 0.0

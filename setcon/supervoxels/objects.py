@@ -21,8 +21,8 @@ from setcon.supervoxels.supervoxels import CELL, Supervoxels
 
 LONG_RUN = 12
 """Frames from which on it counts how the distance between two pieces varies."""
-_LONG = np.array([-0.5, -0.5, 3.3, -3.4, 4.9])
-_SHORT = np.array([-1.2, -0.7, 1.2, -5.2, 7.2])
+_LONG = np.array([-1.1, -0.4, 2.6, -3.9, 5.1])
+_SHORT = np.array([-1.3, -0.6, 2.8, -4.7, 6.0])
 _ROWS = 32.0  # places are in units of a grid of this side
 _LEAST_CELLS = 4.0  # per frame
 _SIDE_PENALTY = 0.005  # squared colour distance that a cell to the side must make up for

@@ -21,7 +21,7 @@ from setcon.ward import merge_tree
 CELL = 4
 """Side of a cell in pixels, which is also the stride of the encoder that goes with supervoxels."""
 _COLOUR, _PLACE = 3.0, 2.0  # weights of colours in 0..1, and of places in units of the longer side
-_LIMIT = 1.0  # of the error within, where the grid has _CELLS cells
+_REGION, _SUPERVOXEL = 1.0, 0.12  # limits of the error within, where the grid has _CELLS cells
 _CELLS = 1024
 
 
@@ -31,9 +31,11 @@ class Supervoxels:
 
     labels: Int64[Tensor, "t r c"]
     """The supervoxel of each cell, 0..m-1."""
+    regions: Int64[Tensor, " m"]
+    """The region of each supervoxel, 0.. on; the parts of one are alike and touch."""
     evidence: Float64[Tensor, " m"]
-    """Mean of the evidence that it moves over its cells, in frames that are compared with others;
-    see `motion_evidence`."""
+    """Mean of the evidence that its region moves over the region's cells, in frames that are
+    compared with others; see `motion_evidence`."""
     area: Float64[np.ndarray, "m t"]
     """Cells in each frame."""
     places: Float64[np.ndarray, "m t 2"]
@@ -44,7 +46,7 @@ class Supervoxels:
     """Sides of cells that two supervoxels share within frames, over all frames."""
 
     def __len__(self) -> int:
-        return len(self.evidence)
+        return len(self.regions)
 
     @classmethod
     def of(
@@ -63,16 +65,17 @@ class Supervoxels:
         """
         images = _filled_up(frames.float().movedim(-1, 1))
         colours = F.avg_pool2d(images, CELL) / 255
-        labels = _clustered(colours)
-        count = int(labels.max()) + 1
+        labels, regions = _clustered(colours)
+        count = len(regions)
         border = _border(labels, count)
         area, places = _moments(labels, count)
         sums = [_sums(labels, channel, count) for channel in colours.unbind(dim=1)]
         evidence = torch.zeros(count, dtype=torch.float64)
         if distance is not None:
-            evidence = _evidence(labels, images[:filled_from], area, distance)
+            evidence = _evidence(regions[labels], images[:filled_from], distance)[regions]
         return cls(
             labels=labels,
+            regions=regions,
             evidence=evidence,
             area=area,
             places=places,
@@ -85,12 +88,19 @@ class Supervoxels:
         cells = torch.from_numpy(self.area.sum(axis=1))
         return _sums(self.labels, values, len(self)) / cells
 
+    def region_mean(self, values: Float[Tensor, "t r c"]) -> Float64[Tensor, " m"]:
+        """Mean over the cells of the region of each."""
+        cells = torch.bincount(self.regions, torch.from_numpy(self.area.sum(axis=1)))
+        sums = torch.bincount(self.regions, _sums(self.labels, values, len(self)))
+        return (sums / cells)[self.regions]
+
     def mirrored(self) -> "Supervoxels":
         """Those of the same frames with left and right swapped."""
         places = self.places.copy()
         places[..., 1] = (self.labels.shape[2] - 1) * self.area - places[..., 1]
         return Supervoxels(
             labels=self.labels.flip(2),
+            regions=self.regions,
             evidence=self.evidence,
             area=self.area,
             places=places,
@@ -115,13 +125,18 @@ def _filled_up(images: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "t 3 _h _w"]:
     return F.pad(images, (0, -width % CELL, 0, -height % CELL), mode="replicate")
 
 
-def _clustered(colours: Float[Tensor, "t 3 r c"]) -> Int64[Tensor, "t r c"]:
+def _clustered(
+    colours: Float[Tensor, "t 3 r c"],
+) -> tuple[Int64[Tensor, "t r c"], Int64[Tensor, " m"]]:
+    """The supervoxel of each cell, and the region of each supervoxel."""
     t, _, rows, columns = colours.shape
     places = cell_places(rows, columns).expand(t, -1, -1, -1)
     features = torch.cat([_COLOUR * colours.movedim(1, -1), _PLACE * places], dim=-1)
-    limit = _LIMIT * t * rows * columns / _CELLS
-    tree = merge_tree(features.flatten(0, 2), _neighbours(t, rows, columns), limit=limit)
-    return torch.unique(tree.clusters(), return_inverse=True)[1].view(t, rows, columns)
+    unit = t * rows * columns / _CELLS
+    tree = merge_tree(features.flatten(0, 2), _neighbours(t, rows, columns), limit=_REGION * unit)
+    first, labels = tree.clusters(height=_SUPERVOXEL * unit).unique(return_inverse=True)
+    regions = tree.clusters()[first].unique(return_inverse=True)[1]
+    return labels.view(t, rows, columns), regions
 
 
 def _neighbours(t: int, rows: int, columns: int) -> Int64[Tensor, "2 e"]:
@@ -159,18 +174,16 @@ def _moments(
 
 
 def _evidence(
-    labels: Int64[Tensor, "t r c"],
-    images: Float[Tensor, "_t 3 h w"],
-    area: Float64[np.ndarray, "m t"],
-    distance: int,
-) -> Float64[Tensor, " m"]:
-    """Mean of the evidence over the cells of each supervoxel, from the run's first frames."""
-    evidence = torch.zeros(labels.shape)
+    regions: Int64[Tensor, "t r c"], images: Float[Tensor, "_t 3 h w"], distance: int
+) -> Float64[Tensor, " regions"]:
+    """Mean of the evidence over the cells of each region, from the run's first frames."""
+    count = int(regions.max()) + 1
+    evidence, compared = torch.zeros(2, *regions.shape)
     evidence[: len(images)] = motion_evidence(images, cell=CELL, distance=distance)
     # frames at the ends have no evidence, which is no evidence of rest
-    last = max(distance, len(images) - distance)
-    compared = torch.from_numpy(area[:, distance:last].sum(axis=1))
-    return _sums(labels, evidence, len(area)) / compared.clamp_min(1)
+    compared[distance : max(distance, len(images) - distance)] = 1
+    sums, cells = (_sums(regions, values, count) for values in (evidence, compared))
+    return sums / cells.clamp_min(1)
 
 
 def _border(labels: Int64[Tensor, "t r c"], count: int) -> Float64[np.ndarray, "m m"]:

@@ -234,7 +234,9 @@ def export(
 @click.command()
 @click.argument(
     "scene",
-    type=click.Choice(["balls", "gridworld", "sprites", "three-object", "seven-object", "tumble"]),
+    type=click.Choice(
+        ["balls", "gridworld", "sprites", "three-object", "seven-object", "quilt", "tumble"]
+    ),
 )
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option("--frames", type=click.IntRange(1), default=900, show_default=True)

@@ -1,6 +1,7 @@
 """Which pieces are learned as objects, and the loss of it."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from setcon.slots.foreground import IGNORED, foreground_loss, foreground_targets
 from setcon.supervoxels.supervoxels import Supervoxels
 
 
-def pieces(*evidence: float) -> Supervoxels:
-    """Columns of a run of two frames, one supervoxel each."""
+def pieces(*evidence: float, regions: Sequence[int] | None = None) -> Supervoxels:
+    """Columns of a run of two frames, one supervoxel each, and each a region of its own."""
     m = len(evidence)
     return Supervoxels(
         labels=torch.arange(m).expand(2, 3, m),
+        regions=torch.arange(m) if regions is None else torch.tensor(regions),
         evidence=torch.tensor(evidence, dtype=torch.float64),
         area=np.full((m, 2), 3.0),
         places=np.zeros((m, 2, 2)),
@@ -38,6 +40,13 @@ def test_what_the_model_thinks_of_a_piece_counts_by_its_mean_and_within_limits()
     # -0.35 + 1; -0.35 + 0.5; -0.35 + 1/3; 0.5 - 1
     assert targets[0, 1].tolist() == [1, IGNORED, IGNORED, 0]
     assert torch.equal(targets, targets[:1, 1:2].expand(2, 3, 4))
+
+
+def test_what_the_model_thinks_counts_by_its_mean_over_the_region():
+    run = pieces(-0.35, -0.35, -0.35, regions=(0, 1, 0))
+    logits = torch.tensor([4.0, 4.0, 0.0]).repeat(2, 3, 1)
+    targets = foreground_targets(run, logits, trust=0.25)  # -0.35 + 0.5; -0.35 + 1
+    assert targets[0, 0].tolist() == [IGNORED, 1, IGNORED]
 
 
 def test_the_loss_is_the_mean_over_cells_with_a_target():

@@ -124,8 +124,23 @@ def test_so_few_frames_have_supervoxels_without_evidence(t):
 def test_a_plain_picture_is_few_of_them():
     plain = torch.full((3, 32, 32, 3), 90, dtype=torch.uint8)
     pieces = Supervoxels.of(plain)
-    assert len(pieces) < 25
+    assert len(pieces) <= 64
+    assert int(pieces.regions.max()) + 1 < 25
     assert pieces.area.sum() == 3 * 64
+
+
+def test_regions_are_sets_of_supervoxels_and_have_one_evidence(pieces):
+    count = int(pieces.regions.max()) + 1
+    assert pieces.regions.unique().tolist() == list(range(count))
+    assert count < len(pieces)
+    for region in range(count):
+        parts = torch.nonzero(pieces.regions == region).flatten()
+        assert len(pieces.evidence[parts].unique()) == 1
+    values = torch.randn(pieces.labels.shape, generator=torch.Generator().manual_seed(0))
+    of_cells = pieces.regions[pieces.labels]
+    expected = [values[of_cells == i].double().mean() for i in range(count)]
+    means = pieces.region_mean(values)
+    torch.testing.assert_close(means, torch.stack(expected)[pieces.regions])
 
 
 @pytest.mark.parametrize("distance", [1, 3, 7])
