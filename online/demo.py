@@ -1,6 +1,6 @@
 """The whole system on one recording: render or take a video, ingest, serve, train, probe, report.
 
-    balls.mp4 + masks ──ingest──▶ store ──serve──▶ train ──▶ probe on held-out footage ──▶ report
+    quilt.mp4 + masks ──ingest──▶ store ──serve──▶ train ──▶ probe on held-out footage ──▶ report
 
 Everything goes through the same doors as by hand; a second call continues the first.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.recorder import RecordProgress
-from ingest.scenes.balls import BallsConfig
+from ingest.scenes.tabletop import QuiltConfig
 from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
 from online.config import RunConfig
@@ -28,10 +28,13 @@ from online.session.status import Observer
 
 log = logging.getLogger(__name__)
 
-SCENE = BallsConfig(num_frames=9000, fps=15, size=64, radius=0.14, speed=0.1)
+SCENE = QuiltConfig(num_frames=1800)
 """The recording that is made where none is given; its seed is the demo's."""
-FRAME_SIZE, VIDEO_FRAME_SIZE = 32, 128
-"""Side of the frames of the recording that is made, and of a video that is given."""
+PRESET = "things"
+SCENE_SETTINGS = ("training.steps=300", "probe.steps=400", "evaluation.train_clips=12")
+"""What is set for that recording, so that the demo takes some minutes of a CPU."""
+FRAME_SIZE = 128
+"""Side of the frames that are learned from."""
 STORE, RUN = "store", "run"
 """Where the recording and what is learned go."""
 PICTURE = "demo.png"
@@ -66,7 +69,7 @@ def run_demo(
         _check_held(store, video or _made(out, config.training.seed))
     out.mkdir(parents=True, exist_ok=True)
     source = video or _rendered(out, config.training.seed, progress.rendering)
-    settings = RecordSettings(size=FRAME_SIZE if video is None else VIDEO_FRAME_SIZE)
+    settings = RecordSettings(size=FRAME_SIZE)
     outcomes = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
     for outcome in outcomes:
         if outcome.error is not None:
@@ -100,7 +103,7 @@ def _check_held(store: Path, video: Path) -> None:
 
 
 def _made(out: Path, seed: int) -> Path:
-    return out / f"balls-{seed}.mp4"
+    return out / f"quilt-{seed}.mp4"
 
 
 def _rendered(out: Path, seed: int, progress: Callable[[int], None]) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from ingest.scenes.base import saturated_colours
-from ingest.scenes.shapes import PlaneWaves, TexturedShape
+from ingest.scenes.shapes import PlaneWaves
 
 _NUM_WAVES = 10
 _NUM_COLOURS = 8
@@ -47,7 +47,7 @@ class Cloth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quilt:
-    """Patches of eight colours: at each place that one whose wave is highest there."""
+    """Patches of eight colours: at each place the one whose channel of the waves is highest."""
 
     waves: PlaneWaves
     colours: Float[np.ndarray, "colours 3"]
@@ -61,7 +61,8 @@ class Quilt:
         saturation = rng.uniform(0.45, 0.85, (_NUM_COLOURS, 1))
         value = rng.uniform(0.35, 0.95, (_NUM_COLOURS, 1))
         colours = value * (1 - saturation * (1 - saturated_colours(hues)))
-        return cls(replace(waves, tints=tints / np.abs(tints).sum(axis=0)), colours)
+        tints /= np.abs(tints).sum(axis=0)
+        return cls(replace(waves, tints=tints, mean=np.zeros(_NUM_COLOURS)), colours)
 
     def seen(self, view: View, *, size: int) -> Float32[np.ndarray, "n size size 3"]:
         """RGB of the quilt in each frame."""
@@ -70,9 +71,9 @@ class Quilt:
         share /= share.sum(axis=-1, keepdims=True)
         return share @ self.colours.astype(np.float32)
 
-    def dressed(self, shape: TexturedShape, rng: np.random.Generator) -> TexturedShape:
-        """The shape in two of the quilt's colours."""
-        return replace(shape, colours=rng.permutation(self.colours)[:2])
+    def pairs(self, count: int, rng: np.random.Generator) -> Float[np.ndarray, "count 2 3"]:
+        """Two of the colours for each of `count` objects, by chance."""
+        return np.stack([rng.permutation(self.colours)[:2] for _ in range(count)])
 
 
 def _swing(

@@ -68,12 +68,13 @@ class TexturedShape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaneWaves:
-    """A coloured texture without end: sines along `waves` (x, y), in radians per side."""
+    """A texture without end, in colour or in other channels: sines along `waves` (x, y), in radians
+    per side."""
 
     waves: Float[np.ndarray, "waves 2"]
     phases: Float[np.ndarray, " waves"]
-    tints: Float[np.ndarray, "waves 3"]
-    mean: Float[np.ndarray, " 3"]
+    tints: Float[np.ndarray, "waves channels"]
+    mean: Float[np.ndarray, " channels"]
 
     @classmethod
     def drawn(

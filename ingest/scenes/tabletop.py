@@ -11,7 +11,7 @@ bow, at the least jerk: a + (b - a) s(τ) with s(τ) = 10τ³ - 15τ⁴ + 6τ⁵
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heapreplace
 from math import ceil, hypot, pi
 
@@ -105,10 +105,10 @@ def tabletop_blocks(config: TabletopConfig) -> Iterator[Frames]:
     table = (Quilt if isinstance(config, QuiltConfig) else Cloth).drawn(rng)
     camera = _Camera.drawn(config, rng)
     shapes = rng.permutation(MAX_OBJECTS)[: config.num_objects]
+    pairs = table.pairs(len(shapes), rng) if isinstance(table, Quilt) else ()
     objects = _objects(config, rng, [OUTLINES[shape] for shape in shapes])
-    if isinstance(table, Quilt):
-        for obj in objects:
-            obj.shape = table.dressed(obj.shape, rng)
+    for obj, colours in zip(objects, pairs, strict=False):
+        obj.shape = replace(obj.shape, colours=colours)
     for indices in block_indices(config, size=config.size):
         view = camera.view(indices)
         size = config.size

@@ -243,7 +243,7 @@ def export(
 @click.option(
     "--fps",
     type=click.IntRange(1, 1000),
-    help="Frames per second.  [default: 30, of tumble 10]",
+    help="Frames per second.  [default: 30, of quilt and tumble 10]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(

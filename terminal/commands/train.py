@@ -154,23 +154,33 @@ def demo(
 ) -> None:
     """Ingest, serve, train, probe and report with one command.
 
-    Without VIDEO it renders three bouncing balls with ground-truth masks and learns from those.
-    From VIDEO it takes the middle square at 128x128 and learns to find what moves on its own;
-    `setcon ingest --fit` has other ways. The demo runs slower on a busy machine; --minutes limits
-    the training time.
+    It learns, by the preset `things`, to find what moves on its own. Without VIDEO it renders
+    objects on a quilt of the same colours, with ground-truth masks. Of VIDEO it takes the middle
+    square at 128x128; `setcon ingest --fit` has other ways. The demo runs slower on a busy
+    machine; --minutes limits the training time.
     """
-    from online.demo import PICTURE, RUN, SCENE, STORE, DemoProgress, run_demo
+    from online.demo import (
+        PICTURE,
+        PRESET,
+        RUN,
+        SCENE,
+        SCENE_SETTINGS,
+        STORE,
+        DemoProgress,
+        run_demo,
+    )
 
     out = out or Path("setcon-demo" if video is None else f"setcon-demo-{video.stem}")
-    preset = "demo" if video is None else "things"
     if seed is not None:
         if any(setting.startswith("training.seed") for setting in settings):
             raise click.UsageError(
                 "--seed and --set training.seed are the same setting; give only one"
             )
         settings = (*settings, f"training.seed={seed}")
-    config = _config(preset, settings)
-    again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", preset]
+    if video is None:
+        settings = (*SCENE_SETTINGS, *settings)
+    config = _config(PRESET, settings)
+    again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", PRESET]
     again += [word for setting in settings for word in ("--set", setting)]
     with progress_line() as show:
         outcome = run_demo(

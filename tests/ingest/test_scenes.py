@@ -21,6 +21,7 @@ from ingest.scenes import (
     SCENES,
     BallsConfig,
     GridworldConfig,
+    QuiltConfig,
     Scene,
     SevenObjectConfig,
     SpritesConfig,
@@ -321,6 +322,16 @@ def test_things_are_carried_over_others_set_down_whole_and_all_of_them_in_time()
         assert np.ptp(places[:, 2]) > 16
     # two are carried at most; one that lies changes only where another passes over it
     assert 1 < np.sum(moving, axis=0).mean() < 4
+
+
+def test_no_colour_of_the_quilt_s_objects_is_theirs_alone() -> None:
+    frames = drawn(QuiltConfig(num_frames=200, seed=2))
+    coarse, on_object = frames.images // 32, masks_of(frames) > 0
+    table = {tuple(colour) for colour in coarse[~on_object].reshape(-1, 3)[::7].tolist()}
+    for label in range(1, 5):
+        colours, counts = np.unique(coarse[masks_of(frames) == label], axis=0, return_counts=True)
+        (first, second) = colours[np.argsort(counts)[-2:]].tolist()
+        assert {tuple(first), tuple(second)} <= table
 
 
 @pytest.mark.parametrize("name", EVERY_SCENE)
