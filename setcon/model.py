@@ -27,7 +27,7 @@ from setcon.loss import (
     slotwise_contrastive_loss,
 )
 from setcon.slots.foreground import foreground_loss
-from setcon.slots.object_slots import ObjectSlots, as_bytes
+from setcon.slots.object_slots import GEOMETRY, ObjectSlots, as_bytes
 from setcon.slots.slot_attention import SlotAttention, Slots
 from setcon.supervoxels.supervoxels import Supervoxels
 from setcon.transition import Transition
@@ -60,7 +60,11 @@ class SetCon(nn.Module):
         self.slot_attention = find_slots(
             config.slot_attention, feature_size=self.encoder.feature_size
         )
-        self.transition = Transition(config.transition, slot_size=slot_size)
+        self.transition = Transition(
+            config.transition,
+            slot_size=slot_size,
+            geometry=GEOMETRY if config.finds_objects else 0,
+        )
         self.set_encoder = DeepSet(config.set_encoder, slot_size=slot_size)
 
     def train(self, mode: bool = True) -> "SetCon":

@@ -4,6 +4,9 @@
     interacting only:  h += attention among the slots of LayerNorm(h);  h += MLP(LayerNorm(h))
     p_t = s_{t-1} + Linear(LayerNorm(h))
 
+Where the first numbers of a slot say where its object is, p_t has a matrix, the identity at first,
+times their change added to them: normalising h would lose how fast a slow object is.
+
 Frames t-2, t-1 and t are `frame_stride` apart. The paper's step is nearly linear and sees no other
 slot, so that it foresees no collision. A layer of a transformer (Vaswani et al. 2017), with one
 head and normalised before attention and MLP, lets it.
@@ -19,9 +22,12 @@ from setcon.layers import mlp
 
 
 class Transition(nn.Module):
-    """Slots of two frames to the predicted slots of a third."""
+    """Slots of two frames to the predicted slots of a third.
 
-    def __init__(self, config: TransitionConfig, *, slot_size: int) -> None:
+    The first `geometry` numbers of a slot say where its object is.
+    """
+
+    def __init__(self, config: TransitionConfig, *, slot_size: int, geometry: int = 0) -> None:
         super().__init__()
         interacting = config.kind == "interacting"
         size = config.hidden_size if interacting else slot_size
@@ -29,6 +35,9 @@ class Transition(nn.Module):
         self.interaction = Interaction(size) if interacting else nn.Identity()
         self.norm = nn.LayerNorm(size)
         self.out = nn.Linear(size, slot_size)
+        self.motion = nn.Linear(geometry, geometry, bias=False) if geometry else None
+        if self.motion is not None:
+            nn.init.eye_(self.motion.weight)
 
     def forward(
         self, slots: Float[Tensor, "b t k d"], *, frame_stride: int = 1
@@ -50,7 +59,12 @@ class Transition(nn.Module):
     ) -> Float[Tensor, "*n k d"]:
         """One step on from two sets of slots, which may be predicted themselves."""
         hidden = self.project(torch.cat([earlier, later, later - earlier], dim=-1))
-        return later + self.out(self.norm(self.interaction(hidden)))
+        change = self.out(self.norm(self.interaction(hidden)))
+        if self.motion is not None:
+            size = self.motion.in_features
+            moved = self.motion(later[..., :size] - earlier[..., :size])
+            change = change + F.pad(moved, (0, change.shape[-1] - size))
+        return later + change
 
 
 class Interaction(nn.Module):

@@ -62,3 +62,13 @@ def test_interaction_is_attention_and_an_mlp_each_added_to_what_it_reads():
 def test_a_run_shorter_than_one_triplet_is_refused(config):
     with pytest.raises(ValueError, match="frame stride 2 needs 5 frames, got 4"):
         Transition(config, slot_size=4)(torch.randn(1, 4, 3, 4), frame_stride=2)
+
+
+def test_numbers_that_say_where_an_object_is_go_on_at_their_velocity_at_first():
+    transition = Transition(TransitionConfig(), slot_size=6, geometry=2)
+    torch.nn.init.zeros_(transition.out.weight)
+    torch.nn.init.zeros_(transition.out.bias)
+    earlier, later = torch.randn(2, 5, 3, 6, generator=torch.Generator().manual_seed(0))
+    predicted = transition.step(earlier, later)
+    torch.testing.assert_close(predicted[..., :2], 2 * later[..., :2] - earlier[..., :2])
+    assert torch.equal(predicted[..., 2:], later[..., 2:])
