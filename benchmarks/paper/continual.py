@@ -15,6 +15,7 @@ switch    bouncing balls, then textured sprites, then a grid world
 drift     one recording of balls in three parts, in which hues turn by half the circle and the light
           fades to a half, little by little
 real      clips given with --videos, one after another
+rooms     five rooms in 3D in which things fall, by the preset `things` at 128x128 (extra `tumble`)
 
 A run that is there is not made again, so an interrupted benchmark goes on where it was.
 """
@@ -23,6 +24,7 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -37,20 +39,40 @@ from one_thread import CLI, call, train_once
 from ingest.frame import Frames
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
-from ingest.scenes import scene_frames
+from ingest.scenes import Scene, scene_frames
 from ingest.scenes.balls import BallsConfig
 from ingest.scenes.gridworld import GridworldConfig
 from ingest.scenes.sprites import SpritesConfig
+from ingest.scenes.tumble import TumbleConfig
 from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
 from ingest.video.mp4_writer import write_mp4
 
-SIZE = 32
 HOLDOUT = 0.2
-CLIP_LENGTH = 10
-ONE_CLIP = (CLIP_LENGTH + 2) * SIZE * SIZE * 3
-BATCH = 12
 IID = "iid"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The model of a stream, and what it learns from at once."""
+
+    preset: str = "demo"
+    size: int = 32
+    clip_length: int = 10
+    batch: int = 12
+
+    @property
+    def clip_bytes(self) -> int:
+        """Of a clip in memory, with the two frames before it."""
+        return (self.clip_length + 2) * self.size**2 * 3
+
+
+SMALL, OBJECTS = Scale(), Scale(preset="things", size=128, clip_length=22, batch=4)
+
+
+def scale_of(stream: str) -> Scale:
+    """`rooms` needs frames in which objects can be found."""
+    return OBJECTS if stream == "rooms" else SMALL
 
 
 @dataclass(frozen=True)
@@ -107,16 +129,30 @@ def make_stream(name: str, folder: Path, seed: int, options: argparse.Namespace)
             "2-grid": GridworldConfig(num_frames=frames, seed=seed),
         }
         sources = [str(folder / f"{scene}-{seed}" / f"{scene}.mp4") for scene in scenes]
-        for source, config in zip(sources, scenes.values(), strict=True):
-            Path(source).parent.mkdir(parents=True, exist_ok=True)
-            render_scene(config, Path(source))
+        _render(scenes.values(), sources)
+    elif name == "rooms":
+        rooms = [
+            TumbleConfig(
+                num_frames=frames, seed=10 * seed + i, worlds=1, min_objects=3, max_objects=6
+            )
+            for i in range(5)
+        ]
+        sources = [str(folder / f"rooms-{seed}" / f"room-{i}.mp4") for i in range(5)]
+        _render(rooms, sources)
     else:
         sources = [str(video) for video in options.videos]
-    for outcome in ingest_sources(sources, store, RecordSettings(size=SIZE)):
+    for outcome in ingest_sources(sources, store, RecordSettings(size=scale_of(name).size)):
         if outcome.error is not None:
             raise SystemExit(str(outcome.error))
     (store / "done").touch()
     return store
+
+
+def _render(scenes: Iterable[Scene], sources: Sequence[str]) -> None:
+    for source, config in zip(sources, scenes, strict=True):
+        Path(source).parent.mkdir(parents=True, exist_ok=True)
+        if not Path(source).exists():
+            render_scene(config, Path(source))
 
 
 def render_drift(folder: Path, frames: int, seed: int) -> list[str]:
@@ -155,9 +191,9 @@ def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> l
     """Settings for `setcon train`."""
     opened = open_store(store)
     frames = sum(opened.commit(name).length for name in opened.recordings()) * (1 - HOLDOUT)
-    footage = frames / CLIP_LENGTH * ONE_CLIP
-
-    newest = BATCH * ONE_CLIP
+    scale = scale_of(options.stream)
+    footage = frames / scale.clip_length * scale.clip_bytes
+    newest = scale.batch * scale.clip_bytes
 
     def share(of: float) -> int:
         return newest if of < 0 else round(of * footage)
@@ -165,7 +201,8 @@ def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> l
     long_term = max(0, share(way.long_term) - newest * (way.fifo < 0 < way.long_term))
     return [
         *("stream.max_epochs=1", f"training.seed={seed}"),
-        *(f"training.batch_clips={BATCH}", f"stream.clip_length={CLIP_LENGTH}"),
+        f"training.batch_clips={scale.batch}",
+        f"stream.clip_length={scale.clip_length}",
         *("evaluation.every_steps=1000000000", "evaluation.train_clips=150"),
         f"replay.samples_per_insert={options.samples_per_insert}",
         f"replay.fifo_bytes={share(way.fifo)}",
@@ -180,7 +217,8 @@ def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> l
 def learn(name: str, store: Path, run: Path, seed: int, options: argparse.Namespace) -> None:
     """One run, and what it has kept."""
     told = settings(ALL_WAYS[name], store, seed, options)
-    train_once(store, run, told, "--steps", "100000000", "--holdout", str(HOLDOUT))
+    limits = ("--steps", "100000000", "--holdout", str(HOLDOUT))
+    train_once(store, run, told, *limits, preset=scale_of(options.stream).preset)
 
 
 def evaluate(name: str, store: Path, run: Path) -> dict[str, Any]:
@@ -256,7 +294,7 @@ def _progress(text: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What a single pass over a stream keeps.")
-    parser.add_argument("--stream", choices=["switch", "drift", "real"], default="switch")
+    parser.add_argument("--stream", choices=["switch", "drift", "real", "rooms"], default="switch")
     parser.add_argument("--videos", type=Path, nargs="*", default=[], help="for --stream real")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(

@@ -18,8 +18,10 @@ def call(command: list[str]) -> str:
     return done.stdout
 
 
-def train_once(store: Path, run: Path, settings: Iterable[str], *limits: str) -> None:
-    """`setcon train` from the preset `demo`, unless the run is there and complete."""
+def train_once(
+    store: Path, run: Path, settings: Iterable[str], *limits: str, preset: str = "demo"
+) -> None:
+    """`setcon train`, unless the run is there and complete."""
     if not (run / "report.html").exists():
         told = [word for setting in settings for word in ("--set", setting)]
-        call([*CLI, "train", str(store), "--run", str(run), "--preset", "demo", *limits, *told])
+        call([*CLI, "train", str(store), "--run", str(run), "--preset", preset, *limits, *told])

@@ -57,7 +57,7 @@ def evaluate_continual(
             with opened_store(other, store, recordings=only, holdout=share) as opened:
                 column = replace(column, reference=_reference(opened, recording, probes))
         columns.append(column)
-    return _matrix(recordings, rows, columns)
+    return _matrix(recordings, rows, columns, has_segments=trained.model.config.finds_objects)
 
 
 def keep_continual(run: Path, continual: Continual) -> None:
@@ -140,9 +140,15 @@ def _reference(opened: OpenedRun, name: str, probes: _Probes) -> EncoderScores:
     return evaluator.scores(opened.trained.model, evaluator.footage(), what)
 
 
-def _matrix(recordings: list[str], rows: Sequence[_Row], columns: Sequence[_Column]) -> Continual:
+def _matrix(
+    recordings: list[str],
+    rows: Sequence[_Row],
+    columns: Sequence[_Column],
+    *,
+    has_segments: bool,
+) -> Continual:
     has_masks = all(column.untrained.current.alphas is not None for column in columns)
-    score = _fg_ari if has_masks else _explained
+    score = (_fg_ari_of_segments if has_segments else _fg_ari) if has_masks else _explained
     references = [column.reference for column in columns if column.reference is not None]
     return Continual(
         recordings=recordings,
@@ -158,6 +164,11 @@ def _matrix(recordings: list[str], rows: Sequence[_Row], columns: Sequence[_Colu
 def _fg_ari(scores: EncoderScores) -> float:
     assert scores.current.alphas is not None
     return scores.current.alphas.fg_ari
+
+
+def _fg_ari_of_segments(scores: EncoderScores) -> float:
+    assert scores.attention is not None
+    return scores.attention.fg_ari
 
 
 def _explained(scores: EncoderScores) -> float:

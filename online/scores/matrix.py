@@ -6,9 +6,10 @@
     after sprites         R_10    R_11      R_12
     after grid            R_20    R_21      R_22
 
-R is FG-ARI of the probe's alphas, or unless all recordings have masks, the share of the mean
-frame's error that the probe explains. Names of what is read off it are those of Lopez-Paz & Ranzato
-2017 (transfer), Chaudhry et al. 2018 (forgetting) and De Lange et al. 2023 (the lowest on the way).
+R is FG-ARI of the probe's alphas, or of the segments of a model that finds objects. Unless all
+recordings have masks, it is the share of the mean frame's error that the probe explains. Names of
+what is read off it are those of Lopez-Paz & Ranzato 2017 (transfer), Chaudhry et al. 2018
+(forgetting) and De Lange et al. 2023 (the lowest on the way).
 """
 
 from __future__ import annotations
