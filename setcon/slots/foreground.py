@@ -5,7 +5,7 @@ and then. So labels are given to whole regions, by the evidence of their motion,
 the model thinks of them is added once it has learned something:
 
     score  = evidence + trust · mean of the model's logits
-    target = 1 where score > 0.2,  0 where score < -0.2,  none between
+    target = 1 where score > 0.4,  0 where score < -0.15,  none between
 
 An object that rests in one clip has moved in others, and looks the same.
 """
@@ -19,7 +19,10 @@ from setcon.supervoxels.supervoxels import Supervoxels
 
 IGNORED = -1.0
 """The target of cells that may be either."""
-_MARGIN = 0.2
+_OBJECT, _REST = 0.4, -0.15
+"""In six rendered recordings 69 to 89 % of the cells over the first belonged to objects, and up to
+8 % of those under the second. Between them evidence is ignored: pieces of background next to
+objects look as if they moved."""
 _SUREST = 4.0  # a logit beyond it counts as this
 
 
@@ -31,8 +34,8 @@ def foreground_targets(
     if trust > 0:
         score = score + trust * pieces.region_mean(logits.clamp(-_SUREST, _SUREST))
     target = torch.full_like(score, IGNORED)
-    target[score > _MARGIN] = 1.0
-    target[score < -_MARGIN] = 0.0
+    target[score > _OBJECT] = 1.0
+    target[score < _REST] = 0.0
     return target.float()[pieces.labels]
 
 
