@@ -8,6 +8,7 @@
                  segments (n, h, w)     uint8, the slot of each pixel *
                  centres  (n, k, 2)     float32, (y, x) in pixels, NaN for an empty slot *
                  spreads  (n, k, 2)     float32, standard deviations of the same *
+                 velocities (n, k, 2)   float32, pixels per second, NaN where not seen twice *
                  pts_ns   (n)           int64, nanoseconds
                  gap      (n)           bool, where a frame does not continue the one before
                  held_out (n)           bool, what a run on this store does not learn from
@@ -31,6 +32,7 @@ from ingest.disk.hdf5 import NewFile
 from ingest.store.output import output_fault, writing
 from online.analysis.opened import opened_run
 from online.analysis.readout import FRAMES_AT_ONCE, Read, Readout
+from online.analysis.velocities import velocities
 from online.clips.holdout import RecordingSummary
 from online.config import dump_config
 from online.errors import RunError
@@ -134,6 +136,9 @@ def _embed(
         report(f"embedding {summary.name}", here.stop / length)
     with new.filling():
         group["pts_ns"], group["gap"] = pts_ns, gap
+        if "centres" in columns:
+            centres, objects = columns["centres"][:], columns["objects"][:]
+            group["velocities"] = velocities(centres, objects, pts_ns, gap)
         columns.clear()  # a dataset that is closed writes what is left of it
 
 

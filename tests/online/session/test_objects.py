@@ -140,7 +140,7 @@ def test_objects_are_numbered_and_placed(embedded: Path) -> None:
         columns = {name: values[:] for name, values in file["squares"].items()}
     assert sorted(columns) == [
         *("alphas", "centres", "gap", "held_out", "objects", "pts_ns", "segments"),
-        *("slots", "spreads"),
+        *("slots", "spreads", "velocities"),
     ]
     objects, segments = columns["objects"], columns["segments"]
     assert (objects.dtype, objects.shape) == (np.int32, (100, 4))
