@@ -171,7 +171,15 @@ class SetCon(nn.Module):
         horizon, on the device of the output; without it all predictions count. With a horizon
         above 1, the contrast's loss and chance are means over the steps ahead, as far as any run
         reaches; all else of it is of one step.
+
+        Where slots say where their object is, the contrast does not teach what is predicted of
+        that: it would rather have places that are distinct than right.
         """
+        if self.config.finds_objects:
+            where, rest = output.predicted.split(
+                [GEOMETRY, output.predicted.shape[-1] - GEOMETRY], -1
+            )
+            output = replace(output, predicted=torch.cat([where.detach(), rest], dim=-1))
         if matching is None:
             shape = output.predicted.shape[:2]
             valid = torch.ones(shape, dtype=torch.bool, device=output.slots.device)

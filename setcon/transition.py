@@ -4,8 +4,12 @@
     interacting only:  h += attention among the slots of LayerNorm(h);  h += MLP(LayerNorm(h))
     p_t = s_{t-1} + Linear(LayerNorm(h))
 
-Where the first numbers of a slot say where its object is, p_t has a matrix, the identity at first,
-times their change added to them: normalising h would lose how fast a slow object is.
+Where the first numbers of a slot say where its object is, in shares of the picture, their change is
+
+    M (s_{t-1} - s_{t-2}) + Linear(LayerNorm(h)) / 50
+
+with M the identity at first: normalising h loses how fast a slow object is, and what is learned
+of a place must not tremble by more than a pixel or two.
 
 Frames t-2, t-1 and t are `frame_stride` apart. The paper's step is nearly linear and sees no other
 slot, so that it foresees no collision. A layer of a transformer (Vaswani et al. 2017), with one
@@ -19,6 +23,8 @@ from torch import Tensor, nn
 
 from setcon.config import TransitionConfig
 from setcon.layers import mlp
+
+_PLACE_UNIT = 1 / 50
 
 
 class Transition(nn.Module):
@@ -63,7 +69,8 @@ class Transition(nn.Module):
         if self.motion is not None:
             size = self.motion.in_features
             moved = self.motion(later[..., :size] - earlier[..., :size])
-            change = change + F.pad(moved, (0, change.shape[-1] - size))
+            moved = moved + _PLACE_UNIT * change[..., :size]
+            change = torch.cat([moved, change[..., size:]], dim=-1)
         return later + change
 
 

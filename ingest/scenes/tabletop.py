@@ -95,6 +95,7 @@ class QuiltConfig(TabletopConfig):
     """Objects on a quilt of the same colours, so that no colour belongs to one of them."""
 
     num_objects: int = 4
+    hands: int = 4
     speed: float = 0.03
     fps: int = 10
 
