@@ -50,8 +50,9 @@ class TrainingConfig:
     batch_clips: int = 12
     """Clips in a batch."""
     precision: Precision = "auto"
-    """Arithmetic of encoder and slots; losses stay in float32. `auto` is bfloat16 where the
-    device multiplies it natively."""
+    """Arithmetic of encoder and slots; losses stay in float32. `auto` is bfloat16 on GPUs
+    that multiply it natively, and float32 on CPUs: there a short run in bfloat16 found fewer
+    objects."""
     channels_last: bool = True
     """Memory layout of images and convolutions; faster on CPUs and on tensor cores."""
     deterministic: bool = True

@@ -82,11 +82,7 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether `precision` means bfloat16 on this device."""
     if precision != "auto":
         return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def set_determinism(config: TrainingConfig) -> None:

@@ -16,6 +16,7 @@ CPU = torch.device("cpu")
 def test_precision_is_taken_at_its_word() -> None:
     assert uses_bfloat16("bfloat16", CPU)
     assert not uses_bfloat16("float32", CPU)
+    assert not uses_bfloat16("auto", CPU)
 
 
 @pytest.mark.parametrize(
