@@ -13,6 +13,7 @@ from small_runs import learned, lines, stop_at
 from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.records import Counters, RecordSettings, Source
+from online.analysis.continual import evaluate_continual
 from online.analysis.embed import embed_run
 from online.analysis.opened import evaluate_run
 from online.analysis.render import render_run
@@ -38,6 +39,8 @@ SETTINGS = (
     "replay.fifo_bytes=122880",  # 4 clips of 10 frames
     "replay.long_term_bytes=122880",
     "stream.clip_length=8",
+    "stream.order=stream",
+    "training.keep_segments=true",
     "stream.credit_bytes=400000",
     "evaluation.train_clips=4",
     "evaluation.held_out_clips=2",
@@ -117,6 +120,14 @@ def test_stopped_twice_and_resumed_it_is_the_same_bit_for_bit(
     assert losses(tmp_path / "run") == losses(run)
     newest = Path("checkpoints") / "step-00000012" / "model.safetensors"
     assert (tmp_path / "run" / newest).read_bytes() == (run / newest).read_bytes()
+
+
+def test_what_it_keeps_of_a_stream_is_the_fg_ari_of_its_segments(run: Path, squares: Path) -> None:
+    kept = evaluate_continual(run, squares)
+    scores = evaluate_run(run, squares).evaluation.trained
+    assert scores.attention is not None
+    assert kept.measure == "FG-ARI"
+    assert kept.scores == [[scores.attention.fg_ari]]
 
 
 def test_it_is_scored_by_its_segments(run: Path, squares: Path) -> None:
