@@ -13,7 +13,7 @@ from ingest.store.formats.zarr_array import create_group
 from ingest.store.formats.zarr_files import ZarrFiles
 from ingest.store.layout import StoreLayout, holds_store
 from ingest.store.protocols import Store
-from ingest.store.records import Fit, RecordSettings, StoreFormat
+from ingest.store.records import Fit, RecordSettings, Size, StoreFormat
 from ingest.video.frames_reader import FrameArchive, ImageFolder, PictureReader
 from ingest.video.pyav_reader import PyAVReader
 from ingest.video.reader import VideoReader
@@ -63,15 +63,15 @@ def _create(blobs: Blobs, store_format: StoreFormat) -> StoreLayout:
 def open_video(
     path: str | Path,
     *,
-    size: int | None = 128,
+    size: Size = 128,
     fit: Fit = "crop",
     fps: float | None = None,
     reader: str = "auto",
 ) -> VideoReader:
     """Open a video file or a folder of images.
 
-    Frames are squares of `size` pixels, or as large as the source for None. Raises VideoError
-    for anything that has no frames to give.
+    Frames are squares of `size` pixels, of (width, height), or as large as the source for None.
+    Raises VideoError for anything that has no frames to give.
     """
     specs = expand(str(path))
     if len(specs) != 1:

@@ -21,7 +21,7 @@ from ingest.decoding.scaling import FitPlan, Scaler
 from ingest.decoding.timeline import Placed, Timeline
 from ingest.errors import SourceStopped, VideoError
 from ingest.frame import Frame
-from ingest.store.records import Counters, Fit
+from ingest.store.records import Counters, Fit, Size
 from ingest.video.decord_process import DecordProcess
 from ingest.video.masks import MaskSidecar, find_sidecar
 from ingest.video.pyav_reader import probe
@@ -35,7 +35,7 @@ class DecordReader(Closing):
         self,
         path: str,
         *,
-        size: int | None = 128,
+        size: Size = 128,
         fit: Fit = "crop",
         fps: float | None = None,
         should_stop: Callable[[], bool] = lambda: False,

@@ -20,7 +20,7 @@ from ingest.decoding.scaling import Scaler
 from ingest.decoding.timeline import Timeline
 from ingest.errors import VideoError
 from ingest.frame import Frame
-from ingest.store.records import Counters, Fit
+from ingest.store.records import Counters, Fit, Size
 from ingest.video.reader import VideoInfo
 from ingest.video.sources import image_files
 
@@ -124,7 +124,7 @@ class PictureReader(Closing):
         self,
         pictures: Pictures,
         *,
-        size: int | None = 128,
+        size: Size = 128,
         fit: Fit = "crop",
         fps: float | None = None,
     ) -> None:

@@ -28,7 +28,7 @@ from ingest.decoding.scaling import FitPlan, Scaler
 from ingest.decoding.timeline import Pace, Timeline
 from ingest.errors import VideoError
 from ingest.frame import Frame
-from ingest.store.records import Counters, Fit
+from ingest.store.records import Counters, Fit, Size
 from ingest.video.masks import MaskSidecar, find_sidecar
 from ingest.video.reader import VideoInfo
 
@@ -42,7 +42,7 @@ class PyAVReader(Closing):
         self,
         path: str,
         *,
-        size: int | None = 128,
+        size: Size = 128,
         fit: Fit = "crop",
         fps: float | None = None,
         should_stop: Callable[[], bool] = lambda: False,

@@ -104,7 +104,7 @@ def check_sizes(recordings: Sequence[RecordingSummary]) -> None:
     """
     sizes = {(r.height, r.width): r.name for r in recordings}
     if len(sizes) > 1:
-        named = ", ".join(f"{name} {h}x{w}" for (h, w), name in sizes.items())
+        named = ", ".join(f"{name} {w}x{h}" for (h, w), name in sizes.items())
         raise FootageError(
             f"recordings have frames of several sizes ({named}); "
             "choose those of one size with --recordings GLOB"

@@ -34,6 +34,7 @@ from terminal.recordings import (
 
 if TYPE_CHECKING:
     from ingest.scenes import Scene
+    from ingest.store.records import Size
 
 
 @click.command("ingest")
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     type=click.Choice(["crop", "pad", "stretch"]),
     default="crop",
     show_default=True,
-    help="How to make a frame square.",
+    help="How to fit frames of another shape: cut, add black bars, or distort.",
 )
 @click.option(
     "--fps",
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 def ingest_command(
     sources: tuple[str, ...],
     store: str,
-    size: int,
+    size: Size,
     fit: Any,
     fps: float | None,
     reader: str,

@@ -86,6 +86,23 @@ def test_other_settings_are_refused_and_overwrite_replaces_the_named_only(videos
     assert [store.commit(name).height for name in "abc"] == [16, 32, 32]
 
 
+@pytest.mark.parametrize("store_format", ["zarr", "h5"])
+def test_frames_may_have_any_shape_or_their_own(videos, tmp_path, store_format):
+    for size, shape in (((36, 20), (20, 36)), (None, (48, 64))):
+        settings, store_path = RecordSettings(size=size), tmp_path / f"{size}"
+        (first,), (again,) = (
+            ingest_sources([str(videos / "a.mp4")], store_path, settings, store_format=store_format)
+            for _ in range(2)
+        )
+        assert first.recorded is not None
+        assert again.recorded is not None
+        assert again.recorded.status == "already complete"
+        store = open_store(store_path)
+        assert store.commit("a").settings.size == size
+        with store.reader("a") as reader:
+            assert reader.read(0, 30).images.shape == (30, *shape, 3)
+
+
 def test_a_source_that_changed_is_refused(media, tmp_path):
     video = media.video(tmp_path / "a.mp4", 20)
     ingest_sources([str(video)], tmp_path / "store", SETTINGS)
