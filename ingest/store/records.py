@@ -57,7 +57,7 @@ class Source:
     path: str
     """Absolute path or address; for people."""
     part: str = ""
-    """Which part of the file, where it holds several recordings: `train` or `test`."""
+    """Which part of the file, where it holds several recordings: `train`, `test` or `track2`."""
     size_bytes: int = 0
     digest: str = ""
     """SHA-256 over the first and last MiB and those of its masks; random for live sources, which
