@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+UNKNOWN_LABEL = 255
+"""Label of pixels, and of whole frames, that are not annotated: they are not scored."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -19,7 +22,8 @@ class Frame:
     captured_ns: int | None = None
     """Wall clock at capture in nanoseconds since 1970; None for files."""
     masks: UInt8[np.ndarray, "h w"] | None = None
-    """Object label per pixel: 0 is background, 1.. are objects; None where they are not known."""
+    """Object label per pixel: 0 is background, 1.. are objects, `UNKNOWN_LABEL` is not known; None
+    where the recording has no masks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

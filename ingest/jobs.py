@@ -7,17 +7,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ingest.disk.threads import available_cores
 from ingest.errors import IngestError, StoreError, VideoError
 from ingest.open import open_or_create_store, open_source, open_store
 from ingest.recorder import Recorded, RecordProgress, record
 from ingest.store.protocols import Store
 from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
+from ingest.video.identity import fingerprint, name_recordings
 from ingest.video.reader import VideoInfo
-from ingest.video.sources import SourceSpec, expand, fingerprint, name_recordings
+from ingest.video.sources import SourceSpec, expand, with_masks, with_track
 
 _FAILURES = (IngestError, OSError, ValueError)
 """What one source can fail with; anything else is a bug."""
 _ENOUGH = 0.95
+_MOST_WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,9 @@ def ingest_sources(
     settings: RecordSettings,
     *,
     store_format: StoreFormat | None = None,
-    workers: int = 1,
+    track: int | None = None,
+    masks: str | Path | None = None,
+    workers: int | None = None,
     overwrite: bool = False,
     durable: bool = True,
     progress: Callable[[RecordProgress], None] | None = None,
@@ -53,13 +58,21 @@ def ingest_sources(
 ) -> list[IngestOutcome]:
     """Record every source into a store, which is made where there is none.
 
-    Sources are files, globs, folders of files or of images, and frame archives. One that fails does
-    not stop the others; its outcome comes last. Unless `durable`, nothing waits for the disk, and a
-    power cut may cost what was committed. `progress` is called from several threads when `workers`
-    is more than one. Raises StoreError only where the location is not a store.
+    Sources are files, globs, folders of files, of images or of folders of images, data sets, and
+    frame archives. `track` is which video track to read, from 1 on, and `masks` names the masks of
+    all sources. A source that fails does not stop the others; its outcome comes last. Unless
+    `durable`, nothing waits for the disk, and a power cut may cost what was committed. `progress`
+    is called from several threads when `workers`, the sources at once, are more than one; by
+    default there are as many as cores, up to four. Raises StoreError only where the
+    location is not a store.
     """
     stop = stop or threading.Event()
     specs, failed = _expand_all(sources)
+    if track is not None:
+        specs = with_track(specs, track)
+    if masks is not None:
+        specs, unmasked = _with_masks(specs, Path(masks))
+        failed += unmasked
     if not specs:
         return failed
     if store_format is None:
@@ -72,7 +85,7 @@ def ingest_sources(
         return _run(job, store, settings, overwrite, progress, stop)
 
     one_each = {job.name: job for job in jobs}  # copies of one file share a name
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+    with ThreadPoolExecutor(max_workers=workers or _good_workers(len(jobs))) as pool:
         try:
             done = dict(zip(one_each, pool.map(run, one_each.values()), strict=True))
         except BaseException:  # Ctrl-C: the workers end at their next block
@@ -80,6 +93,11 @@ def ingest_sources(
             raise
     outcomes = [replace(done[job.name], source=str(job.spec)) for job in jobs]
     return [*outcomes, *unreadable, *failed]
+
+
+def _good_workers(sources: int) -> int:
+    """While one source is opened or waits for the disk, another is decoded, on all cores."""
+    return max(1, min(sources, available_cores(), _MOST_WORKERS))
 
 
 def recordings_by_size(store: Store) -> dict[tuple[int, int], list[str]]:
@@ -94,15 +112,28 @@ def recordings_by_size(store: Store) -> dict[tuple[int, int], list[str]]:
 
 def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOutcome]]:
     """All sources, each once, and the words that name none."""
-    specs: dict[tuple[Path, str], SourceSpec] = {}
+    specs: dict[tuple[str | Path, str], SourceSpec] = {}
     failed = []
     for source in sources:
         try:
             for spec in expand(source):
-                specs.setdefault((spec.path.resolve(), spec.part), spec)
+                specs.setdefault((spec.address or spec.path.resolve(), spec.part), spec)
         except _FAILURES as error:
             failed.append(IngestOutcome(source=source, error=_told(source, error)))
     return list(specs.values()), failed
+
+
+def _with_masks(
+    specs: list[SourceSpec], masks: Path
+) -> tuple[list[SourceSpec], list[IngestOutcome]]:
+    """The sources that have masks there, and those that have none."""
+    found = list(zip(specs, with_masks(specs, masks), strict=True))
+    failed = [
+        IngestOutcome(source=str(spec), error=each)
+        for spec, each in found
+        if isinstance(each, VideoError)
+    ]
+    return [each for _, each in found if isinstance(each, SourceSpec)], failed
 
 
 def _plan(specs: Sequence[SourceSpec], store: Store) -> tuple[list[_Job], list[IngestOutcome]]:

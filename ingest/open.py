@@ -13,8 +13,11 @@ from ingest.store.formats.zarr_array import create_group
 from ingest.store.formats.zarr_files import ZarrFiles
 from ingest.store.layout import StoreLayout, holds_store
 from ingest.store.protocols import Store
-from ingest.store.records import Fit, RecordSettings, StoreFormat
-from ingest.video.frames_reader import FrameArchive, ImageFolder, PictureReader
+from ingest.store.records import Fit, RecordSettings, Size, StoreFormat
+from ingest.video.episode_reader import EpisodeReader
+from ingest.video.frames_reader import FrameArchive, PictureMasks, PictureReader
+from ingest.video.image_folder import ImageFolder
+from ingest.video.mask_sources import open_annotations, open_video_masks
 from ingest.video.pyav_reader import PyAVReader
 from ingest.video.reader import VideoReader
 from ingest.video.sources import SourceSpec, expand
@@ -63,15 +66,15 @@ def _create(blobs: Blobs, store_format: StoreFormat) -> StoreLayout:
 def open_video(
     path: str | Path,
     *,
-    size: int | None = 128,
+    size: Size = 128,
     fit: Fit = "crop",
     fps: float | None = None,
     reader: str = "auto",
 ) -> VideoReader:
     """Open a video file or a folder of images.
 
-    Frames are squares of `size` pixels, or as large as the source for None. Raises VideoError
-    for anything that has no frames to give.
+    Frames are squares of `size` pixels, of (width, height), or as large as the source for None.
+    Raises VideoError for anything that has no frames to give.
     """
     specs = expand(str(path))
     if len(specs) != 1:
@@ -90,14 +93,39 @@ def open_source(
     if settings.reader not in get_args(ReaderName):
         names = ", ".join(get_args(ReaderName))
         raise VideoError(f"{spec}: no reader {settings.reader!r}; choose one of {names}")
-    path, size, fit, fps = str(spec.path), settings.size, settings.fit, settings.fps
+    path, size, fit, fps = spec.location, settings.size, settings.fit, settings.fps
     if spec.kind == "images":
-        return PictureReader(ImageFolder(spec.path), size=size, fit=fit, fps=fps)
+        pictures = ImageFolder(spec.path)
+        named = None
+        if spec.masks is not None:
+            named = PictureMasks(open_annotations(spec.masks), pictures.names, str(spec))
+        return PictureReader(pictures, size=size, fit=fit, fps=fps, masks=named)
     if spec.kind == "archive":
         archive = FrameArchive(spec.path, spec.part)
         return PictureReader(archive, size=size, fit=fit, fps=fps)
-    if settings.reader == "decord":
-        from ingest.video.decord_reader import DecordReader  # it has no wheels on most platforms
+    if settings.reader == "decord" and (spec.track or spec.episode):
+        raise VideoError(f"{spec}: decord reads the main track as a whole; use --reader pyav")
+    if spec.episode is not None:
+        whole = PyAVReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)
+        return EpisodeReader(whole, spec.episode)
+    masks = open_video_masks(path, spec.masks, should_stop=should_stop)
+    try:
+        if settings.reader == "decord":
+            from ingest.video.decord_reader import DecordReader  # it has few wheels
 
-        return DecordReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)
-    return PyAVReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)
+            return DecordReader(
+                path, size=size, fit=fit, fps=fps, masks=masks, should_stop=should_stop
+            )
+        return PyAVReader(
+            path,
+            size=size,
+            fit=fit,
+            fps=fps,
+            track=spec.track,
+            masks=masks,
+            should_stop=should_stop,
+        )
+    except BaseException:
+        if masks is not None:
+            masks.close()
+        raise

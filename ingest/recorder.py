@@ -128,7 +128,12 @@ def record(
         except SourceStopped:
             return outcome("stopped")
         announce = _announcer(reader, writer, progress, begun)
-        if not _pump(start, reader, writer, announce, stop):
+        try:
+            is_whole = _pump(start, reader, writer, announce, stop)
+        except VideoError:
+            writer.discard_empty()
+            raise
+        if not is_whole:
             return outcome("stopped", restarted=start.restarted)
         return outcome("resumed" if before.length else "recorded", restarted=start.restarted)
 

@@ -18,7 +18,7 @@ from ingest.errors import StoreError
 from ingest.store.cache import ChunkCache
 from ingest.store.protocols import RecordingReader, Store
 from ingest.store.records import CommitRecord
-from ingest.video.sources import printable
+from ingest.video.paths import printable
 
 _HOPELESS = 1000
 """Damaged chunks of times in a row after which to give up: a wrong length may be endless."""

@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from terminal.parameters import Finite
+from terminal.parameters import Finite, FrameSize
 
 if TYPE_CHECKING:
     from ingest.store.records import RecordSettings
 
 size_option = click.option(
     "--size",
-    type=click.IntRange(1, 8192),
-    default=128,
+    type=FrameSize(),
+    default="128",
     show_default=True,
-    help="Side of the stored square frames, in pixels.",
+    help="Frames to store: squares of SIDE pixels, WIDTHxHEIGHT, or as the source has them.",
+)
+live_size_option = click.option(
+    "--size",
+    type=FrameSize(takes_native=False),
+    default="128",
+    show_default=True,
+    help="Frames to store: squares of SIDE pixels, or WIDTHxHEIGHT.",
 )
 holdout_option = click.option(
     "--holdout",

@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     video, store = folder / "sprites.mp4", folder / "store"
     for arguments in (
         ["scene", "sprites", video, "--frames", "240", "--seed", "3"],
-        ["ingest", video, store, "--size", "16", "--format", "h5"],
+        ["ingest", video, store, "--size", "24x16", "--format", "h5"],
     ):
         subprocess.run(command(*arguments), check=True, timeout=100)
     return store

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -21,6 +21,8 @@ from ingest.errors import VideoError
 log = logging.getLogger(__name__)
 
 _SAMPLED_PACKETS = 250
+_OVER_HTTP = {"rw_timeout": "30000000", "reconnect": "1", "reconnect_delay_max": "10"}
+"""Options of FFmpeg: give a silent server up after 30 s, and go on where a connection broke."""
 _HEADERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")
 
@@ -28,20 +30,48 @@ _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")
 def open_container(path: str) -> InputContainer:
     """Open a file; VideoError says what is wrong with it."""
     try:
-        return av.open(path, mode="r")
+        return av.open(path, mode="r", options=_OVER_HTTP if _is_remote(path) else None)
     except FFmpegError as error:
+        if _is_remote(path):
+            why = f"cannot be read ({error.strerror}); check the address and what is there"
+            raise VideoError(f"{path}: {why}") from error
         raise VideoError(f"{path}: {_why_not_open(Path(path), error)}") from error
 
 
-def video_stream(container: InputContainer, path: str) -> VideoStream:
-    """The first moving picture in a file; a cover picture of a song does not count."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise VideoError(f"{path}: no decoder for its video; re-encode it as H.264")
-            return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise VideoError(f"{path}: no video stream, only {kinds}; name a file with moving pictures")
+def video_stream(container: InputContainer, path: str, *, track: int | None = None) -> VideoStream:
+    """The track of a number, from 1 on, or else the one that FFmpeg holds to be the main one."""
+    tracks = video_tracks(container)
+    if not tracks:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise VideoError(f"{path}: no video stream, only {kinds}; name a file with moving pictures")
+    if track is not None and track > len(tracks):
+        raise VideoError(
+            f"{path}: no video track {track}, it has {len(tracks)}; choose one of them"
+        )
+    main = container.streams.best("video")
+    chosen = next((each for each in tracks if each is main), tracks[0])
+    stream = chosen if track is None else tracks[track - 1]
+    if stream.codec_context is None:
+        raise VideoError(f"{path}: no decoder for its video; re-encode it as H.264")
+    return stream
+
+
+def video_tracks(container: InputContainer) -> list[VideoStream]:
+    """All moving pictures of a file; a cover picture of a song does not count."""
+    return [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+
+
+def is_encrypted(path: str) -> bool:
+    """Whether the first packets of a file carry what is needed to decrypt them."""
+    with closing(open_container(path)) as container, suppress(FFmpegError):
+        for packet in islice(container.demux(video=0), _SAMPLED_PACKETS):
+            if packet.has_sidedata("encryption_info"):
+                return True
+    return False
 
 
 def seek(container: InputContainer, stream: VideoStream, pts_ns: int) -> None:
@@ -129,6 +159,10 @@ def _to_ns(pts: int | None, time_base: Fraction | None) -> int | None:
         return None
     numerator, denominator = time_base.numerator, time_base.denominator
     return (pts * numerator * 1_000_000_000 + denominator // 2) // denominator
+
+
+def _is_remote(path: str) -> bool:
+    return path.startswith(("http://", "https://"))
 
 
 def _why_not_open(path: Path, error: FFmpegError) -> str:

@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ingest.decoding.account import Account
-from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, video_stream
+from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, video_tracks
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder, drain, prepare
 from ingest.decoding.gate import Gate, Verdict, with_following
 from ingest.decoding.timeline import Timeline
@@ -86,7 +86,7 @@ def decode_file(
     if (yield from _on_all_cores(packets, stream, timeline, handed, is_strict=is_strict)):
         return
     with closing(open_container(path)) as again:
-        stream = video_stream(again, path)
+        stream = next(each for each in video_tracks(again) if each.index == stream.index)
         if from_pts_ns is not None:
             seek(again, stream, from_pts_ns)
         yield from decode_on_one_thread(

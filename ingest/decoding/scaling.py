@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
-from ingest.store.records import Fit
+from ingest.store.records import Fit, Size, sides
 
 _KERNEL = Interpolation.BILINEAR  # swscale widens it with the ratio, so it averages when shrinking
 _MATRICES = {  # AVColorSpace of a frame -> the reformatter's constant
@@ -68,36 +68,33 @@ def plan_fit(
     coded_height: int,
     coded_width: int,
     *,
-    size: int | None,
+    size: Size,
     fit: Fit,
     pixel_aspect: Fraction = Fraction(1),
     quarter_turns: int = 0,
 ) -> FitPlan:
     """Work out one coded size: `pixel_aspect` is the width of a pixel over its height."""
     shown_height, shown_width = Fraction(coded_height), coded_width * pixel_aspect
+    turned = quarter_turns % 2 == 1
+    if turned:
+        shown_height, shown_width = shown_width, shown_height
     if size is None:
-        scaled_height, scaled_width = coded_height, max(1, round(shown_width))
-        turned = quarter_turns % 2 == 1
-        return FitPlan(
-            scaled_height=scaled_height,
-            scaled_width=scaled_width,
-            quarter_turns=quarter_turns,
-            height=scaled_width if turned else scaled_height,
-            width=scaled_height if turned else scaled_width,
-        )
-    if fit == "stretch":
-        scaled_height = scaled_width = size
+        height, width = max(1, round(shown_height)), max(1, round(shown_width))
     else:
-        side = min if fit == "crop" else max
-        scale = size / side(shown_height, shown_width)
-        scaled_height = max(1, round(shown_height * scale))
-        scaled_width = max(1, round(shown_width * scale))
+        width, height = sides(size)
+    if size is None or fit == "stretch":
+        upright_height, upright_width = height, width
+    else:
+        side = max if fit == "crop" else min
+        scale = side(height / shown_height, width / shown_width)
+        upright_height = max(1, round(shown_height * scale))
+        upright_width = max(1, round(shown_width * scale))
     return FitPlan(
-        scaled_height=scaled_height,
-        scaled_width=scaled_width,
+        scaled_height=upright_width if turned else upright_height,
+        scaled_width=upright_height if turned else upright_width,
         quarter_turns=quarter_turns,
-        height=size,
-        width=size,
+        height=height,
+        width=width,
     )
 
 
@@ -107,7 +104,7 @@ class Scaler:
     It keeps one VideoReformatter: `frame.reformat` would build a scaler for each frame.
     """
 
-    def __init__(self, *, size: int | None, fit: Fit) -> None:
+    def __init__(self, *, size: Size, fit: Fit) -> None:
         self._size = size
         self._fit: Fit = fit
         self._reformatter = VideoReformatter()

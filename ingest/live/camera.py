@@ -31,7 +31,7 @@ from ingest.live import devices
 from ingest.live.backlog import Backlog, Taken
 from ingest.live.clock import SourceClock
 from ingest.live.devices import Device, connect, reason
-from ingest.store.records import RecordSettings
+from ingest.store.records import RecordSettings, sides
 from ingest.video.pyav_reader import pixel_aspect
 
 log = logging.getLogger(__name__)
@@ -77,11 +77,11 @@ class Camera:
     ) -> None:
         """Describe frames of `settings`; `should_stop` ends the wait for the first of them."""
         if settings.size is None:
-            raise ValueError("size must be a number: a camera may change its own at any time")
+            raise ValueError("size must be given: a camera may change its own at any time")
         self.device = device
         self.settings = settings
-        self.size = settings.size
-        """Height and width of the frames."""
+        self.width, self.height = sides(settings.size)
+        """Of the frames, in pixels."""
         self.fps: float | None = None
         """Frames per second that come out, at most; None where it is not known."""
         self.reconnects = 0
@@ -90,7 +90,7 @@ class Camera:
         """When the first frame had come, on the monotonic clock."""
         self._backlog = backlog or Backlog()
         self._should_stop = should_stop
-        self._scaler = Scaler(size=self.size, fit=settings.fit)
+        self._scaler = Scaler(size=settings.size, fit=settings.fit)
         self._clock = SourceClock()
         self._timeline = Timeline(interval_ns=None)
         self._pause = FIRST_PAUSE_SECONDS

@@ -140,8 +140,8 @@ def _writer(camera: Camera, store: Store, name: str) -> RecordingWriter:
         name,
         source=Source(path=str(camera.device), digest=secrets.token_hex(32)),
         settings=camera.settings,
-        height=camera.size,
-        width=camera.size,
+        height=camera.height,
+        width=camera.width,
         live=True,
         max_chunk_length=max(1, int((camera.fps or _UNKNOWN_FPS) * _CHUNK_SECONDS)),
     )

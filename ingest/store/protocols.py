@@ -110,6 +110,10 @@ class RecordingWriter(Closing, Protocol):
         """Delete the pixels before frame `before`, as far as these are whole blocks."""
         ...
 
+    def discard_empty(self) -> None:
+        """Delete the recording if nothing is committed."""
+        ...
+
 
 @runtime_checkable
 class Store(Protocol):

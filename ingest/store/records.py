@@ -9,9 +9,16 @@ StoreFormat = Literal["zarr", "h5"]
 Pixels = Literal["frames", "masks"]
 Index = Literal["pts_ns", "gap", "captured_ns"]
 Fit = Literal["crop", "pad", "stretch"]
+Size = int | tuple[int, int] | None
+"""Of frames: the side of a square, (width, height), or None for that of the source."""
 
 MAX_SIDE = 15_000
 """Longest side of a frame, in pixels."""
+
+
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Width and height in pixels."""
+    return (size, size) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +57,7 @@ class Source:
     path: str
     """Absolute path or address; for people."""
     part: str = ""
-    """Which part of the file, where it holds several recordings: `train` or `test`."""
+    """Which part of the file, where it holds several recordings: `train`, `test` or `track2`."""
     size_bytes: int = 0
     digest: str = ""
     """SHA-256 over the first and last MiB and those of its masks; random for live sources, which
@@ -66,10 +73,10 @@ class Source:
 class RecordSettings:
     """How the frames of a recording are made from its source."""
 
-    size: int | None = 128
-    """Side of the square frames in pixels; None keeps the size of the source."""
+    size: Size = 128
+    """Side of square frames, or (width, height), in pixels; None keeps the size of the source."""
     fit: Fit = "crop"
-    """How an oblong image becomes a square: cut its sides, add black bars, or distort it."""
+    """How an image of another shape is fitted: cut its sides, add black bars, or distort it."""
     fps: float | None = None
     """Leave out frames above this rate; None keeps all. Sources without a clock run at it."""
     reader: str = "auto"
@@ -77,7 +84,9 @@ class RecordSettings:
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            check_within(1, 8192, size=self.size)
+            width, height = sides(self.size)
+            check_within(1, 8192, size=width)
+            check_within(1, 8192, size=height)
         if self.fps is not None:
             check_within(0.001, 1_000_000, fps=self.fps)
 

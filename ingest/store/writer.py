@@ -72,6 +72,11 @@ class ChunkWriter(Closing):
                 self._files.release(start, stop, commit)
         return self._commit
 
+    def discard_empty(self) -> None:
+        """Delete the recording if nothing is committed; another writer cannot come in between."""
+        if not self._commit.length and not self._commit.complete:
+            self._layout.remove(self._name)
+
     def close(self) -> None:
         """Let other writers in; what was not committed does not count."""
         self._lock.release()

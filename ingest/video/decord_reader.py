@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,9 +20,9 @@ from ingest.decoding.scaling import FitPlan, Scaler
 from ingest.decoding.timeline import Placed, Timeline
 from ingest.errors import SourceStopped, VideoError
 from ingest.frame import Frame
-from ingest.store.records import Counters, Fit
+from ingest.store.records import Counters, Fit, Size
 from ingest.video.decord_process import DecordProcess
-from ingest.video.masks import MaskSidecar, find_sidecar
+from ingest.video.masks import VideoMasks
 from ingest.video.pyav_reader import probe
 from ingest.video.reader import VideoInfo
 
@@ -35,12 +34,16 @@ class DecordReader(Closing):
         self,
         path: str,
         *,
-        size: int | None = 128,
+        size: Size = 128,
         fit: Fit = "crop",
         fps: float | None = None,
+        masks: VideoMasks | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Open a file; when it `should_stop`, this and reading raise SourceStopped."""
+        """Open a file; when it `should_stop`, this and reading raise SourceStopped.
+
+        `masks` belong to the reader, which closes them.
+        """
         self._fps = fps
         self._timeline = Timeline(interval_ns=None)
         probed = probe(path, Scaler(size=size, fit=fit), fps=fps, should_stop=should_stop)
@@ -52,12 +55,11 @@ class DecordReader(Closing):
             )
         self._plan = probed.plan.turned()  # decord turns a frame upright by itself, then scales
         self._times_ns = _times_ns(path, should_stop)
-        masks = find_sidecar(Path(path))
-        self._masks = MaskSidecar(masks) if masks else None
+        self._masks = masks
         self._decoder: DecordProcess | None = _open(
             path, self._plan, len(self._times_ns), should_stop
         )
-        self._info = replace(probed.info, reader="decord")
+        self._info = replace(probed.info, reader="decord", has_masks=masks is not None)
 
     @property
     def info(self) -> VideoInfo:
@@ -93,7 +95,7 @@ class DecordReader(Closing):
         for index in range(begin, len(self._times_ns)):
             row = None
             if self._masks is not None:
-                row = self._masks.row(self._times_ns[index])
+                row = self._masks.row(pts_ns=self._times_ns[index], index=index)
                 if self._masks.gap(row):
                     timeline.break_off()
             placed = timeline.place(self._times_ns[index])
@@ -103,7 +105,7 @@ class DecordReader(Closing):
     def _frame(self, index: int, placed: Placed, row: int | None) -> Frame:
         masks = None
         if self._masks is not None and row is not None:
-            masks = self._plan.place_nearest(self._masks.labels(row))
+            masks = self._masks.placed(row, self._plan)
         image = self._plan.place(self._decode(index))
         return Frame(image=image, pts_ns=placed.pts_ns, gap=placed.gap, masks=masks)
 

@@ -1,10 +1,10 @@
-"""Frames that are already single pictures: a folder of images, or the 2021 port's HDF5 archive.
+"""Frames that are already single pictures: `ImageFolder`, or the 2021 port's HDF5 archive.
 
 Neither has a clock: frames come at `fps` per second, 30 unless one asks for another rate.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,18 +13,15 @@ import h5py
 import numpy as np
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
 
 from ingest.closing import Closing
-from ingest.decoding.scaling import Scaler
+from ingest.decoding.scaling import FitPlan, Scaler
 from ingest.decoding.timeline import Timeline
 from ingest.errors import VideoError
 from ingest.frame import Frame
-from ingest.store.records import Counters, Fit
+from ingest.store.records import Counters, Fit, Size
+from ingest.video.annotations import Annotations, check_frames, placed_labels
 from ingest.video.reader import VideoInfo
-from ingest.video.sources import image_files
-
-_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 DEFAULT_FPS = 30.0
 MAX_BAD_PICTURES = 300
@@ -50,28 +47,6 @@ class Pictures(Protocol):
     def close(self) -> None:
         """Release files."""
         ...
-
-
-class ImageFolder:
-    """All images of a folder in natural order, upright as their EXIF orientation says."""
-
-    kind = "images"
-
-    def __init__(self, folder: Path) -> None:
-        self.name = str(folder)
-        self._files = image_files(folder)
-        self.numbers = list(range(len(self._files)))
-
-    def picture(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Decode one image to RGB."""
-        try:
-            with Image.open(self._files[index]) as image:
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except _PILLOW_ERRORS as error:
-            raise DamagedPictureError(f"{self._files[index]}: {error}") from error
-
-    def close(self) -> None:
-        """Nothing stays open."""
 
 
 class FrameArchive:
@@ -113,8 +88,28 @@ class FrameArchive:
 
 @dataclass(frozen=True, slots=True)
 class _Numbered:
+    index: int
     number: int
     picture: VideoFrame
+
+
+class PictureMasks:
+    """Annotations of pictures that have names."""
+
+    def __init__(self, annotations: Annotations, pictures: Sequence[str], source: str) -> None:
+        """`pictures` are their names without suffixes. Raises VideoError for those of others."""
+        if not pictures:
+            raise VideoError(f"{source}: pages of files, which masks cannot be named after")
+        check_frames(annotations, pictures, source)
+        self._annotations = annotations
+        annotated = set(annotations.frames)
+        self._frames = [picture if picture in annotated else None for picture in pictures]
+
+    def labels(
+        self, index: int, plan: FitPlan, *, shape: tuple[int, int]
+    ) -> UInt8[np.ndarray, "h w"]:
+        """Label map of a picture of `shape` (h, w), fitted as it is; not known without one."""
+        return placed_labels(self._annotations, self._frames[index], plan, shape=shape)
 
 
 class PictureReader(Closing):
@@ -124,11 +119,13 @@ class PictureReader(Closing):
         self,
         pictures: Pictures,
         *,
-        size: int | None = 128,
+        size: Size = 128,
         fit: Fit = "crop",
         fps: float | None = None,
+        masks: PictureMasks | None = None,
     ) -> None:
         self._pictures = pictures
+        self._masks = masks
         self._scaler = Scaler(size=size, fit=fit)
         self._interval_ns = 1e9 / (fps or DEFAULT_FPS)
         self._timeline = Timeline(interval_ns=None)
@@ -167,6 +164,7 @@ class PictureReader(Closing):
             fps=fps,
             expected_frames=len(self._pictures.numbers),
             codec=self._pictures.kind,
+            has_masks=self._masks is not None,
         )
 
     def _frames(self, timeline: Timeline, from_pts_ns: int | None) -> Iterator[Frame]:
@@ -184,7 +182,10 @@ class PictureReader(Closing):
                     "give them one --size"
                 )
             image = self._scaler.image(numbered.picture, plan)
-            yield Frame(image=image, pts_ns=placed.pts_ns, gap=placed.gap)
+            masks, shape = None, (numbered.picture.height, numbered.picture.width)
+            if self._masks is not None:
+                masks = self._masks.labels(numbered.index, plan, shape=shape)
+            yield Frame(image=image, pts_ns=placed.pts_ns, gap=placed.gap, masks=masks)
 
     def _decoded(self, timeline: Timeline, begin: int) -> Iterator[_Numbered]:
         """Decode pictures from an index on; damaged ones are counted and leave a gap."""
@@ -204,7 +205,7 @@ class PictureReader(Closing):
                     ) from error
                 continue
             bad = 0
-            yield _Numbered(numbers[index], VideoFrame.from_ndarray(pixels, format="rgb24"))
+            yield _Numbered(index, numbers[index], VideoFrame.from_ndarray(pixels, format="rgb24"))
 
     def _time_ns(self, number: int) -> int:
         return round(number * self._interval_ns)

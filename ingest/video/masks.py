@@ -5,11 +5,13 @@
 
 import os
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import h5py
 import numpy as np
 from jaxtyping import UInt8
 
+from ingest.decoding.scaling import FitPlan
 from ingest.disk.hdf5 import dataset
 from ingest.errors import VideoError
 
@@ -29,8 +31,37 @@ def find_sidecar(video: Path) -> Path | None:
     return path if os.path.isfile(path) else None  # noqa: PTH113
 
 
+@runtime_checkable
+class VideoMasks(Protocol):
+    """Label maps of the frames of a video."""
+
+    counts_frames: bool
+    """Whether frames are found by how many come before, all of which must then decode."""
+
+    def row(self, *, pts_ns: int | None, index: int) -> int:
+        """Where the masks of a frame are, by its time or by how many frames come before it.
+
+        Raises VideoError where there are none.
+        """
+        ...
+
+    def gap(self, row: int) -> bool:
+        """Whether an episode begins at a row."""
+        ...
+
+    def placed(self, row: int, plan: FitPlan) -> UInt8[np.ndarray, "h w"]:
+        """Label map of a row, fitted as its image: 0 is background, `UNKNOWN_LABEL` not known."""
+        ...
+
+    def close(self) -> None:
+        """Release files."""
+        ...
+
+
 class MaskSidecar:
     """Label maps of a video, found by the time of a frame."""
+
+    counts_frames = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -49,8 +80,10 @@ class MaskSidecar:
             raise self._unusable("pts_ns does not grow strictly")
         self._tolerance_ns = int(steps.min()) // 4 if len(steps) else 0
 
-    def row(self, pts_ns: int) -> int:
+    def row(self, *, pts_ns: int | None, index: int) -> int:
         """Row of the frame at a time, give or take a quarter of a frame; VideoError without one."""
+        if pts_ns is None:
+            raise self._unusable("finds masks by time, and there is a frame without a time")
         after = int(np.searchsorted(self._pts_ns, pts_ns))
         rows = [row for row in (after - 1, after) if 0 <= row < len(self._pts_ns)]
         row = min(rows, key=lambda row: abs(int(self._pts_ns[row]) - pts_ns), default=None)
@@ -61,6 +94,10 @@ class MaskSidecar:
     def labels(self, row: int) -> UInt8[np.ndarray, "h w"]:
         """Label map of a row: 0 is background."""
         return np.asarray(self._masks[row], np.uint8)
+
+    def placed(self, row: int, plan: FitPlan) -> UInt8[np.ndarray, "h w"]:
+        """Label map of a row, fitted as its image."""
+        return plan.place_nearest(self.labels(row))
 
     def gap(self, row: int) -> bool:
         """Whether an episode begins at a row."""

@@ -7,29 +7,31 @@ demux ─▶ decode (all cores) ─▶ timeline: keep? ─▶ scale and convert 
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 
 import av
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ingest.closing import Closing
 from ingest.decoding.container import (
+    is_encrypted,
     open_container,
     promised_seconds,
     steps_ns,
     time_ns,
     video_stream,
+    video_tracks,
 )
 from ingest.decoding.file_pass import decode_file, decode_on_one_thread
 from ingest.decoding.scaling import FitPlan, Scaler
 from ingest.decoding.timeline import Pace, Timeline
 from ingest.errors import VideoError
 from ingest.frame import Frame
-from ingest.store.records import Counters, Fit
-from ingest.video.masks import MaskSidecar, find_sidecar
+from ingest.store.records import Counters, Fit, Size
+from ingest.video.masks import VideoMasks
 from ingest.video.reader import VideoInfo
 
 log = logging.getLogger(__name__)
@@ -42,23 +44,31 @@ class PyAVReader(Closing):
         self,
         path: str,
         *,
-        size: int | None = 128,
+        size: Size = 128,
         fit: Fit = "crop",
         fps: float | None = None,
+        track: int | None = None,
+        masks: VideoMasks | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Open a file; when it `should_stop`, this and reading raise SourceStopped."""
+        """Open a file; when it `should_stop`, this and reading raise SourceStopped.
+
+        `track` numbers its video tracks from 1; without it the main one is read.
+
+        `masks` belong to the reader, which closes them.
+        """
         self._path = path
+        self._track = track
         self._should_stop = should_stop
         self._fps = fps
         self._scaler = Scaler(size=size, fit=fit)
         self._timeline = Timeline(interval_ns=None)
         self._pass: Generator[Frame, None, None] | None = None
-        probed = probe(path, self._scaler, fps=fps, should_stop=should_stop)
-        self._info, self._interval_ns, self._pace = probed.info, probed.interval_ns, probed.pace
+        probed = probe(path, self._scaler, fps=fps, track=track, should_stop=should_stop)
+        self._info = replace(probed.info, has_masks=masks is not None)
+        self._interval_ns, self._pace = probed.interval_ns, probed.pace
         self._is_strict = probed.is_strict
-        masks = find_sidecar(Path(path))
-        self._masks = MaskSidecar(masks) if masks else None
+        self._masks = masks
 
     @property
     def info(self) -> VideoInfo:
@@ -95,28 +105,28 @@ class PyAVReader(Closing):
 
     def _frames(self, timeline: Timeline, from_pts_ns: int | None) -> Generator[Frame, None, None]:
         with closing(open_container(self._path)) as container:
-            stream = video_stream(container, self._path)
+            stream = video_stream(container, self._path, track=self._track)
             aspect = pixel_aspect(stream)
-            for decoded in decode_file(
+            counts = self._masks is not None and self._masks.counts_frames
+            decoding = decode_file(
                 container,
                 stream,
                 self._path,
                 timeline,
-                from_pts_ns=from_pts_ns,
+                from_pts_ns=None if counts else from_pts_ns,
                 is_strict=self._is_strict,
                 should_stop=self._should_stop,
-            ):
-                frame = self._keep(decoded, aspect, timeline)
+            )
+            for index, decoded in enumerate(decoding):
+                frame = self._keep(decoded, aspect, timeline, index)
                 if frame is not None:
                     yield frame
 
-    def _keep(self, decoded: VideoFrame, aspect: Fraction, timeline: Timeline) -> Frame | None:
+    def _keep(
+        self, decoded: VideoFrame, aspect: Fraction, timeline: Timeline, index: int
+    ) -> Frame | None:
         source_ns = time_ns(decoded)
-        row = None
-        if self._masks is not None and source_ns is not None:
-            row = self._masks.row(source_ns)
-            if self._masks.gap(row):
-                timeline.break_off()
+        row = None if self._masks is None else self._row(self._masks, source_ns, timeline, index)
         placed = timeline.place(source_ns)
         if placed is None:
             return None
@@ -130,10 +140,21 @@ class PyAVReader(Closing):
             image=self._scaler.image(decoded, plan),
             pts_ns=placed.pts_ns,
             gap=placed.gap,
-            masks=None
-            if self._masks is None or row is None
-            else plan.place_nearest(self._masks.labels(row)),
+            masks=None if self._masks is None or row is None else self._masks.placed(row, plan),
         )
+
+    def _row(self, masks: VideoMasks, source_ns: int | None, timeline: Timeline, index: int) -> int:
+        """Where the masks of a frame are; an episode may begin there."""
+        counted = timeline.counters if masks.counts_frames else Counters()
+        if counted.dropped or counted.corrupt_packets:
+            raise VideoError(
+                f"{self._path}: damaged near frame {index}, so that its annotations cannot be "
+                "counted from there; use a folder of its frames, or leave the masks out"
+            )
+        row = masks.row(pts_ns=source_ns, index=index)
+        if masks.gap(row):
+            timeline.break_off()
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +176,15 @@ def probe(
     scaler: Scaler,
     *,
     fps: float | None,
+    track: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Probed:
     """Decode one frame of a file; VideoError where none decodes."""
     try:
-        return _probe(path, scaler, should_stop, fps=fps, is_strict=True)
+        return _probe(path, scaler, should_stop, fps=fps, track=track, is_strict=True)
     except VideoError as error:
         with suppress(VideoError):
-            probed = _probe(path, scaler, should_stop, fps=fps, is_strict=False)
+            probed = _probe(path, scaler, should_stop, fps=fps, track=track, is_strict=False)
             log.warning(
                 "%s: breaks the rules of its codec throughout; what decodes is kept, and damage in "
                 "it may go unseen",
@@ -178,10 +200,12 @@ def _probe(
     should_stop: Callable[[], bool],
     *,
     fps: float | None,
+    track: int | None,
     is_strict: bool,
 ) -> Probed:
     with closing(open_container(path)) as container:
-        stream = video_stream(container, path)
+        stream = video_stream(container, path, track=track)
+        _tell_of_tracks(container, stream, path, track=track)
         frames = decode_on_one_thread(
             container,
             stream,
@@ -192,6 +216,8 @@ def _probe(
         )
         frame = next(frames, None)
         if frame is None:
+            if is_encrypted(path):
+                raise VideoError(f"{path}: it is encrypted; decrypt it first, with the key")
             raise VideoError(f"{path}: no frame in it decodes; copy it again or re-encode it")
         aspect = pixel_aspect(stream)
         plan = scaler.plan(frame, aspect)
@@ -204,12 +230,27 @@ def _probe(
             fps=min(rate, fps) if rate and fps else rate,
             expected_frames=_expected_frames(stream, rate, fps),
             codec=stream.codec_context.name,
-            has_masks=find_sidecar(Path(path)) is not None,
             promised_frames=stream.frames or None,
             promised_seconds=promised_seconds(container, stream),
         )
         pace = Pace(steps_ns(container, stream))
         return Probed(info, plan, round(1e9 / rate) if rate else None, pace, is_strict)
+
+
+def _tell_of_tracks(
+    container: InputContainer, stream: VideoStream, path: str, *, track: int | None
+) -> None:
+    tracks = video_tracks(container)
+    if track is None and len(tracks) > 1:
+        held = ", ".join(f"{n}: {each.width}x{each.height}" for n, each in enumerate(tracks, 1))
+        taken = next(n for n, each in enumerate(tracks, 1) if each.index == stream.index)
+        log.warning(
+            "%s: %d video tracks (%s); track %d is taken, and --track chooses another",
+            path,
+            len(tracks),
+            held,
+            taken,
+        )
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:

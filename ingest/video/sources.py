@@ -1,38 +1,38 @@
-"""What the words on a command line mean: files, folders, globs, image folders, frame archives.
+"""What the words on a command line mean: files, folders, globs, image folders, data sets, archives.
 
 Every source becomes one recording, with a name that stays the same from one run to the next.
 """
 
 import glob
-import hashlib
 import logging
-import os
-import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import h5py
 
-from ingest.errors import StoreError, VideoError
+from ingest.errors import VideoError
 from ingest.store.layout import is_store
-from ingest.store.protocols import Store
-from ingest.store.records import Source
-from ingest.video.masks import SUFFIX as MASKS_SUFFIX
-from ingest.video.masks import find_sidecar
+from ingest.video.lerobot import Episode, episodes, is_dataset
+from ingest.video.mask_sources import MaskSource, masks_of_images, named_masks
+from ingest.video.masks import SUFFIX as SIDECAR_SUFFIX
+from ingest.video.paths import (
+    FRAMES_FOLDER,
+    GIF,
+    PAGED_SUFFIXES,
+    VIDEO_SUFFIXES,
+    files,
+    folders,
+    image_files,
+    natural_order,
+    printable,
+)
+from ingest.video.remote import check_address, file_name, is_address, shown
 
 log = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m4v", ".mjpeg"}
-    | {".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts"}
-    | {".vob", ".webm", ".wmv", ".y4m"}
-)
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 ARCHIVE_PARTS = ("train", "test")
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,123 +42,100 @@ class SourceSpec:
     path: Path
     kind: Literal["video", "images", "archive"]
     part: str = ""
-    """Group of a frame archive: `train` or `test`."""
+    """Group of a frame archive, `train` or `test`, the `track` of a video, or an episode."""
+    masks: MaskSource | None = None
+    """Where its masks are, if not in a sidecar."""
+    address: str = ""
+    """Where it is, if not on this machine; `path` is then its name alone."""
+    episode: Episode | None = None
+    """Which part of a video is read, where it is one of a LeRobot data set."""
+    track: int | None = None
+    """Which video track is read, from 1 on; None for the main one."""
+
+    @property
+    def file(self) -> Path:
+        """The file or folder that is read."""
+        return self.path if self.episode is None else self.episode.video
+
+    @property
+    def location(self) -> str:
+        """The same for FFmpeg: a path, or an address."""
+        return self.address or str(self.file)
+
+    @property
+    def stem(self) -> str:
+        """What it is called: the name of its folder, or of its file without the suffix."""
+        is_file = bool(self.address) or self.path.is_file()
+        return self.path.stem if is_file else self.path.resolve().name
 
     def __str__(self) -> str:
-        path = printable(self.path)
+        path = shown(self.address) if self.address else printable(self.path)
         return f"{path} ({self.part})" if self.part else path
 
 
 def expand(source: str) -> list[SourceSpec]:
     """Turn one word into its sources, in natural order; VideoError where it names none."""
+    if is_address(source):
+        check_address(source)
+        return [SourceSpec(Path(file_name(source)), "video", address=source)]
     path = Path(source)
     if not path.exists() and glob.has_magic(source):
-        found = [
-            Path(match)
-            for match in glob.glob(source, recursive=True)  # noqa: PTH207 - absolute too
-            if Path(match).is_file() and not match.endswith(MASKS_SUFFIX)
-        ]
+        matched = glob.glob(source, recursive=True)  # noqa: PTH207 - absolute too
+        matches = sorted(map(Path, matched), key=natural_order)
+        found = [spec for match in matches for spec in _of_match(match)]
         if not found:
-            raise VideoError(f"{source}: no file matches; check the pattern")
-        return [spec for match in sorted(found, key=natural_order) for spec in _of_file(match)]
+            raise VideoError(f"{source}: no file or folder of images matches; check the pattern")
+        return found
+    if source == "-":
+        raise VideoError("-: standard input cannot be read again to continue; name a file")
     if not path.exists():
         raise VideoError(f"{source}: no such file or folder; check the path")
     return _of_folder(path) if path.is_dir() else _of_file(path)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images of a folder, in natural order: frame 2 before frame 10."""
-    return _files(folder, IMAGE_SUFFIXES)
-
-
-def natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key that takes numbers in a name as numbers."""
-    pieces = re.split(r"(\d+)", str(path))
-    return [(1, int(p), p) if p.isdecimal() else (0, 0, p) for p in pieces]
-
-
-def printable(path: Path) -> str:
-    """A path as text for JSON and terminals; bytes that are not UTF-8 are spelled out."""
-    return os.fsencode(path).decode(errors="backslashreplace")
-
-
-def fingerprint(spec: SourceSpec) -> Source:
-    """A digest that distinguishes a source from others, without reading all of it."""
-    digest = hashlib.sha256()
-    if spec.kind == "images":
-        files = image_files(spec.path)
-        for path in files:
-            digest.update(os.fsencode(path.name) + f" {path.stat().st_size}\n".encode())
-        ends = {files[0], files[-1]} if files else set()
-    else:
-        files = [spec.path]
-        masks = find_sidecar(spec.path) if spec.kind == "video" else None
-        ends = {spec.path} | ({masks} if masks else set())
-    for path in sorted(ends):
-        _add_ends(digest, path)
-    return Source(
-        path=printable(spec.path.resolve()),
-        part=spec.part,
-        size_bytes=sum(path.stat().st_size for path in files),
-        digest=digest.hexdigest(),
-    )
-
-
-def name_recordings(sources: Sequence[Source], store: Store) -> list[str]:
-    """A name for each source, from its file name; the one it already has in `store` if it is there.
-
-    Sources that would share a name get six digits of their fingerprint appended; copies of one file
-    are one recording.
-    """
-    plain = [_plain_name(source) for source in sources]
-    contents = {(name, source.digest) for name, source in zip(plain, sources, strict=True)}
-    counts = Counter(name for name, _ in contents)
+def with_track(specs: Sequence[SourceSpec], track: int) -> list[SourceSpec]:
+    """The same videos, of which another track is read."""
     return [
-        _name(source, name, store, sources, shared=counts[name] > 1)
-        for source, name in zip(sources, plain, strict=True)
+        replace(spec, track=track, part=f"track{track}")
+        if spec.kind == "video" and spec.episode is None
+        else spec
+        for spec in specs
     ]
 
 
-def _name(
-    source: Source, plain: str, store: Store, batch: Sequence[Source], *, shared: bool
-) -> str:
-    long = f"{plain}-{source.digest[:6]}"
-    stored = {
-        name: _stored_source(store, name) for name in store.recordings() if name in (plain, long)
-    }
-    for name, known in stored.items():
-        if known is not None and known.same_content(source):
-            return name
-    if stored.get(long, source) is None:
-        return long  # damaged, and used by no other source: the writer refuses, and reports it
-    if plain not in stored:
-        return long if shared else plain
-    known = stored[plain]
-    if known is None:
-        return long if shared else plain  # damaged: the writer refuses, and reports it
-    moved = any(known.same_content(other) for other in batch)
-    changed = known.path == source.path and not moved
-    return plain if changed else long  # where the file changed, the writer refuses
+def with_masks(specs: Sequence[SourceSpec], path: Path) -> list[SourceSpec | VideoError]:
+    """Each source with the masks that `path` has for it, or the reason why there are none."""
+    alone = len(specs) == 1
+    found: list[SourceSpec | VideoError] = []
+    for spec in specs:
+        try:
+            if spec.kind == "archive" or spec.episode is not None:
+                raise VideoError(f"{spec}: archives and episodes take no masks; leave out --masks")
+            masks = named_masks(path, spec.stem, alone=alone)
+            found.append(replace(spec, masks=masks))
+        except VideoError as error:
+            found.append(error)
+    return found
 
 
-def _stored_source(store: Store, name: str) -> Source | None:
-    """What a recording was made from; None where its commit record is damaged."""
-    try:
-        return store.commit(name).source
-    except StoreError:
-        return None
-
-
-def _plain_name(source: Source) -> str:
-    path = Path(source.path)
-    stem = path.name if path.is_dir() else path.stem
-    name = re.sub(r"[^\w.+ ()@=-]", "_", stem).encode()[:150].decode(errors="ignore")
-    name = name.lstrip("_.+ ()@=-") or "recording"
-    return f"{name}-{source.part}" if source.part else name
+def _of_match(path: Path) -> list[SourceSpec]:
+    """What one match of a glob is: a file that is not a sidecar, or a folder of images."""
+    if path.is_dir():
+        return [_of_images(path)] if image_files(path) else []
+    is_passed_over = path.name.endswith(SIDECAR_SUFFIX) or path.name.startswith("._")
+    return _of_file(path) if path.is_file() and not is_passed_over else []
 
 
 def _of_folder(folder: Path) -> list[SourceSpec]:
-    videos, images = _files(folder, VIDEO_SUFFIXES), image_files(folder)
+    if is_dataset(folder):
+        return [
+            SourceSpec(folder, "video", episode.name, episode=episode)
+            for episode in episodes(folder)
+        ]
+    if (folder / FRAMES_FOLDER).is_dir():
+        return _of_tree(folder / FRAMES_FOLDER)
+    videos, gifs = files(folder, VIDEO_SUFFIXES), files(folder, frozenset({GIF}))
+    images = image_files(folder)
     if videos and images:
         log.warning(
             "%s: %d images next to %d videos are left out; name the folder of images by itself",
@@ -166,22 +143,52 @@ def _of_folder(folder: Path) -> list[SourceSpec]:
             len(images),
             len(videos),
         )
-    if videos:
-        return [SourceSpec(path, "video") for path in videos]
+    if gifs and images:
+        log.warning(
+            "%s: %d GIF files next to images are left out; name them by themselves",
+            folder,
+            len(gifs),
+        )
+    if videos or (gifs and not images):
+        return [SourceSpec(path, "video") for path in sorted([*videos, *gifs], key=natural_order)]
     if images:
-        return [SourceSpec(folder, "images")]
-    found = "is a store already" if is_store(folder) else "has no videos or images"
-    raise VideoError(f"{folder}: {found}; name a video, or a folder of videos or of images")
+        return [_of_images(folder)]
+    if found := _of_folders(folders(folder)):
+        return found
+    held = "is a store already" if is_store(folder) else "has no videos or images"
+    raise VideoError(
+        f"{folder}: {held}; name a video, or a folder of videos, of images or of folders of images"
+    )
 
 
-def _files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    found = (p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
-    return sorted(found, key=natural_order)
+def _of_tree(frames: Path) -> list[SourceSpec]:
+    """The sequences of JPEGImages, as DAVIS and YouTube-VIS have them: NAME, or 480p/NAME."""
+    if image_files(frames):
+        return [_of_images(frames)]
+    if found := _of_folders(folders(frames)):
+        return found
+    sizes = {size.name: specs for size in folders(frames) if (specs := _of_folders(folders(size)))}
+    if not sizes:
+        raise VideoError(f"{frames}: no folders of images in it; name the folder that has them")
+    chosen, *others = sizes
+    if others:
+        log.warning("%s: %s is taken, not %s; name another to have it", frames, chosen, others)
+    return sizes[chosen]
+
+
+def _of_folders(candidates: Sequence[Path]) -> list[SourceSpec]:
+    return [_of_images(folder) for folder in candidates if image_files(folder)]
+
+
+def _of_images(folder: Path) -> SourceSpec:
+    return SourceSpec(folder, "images", masks=masks_of_images(folder))
 
 
 def _of_file(path: Path) -> list[SourceSpec]:
     if not path.is_file():  # opening a pipe would wait forever
         raise VideoError(f"{path}: a pipe or a device, not a file; name a video file")
+    if path.suffix.lower() in PAGED_SUFFIXES:
+        return [SourceSpec(path, "images")]
     if not h5py.is_hdf5(path):
         return [SourceSpec(path, "video")]
     try:
@@ -196,12 +203,3 @@ def _of_file(path: Path) -> list[SourceSpec]:
             "groups `train` and `test`"
         )
     return [SourceSpec(path, "archive", part) for part in parts]
-
-
-def _add_ends(digest: "hashlib._Hash", path: Path) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        digest.update(f"{size}\n".encode())
-        digest.update(file.read(_MIB))
-        file.seek(max(0, size - _MIB))
-        digest.update(file.read(_MIB))

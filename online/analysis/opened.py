@@ -185,7 +185,7 @@ def _check_frame_size(trained: TrainedRun, catalog: StoreCatalog, recordings: st
     for summary in summaries:
         if learned is not None and [summary.height, summary.width] != learned:
             raise RunError(
-                f"{store}: {summary.name} has frames of {summary.height}x{summary.width}, "
-                f"{trained.path} learned from {learned[0]}x{learned[1]}; "
-                f"ingest it with --size {learned[0]}, or choose others with --recordings"
+                f"{store}: {summary.name} has frames of {summary.width}x{summary.height}, "
+                f"{trained.path} learned from {learned[1]}x{learned[0]}; ingest it with "
+                f"--size {learned[1]}x{learned[0]}, or choose others with --recordings"
             )

@@ -23,6 +23,7 @@ from online.probing.footage import Part, gather
 from online.probing.panels import draw_panels
 from online.probing.reading import Reading, fitted_probe, read
 from online.probing.scoring import (
+    frames_without_annotation,
     frames_without_two_objects,
     mean_frame_mse,
     reconstruction_scores,
@@ -170,6 +171,7 @@ class Evaluator:
             frames_train=len(footage.train.targets),
             frames_held_out=len(held_out.targets),
             frames_without_two_objects=frames_without_two_objects(held_out),
+            frames_without_annotation=frames_without_annotation(held_out),
             copied=with_share(copied, mean_mse),
             without_model=baselines.without_model,
             has_segments=model.config.finds_objects,
@@ -201,9 +203,11 @@ class Evaluator:
         Slots that start at objects find out how many there are; the others are told, on average.
         """
         config = self.untrained.config
-        if not config.finds_objects or held_out.masks is None:
+        masks = held_out.masks
+        if not config.finds_objects or masks is None or not metrics.is_annotated(masks).any():
             return config.slot_attention.num_slots
-        return round(float(metrics.visible_objects(held_out.masks).float().mean())) + 1
+        visible = metrics.visible_objects(masks[metrics.is_annotated(masks)])
+        return round(float(visible.float().mean())) + 1
 
     def _read(
         self, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ingest.errors import ReleasedError
-from ingest.frame import Frames
+from ingest.frame import UNKNOWN_LABEL, Frames
 from online.clips.catalog import FrameSource
 from online.clips.clip import ClipConfig, ClipSpec, Interval, cut
 from online.clips.holdout import BLOCK_MINUTES, RecordingSummary
@@ -27,7 +27,8 @@ class Footage:
     images: UInt8[np.ndarray, "m t h w 3"]
     pts_ns: Int64[np.ndarray, "m t"]
     masks: UInt8[np.ndarray, "m t h w"] | None
-    """Label maps, 0 is background; None unless every clip has them and they were asked for."""
+    """Label maps: 0 is background, `UNKNOWN_LABEL` is not known, as in clips without masks; None
+    where no clip has them, or they were not asked for."""
 
     def __len__(self) -> int:
         return len(self.specs)
@@ -104,7 +105,7 @@ def check_sizes(recordings: Sequence[RecordingSummary]) -> None:
     """
     sizes = {(r.height, r.width): r.name for r in recordings}
     if len(sizes) > 1:
-        named = ", ".join(f"{name} {h}x{w}" for (h, w), name in sizes.items())
+        named = ", ".join(f"{name} {w}x{h}" for (h, w), name in sizes.items())
         raise FootageError(
             f"recordings have frames of several sizes ({named}); "
             "choose those of one size with --recordings GLOB"
@@ -135,12 +136,18 @@ def live_remedy(recordings: Sequence[RecordingSummary]) -> str | None:
     )
 
 
+def _masks(frames: Frames) -> UInt8[np.ndarray, "t h w"]:
+    if frames.masks is not None:
+        return frames.masks
+    return np.full(frames.images.shape[:-1], UNKNOWN_LABEL, np.uint8)
+
+
 def _stack(found: dict[ClipSpec, Frames]) -> Footage:
     frames = list(found.values())
-    masks = [f.masks for f in frames if f.masks is not None]
+    has_masks = any(f.masks is not None for f in frames)
     return Footage(
         specs=tuple(found),
         images=np.stack([f.images for f in frames]),
         pts_ns=np.stack([f.pts_ns for f in frames]),
-        masks=np.stack(masks) if len(masks) == len(frames) else None,
+        masks=np.stack([_masks(f) for f in frames]) if has_masks else None,
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
+from jaxtyping import Int64
 
 from online.probing.encoded import CutFootage
 from online.probing.reading import Reading
 from online.scores.evaluation import Panels
 from online.training.batch import to_bytes
+from setcon.measures.metrics import is_annotated
 
 
 @torch.no_grad()
@@ -21,9 +23,13 @@ def draw_panels(
     grid: tuple[int, int],
     most: int,
 ) -> Panels:
-    """At most `most` targets, spread evenly; `grid` is that of the attention maps."""
-    wanted = min(most, len(cut.targets))
-    rows = np.unique(np.linspace(0, len(cut.targets) - 1, wanted).round().astype(int))
+    """At most `most` targets, spread evenly, of those with an annotation where there are some.
+
+    `grid` is that of the attention maps.
+    """
+    shown = _annotated(cut)
+    spread = np.linspace(0, len(shown) - 1, min(most, len(shown))).round().astype(int)
+    rows = shown[np.unique(spread)]
     pick = torch.from_numpy(rows).to(trained.encoded.current.device)
     drawn = trained.probe(trained.encoded.current[pick])
     predicted = trained.probe(trained.encoded.predicted[pick])
@@ -43,3 +49,11 @@ def draw_panels(
         alphas=drawn.alphas.squeeze(2).float().cpu().numpy(),
         attention=attention.float().cpu().numpy(),
     )
+
+
+def _annotated(cut: CutFootage) -> Int64[np.ndarray, " m"]:
+    rows = np.arange(len(cut.targets))
+    if cut.masks is None:
+        return rows
+    known = rows[is_annotated(cut.masks).numpy()]
+    return known if len(known) else rows

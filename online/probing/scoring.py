@@ -102,8 +102,16 @@ def scores_without_model(footage: ProbeFootage, *, num_segments: int) -> Without
 
 
 def frames_without_two_objects(cut: CutFootage) -> int:
-    """Targets that masks are not scored on."""
-    return 0 if cut.masks is None else int((metrics.visible_objects(cut.masks) < 2).sum())
+    """Annotated targets that masks are not scored on."""
+    if cut.masks is None:
+        return 0
+    few = metrics.visible_objects(cut.masks) < 2
+    return int((few & metrics.is_annotated(cut.masks)).sum())
+
+
+def frames_without_annotation(cut: CutFootage) -> int:
+    """Targets of which no mask is known, where there are masks of others."""
+    return 0 if cut.masks is None else int((~metrics.is_annotated(cut.masks)).sum())
 
 
 def mean_frame_mse(footage: ProbeFootage) -> float:
@@ -143,7 +151,7 @@ def _places(
     masks, new_masks = footage.train.masks, footage.held_out.masks
     if masks is None or new_masks is None:
         return None
-    count = int(torch.maximum(masks.max(), new_masks.max()))
+    count = max(int(m.where(m != metrics.UNKNOWN, 0).max()) for m in (masks, new_masks))
     if not count:
         return []
     places, new_places = (object_places(m, num_objects=count) for m in (masks, new_masks))

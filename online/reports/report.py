@@ -165,6 +165,11 @@ def _scores(run: RunLog) -> str:
             f"; {evaluation.frames_without_two_objects:,} of these show fewer than two objects "
             "and do not count for ARI and mBO"
         )
+    if evaluation.frames_without_annotation:
+        note += (
+            f"; {evaluation.frames_without_annotation:,} have no annotation and do not count for "
+            "them either"
+        )
     return heading("Scores", f"{note}. {_time_taken(run, evaluation)}") + score_table(evaluation)
 
 

@@ -18,12 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Integer, UInt8
 
+from ingest.frame import UNKNOWN_LABEL
 from online.scores.evaluation import Panels
 
 GROUND = (118, 122, 130)
 """Behind a slot's picture: neither the black nor the white that objects often have."""
 SLATE = (122, 134, 156)
 """The slot of the background, so that objects stand out from it."""
+UNKNOWN_GREY = (60, 60, 60)
+"""Ground truth where there is no annotation."""
 _COLOURS = (
     (76, 194, 255),
     (255, 159, 64),
@@ -112,15 +115,17 @@ def match_colours(
     """Colours of ground-truth labels 0..o-1: background black, an object its best slot's.
 
     Pairs are taken greedily by IoU over all frames, each slot once; an object that is left
-    without a slot is white.
+    without a slot is white. What is not known is grey.
     """
     objects, slots = int(truth.max()) + 1, len(colours)
     pairs = truth.astype(np.int64) * slots + labels
-    overlap = np.bincount(pairs.ravel(), minlength=objects * slots).reshape(objects, slots)
+    known = pairs[truth != UNKNOWN_LABEL]
+    overlap = np.bincount(known, minlength=objects * slots).reshape(objects, slots)
     union = overlap.sum(axis=1, keepdims=True) + overlap.sum(axis=0, keepdims=True) - overlap
     iou = overlap / np.maximum(union, 1)
     found = np.full((objects, 3), 255, dtype=np.uint8)
     found[0] = 0
+    found[UNKNOWN_LABEL:] = UNKNOWN_GREY
     iou[0] = 0
     while iou.max() > 0:
         label, slot = np.unravel_index(iou.argmax(), iou.shape)

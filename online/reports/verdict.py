@@ -91,6 +91,8 @@ def _lesson(evaluation: Evaluation) -> str:
         share = evaluation.trained.current.mse_share
         if not evaluation.has_segments and share is not None and share >= NOTHING_READ:
             return "The probe reads next to nothing from the slots."
+        if evaluation.frames_without_two_objects:
+            return "No frame shows two objects with masks: judge the slots by the pictures."
         return "This footage has no object masks: judge the slots by the pictures."
     gain = trained.fg_ari - untrained.fg_ari
     if gain < SLIGHT_GAIN:

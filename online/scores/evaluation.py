@@ -132,9 +132,12 @@ class Evaluation:
     frames_held_out: int
     """Frames scored."""
     frames_without_two_objects: int
-    """Held-out frames left out of the mask scores because fewer than two objects are visible."""
+    """Annotated held-out frames left out of the mask scores because fewer than two objects are
+    visible."""
     seconds: float
     """Wall time of the evaluation."""
+    frames_without_annotation: int = 0
+    """Held-out frames left out of the mask scores because their masks are not known."""
     has_segments: bool = False
     """Whether slots start at objects, whose segments are then scored as attention: they say which
     object is which without a probe."""
@@ -153,7 +156,7 @@ class Panels:
     """Recording and time of each frame, for captions."""
     frames: UInt8[np.ndarray, "n h w 3"]
     truth: UInt8[np.ndarray, "n h w"] | None
-    """Ground-truth label maps, 0 is background."""
+    """Ground-truth label maps: 0 is background, 255 is not known."""
     reconstruction: UInt8[np.ndarray, "n h w 3"]
     predicted: UInt8[np.ndarray, "n h w 3"]
     """Drawn from the slots predicted out of the two frames before."""

@@ -172,21 +172,21 @@ class RunState:
             self.segments.enter(clip.spec.recording)
 
     def check_size(self, clip: Clip) -> None:
-        """Refuse a clip of another frame size than the first, or of one that nothing can fill.
+        """Refuse a clip of another frame size than the first, or of one that cannot be encoded.
 
-        Raises ConfigError: the model or the probe is not made for such frames; TrainingError: the
-        frames are not of the size that the run learns from.
+        Raises ConfigError: the model is not made for such frames; TrainingError: the frames are
+        not of the size that the run learns from.
         """
         size = list(clip.frames.images.shape[1:3])
         if self._frame_size is None:
             height, width = size
-            decoder = self.config.probe.decoder
-            check_frame_size(self.model, decoder, height=height, width=width)
+            check_frame_size(self.model, height=height, width=width)
             self._frame_size = size
         if size != self._frame_size:
+            (height, width), (learned_height, learned_width) = size, self._frame_size
             raise TrainingError(
-                f"{clip.spec.recording}: frames of {size[0]}x{size[1]}, but this run learns from "
-                f"{self._frame_size[0]}x{self._frame_size[1]}; ingest it with that --size, "
+                f"{clip.spec.recording}: frames of {width}x{height}, but this run learns from "
+                f"{learned_width}x{learned_height}; ingest it with that --size, "
                 "or leave it out with --recordings GLOB"
             )
 

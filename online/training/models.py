@@ -9,8 +9,7 @@ import torch
 
 from online.errors import ConfigError
 from online.training.config import TrainingConfig
-from setcon.config import DecoderConfig, SetConConfig
-from setcon.decoders.decoder import BroadcastDecoder, build_decoder
+from setcon.config import SetConConfig
 from setcon.model import SetCon
 
 LEAST_SIDE = 16
@@ -48,13 +47,11 @@ def layout(config: TrainingConfig) -> torch.memory_format:
     return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
-def check_frame_size(model: SetCon, decoder: DecoderConfig, *, height: int, width: int) -> None:
-    """Refuse frames that the model's encoder or the probe's decoder cannot fill.
+def check_frame_size(model: SetCon, *, height: int, width: int) -> None:
+    """Refuse frames that the model cannot encode.
 
     Raises ConfigError: naming the section and the size.
     """
-    attention = model.config.slot_attention
-    section = "model.encoder"
     if model.config.finds_objects and min(height, width) < LEAST_SIDE:
         raise ConfigError(
             f"model.slot_attention.starts: objects are found in frames of at least {LEAST_SIDE} "
@@ -62,14 +59,9 @@ def check_frame_size(model: SetCon, decoder: DecoderConfig, *, height: int, widt
         )
     try:
         model.encoder.grid_size(height, width)
-        section = "probe.decoder"
-        with torch.device("meta"):  # shapes without pixels, and without drawing weights
-            built = build_decoder(decoder, attention.slot_size)
-            if isinstance(built, BroadcastDecoder):  # the others draw any size
-                built(torch.empty(1, attention.num_slots, attention.slot_size), height, width)
     except ValueError as error:
         raise ConfigError(
-            f"{section}: {error}; change the setting, or ingest with another --size"
+            f"model.encoder: {error}; change the setting, or ingest with another --size"
         ) from error
 
 

@@ -83,16 +83,12 @@ class BroadcastDecoder(nn.Module):
     def forward(
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
-        """The channels of a whole image; ValueError if it is not a multiple of the enlargement."""
-        if height % self.enlargement or width % self.enlargement:
-            raise ValueError(
-                f"this decoder makes images in multiples of {self.enlargement} pixels, "
-                f"got {height}x{width}"
-            )
-        rows, columns = height // self.enlargement, width // self.enlargement
+        """The channels of a whole image; it is cut from one in multiples of the enlargement."""
+        rows, columns = (-(-side // self.enlargement) for side in (height, width))
         laid_out = slots.flatten(0, 1)[:, None] + self.position(rows, columns)
         maps = laid_out.transpose(1, 2).unflatten(-1, (rows, columns))
-        return self.convolutions(maps).unflatten(0, slots.shape[:2])
+        drawn = self.convolutions(maps)[..., :height, :width]
+        return drawn.unflatten(0, slots.shape[:2])
 
 
 def build_decoder(

@@ -11,6 +11,7 @@ keeps a quarter of it and sees 129 pixels across (Yu and Koltun 2016).
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from setcon.config import EncoderConfig, Normalisation
 from setcon.layers import mlp, normalisation_layer
@@ -18,7 +19,7 @@ from setcon.position import PositionEmbedding
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Images to features; any image size that patches fill."""
+    """Images of any size to features."""
 
     def __init__(self, config: EncoderConfig, *, center_inputs: bool = False) -> None:
         super().__init__()
@@ -33,23 +34,21 @@ class ConvolutionalEncoder(nn.Module):
         self.mlp = mlp([width, width, width])
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p c"]:
-        """Features of every position, row by row; ValueError as for `grid_size`."""
+        """Features of every position, row by row."""
         rows, columns = self.grid_size(images.shape[-2], images.shape[-1])
         inputs = images * 2 - 1 if self.center_inputs else images
-        maps = self.convolutions(inputs)
+        maps = self.convolutions(self._whole_patches(inputs))
         features = maps.flatten(2).transpose(1, 2)  # a view without copying, if channels_last
         return self.mlp(self.norm(features + self.position(rows, columns)))
 
     def grid_size(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the positions of an image of this size: p = rows * columns.
-
-        Raises ValueError if patches do not fill the image.
-        """
-        if height % self.patch or width % self.patch:
-            raise ValueError(
-                f"patches of {self.patch} pixels do not fill images of {height}x{width}"
-            )
+        """Rows and columns of the positions of an image of this size: p = rows * columns."""
         return -(-height // self.reduction), -(-width // self.reduction)
+
+    def _whole_patches(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 ph pw"]:
+        """Repeat the last row and column until patches fill the image; most images are full."""
+        below, right = (-side % self.patch for side in images.shape[-2:])
+        return pad(images, (0, right, 0, below), mode="replicate") if below or right else images
 
 
 def _convolutions(config: EncoderConfig) -> list[nn.Module]:

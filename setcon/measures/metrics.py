@@ -1,8 +1,9 @@
 """How well slots separate objects, how close images are, and whether vectors have collapsed.
 
-Segmentations are label maps of integers, 0 and up; in the truth, 0 is background and 1.. are
-objects. Everything after the first axis is pooled, so "n h w" scores images and "b t h w" videos.
-With N_ck the pixels of true label c in slot k, a_c and b_k its margins and n its sum,
+Segmentations are label maps of integers, 0 and up; in the truth, 0 is background, 1.. are objects,
+and pixels of `UNKNOWN` are left out. Everything after the first axis is pooled, so "n h w" scores
+images and "b t h w" videos. With N_ck the pixels of true label c in slot k, a_c and b_k its margins
+and n its sum,
 
     ARI = (ΣN(N-1) - E) / ((Σa(a-1) + Σb(b-1)) / 2 - E),    E = Σa(a-1) Σb(b-1) / (n(n-1))
 """
@@ -11,9 +12,12 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, Integer
+from jaxtyping import Bool, Float, Float64, Int64, Integer
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+UNKNOWN = 255
+"""Label of the truth where nothing is known, as in frames without an annotation."""
 
 Labels = Integer[Tensor, "n *p"]
 Values = Float[Tensor, "n *p"]
@@ -52,13 +56,20 @@ def visible_objects(truth: Labels) -> Int64[Tensor, " n"]:
     return _objects(overlaps(truth, torch.zeros_like(truth)))
 
 
+def is_annotated(truth: Labels) -> Bool[Tensor, " n"]:
+    """Whether anything is known of each image."""
+    return (truth != UNKNOWN).flatten(1).any(dim=1)
+
+
 def overlaps(truth: Labels, predicted: Labels) -> Int64[Tensor, "n c k"]:
     """Pixels of each pair of a true and a predicted label: N_ck of each image."""
     truth, predicted = truth.long().flatten(1), predicted.long().flatten(1)
-    num_true, num_predicted = int(truth.max()) + 1, int(predicted.max()) + 1
+    known = truth != UNKNOWN
+    num_true = int(truth.where(known, 0).max()) + 1
+    num_predicted = int(predicted.max()) + 1
     images = torch.arange(len(truth), device=truth.device)[:, None]
     cells = (images * num_true + truth) * num_predicted + predicted
-    counts = cells.flatten().bincount(minlength=len(truth) * num_true * num_predicted)
+    counts = cells[known].bincount(minlength=len(truth) * num_true * num_predicted)
     return counts.view(len(truth), num_true, num_predicted)
 
 

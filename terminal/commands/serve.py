@@ -11,9 +11,9 @@ from terminal.options import (
     allow_option,
     holdout_option,
     keys_option,
+    live_size_option,
     record_settings,
     recordings_option,
-    size_option,
     warn_of_several_sizes,
 )
 from terminal.parameters import LOCATION, Duration, Finite
@@ -30,6 +30,7 @@ from terminal.runs import (
 
 if TYPE_CHECKING:
     from ingest.live.capture import Captured
+    from ingest.store.records import Size
     from online.queue.keys import ServerKeys
 
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.argument("device")
 @click.argument("store", type=LOCATION)
 @click.option("--name", help="Name of the recording.  [default: the device and the time]")
-@size_option
+@live_size_option
 @click.option(
     "--fps",
     type=Finite(0, min_open=True),
@@ -73,7 +74,7 @@ def capture(
     device: str,
     store: str,
     name: str | None,
-    size: int,
+    size: Size,
     fps: float | None,
     seconds: float | None,
     keep_seconds: float | None,

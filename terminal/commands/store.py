@@ -34,6 +34,7 @@ from terminal.recordings import (
 
 if TYPE_CHECKING:
     from ingest.scenes import Scene
+    from ingest.store.records import Size
 
 
 @click.command("ingest")
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     type=click.Choice(["crop", "pad", "stretch"]),
     default="crop",
     show_default=True,
-    help="How to make a frame square.",
+    help="How to fit frames of another shape: cut, add black bars, or distort.",
 )
 @click.option(
     "--fps",
@@ -56,6 +57,18 @@ if TYPE_CHECKING:
     "--reader", type=click.Choice(["auto", "pyav", "decord"]), default="auto", show_default=True
 )
 @click.option(
+    "--track",
+    type=click.IntRange(1),
+    help="Which video track to read, from 1 on.  [default: the main one]",
+)
+@click.option(
+    "--masks",
+    type=click.Path(),
+    metavar="PATH",
+    help="Masks to score objects by: a folder of PNG files, one for each source, or a JSON file in "
+    "COCO's format.  [default: those next to the sources]",
+)
+@click.option(
     "--format",
     "store_format",
     type=click.Choice(["zarr", "h5"]),
@@ -64,9 +77,7 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Recordings to ingest at once.",
+    help="Recordings to ingest at once.  [default: as many as cores, up to 4]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the recordings made from these sources.")
 @click.option(
@@ -78,20 +89,22 @@ if TYPE_CHECKING:
 def ingest_command(
     sources: tuple[str, ...],
     store: str,
-    size: int,
+    size: Size,
     fit: Any,
     fps: float | None,
     reader: str,
+    track: int | None,
+    masks: str | None,
     store_format: Any,
-    workers: int,
+    workers: int | None,
     overwrite: bool,
     durable: bool,
 ) -> None:
     """Decode SOURCEs once and keep their frames in STORE.
 
-    A source is a video file, a folder or glob of them, a folder of images, or an HDF5 frame
-    archive with groups train and test. Run the same command again to continue after an
-    interruption.
+    A source is a video file, its http(s) address, a folder of images, a folder or glob of either,
+    a data set of LeRobot or laid out as DAVIS or YouTube-VIS, or an HDF5 frame archive with groups
+    train and test. Run the same command again to continue after an interruption.
     """
     from ingest.jobs import ingest_sources
 
@@ -102,6 +115,8 @@ def ingest_command(
             store,
             settings,
             store_format=store_format,
+            track=track,
+            masks=masks,
             workers=workers,
             overwrite=overwrite,
             durable=durable,

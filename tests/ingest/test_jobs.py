@@ -9,6 +9,7 @@ import av
 import h5py
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
 import ingest.jobs
@@ -43,8 +44,7 @@ def test_a_failed_source_is_reported_and_the_rest_is_stored(videos, media, tmp_p
     assert all(isinstance(error, VideoError) for error in bad.values())
     assert "400 packets in a row" in str(bad[str(broken)])
     store = open_store(tmp_path / "store")
-    assert store.recordings() == ["a", "b", "broken", "c"]
-    assert not store.commit("broken").complete
+    assert store.recordings() == ["a", "b", "c"]  # nothing of the other was committed
     assert all(store.commit(name).complete for name in "abc")
 
 
@@ -84,6 +84,23 @@ def test_other_settings_are_refused_and_overwrite_replaces_the_named_only(videos
     assert replaced.recorded.commit.height == 16
     store = open_store(store_path)
     assert [store.commit(name).height for name in "abc"] == [16, 32, 32]
+
+
+@pytest.mark.parametrize("store_format", ["zarr", "h5"])
+def test_frames_may_have_any_shape_or_their_own(videos, tmp_path, store_format):
+    for size, shape in (((36, 20), (20, 36)), (None, (48, 64))):
+        settings, store_path = RecordSettings(size=size), tmp_path / f"{size}"
+        (first,), (again,) = (
+            ingest_sources([str(videos / "a.mp4")], store_path, settings, store_format=store_format)
+            for _ in range(2)
+        )
+        assert first.recorded is not None
+        assert again.recorded is not None
+        assert again.recorded.status == "already complete"
+        store = open_store(store_path)
+        assert store.commit("a").settings.size == size
+        with store.reader("a") as reader:
+            assert reader.read(0, 30).images.shape == (30, *shape, 3)
 
 
 def test_a_source_that_changed_is_refused(media, tmp_path):
@@ -134,6 +151,64 @@ def test_both_parts_of_an_old_archive_become_recordings(media, tmp_path):
     with store.reader("old-train") as reader:
         np.testing.assert_array_equal(reader.read(0, 9).images, images[:9])
     assert store.commit("old-train").settings.reader == "archive"
+
+
+def test_a_source_that_fails_before_its_first_block_leaves_no_recording(media, tmp_path):
+    video = media.video(tmp_path / "a.mp4", 30)
+    media.overwrite_packets(video, range(1, 30))
+    (tmp_path / "b").mkdir()
+    for index in range(2):
+        Image.new("RGB", (8 + index, 8)).save(tmp_path / "b" / f"{index}.png")
+    sources, native = [str(video), str(tmp_path / "b")], RecordSettings(size=None)
+    ingest_sources(sources[:1], tmp_path / "store", SETTINGS)
+    (failed,) = ingest_sources(sources[1:], tmp_path / "store", native)
+    assert "picture 1 would be 9x8" in str(failed.error)
+    store = open_store(tmp_path / "store")
+    assert "b" not in [*store.recordings(), *store.uncommitted()]
+    assert not (tmp_path / "store" / "recordings" / "b").exists()
+
+
+def test_another_track_of_a_file_is_another_recording(tmp_path, caplog):
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        streams[0].disposition, streams[1].disposition = Disposition(0), Disposition.default
+        for stream, width in zip(streams, (96, 64), strict=True):
+            stream.width, stream.height, stream.pix_fmt = width, 48, "yuv420p"
+        for stream, width, count in zip(streams, (96, 64), (1, 20), strict=True):
+            for _ in range(count):
+                picture = np.zeros((48, width, 3), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+    native, store = RecordSettings(size=None), tmp_path / "store"
+    for track, name, length, width in ((None, "two", 20, 64), (1, "two-track1", 1, 96)):
+        (outcome,) = ingest_sources([str(path)], store, native, track=track)
+        assert outcome.recorded is not None, outcome.error
+        commit = outcome.recorded.commit
+        assert (outcome.name, commit.length, commit.width) == (name, length, width)
+    assert "2 video tracks (1: 96x48, 2: 64x48); track 2 is taken" in caplog.text
+    (outcome,) = ingest_sources([str(path)], store, native, track=3)
+    assert "no video track 3" in str(outcome.error)
+
+
+def test_what_is_encrypted_or_a_pipe_says_what_it_is(tmp_path):
+    options = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+        "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+    }
+    with av.open(str(tmp_path / "a.mp4"), "w", options=options) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(10):
+            picture = np.zeros((48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    encrypted, standard_input = ingest_sources(
+        [str(tmp_path / "a.mp4"), "-"], tmp_path / "store", SETTINGS
+    )
+    assert "a.mp4: it is encrypted; decrypt it first" in str(encrypted.error)
+    assert "-: standard input cannot be read again" in str(standard_input.error)
 
 
 def test_stopping_ends_all_sources(videos, tmp_path):

@@ -22,7 +22,8 @@ from ingest.open import open_source, open_store
 from ingest.recorder import Recorded, record
 from ingest.store.protocols import Store
 from ingest.store.records import RecordSettings
-from ingest.video.sources import expand, fingerprint
+from ingest.video.identity import fingerprint
+from ingest.video.sources import expand
 
 # thousands of frames for each test; those of readers and stores check the shapes of some
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
@@ -38,7 +39,8 @@ from ingest.store import layout
 from ingest import recorder
 from ingest.errors import IngestError
 from ingest.open import open_source, open_store
-from ingest.video.sources import expand, fingerprint
+from ingest.video.identity import fingerprint
+from ingest.video.sources import expand
 from ingest.store.records import RecordSettings
 
 video, store, store_format, fate, count = sys.argv[1:]

@@ -395,7 +395,7 @@ def test_the_sidecar_holds_the_masks_times_and_gaps_of_the_video(tmp_path: Path,
     times_ns = [int(s * 1_000_000_000) for s in seconds]
     assert times_ns == frames.pts_ns.tolist()
     found = MaskSidecar(rendered.sidecar)
-    assert [found.row(pts_ns) for pts_ns in times_ns] == list(range(70))
+    assert [found.row(pts_ns=pts_ns, index=0) for pts_ns in times_ns] == list(range(70))
     assert [found.gap(row) for row in range(70)] == frames.gap.tolist()
     np.testing.assert_array_equal(found.labels(69), masks_of(frames)[69])
     found.close()

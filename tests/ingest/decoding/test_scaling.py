@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.decoding.scaling import plan_fit
+from ingest.store.records import sides
 
 
 def columns(height: int, width: int) -> np.ndarray:
@@ -32,6 +33,19 @@ def test_pad_keeps_the_whole_image_between_black_bars():
     assert not image[:12].any()
     assert not image[37:].any()
     assert image[12:37].all(axis=(0, 1))[:2].all()
+
+
+def test_an_oblong_frame_takes_as_much_of_the_picture_as_fits():
+    upright = plan_fit(1080, 1920, size=(128, 72), fit="crop")
+    assert (upright.scaled_height, upright.scaled_width) == (72, 128)
+    narrow = plan_fit(480, 640, size=(128, 72), fit="crop")
+    assert (narrow.scaled_height, narrow.scaled_width) == (96, 128)
+    assert narrow.place(columns(96, 128))[[0, -1], 0, 1].tolist() == [13, 84]
+    padded = plan_fit(480, 640, size=(128, 72), fit="pad")
+    assert (padded.scaled_height, padded.scaled_width) == (72, 96)
+    turned = plan_fit(1080, 1920, size=(72, 128), fit="crop", quarter_turns=1)
+    assert (turned.scaled_height, turned.scaled_width) == (72, 128)
+    assert turned.place(columns(72, 128)).shape == (128, 72, 3)
 
 
 def test_stretch_fills_the_square():
@@ -65,19 +79,20 @@ def test_a_mask_keeps_its_labels_and_lies_where_its_image_does():
 @given(
     height=st.integers(1, 300),
     width=st.integers(1, 300),
-    size=st.integers(1, 64),
+    size=st.one_of(st.integers(1, 64), st.tuples(st.integers(1, 64), st.integers(1, 64))),
     fit=st.sampled_from(["crop", "pad", "stretch"]),
     turns=st.integers(0, 3),
     aspect=st.sampled_from([Fraction(1), Fraction(2), Fraction(9, 16)]),
 )
-def test_every_plan_gives_the_square_it_promises(height, width, size, fit, turns, aspect):
+def test_every_plan_gives_the_size_it_promises(height, width, size, fit, turns, aspect):
     plan = plan_fit(height, width, size=size, fit=fit, pixel_aspect=aspect, quarter_turns=turns)
+    columns, rows = sides(size)
     scaled = np.ones((plan.scaled_height, plan.scaled_width, 3), np.uint8)
-    assert plan.place(scaled).shape == (size, size, 3)
-    assert plan.place_nearest(np.ones((height, width), np.uint8)).shape == (size, size)
+    assert plan.place(scaled).shape == (rows, columns, 3)
+    assert plan.place_nearest(np.ones((height, width), np.uint8)).shape == (rows, columns)
     upright = plan.turned()
     turned = np.ones((upright.scaled_height, upright.scaled_width, 3), np.uint8)
-    assert upright.place(turned).shape == (size, size, 3)
+    assert upright.place(turned).shape == (rows, columns, 3)
     if fit != "pad":
         assert plan.place(scaled).all()
 

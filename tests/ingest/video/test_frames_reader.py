@@ -5,7 +5,8 @@ from PIL import Image
 
 from ingest.errors import VideoError
 from ingest.open import open_video
-from ingest.video.frames_reader import FrameArchive, ImageFolder, PictureReader
+from ingest.video.frames_reader import FrameArchive, PictureReader
+from ingest.video.image_folder import ImageFolder
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_images_of_two_sizes_need_a_size(folder):
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(folder / "frame99.png")
     with (
         open_video(folder, size=None) as reader,
-        pytest.raises(VideoError, match="picture 12 would be 30x30, the first 64x48"),
+        pytest.raises(VideoError, match="picture 99 would be 30x30, the first 64x48"),
     ):
         list(reader.frames())
     with open_video(folder, size=16) as reader:

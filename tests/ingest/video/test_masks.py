@@ -22,16 +22,20 @@ def test_a_sidecar_is_found_by_the_name_of_its_video(sidecar, tmp_path):
 
 
 def test_rows_are_found_by_time_with_the_rounding_of_a_container(sidecar):
-    assert [sidecar.row(index * STEP + 39_000) for index in range(10)] == list(range(10))
-    assert [sidecar.row(index * STEP - 39_000) for index in range(10)] == list(range(10))
+    assert [sidecar.row(pts_ns=index * STEP + 39_000, index=0) for index in range(10)] == list(
+        range(10)
+    )
+    assert [sidecar.row(pts_ns=index * STEP - 39_000, index=0) for index in range(10)] == list(
+        range(10)
+    )
     assert sidecar.labels(3).max() == sidecar.labels(3).min() == 3
     assert [sidecar.gap(row) for row in range(10)] == [row == 5 for row in range(10)]
 
 
-@pytest.mark.parametrize("pts_ns", [-STEP, STEP // 2, 10 * STEP])
+@pytest.mark.parametrize("pts_ns", [-STEP, STEP // 2, 10 * STEP, None])
 def test_a_time_without_a_row_is_an_error(sidecar, pts_ns):
-    with pytest.raises(VideoError, match="no masks for the frame at"):
-        sidecar.row(pts_ns)
+    with pytest.raises(VideoError, match=r"no masks for the frame at|without a time"):
+        sidecar.row(pts_ns=pts_ns, index=0)
 
 
 @pytest.mark.parametrize(

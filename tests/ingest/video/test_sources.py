@@ -8,7 +8,9 @@ from ingest.errors import VideoError
 from ingest.open import open_store
 from ingest.store.protocols import Store
 from ingest.store.records import RecordSettings, Source
-from ingest.video.sources import expand, fingerprint, image_files, name_recordings
+from ingest.video.identity import fingerprint, name_recordings
+from ingest.video.paths import image_files
+from ingest.video.sources import expand
 
 
 def touch(*paths):

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from ingest.frame import UNKNOWN_LABEL
 from ingest.store.protocols import Store
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import ClipConfig
@@ -33,6 +34,19 @@ def test_clips_are_consecutive_frames_spread_over_the_part(
     assert held_out.masks is not None
     assert (held_out.masks == held_out.images[..., 0]).all()
     assert held_out.pts_ns.shape == (4, 7)
+
+
+def test_the_masks_of_a_recording_without_any_are_not_known(
+    store: Store, record: Callable[..., int]
+) -> None:
+    record("a", 60, masks=True)
+    record("b", 60)
+    footage = gather(StoreCatalog(store, holdout=0.0), "train", clips=4, config=CLIP)
+    assert footage.masks is not None
+    names = [spec.recording for spec in footage.specs]
+    assert set(names) == {"a", "b"}
+    for name, masks, images in zip(names, footage.masks, footage.images, strict=True):
+        assert (masks == (images[..., 0] if name == "a" else UNKNOWN_LABEL)).all()
 
 
 def test_no_clip_crosses_a_gap(store: Store, record: Callable[..., int]) -> None:

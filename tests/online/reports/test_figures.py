@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ingest.frame import UNKNOWN_LABEL
 from online.reports.figures import (
     MARGIN,
     PAPER,
@@ -18,6 +19,7 @@ from online.reports.figures import (
 from online.reports.tiles import (
     GROUND,
     SLATE,
+    UNKNOWN_GREY,
     attention_segments,
     frame_tiles,
     match_colours,
@@ -170,6 +172,17 @@ def test_objects_take_the_colour_of_their_slot_and_the_background_stays_black() 
     colours = slot_colours(labels, 4)
     found = match_colours(quarters(8)[None], labels, colours)
     assert found.tolist() == [[0, 0, 0], *colours[[0, 3, 1]].tolist()]
+
+
+def test_what_is_not_annotated_is_grey_and_gives_no_colour_away() -> None:
+    truth = np.array([[[0, 1, UNKNOWN_LABEL, UNKNOWN_LABEL]]], np.uint8)
+    colours = slot_colours(np.arange(4)[None, None], 4)
+    found = match_colours(truth, np.array([[[0, 2, 1, 1]]]), colours)
+    assert found[truth[0, 0]].tolist() == [
+        [0, 0, 0],
+        colours[2].tolist(),
+        *[list(UNKNOWN_GREY)] * 2,
+    ]
 
 
 def test_two_objects_in_one_slot_do_not_share_its_colour() -> None:

@@ -36,8 +36,8 @@ SETTINGS = (
     "training.prequential_candidates=8",
     "training.prequential_gap_seconds=1",
     "replay.samples_per_insert=3",
-    "replay.fifo_bytes=122880",  # 4 clips of 10 frames
-    "replay.long_term_bytes=122880",
+    "replay.fifo_bytes=184320",  # 4 clips of 10 frames
+    "replay.long_term_bytes=184320",
     "stream.clip_length=8",
     "stream.order=stream",
     "training.keep_segments=true",
@@ -58,7 +58,7 @@ def config(*settings: str) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with 100 frames of 32x32 of two squares that go to and fro, and a break."""
+    """A store with 100 frames, wider than high, of two squares that go to and fro, and a break."""
     parts = [
         scene(
             [
@@ -66,7 +66,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Square(side=8, start=(20, 22), velocity=(0, -1), colour=RED),
             ],
             num_frames=20,
-            size=(32, 32),
+            size=(32, 48),
         )
         for i in range(5)
     ]
@@ -81,9 +81,9 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open_store(path, create_format="zarr").writer(
         "squares",
         source=Source(path="squares", digest="squares"),
-        settings=RecordSettings(size=32),
+        settings=RecordSettings(size=(48, 32)),
         height=32,
-        width=32,
+        width=48,
         has_masks=True,
     ) as writer:
         writer.finish(frames, Counters(decoded=100, stored=100, gaps=2))
@@ -132,7 +132,7 @@ def test_what_it_keeps_of_a_stream_is_the_fg_ari_of_its_segments(run: Path, squa
 
 def test_it_is_scored_by_its_segments(run: Path, squares: Path) -> None:
     found = evaluate_run(run, squares)
-    assert found.panels.attention.shape[-2:] == (32, 32)  # as fine as the picture
+    assert found.panels.attention.shape[-2:] == (32, 48)  # as fine as the picture
     assert set(np.unique(found.panels.attention)) <= {0.0, 1.0}
     assert (found.panels.attention.sum(axis=1) == 1).all()
     assert found.panels.alphas.shape == found.panels.attention.shape
@@ -155,13 +155,13 @@ def test_objects_are_numbered_and_placed(embedded: Path) -> None:
     ]
     objects, segments = columns["objects"], columns["segments"]
     assert (objects.dtype, objects.shape) == (np.int32, (100, 4))
-    assert (segments.dtype, segments.shape) == (np.uint8, (100, 32, 32))
+    assert (segments.dtype, segments.shape) == (np.uint8, (100, 32, 48))
     assert (objects[:, 1:] != 0).all()
     for name in ("centres", "spreads"):
         assert columns[name].shape == (100, 4, 2)
         assert np.array_equal(np.isnan(columns[name]).any(axis=-1), objects == -1)
         assert np.nanmin(columns[name]) >= 0
-        assert np.nanmax(columns[name]) <= 31
+        assert (np.nanmax(columns[name], axis=(0, 1)) <= (31, 47)).all()
     numbers = [set(part[part > 0].tolist()) for part in np.split(objects, [BREAK])]
     assert not numbers[0] & numbers[1]  # a break makes new ones
 

@@ -43,19 +43,16 @@ def test_a_twin_is_a_copy_that_training_does_not_reach() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("preset", "complaint"),
     [
-        (["model.encoder.patch=2"], r"model\.encoder: patches of 2 pixels .* 8x9; change"),
-        (["model.encoder.patch=1", "probe.decoder.kind=small"], r"probe\.decoder: .* got 8x9"),
-        (["model.encoder.patch=1", "probe.decoder.kind=pixel"], None),
+        ("demo", None),
+        ("three-object", None),
+        ("things", r"model\.slot_attention\.starts: .* 17x15;"),
     ],
 )
-def test_frames_that_nothing_can_fill_are_refused_and_nothing_is_drawn(
-    settings: list[str], complaint: str | None
+def test_frames_too_small_to_find_objects_in_are_refused_and_others_are_not(
+    preset: str, complaint: str | None
 ) -> None:
-    config = load_preset("demo", settings)
-    model = untrained_model(config.model, seed=0)
-    before = torch.get_rng_state()
+    model = untrained_model(load_preset(preset, []).model, seed=0)
     with pytest.raises(ConfigError, match=complaint) if complaint else nullcontext():
-        check_frame_size(model, config.probe.decoder, height=8, width=9)
-    assert torch.equal(torch.get_rng_state(), before)
+        check_frame_size(model, height=15, width=17)

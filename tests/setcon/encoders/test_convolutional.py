@@ -14,6 +14,15 @@ def test_every_kind_gives_one_feature_per_position_of_its_grid(kind, size):
     assert rows == -(-size[0] // {"paper": 1, "dilated": 4}.get(kind, 8))
 
 
+def test_patches_that_an_image_does_not_fill_repeat_its_edge():
+    torch.manual_seed(0)
+    encoder = ConvolutionalEncoder(EncoderConfig(width=8, patch=4))
+    images = torch.rand(2, 3, 5, 8)
+    filled = torch.cat([images, images[:, :, -1:].expand(-1, -1, 3, -1)], dim=2)
+    assert encoder.grid_size(5, 8) == encoder.grid_size(8, 8) == (2, 2)
+    torch.testing.assert_close(encoder(images), encoder(filled))
+
+
 def test_a_position_of_the_dilated_encoder_sees_129_pixels():
     torch.manual_seed(0)
     config = EncoderConfig(kind="dilated", width=4)

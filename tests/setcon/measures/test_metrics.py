@@ -7,12 +7,15 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
+from ingest.frame import UNKNOWN_LABEL
 from setcon.measures.metrics import (
+    UNKNOWN,
     alpha_labels,
     ari,
     attention_labels,
     effective_rank,
     fg_ari,
+    is_annotated,
     mbo,
     miou,
     mse,
@@ -84,6 +87,24 @@ def test_agrees_with_naive_loops_for_images_and_videos(name, objects, slots):
     video = METRICS[name](truth[None], predicted[None])
     pooled = naive(name, truth.flatten().tolist(), predicted.flatten().tolist())
     assert video.tolist() == pytest.approx([pooled], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_pixels_that_are_not_known_do_not_count(name):
+    truth, predicted = random_labels(seed=5)
+    truth[torch.rand(truth.shape, generator=torch.Generator().manual_seed(1)) < 0.3] = UNKNOWN
+    truth[0] = UNKNOWN
+    known = truth != UNKNOWN
+    found = METRICS[name](truth.to(torch.uint8), predicted)
+    for image in range(1, len(truth)):
+        kept = truth[image][known[image]].tolist(), predicted[image][known[image]].tolist()
+        assert found[image].item() == pytest.approx(naive(name, *kept))
+    assert visible_objects(truth).tolist() == [0, 4, 4, 4, 4, 4]
+    assert is_annotated(truth).tolist() == [False, *[True] * 5]
+
+
+def test_what_is_not_known_has_the_same_label_in_stores_and_scores():
+    assert UNKNOWN == UNKNOWN_LABEL
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,0 +1,124 @@
+"""Where the masks of a source are: next to it, in a data set's own folder, or where one says."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.decoding.container import open_container, shown_packets, video_stream
+from ingest.errors import SourceStopped, VideoError
+from ingest.video.annotations import Annotations, LabelPictures, NumberedMasks
+from ingest.video.coco import CocoAnnotations, coco_videos
+from ingest.video.masks import MaskSidecar, VideoMasks, find_sidecar
+from ingest.video.paths import FRAMES_FOLDER, folders, has_masks, label_files
+from ingest.video.remote import is_address
+
+_ANNOTATIONS = ("Annotations", "Annotations_unsupervised")
+_JSON_FILES = ("instances.json", "../{}.json")
+_SIDECAR_SUFFIXES = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSource:
+    """The masks of one source."""
+
+    path: Path
+    """A folder of label pictures, a JSON file in COCO's format, or an HDF5 sidecar."""
+    video: str = ""
+    """Which video of a JSON file."""
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Whether it is the HDF5 file that scenes and exports have."""
+        return self.path.suffix in _SIDECAR_SUFFIXES
+
+    def files(self) -> list[Path]:
+        """All files that make it up."""
+        return label_files(self.path) if self.path.is_dir() else [self.path]
+
+
+def masks_of_images(folder: Path) -> MaskSource | None:
+    """What belongs to a folder of images: NAME_mask.png in it, or what its data set has.
+
+    DAVIS and YouTube-VOS: JPEGImages/.../NAME and Annotations/.../NAME; YouTube-VIS: instances.json
+    next to JPEGImages, or a file called like their folder next to that.
+    """
+    if has_masks(folder):
+        return MaskSource(folder)
+    above = next((p for p in folder.parents if p.name == FRAMES_FOLDER), None)
+    if above is None:
+        return None
+    for name in _ANNOTATIONS:
+        pictures = above.parent / name / folder.relative_to(above)
+        if pictures.is_dir() and label_files(pictures):
+            return MaskSource(pictures)
+    for name in _JSON_FILES:
+        path = above.parent / name.format(above.parent.resolve().name)
+        if path.is_file() and folder.name in coco_videos(path):
+            return MaskSource(path, folder.name)
+    return None
+
+
+def named_masks(path: Path, stem: str, *, alone: bool) -> MaskSource:
+    """The masks of a source called `stem` in what was named as the masks of all, or of it `alone`.
+
+    Raises VideoError where there are none for it.
+    """
+    if not path.exists():
+        raise VideoError(f"{path}: no such file or folder; check the path of --masks")
+    if path.is_dir():
+        if alone and label_files(path):
+            return MaskSource(path)
+        for folder in (path / stem, *(within / stem for within in folders(path))):
+            if folder.is_dir() and label_files(folder):
+                return MaskSource(folder)
+        raise VideoError(
+            f"{path}: no folder {stem!r} of PNG files in it; name the folder of the masks of "
+            f"{stem!r}, or ingest it without --masks"
+        )
+    if path.suffix == ".json":
+        videos = list(coco_videos(path))
+        if stem in videos:
+            return MaskSource(path, stem)
+        if alone and len(videos) == 1:
+            return MaskSource(path, videos[0])
+        raise VideoError(
+            f"{path}: no video {stem!r} in it, but {len(videos)} others, such as {videos[0]!r}; "
+            "name the source as the file does, or ingest it without --masks"
+        )
+    if not (alone and path.suffix in _SIDECAR_SUFFIXES):
+        raise VideoError(
+            f"{path}: not the masks of {stem!r}; name a folder of PNG files or a JSON file, or "
+            "with one video its .masks.h5"
+        )
+    return MaskSource(path)
+
+
+def open_annotations(source: MaskSource) -> Annotations:
+    """The annotations of a folder of images."""
+    if source.is_sidecar:
+        raise VideoError(f"{source.path}: the masks of a video, not of pictures; name others")
+    if source.path.is_dir():
+        return LabelPictures(source.path)
+    return CocoAnnotations(source.path, source.video)
+
+
+def open_video_masks(
+    video: str, source: MaskSource | None, *, should_stop: Callable[[], bool]
+) -> VideoMasks | None:
+    """The masks of a video: those named, those of its sidecar, or none."""
+    sidecar = source.path if source is not None else None
+    if source is None and not is_address(video):
+        sidecar = find_sidecar(Path(video))
+    if source is None or source.is_sidecar:
+        return None if sidecar is None else MaskSidecar(sidecar)
+    annotations = open_annotations(source)
+    with closing(open_container(video)) as container:
+        stream = video_stream(container, video)
+        frames = 0
+        for packet in shown_packets(container, stream):
+            if should_stop():
+                raise SourceStopped(video)
+            frames += not packet.is_discard
+        height, width = stream.height, stream.width
+    return NumberedMasks(annotations, frames=frames, height=height, width=width)

@@ -1,0 +1,89 @@
+"""Files behind http(s) addresses: FFmpeg reads them, and the server says what tells them apart."""
+
+import hashlib
+import logging
+import re
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import PurePosixPath
+from urllib.error import HTTPError
+from urllib.parse import urlsplit, urlunsplit
+
+from ingest.errors import VideoError
+
+log = logging.getLogger(__name__)
+
+_MIB = 1 << 20
+_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """What a server says of a file."""
+
+    size_bytes: int
+    """0 where it does not say."""
+    digest: str
+    """SHA-256 over the first and last MiB where it gives parts of a file, else over what it says
+    of the version and the first MiB."""
+
+
+def is_address(source: str) -> bool:
+    """Whether a source is an address, of any kind, and no path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
+
+
+def check_address(source: str) -> None:
+    """Refuse what is no file behind http(s), and say what it is."""
+    scheme = source.partition("://")[0].lower()
+    if scheme in ("http", "https"):
+        return
+    if scheme in ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp"):
+        raise VideoError(f"{shown(source)}: a live source; record it with `setcon capture`")
+    raise VideoError(f"{shown(source)}: {scheme} is not read; name a file or an http(s) address")
+
+
+def shown(address: str) -> str:
+    """An address without what may be secret in it: its user, password and query."""
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def file_name(address: str) -> str:
+    """Name of the file that an address ends in."""
+    return PurePosixPath(urlsplit(address).path).name or urlsplit(address).netloc
+
+
+def look_at(address: str) -> RemoteFile:
+    """Ask a server for what tells a file from others; VideoError where it does not have it."""
+    digest = hashlib.sha256()
+    try:
+        with _get(address, f"bytes=0-{_MIB - 1}") as answer:
+            first, headers, gives_parts = answer.read(_MIB), answer.headers, answer.status == 206
+        if gives_parts:
+            size = int(headers.get("Content-Range", "").rpartition("/")[2])
+            with _get(address, f"bytes={max(0, size - _MIB)}-{size - 1}") as answer:
+                last = answer.read(_MIB)
+            digest.update(f"{size}\n".encode() + first + last)
+        else:
+            size = int(headers.get("Content-Length") or 0)
+            version = [headers.get(name, "") for name in ("ETag", "Last-Modified")]
+            digest.update(f"{size} {version}\n".encode() + first)
+            log.warning(
+                "%s: the server gives the whole file only; where it is interrupted, it is read "
+                "again from its start",
+                shown(address),
+            )
+    except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is the answer, too
+        raise VideoError(
+            f"{shown(address)}: cannot be read ({error}); check the address and the network"
+        ) from error
+    return RemoteFile(size_bytes=size, digest=digest.hexdigest())
+
+
+def _get(address: str, part: str):
+    request = urllib.request.Request(address, headers={"Range": part})
+    return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)

@@ -1,0 +1,127 @@
+"""Files behind http addresses, from a server of this machine."""
+
+import functools
+import re
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ingest.errors import VideoError
+from ingest.jobs import ingest_sources
+from ingest.open import open_source, open_store
+from ingest.store.records import RecordSettings
+from ingest.video.remote import is_address, look_at, shown
+from ingest.video.sources import expand
+
+SETTINGS = RecordSettings(size=32)
+
+
+class Whole(SimpleHTTPRequestHandler):
+    """Gives whole files only."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the terminal."""
+
+
+class Parts(Whole):
+    """Gives parts of files as well."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if wanted is None or not path.is_file():
+            return super().do_GET()
+        data = path.read_bytes()
+        start, stop = int(wanted[1]), min(len(data), int(wanted[2] or len(data)) + 1)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+        self.send_header("Content-Length", str(stop - start))
+        self.end_headers()
+        self.wfile.write(data[start:stop])
+        return None
+
+
+@pytest.fixture(params=[Parts, Whole])
+def address(
+    request: pytest.FixtureRequest, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Where a server gives the folder of `clip`."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    handler = functools.partial(request.param, directory=str(clip.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_file_behind_an_address_is_that_file(address, clip, tmp_path, caplog):
+    url = f"{address}/clip.mp4"
+    ingest_sources([str(clip)], tmp_path / "here", SETTINGS)
+    first, again = (
+        ingest_sources([f"{url}?token=secret"], tmp_path / "there", SETTINGS)[0] for _ in range(2)
+    )
+    assert first.recorded is not None, first.error
+    assert (first.name, first.recorded.status) == ("clip", "recorded")
+    assert again.recorded is not None, again.error
+    assert again.recorded.status == "already complete"
+    here, there = (open_store(tmp_path / name).reader("clip") for name in ("here", "there"))
+    with here, there:
+        assert there.commit.source.path == url
+        assert there.commit.source.size_bytes == here.commit.source.size_bytes
+        assert np.array_equal(here.read(0, 60).images, there.read(0, 60).images)
+    assert "secret" not in (tmp_path / "there/recordings/clip/commit.json").read_text()
+
+
+def test_a_pass_from_the_middle_gives_the_same_frames(address, clip):
+    (spec,) = expand(f"{address}/clip.mp4")
+    with open_source(spec, SETTINGS) as reader:
+        whole = list(reader.frames())
+        part = list(reader.frames(from_pts_ns=whole[40].pts_ns))
+    assert [frame.pts_ns for frame in part] == [frame.pts_ns for frame in whole[40:]]
+    for one, other in zip(part, whole[40:], strict=True):
+        assert np.array_equal(one.image, other.image)
+
+
+def test_what_a_server_does_not_have_is_told_in_a_line(address, tmp_path):
+    (outcome,) = ingest_sources([f"{address}/none.mp4"], tmp_path / "store", SETTINGS)
+    assert re.fullmatch(r"http://\S+/none\.mp4: cannot be read \(.*404.*\); .*", str(outcome.error))
+
+
+def test_a_file_that_changed_has_another_digest(tmp_path, clip, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "a").write_bytes(b"a" * 3_000_000)
+    handler = functools.partial(Parts, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        before = look_at(f"http://127.0.0.1:{server.server_port}/a")
+        (tmp_path / "a").write_bytes(b"a" * 2_999_999 + b"b")
+        after = look_at(f"http://127.0.0.1:{server.server_port}/a")
+        server.shutdown()
+    assert before.size_bytes == after.size_bytes == 3_000_000
+    assert before.digest != after.digest
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("rtsp://user:secret@camera/1", "rtsp://camera/1: a live source; record it with"),
+        ("s3://bucket/a.mp4", "s3 is not read; name a file or an http"),
+    ],
+)
+def test_other_addresses_say_what_they_are(source, message):
+    with pytest.raises(VideoError, match=message):
+        expand(source)
+
+
+def test_addresses_are_shown_without_their_secrets():
+    assert shown("https://me:pass@host:1/a/b.mp4?key=1#x") == "https://host:1/a/b.mp4"
+    assert not is_address("C:/video.mp4")
+    assert not is_address("a/b.mp4")
