@@ -7,6 +7,7 @@ from contextlib import suppress
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from av.container import InputContainer
@@ -28,7 +29,7 @@ _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")
 def open_container(path: str) -> InputContainer:
     """Open a file; VideoError says what is wrong with it."""
     try:
-        return av.open(path, mode="r")
+        return av.open(path, mode="r", metadata_errors="replace")
     except FFmpegError as error:
         raise VideoError(f"{path}: {_why_not_open(Path(path), error)}") from error
 
@@ -85,16 +86,33 @@ def packet_ns(packet: Packet) -> int | None:
     return _to_ns(packet.pts, packet.time_base)
 
 
-def steps_ns(container: InputContainer, stream: VideoStream) -> list[int]:
-    """Times between shown frames: at the place where a file is, and where it can be seen at once
-    where there are others, also at one and two thirds of it. They show whether its rate is steady.
+class Stamp(NamedTuple):
+    """What a packet that is shown says of itself, in the time base of its stream."""
+
+    pts: int | None
+    dts: int | None
+
+
+def sample(container: InputContainer, stream: VideoStream) -> list[list[Stamp]]:
+    """Packets in file order: at the place where a file is, and where it can be seen at once where
+    there are others, also at one and two thirds of it.
     """
-    steps = _steps_here(container, stream)
+    samples = [_sample_here(container, stream)]
     if len(stream.index_entries) > _SAMPLED_PACKETS and container.duration:
         for third in (1, 2):
             with suppress(FFmpegError):
                 container.seek((container.start_time or 0) + third * container.duration // 3)
-                steps += _steps_here(container, stream)
+                samples.append(_sample_here(container, stream))
+    return samples
+
+
+def steps_ns(samples: list[list[Stamp]], time_base: Fraction | None) -> list[int]:
+    """Times between shown frames. They show whether the rate is steady."""
+    steps: list[int] = []
+    for stamps in samples:
+        times = [_to_ns(stamp.pts, time_base) for stamp in stamps]
+        known = sorted(time for time in times if time is not None)
+        steps += [after - before for before, after in pairwise(known)]
     return steps
 
 
@@ -114,14 +132,13 @@ def promised_seconds(container: InputContainer, stream: VideoStream) -> float | 
     return min(said, default=None)
 
 
-def _steps_here(container: InputContainer, stream: VideoStream) -> list[int]:
-    times: list[int] = []
+def _sample_here(container: InputContainer, stream: VideoStream) -> list[Stamp]:
+    stamps: list[Stamp] = []
     with suppress(FFmpegError):
         for packet in islice(shown_packets(container, stream), _SAMPLED_PACKETS):
-            time = packet_ns(packet)
-            if time is not None and not packet.is_discard:
-                times.append(time)
-    return [after - before for before, after in pairwise(sorted(times))]
+            if not packet.is_discard:
+                stamps.append(Stamp(packet.pts, packet.dts))
+    return stamps
 
 
 def _to_ns(pts: int | None, time_base: Fraction | None) -> int | None:

@@ -23,7 +23,9 @@ from av.video.stream import VideoStream
 from ingest.decoding.account import Account
 from ingest.decoding.container import packet_ns, time_ns
 from ingest.decoding.gate import Gate
+from ingest.decoding.losses import Losses
 from ingest.decoding.timeline import Timeline
+from ingest.decoding.traits import PLAIN, Traits
 
 _NOT_INTRA = (PictureType.P, PictureType.B)
 MAX_BAD_PACKETS = 300
@@ -37,19 +39,20 @@ class Decoder:
         self,
         stream: VideoStream,
         timeline: Timeline,
+        losses: Losses,
         *,
         settled: Sequence[int] = (),
-        is_strict: bool = True,
+        traits: Traits = PLAIN,
     ) -> None:
         """`settled` has a 1 for each packet whose frame has been handed on or dropped before."""
         self.errors_in_a_row = 0
         """How many of the latest packets did not decode, one after the other."""
         self._stream = stream
-        self._context = prepare(stream, is_strict=is_strict)
+        self._context = prepare(stream, traits)
         self._timeline = timeline
         self._settled = settled
-        self._gate = Gate(stream, timeline.pace)
-        self._account = Account(stream, frame_threads=False)
+        self._gate = Gate(stream, losses)
+        self._account = Account(stream, frame_threads=False, times_by_order=traits.times_by_order)
         self._has_lost = False
         self._opened_at = -1
         self._refreshes_slowly = False
@@ -68,7 +71,7 @@ class Decoder:
         if not was_open and self._gate.is_open:  # a key frame: nothing before it matters any more
             if self._refreshes_slowly and self._has_lost:
                 yield from self._forget_all()
-            self._account.begin_at(number, packet)
+            self._account.begin_at(number)
             self._opened_at = number
         if verdict == "damaged":
             self._lose(number)
@@ -183,10 +186,10 @@ class Decoder:
         return 0 <= number < len(self._settled) and bool(self._settled[number])
 
 
-def prepare(stream: VideoStream, *, is_strict: bool = True) -> VideoCodecContext:
-    """Let the decoder of a stream, if it `is_strict`, report damage rather than paint over it."""
+def prepare(stream: VideoStream, traits: Traits) -> VideoCodecContext:
+    """Let a decoder report damage rather than paint over it, where its stream keeps the rules."""
     context = stream.codec_context
-    if is_strict:
+    if traits.is_strict:
         context.options = {"err_detect": "explode"}
     return context
 

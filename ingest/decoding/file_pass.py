@@ -23,10 +23,13 @@ from ingest.decoding.account import Account
 from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, video_stream
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder, drain, prepare
 from ingest.decoding.gate import Gate, Verdict, with_following
+from ingest.decoding.losses import Losses, losses_of_file
 from ingest.decoding.timeline import Timeline
+from ingest.decoding.traits import PLAIN, Traits
 from ingest.errors import SourceStopped, VideoError
 
 _RUN_IN_KEYS = 3
+_LATE_NS = 1_000_000_000
 
 
 class Handed:
@@ -71,7 +74,7 @@ def decode_file(
     timeline: Timeline,
     *,
     from_pts_ns: int | None = None,
-    is_strict: bool = True,
+    traits: Traits = PLAIN,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[VideoFrame]:
     """Decode a file just opened, from the key frame before a time; what is wrong is reported to
@@ -79,11 +82,15 @@ def decode_file(
     at the next packet when it `should_stop`.
     """
     stream.thread_type = "AUTO"  # several times as fast as the default
+    if from_pts_ns is not None and traits.times_by_order:
+        from_pts_ns -= _LATE_NS  # seeking goes by the time of a packet, and its frame comes later
     if from_pts_ns is not None:
         seek(container, stream, from_pts_ns)
     handed = Handed()
     packets = _packets(container, stream, path, should_stop)
-    if (yield from _on_all_cores(packets, stream, timeline, handed, is_strict=is_strict)):
+    with closing(losses_of_file(stream, path)) as losses:
+        is_done = yield from _on_all_cores(packets, stream, timeline, losses, handed, traits=traits)
+    if is_done:
         return
     with closing(open_container(path)) as again:
         stream = video_stream(again, path)
@@ -95,7 +102,7 @@ def decode_file(
             path,
             timeline,
             handed,
-            is_strict=is_strict,
+            traits=traits,
             should_stop=should_stop,
         )
 
@@ -107,25 +114,26 @@ def decode_on_one_thread(
     timeline: Timeline,
     handed: Handed | None = None,
     *,
-    is_strict: bool = True,
+    traits: Traits = PLAIN,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[VideoFrame]:
     """Decode a file where it is, except for what another pass has `handed` on before."""
     handed = handed or Handed()
     stream.codec_context.thread_count = 1
-    decoder = Decoder(stream, timeline, settled=handed.settled, is_strict=is_strict)
     number, unread = 0, 0
-    while unread < MAX_BAD_PACKETS:
-        try:
-            packets = _packets(container, stream, path, should_stop)
-            for packet, following in with_following(packets, stream):
-                if number >= handed.restart:
-                    yield from decoder.decode(number, packet, following)
-                number, unread = number + 1, 0
-            break
-        except FFmpegError:  # it ends the iterator, not the file
-            decoder.skip(number)
-            unread += 1
+    with closing(losses_of_file(stream, path)) as losses:
+        decoder = Decoder(stream, timeline, losses, settled=handed.settled, traits=traits)
+        while unread < MAX_BAD_PACKETS:
+            try:
+                packets = _packets(container, stream, path, should_stop)
+                for packet, following in with_following(packets, losses):
+                    if number >= handed.restart:
+                        yield from decoder.decode(number, packet, following)
+                    number, unread = number + 1, 0
+                break
+            except FFmpegError:  # it ends the iterator, not the file
+                decoder.skip(number)
+                unread += 1
     yield from decoder.end()
     if decoder.errors_in_a_row >= MAX_BAD_PACKETS:
         raise VideoError(
@@ -148,15 +156,17 @@ def _on_all_cores(
     packets: Iterator[Packet],
     stream: VideoStream,
     timeline: Timeline,
+    losses: Losses,
     handed: Handed,
     *,
-    is_strict: bool,
+    traits: Traits,
 ) -> Generator[VideoFrame, None, bool]:
     """Decode until anything is wrong; whether nothing was."""
-    context = prepare(stream, is_strict=is_strict)
-    gate, account = Gate(stream, timeline.pace), Account(stream, frame_threads=True)
+    context = prepare(stream, traits)
+    gate = Gate(stream, losses)
+    account = Account(stream, frame_threads=True, times_by_order=traits.times_by_order)
     try:
-        for packet, following in chain(with_following(packets, stream), [(None, None)]):
+        for packet, following in chain(with_following(packets, losses), [(None, None)]):
             if packet is not None:
                 was_open, number = gate.is_open, handed.add(packet)
                 verdict = gate.judge(packet, following)

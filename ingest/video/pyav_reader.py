@@ -7,8 +7,9 @@ demux ─▶ decode (all cores) ─▶ timeline: keep? ─▶ scale and convert 
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -19,6 +20,7 @@ from ingest.closing import Closing
 from ingest.decoding.container import (
     open_container,
     promised_seconds,
+    sample,
     steps_ns,
     time_ns,
     video_stream,
@@ -26,6 +28,13 @@ from ingest.decoding.container import (
 from ingest.decoding.file_pass import decode_file, decode_on_one_thread
 from ingest.decoding.scaling import FitPlan, Scaler
 from ingest.decoding.timeline import Pace, Timeline
+from ingest.decoding.traits import (
+    PLAIN,
+    Traits,
+    go_back,
+    may_have_wrong_times,
+    times_in_stored_order,
+)
 from ingest.errors import VideoError
 from ingest.frame import Frame
 from ingest.store.records import Counters, Fit
@@ -33,6 +42,9 @@ from ingest.video.masks import MaskSidecar, find_sidecar
 from ingest.video.reader import VideoInfo
 
 log = logging.getLogger(__name__)
+
+_LOOKED_AT = 32
+"""Frames by whose times it is decided whether a file has right ones."""
 
 
 class PyAVReader(Closing):
@@ -56,7 +68,7 @@ class PyAVReader(Closing):
         self._pass: Generator[Frame, None, None] | None = None
         probed = probe(path, self._scaler, fps=fps, should_stop=should_stop)
         self._info, self._interval_ns, self._pace = probed.info, probed.interval_ns, probed.pace
-        self._is_strict = probed.is_strict
+        self._traits = probed.traits
         masks = find_sidecar(Path(path))
         self._masks = MaskSidecar(masks) if masks else None
 
@@ -103,7 +115,7 @@ class PyAVReader(Closing):
                 self._path,
                 timeline,
                 from_pts_ns=from_pts_ns,
-                is_strict=self._is_strict,
+                traits=self._traits,
                 should_stop=self._should_stop,
             ):
                 frame = self._keep(decoded, aspect, timeline)
@@ -146,8 +158,8 @@ class Probed:
     """Usual time between frames in nanoseconds, where the file says."""
     pace: Pace
     """Whether frames come at that rate all the time."""
-    is_strict: bool = True
-    """False of a file in which nothing decodes where every breach of its codec's rules counts."""
+    traits: Traits = PLAIN
+    """How it is to be decoded."""
 
 
 def probe(
@@ -159,10 +171,10 @@ def probe(
 ) -> Probed:
     """Decode one frame of a file; VideoError where none decodes."""
     try:
-        return _probe(path, scaler, should_stop, fps=fps, is_strict=True)
+        return _probe(path, scaler, should_stop, fps=fps, traits=PLAIN)
     except VideoError as error:
         with suppress(VideoError):
-            probed = _probe(path, scaler, should_stop, fps=fps, is_strict=False)
+            probed = _probe(path, scaler, should_stop, fps=fps, traits=Traits(is_strict=False))
             log.warning(
                 "%s: breaks the rules of its codec throughout; what decodes is kept, and damage in "
                 "it may go unseen",
@@ -178,7 +190,7 @@ def _probe(
     should_stop: Callable[[], bool],
     *,
     fps: float | None,
-    is_strict: bool,
+    traits: Traits,
 ) -> Probed:
     with closing(open_container(path)) as container:
         stream = video_stream(container, path)
@@ -187,7 +199,7 @@ def _probe(
             stream,
             path,
             Timeline(interval_ns=None),
-            is_strict=is_strict,
+            traits=traits,
             should_stop=should_stop,
         )
         frame = next(frames, None)
@@ -208,8 +220,29 @@ def _probe(
             promised_frames=stream.frames or None,
             promised_seconds=promised_seconds(container, stream),
         )
-        pace = Pace(steps_ns(container, stream))
-        return Probed(info, plan, round(1e9 / rate) if rate else None, pace, is_strict)
+        samples = sample(container, stream)
+        pace = Pace(steps_ns(samples, stream.time_base))
+        times = times_in_stored_order(stream, samples[0])
+        is_doubtful = times is None and may_have_wrong_times(stream, samples[0])
+    if is_doubtful and go_back(_first_times(path, traits, should_stop)):
+        times = "dts"
+    traits = replace(traits, times_by_order=times)
+    return Probed(info, plan, round(1e9 / rate) if rate else None, pace, traits)
+
+
+def _first_times(path: str, traits: Traits, should_stop: Callable[[], bool]) -> list[int | None]:
+    """Times of the first frames of a file, in the order in which they are shown."""
+    with closing(open_container(path)) as container:
+        stream = video_stream(container, path)
+        frames = decode_on_one_thread(
+            container,
+            stream,
+            path,
+            Timeline(interval_ns=None),
+            traits=traits,
+            should_stop=should_stop,
+        )
+        return [frame.pts for frame in islice(frames, _LOOKED_AT)]
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:
