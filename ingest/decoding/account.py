@@ -122,6 +122,10 @@ class Account:
         self._untrusted.update(later)
         return later
 
+    def trust_after(self, number: int) -> None:
+        """Trust the frames that are due of packets after one."""
+        self._untrusted = {due for due in self._untrusted if due <= number}
+
 
 class _Slots:
     """Times at which frames are shown, given out in the order in which a decoder shows them.

@@ -17,11 +17,14 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ingest.decoding.nal import join_to_pictures
 from ingest.errors import VideoError
 
 log = logging.getLogger(__name__)
 
 _SAMPLED_PACKETS = 250
+_MOST_WITHOUT_KEY = 1000
+"""Packets among which there is a key frame, if a stream marks any."""
 _HEADERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")
 
@@ -72,13 +75,22 @@ def packet_times_ns(container: InputContainer, stream: VideoStream) -> Iterator[
 
 
 def shown_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """Packets of a stream in file order; empty ones show nothing, and would end a decoder.
+    """Packets of a stream in file order, each with a picture; empty ones would end a decoder.
 
     Raises FFmpegError where the file cannot be read on; asking again may continue after it.
     """
-    for packet in container.demux(stream):
-        if packet.size:
-            yield packet
+    return join_to_pictures((packet for packet in container.demux(stream) if packet.size), stream)
+
+
+def up_to_key(container: InputContainer, stream: VideoStream) -> list[Packet]:
+    """The first packets of a file just opened, up to the first key frame, if there is one soon."""
+    packets: list[Packet] = []
+    with suppress(FFmpegError):
+        for packet in islice(shown_packets(container, stream), _MOST_WITHOUT_KEY):
+            packets.append(packet)
+            if packet.is_keyframe:
+                break
+    return packets
 
 
 def packet_ns(packet: Packet) -> int | None:

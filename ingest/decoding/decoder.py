@@ -28,6 +28,7 @@ from ingest.decoding.timeline import Timeline
 from ingest.decoding.traits import PLAIN, Traits
 
 _NOT_INTRA = (PictureType.P, PictureType.B)
+_LACKING = {"h264", "hevc"}
 MAX_BAD_PACKETS = 300
 """This many packets in a row that do not decode, up to the end, mean that the rest is lost."""
 
@@ -52,7 +53,10 @@ class Decoder:
         self._timeline = timeline
         self._settled = settled
         self._gate = Gate(stream, losses)
+        self._marks_keys = traits.marks_keys
         self._account = Account(stream, frame_threads=False, times_by_order=traits.times_by_order)
+        # a lenient decoder of these marks what it fills in, those of H.264 and HEVC what they lack
+        self._keeps_filled_in = not traits.is_strict and self._context.name not in _LACKING
         self._has_lost = False
         self._opened_at = -1
         self._refreshes_slowly = False
@@ -77,7 +81,7 @@ class Decoder:
             self._lose(number)
         elif not is_trusted:  # decoded all the same, for later packets may need its state
             self._has_lost = True
-            if not packet.is_discard:
+            if self._marks_keys and not packet.is_discard:
                 self._drop(number, packet_ns(packet))
             if was_open and not self._gate.is_open:  # a hole before it: the packet itself is intact
                 self._lose(number, is_damaged=False)
@@ -121,6 +125,8 @@ class Decoder:
         """The frames that no damage has touched; the others are dropped and counted."""
         for frame in frames:
             number, is_trusted = self._account.take(frame)
+            if not is_trusted and not self._marks_keys:
+                is_trusted = self._opens_gate(number, frame)
             # refers to damage; or came from nowhere when packets are known to be lost, and may be
             # what the decoder made up for one of them
             if not is_trusted or (number < 0 and self._has_lost):
@@ -134,12 +140,21 @@ class Decoder:
             # still that of the damage: wait for the next one, and from then on know this stream
             only_begins = self._only_begins_to_refresh(number, frame)
             self._refreshes_slowly |= only_begins
-            if only_begins or frame.is_corrupt:
+            if only_begins or (frame.is_corrupt and not self._keeps_filled_in):
                 self._drop(number, time_ns(frame))
                 self._distrust_from(number)
             elif not self._is_settled(number):  # otherwise an earlier pass has handed it on
                 self._report_before(number)
                 yield frame
+
+    def _opens_gate(self, number: int, frame: VideoFrame) -> bool:
+        """Whether a frame refers to none before it, though its packet was not marked as such."""
+        if frame.is_corrupt or frame.pict_type in _NOT_INTRA:
+            self._drop(number, time_ns(frame))
+            return False
+        self._gate.open()
+        self._account.trust_after(number)
+        return True
 
     def _only_begins_to_refresh(self, number: int, frame: VideoFrame) -> bool:
         """Whether a key frame after damage renews a part of the picture only, as was not known."""

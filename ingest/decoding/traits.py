@@ -28,6 +28,8 @@ class Traits:
     times_by_order: Stamps | None = None
     """Which times of packets, in the order in which they are stored, are those of the frames in the
     order in which they are shown. None where each frame has the time of its own packet."""
+    marks_keys: bool = True
+    """False of a stream of which no packet is marked as a key frame: what it shows must tell."""
 
 
 PLAIN = Traits()

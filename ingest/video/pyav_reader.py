@@ -23,6 +23,7 @@ from ingest.decoding.container import (
     sample,
     steps_ns,
     time_ns,
+    up_to_key,
     video_stream,
 )
 from ingest.decoding.file_pass import decode_file, decode_on_one_thread
@@ -194,11 +195,14 @@ def _probe(
 ) -> Probed:
     with closing(open_container(path)) as container:
         stream = video_stream(container, path)
+        ahead = up_to_key(container, stream)
+        traits = replace(traits, marks_keys=not ahead or ahead[-1].is_keyframe)
         frames = decode_on_one_thread(
             container,
             stream,
             path,
             Timeline(interval_ns=None),
+            ahead=ahead,
             traits=traits,
             should_stop=should_stop,
         )
