@@ -84,8 +84,10 @@ class LiveLosses(NoLosses):
 
 
 def losses_of_file(stream: VideoStream, path: str) -> Losses:
-    """What shows where bytes of a file are missing."""
+    """What shows where bytes of a file are missing; of one behind a URL only FFmpeg's marks do."""
     name = stream.container.format.name
+    if not Path(path).is_file():
+        return NoLosses()
     if name == "mpegts":
         return TransportLosses(Path(path), pid=stream.id)
     if name == "matroska,webm":

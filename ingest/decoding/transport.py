@@ -19,6 +19,7 @@ _SIZES = (188, 192, 204)
 """Of packets: plain, with a time before it as on Blu-ray, with a checksum after it."""
 _BLOCK_BYTES = 1 << 20
 _PACKETS_TO_SYNC = 5
+_REMEMBERED = 1000
 
 
 class TransportLosses(Closing):
@@ -54,7 +55,10 @@ class TransportLosses(Closing):
             end, self._starts[next_start] if next_start < len(self._starts) else self._read_to
         )
         loss = bisect_right(self._lost_before, begin)
-        return loss < len(self._lost_before) and self._lost_before[loss] <= end
+        is_lost = loss < len(self._lost_before) and self._lost_before[loss] <= end
+        if next_start > _REMEMBERED:  # hours of footage have a million of them
+            del self._starts[: next_start - _REMEMBERED // 2], self._lost_before[:loss]
+        return is_lost
 
     def close(self) -> None:
         """Close the file."""

@@ -171,6 +171,35 @@ def test_what_is_cut_out_of_a_stream_leaves_a_gap_and_no_wrong_frame(
     assert_undamaged(seen, whole)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video", "mpeg4"])
+@pytest.mark.parametrize("size", [188, 192])
+def test_a_key_frame_that_lost_a_part_opens_nothing(codec, size, media, tmp_path):
+    """FFmpeg marks the frame before it as corrupt, and not the key frame itself."""
+    options = {"bf": "0", "sc_threshold": "0"}
+    if codec == "libx265":
+        options = {"x265-params": "log-level=none:pools=none:frame-threads=1:scenecut=0"}
+    source = tmp_path / "whole.ts"
+    muxer = {"mpegts_m2ts_mode": "1" if size == 192 else "0"}
+    with av.open(str(source), "w", format="mpegts", options=muxer) as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 20
+        for image in media.square(80):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(source)) as container:
+        keys = [packet.pos for packet in container.demux(video=0) if packet.is_keyframe]
+    whole, data = read(source), source.read_bytes()
+    at = keys[1] // size * size + 2 * size
+    path = tmp_path / "cut.ts"
+    path.write_bytes(data[:at] + data[at + 2 * size :])
+    seen = read(path)
+    assert_undamaged(seen, whole)
+    times = [frame.pts_ns for frame in whole.frames]
+    assert not {frame.pts_ns for frame in seen.frames} & set(times[20:40])
+    assert seen.counters.stored >= 80 - 20 - 2
+    assert seen.counters.gaps <= 3  # the frame before the key frame may be shown in the midst
+
+
 def test_packets_lost_without_an_error_leave_a_gap(media, tmp_path):
     """Matroska silently continues after what it cannot read, at its next cluster."""
     options = {"deadline": "realtime", "cpu-used": "8"}
