@@ -21,6 +21,7 @@ _FAILURES = (IngestError, OSError, ValueError)
 """What one source can fail with; anything else is a bug."""
 _ENOUGH = 0.95
 _MOST_WORKERS = 4
+_MOST_LEFT_OUT = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,30 +174,45 @@ def _run(
                 progress=progress,
                 stop=stop,
             )
-            warning = shortfall(reader.info, recorded.commit)
+            warning = _suspicion(reader.info, recorded.commit)
     except _FAILURES as error:
         return IngestOutcome(source=str(job.spec), name=job.name, error=_told(job.spec, error))
     return IngestOutcome(source=str(job.spec), name=job.name, recorded=recorded, warning=warning)
 
 
-def shortfall(info: VideoInfo, commit: CommitRecord) -> str | None:
-    """One line where a complete recording is shorter than the header of its source promises.
+def _suspicion(info: VideoInfo, commit: CommitRecord) -> str | None:
+    """One line where a complete recording lacks much of what its source has, or promises."""
+    found = [fault for fault in (_shortfall(info, commit), _losses(commit)) if fault]
+    return f"{info.name}: {'; '.join(found)}" if found and commit.complete else None
+
+
+def _losses(commit: CommitRecord) -> str | None:
+    """How much was left out, where that is over a hundredth."""
+    counted = commit.counters
+    if counted.left_out <= _MOST_LEFT_OUT * counted.found:
+        return None
+    return (
+        f"{counted.losses_text}; look at the source, and record it again without loss if it matters"
+    )
+
+
+def _shortfall(info: VideoInfo, commit: CommitRecord) -> str | None:
+    """Where a recording is shorter than the header of its source promises.
 
     By over a second and a twentieth, and also by a twentieth of the frames where the header counts
     them: some counts are too high, and an edit list leaves frames out but gives the right length.
     """
     promised, counted = info.promised_seconds, commit.counters
-    if not commit.complete or promised is None or commit.last_pts_ns is None:
+    if promised is None or commit.last_pts_ns is None:
         return None
     interval = 1 / info.fps if info.fps else 0.0
     came = max(commit.duration_seconds, commit.last_pts_ns / 1e9) + interval
-    frames = counted.decoded + counted.corrupt_packets
-    enough_frames = info.promised_frames and frames >= _ENOUGH * info.promised_frames
+    enough_frames = info.promised_frames and counted.found >= _ENOUGH * info.promised_frames
     if promised - came <= 1 or came >= _ENOUGH * promised or enough_frames:
         return None
     return (
-        f"{info.name}: ends after {came:.1f} s, and its header promises {promised:.1f} s; if it "
-        "was cut off, copy it again whole and use --overwrite"
+        f"ends after {came:.1f} s, and its header promises {promised:.1f} s; if it was cut off, "
+        "copy it again whole and use --overwrite"
     )
 
 

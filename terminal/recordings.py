@@ -46,6 +46,11 @@ def breaks_text(commit: CommitRecord) -> str:
     return counted(breaks, "break") if breaks else "no breaks"
 
 
+def left_out_text(commit: CommitRecord) -> str:
+    """A part of a sentence about frames that the source has and the recording has not, if any."""
+    return f", {commit.counters.losses_text}" if commit.counters.left_out else ""
+
+
 def counted(count: int, noun: str) -> str:
     """`1 clip`, `2 clips`."""
     return f"{count} {noun}{'s' * (count != 1)}"

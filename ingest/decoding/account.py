@@ -1,20 +1,16 @@
 """Which packet a decoded frame came from, and which packets still lack their frames."""
 
 from collections import deque
-from heapq import heappop, heappush
 from typing import NamedTuple
 
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ingest.decoding.traits import Stamps
+
 _HELD_BACK = {"av1": 0, "mpeg1video": 1, "mpeg2video": 1}
 """Frames that one thread keeps back, of the codecs that show one frame for each packet."""
-_WITHOUT_PTS = {"avi"}
-"""These store frames in decoding order, without the time when each is shown; FFmpeg makes up
-presentation times that lead and lag by the reordering."""
-_UNTOLD_ORDER = {"h264", "hevc"}
-"""Codecs whose display order FFmpeg does not know without decoding; MPEG-4's it does know."""
 _MOST_DUE = 256
 _DEEPEST_REORDER = 16
 
@@ -34,19 +30,21 @@ class Account:
     a thread of the decoder then waits for the one that waits for it to end.)
     """
 
-    def __init__(self, stream: VideoStream, *, frame_threads: bool) -> None:
+    def __init__(
+        self, stream: VideoStream, *, frame_threads: bool, times_by_order: Stamps | None = None
+    ) -> None:
+        """With `times_by_order`, frames get the times of packets in the order they come out."""
         context = stream.codec_context
         self._held_back = _HELD_BACK.get(context.codec.canonical_name)
         self._is_delayed = frame_threads and not self._held_back
         self._due: dict[int | None, deque[int]] = {}
         self._times: dict[int, int | None] = {}  # of packets, in the order sent
         self._untrusted: set[int] = set()
-        self.is_timeless = (
-            stream.container.format.name in _WITHOUT_PTS and context.name in _UNTOLD_ORDER
-        )
+        self.is_timeless = times_by_order is not None
         """Whether a frame's time is known by the order alone in which frames are shown."""
-        self._slots: list[int] = []
-        self._begun_at = 0
+        self._slots = (
+            _Slots(times_by_order, max(1, context.reorder_depth)) if times_by_order else None
+        )
         self.is_in_order = True
         """False once a frame has come before an earlier one, of a codec that does not reorder."""
 
@@ -54,8 +52,8 @@ class Account:
         """Note a packet, if it is one to be shown."""
         if packet.is_discard:
             return
-        if self.is_timeless and packet.dts is not None:
-            heappush(self._slots, packet.dts)
+        if self._slots is not None:
+            self._slots.add(number, packet)
         self._due.setdefault(packet.pts, deque()).append(number)
         self._times[number] = packet.pts
         if not is_trusted:
@@ -66,11 +64,11 @@ class Account:
     def take(self, frame: VideoFrame) -> Taken:
         """The packet of a frame that has come, and its time where its container has none."""
         due = self._due.get(frame.pts) or self._due.get(None)
-        if not due:
+        number = due[0] if due else -1
+        if self._slots is not None:
+            frame.pts = self._slots.take(number)
+        if number < 0:
             return Taken(-1, True)
-        number = due[0]
-        if self._slots and number >= self._begun_at:
-            frame.pts = heappop(self._slots)  # frames come in the order in which they are shown
         taken = Taken(number, number not in self._untrusted)
         if self._held_back == 0:
             self.is_in_order &= next(iter(self._times)) == number
@@ -92,11 +90,10 @@ class Account:
         """
         return self.is_timeless and key in self._times
 
-    def begin_at(self, number: int, packet: Packet) -> None:
+    def begin_at(self, number: int) -> None:
         """Start again at a key frame: nothing from it on depends on earlier packets."""
-        self._begun_at = number
-        while self._slots and packet.dts is not None and self._slots[0] < packet.dts:
-            heappop(self._slots)
+        if self._slots is not None:
+            self._slots.begin_at(number)
 
     def forget(self, number: int) -> None:
         """Expect no frame of a packet any more."""
@@ -124,3 +121,45 @@ class Account:
         later = [due for due in self._times if due > number and due not in self._untrusted]
         self._untrusted.update(later)
         return later
+
+    def trust_after(self, number: int) -> None:
+        """Trust the frames that are due of packets after one."""
+        self._untrusted = {due for due in self._untrusted if due <= number}
+
+
+class _Slots:
+    """Times at which frames are shown, given out in the order in which a decoder shows them.
+
+    They are those of packets in the order in which they are stored. A packet that shows nothing
+    leaves a time over; it is passed over, as a frame is shown at most `depth` packets before its
+    own. Decoding times are late: a decoder that reorders frames shows none before it has got that
+    many packets.
+    """
+
+    def __init__(self, stamps: Stamps, depth: int) -> None:
+        self._stamps: Stamps = stamps
+        self._late = depth if stamps == "dts" else 0
+        self._least = self._late - depth
+        self._times: deque[tuple[int, int]] = deque()  # number of a packet, time
+        self._begun_at: int | None = None
+
+    def add(self, number: int, packet: Packet) -> None:
+        """Note the next packet."""
+        if self._begun_at is None:
+            self._begun_at = number
+        time = packet.pts if self._stamps == "pts" else packet.dts
+        if time is not None:
+            self._times.append((number, time))
+
+    def begin_at(self, number: int) -> None:
+        """Start again at a packet: frames from it on have none of the times before it."""
+        self._begun_at = number
+
+    def take(self, number: int) -> int | None:
+        """The time of the next frame, which comes from the packet of a number; None at the end."""
+        earliest = number + self._least
+        if self._begun_at is not None and number >= self._begun_at:
+            earliest = max(earliest, self._begun_at + self._late)
+        while self._times and self._times[0][0] < earliest:
+            self._times.popleft()
+        return self._times.popleft()[1] if self._times else None

@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from av.container import InputContainer
@@ -16,6 +17,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ingest.decoding.nal import join_to_pictures
 from ingest.errors import VideoError
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 _SAMPLED_PACKETS = 250
 _OVER_HTTP = {"rw_timeout": "30000000", "reconnect": "1", "reconnect_delay_max": "10"}
 """Options of FFmpeg: give a silent server up after 30 s, and go on where a connection broke."""
+_MOST_WITHOUT_KEY = 1000
+"""Packets among which there is a key frame, if a stream marks any."""
 _HEADERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")
 
@@ -30,7 +34,8 @@ _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")
 def open_container(path: str) -> InputContainer:
     """Open a file; VideoError says what is wrong with it."""
     try:
-        return av.open(path, mode="r", options=_OVER_HTTP if _is_remote(path) else None)
+        options = _OVER_HTTP if _is_remote(path) else None
+        return av.open(path, mode="r", options=options, metadata_errors="replace")
     except FFmpegError as error:
         if _is_remote(path):
             why = f"cannot be read ({error.strerror}); check the address and what is there"
@@ -101,13 +106,22 @@ def packet_times_ns(container: InputContainer, stream: VideoStream) -> Iterator[
 
 
 def shown_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """Packets of a stream in file order; empty ones show nothing, and would end a decoder.
+    """Packets of a stream in file order, each with a picture; empty ones would end a decoder.
 
     Raises FFmpegError where the file cannot be read on; asking again may continue after it.
     """
-    for packet in container.demux(stream):
-        if packet.size:
-            yield packet
+    return join_to_pictures((packet for packet in container.demux(stream) if packet.size), stream)
+
+
+def up_to_key(container: InputContainer, stream: VideoStream) -> list[Packet]:
+    """The first packets of a file just opened, up to the first key frame, if there is one soon."""
+    packets: list[Packet] = []
+    with suppress(FFmpegError):
+        for packet in islice(shown_packets(container, stream), _MOST_WITHOUT_KEY):
+            packets.append(packet)
+            if packet.is_keyframe:
+                break
+    return packets
 
 
 def packet_ns(packet: Packet) -> int | None:
@@ -115,16 +129,33 @@ def packet_ns(packet: Packet) -> int | None:
     return _to_ns(packet.pts, packet.time_base)
 
 
-def steps_ns(container: InputContainer, stream: VideoStream) -> list[int]:
-    """Times between shown frames: at the place where a file is, and where it can be seen at once
-    where there are others, also at one and two thirds of it. They show whether its rate is steady.
+class Stamp(NamedTuple):
+    """What a packet that is shown says of itself, in the time base of its stream."""
+
+    pts: int | None
+    dts: int | None
+
+
+def sample(container: InputContainer, stream: VideoStream) -> list[list[Stamp]]:
+    """Packets in file order: at the place where a file is, and where it can be seen at once where
+    there are others, also at one and two thirds of it.
     """
-    steps = _steps_here(container, stream)
+    samples = [_sample_here(container, stream)]
     if len(stream.index_entries) > _SAMPLED_PACKETS and container.duration:
         for third in (1, 2):
             with suppress(FFmpegError):
                 container.seek((container.start_time or 0) + third * container.duration // 3)
-                steps += _steps_here(container, stream)
+                samples.append(_sample_here(container, stream))
+    return samples
+
+
+def steps_ns(samples: list[list[Stamp]], time_base: Fraction | None) -> list[int]:
+    """Times between shown frames. They show whether the rate is steady."""
+    steps: list[int] = []
+    for stamps in samples:
+        times = [_to_ns(stamp.pts, time_base) for stamp in stamps]
+        known = sorted(time for time in times if time is not None)
+        steps += [after - before for before, after in pairwise(known)]
     return steps
 
 
@@ -144,14 +175,13 @@ def promised_seconds(container: InputContainer, stream: VideoStream) -> float | 
     return min(said, default=None)
 
 
-def _steps_here(container: InputContainer, stream: VideoStream) -> list[int]:
-    times: list[int] = []
+def _sample_here(container: InputContainer, stream: VideoStream) -> list[Stamp]:
+    stamps: list[Stamp] = []
     with suppress(FFmpegError):
         for packet in islice(shown_packets(container, stream), _SAMPLED_PACKETS):
-            time = packet_ns(packet)
-            if time is not None and not packet.is_discard:
-                times.append(time)
-    return [after - before for before, after in pairwise(sorted(times))]
+            if not packet.is_discard:
+                stamps.append(Stamp(packet.pts, packet.dts))
+    return stamps
 
 
 def _to_ns(pts: int | None, time_base: Fraction | None) -> int | None:

@@ -23,9 +23,12 @@ from av.video.stream import VideoStream
 from ingest.decoding.account import Account
 from ingest.decoding.container import packet_ns, time_ns
 from ingest.decoding.gate import Gate
+from ingest.decoding.losses import Losses
 from ingest.decoding.timeline import Timeline
+from ingest.decoding.traits import PLAIN, Traits
 
 _NOT_INTRA = (PictureType.P, PictureType.B)
+_LACKING = {"h264", "hevc"}
 MAX_BAD_PACKETS = 300
 """This many packets in a row that do not decode, up to the end, mean that the rest is lost."""
 
@@ -37,19 +40,23 @@ class Decoder:
         self,
         stream: VideoStream,
         timeline: Timeline,
+        losses: Losses,
         *,
         settled: Sequence[int] = (),
-        is_strict: bool = True,
+        traits: Traits = PLAIN,
     ) -> None:
         """`settled` has a 1 for each packet whose frame has been handed on or dropped before."""
         self.errors_in_a_row = 0
         """How many of the latest packets did not decode, one after the other."""
         self._stream = stream
-        self._context = prepare(stream, is_strict=is_strict)
+        self._context = prepare(stream, traits)
         self._timeline = timeline
         self._settled = settled
-        self._gate = Gate(stream, timeline.pace)
-        self._account = Account(stream, frame_threads=False)
+        self._gate = Gate(stream, losses)
+        self._marks_keys = traits.marks_keys
+        self._account = Account(stream, frame_threads=False, times_by_order=traits.times_by_order)
+        # a lenient decoder of these marks what it fills in, those of H.264 and HEVC what they lack
+        self._keeps_filled_in = not traits.is_strict and self._context.name not in _LACKING
         self._has_lost = False
         self._opened_at = -1
         self._refreshes_slowly = False
@@ -68,13 +75,13 @@ class Decoder:
         if not was_open and self._gate.is_open:  # a key frame: nothing before it matters any more
             if self._refreshes_slowly and self._has_lost:
                 yield from self._forget_all()
-            self._account.begin_at(number, packet)
+            self._account.begin_at(number)
             self._opened_at = number
         if verdict == "damaged":
             self._lose(number)
         elif not is_trusted:  # decoded all the same, for later packets may need its state
             self._has_lost = True
-            if not packet.is_discard:
+            if self._marks_keys and not packet.is_discard:
                 self._drop(number, packet_ns(packet))
             if was_open and not self._gate.is_open:  # a hole before it: the packet itself is intact
                 self._lose(number, is_damaged=False)
@@ -118,6 +125,8 @@ class Decoder:
         """The frames that no damage has touched; the others are dropped and counted."""
         for frame in frames:
             number, is_trusted = self._account.take(frame)
+            if not is_trusted and not self._marks_keys:
+                is_trusted = self._opens_gate(number, frame)
             # refers to damage; or came from nowhere when packets are known to be lost, and may be
             # what the decoder made up for one of them
             if not is_trusted or (number < 0 and self._has_lost):
@@ -131,12 +140,21 @@ class Decoder:
             # still that of the damage: wait for the next one, and from then on know this stream
             only_begins = self._only_begins_to_refresh(number, frame)
             self._refreshes_slowly |= only_begins
-            if only_begins or frame.is_corrupt:
+            if only_begins or (frame.is_corrupt and not self._keeps_filled_in):
                 self._drop(number, time_ns(frame))
                 self._distrust_from(number)
             elif not self._is_settled(number):  # otherwise an earlier pass has handed it on
                 self._report_before(number)
                 yield frame
+
+    def _opens_gate(self, number: int, frame: VideoFrame) -> bool:
+        """Whether a frame refers to none before it, though its packet was not marked as such."""
+        if frame.is_corrupt or frame.pict_type in _NOT_INTRA:
+            self._drop(number, time_ns(frame))
+            return False
+        self._gate.open()
+        self._account.trust_after(number)
+        return True
 
     def _only_begins_to_refresh(self, number: int, frame: VideoFrame) -> bool:
         """Whether a key frame after damage renews a part of the picture only, as was not known."""
@@ -183,10 +201,10 @@ class Decoder:
         return 0 <= number < len(self._settled) and bool(self._settled[number])
 
 
-def prepare(stream: VideoStream, *, is_strict: bool = True) -> VideoCodecContext:
-    """Let the decoder of a stream, if it `is_strict`, report damage rather than paint over it."""
+def prepare(stream: VideoStream, traits: Traits) -> VideoCodecContext:
+    """Let a decoder report damage rather than paint over it, where its stream keeps the rules."""
     context = stream.codec_context
-    if is_strict:
+    if traits.is_strict:
         context.options = {"err_detect": "explode"}
     return context
 

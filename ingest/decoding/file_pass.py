@@ -8,10 +8,13 @@ thread: what comes out never depends on the number of cores. It begins some key 
 frames stored after one may refer to what is before it.
 """
 
+import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
+from typing import Literal
 
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -23,10 +26,20 @@ from ingest.decoding.account import Account
 from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, video_tracks
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder, drain, prepare
 from ingest.decoding.gate import Gate, Verdict, with_following
+from ingest.decoding.losses import Losses, losses_of_file
+from ingest.decoding.second_look import is_junk
 from ingest.decoding.timeline import Timeline
+from ingest.decoding.traits import PLAIN, Traits
 from ingest.errors import SourceStopped, VideoError
 
+log = logging.getLogger(__name__)
+
 _RUN_IN_KEYS = 3
+_LATE_NS = 1_000_000_000
+
+
+Ended = Literal["done", "refused", "broken"]
+"""All is handed on, a decoder has reported an error, or anything else is wrong."""
 
 
 class Handed:
@@ -71,7 +84,7 @@ def decode_file(
     timeline: Timeline,
     *,
     from_pts_ns: int | None = None,
-    is_strict: bool = True,
+    traits: Traits = PLAIN,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[VideoFrame]:
     """Decode a file just opened, from the key frame before a time; what is wrong is reported to
@@ -79,12 +92,36 @@ def decode_file(
     at the next packet when it `should_stop`.
     """
     stream.thread_type = "AUTO"  # several times as fast as the default
+    if from_pts_ns is not None and traits.times_by_order:
+        from_pts_ns -= _LATE_NS  # seeking goes by the time of a packet, and its frame comes later
     if from_pts_ns is not None:
         seek(container, stream, from_pts_ns)
+    if not traits.marks_keys:  # what a frame shows must tell, and that is known too late elsewhere
+        yield from decode_on_one_thread(
+            container, stream, path, timeline, traits=traits, should_stop=should_stop
+        )
+        return
     handed = Handed()
     packets = _packets(container, stream, path, should_stop)
-    if (yield from _on_all_cores(packets, stream, timeline, handed, is_strict=is_strict)):
+    with closing(losses_of_file(stream, path)) as losses:
+        ended = yield from _on_all_cores(packets, stream, timeline, losses, handed, traits=traits)
+    if ended == "done":
         return
+    if (
+        ended == "refused"
+        and traits.is_strict
+        and is_junk(
+            *(path, handed.restart, len(handed.settled)),
+            from_pts_ns=from_pts_ns,
+            should_stop=should_stop,
+        )
+    ):
+        log.warning(
+            "%s: strict decoding refuses packets that show no damage; it is read leniently, and "
+            "damage in it may go unseen",
+            path,
+        )
+        traits = replace(traits, is_strict=False)
     with closing(open_container(path)) as again:
         stream = next(each for each in video_tracks(again) if each.index == stream.index)
         if from_pts_ns is not None:
@@ -95,7 +132,7 @@ def decode_file(
             path,
             timeline,
             handed,
-            is_strict=is_strict,
+            traits=traits,
             should_stop=should_stop,
         )
 
@@ -107,25 +144,37 @@ def decode_on_one_thread(
     timeline: Timeline,
     handed: Handed | None = None,
     *,
-    is_strict: bool = True,
+    ahead: Sequence[Packet] = (),
+    traits: Traits = PLAIN,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[VideoFrame]:
-    """Decode a file where it is, except for what another pass has `handed` on before."""
+    """Decode a file where it is, except for what another pass has `handed` on before.
+
+    Packets that have been read `ahead` come first.
+    """
     handed = handed or Handed()
     stream.codec_context.thread_count = 1
-    decoder = Decoder(stream, timeline, settled=handed.settled, is_strict=is_strict)
     number, unread = 0, 0
-    while unread < MAX_BAD_PACKETS:
-        try:
-            packets = _packets(container, stream, path, should_stop)
-            for packet, following in with_following(packets, stream):
-                if number >= handed.restart:
-                    yield from decoder.decode(number, packet, following)
-                number, unread = number + 1, 0
-            break
-        except FFmpegError:  # it ends the iterator, not the file
-            decoder.skip(number)
-            unread += 1
+    with closing(losses_of_file(stream, path)) as losses:
+        decoder = Decoder(stream, timeline, losses, settled=handed.settled, traits=traits)
+        while unread < MAX_BAD_PACKETS:
+            try:
+                packets = chain(ahead, _packets(container, stream, path, should_stop))
+                ahead = ()
+                for packet, following in with_following(packets, losses):
+                    if number >= handed.restart:
+                        yield from decoder.decode(number, packet, following)
+                    number, unread = number + 1, 0
+                break
+            except FFmpegError as error:  # it ends the iterator, not the file
+                if not unread:
+                    decoder.skip(number)
+                unread += 1
+                if unread == MAX_BAD_PACKETS:
+                    log.warning(
+                        "%s: cannot be read on after %d packets (%s); what follows is left out",
+                        *(path, number, error.strerror),
+                    )
     yield from decoder.end()
     if decoder.errors_in_a_row >= MAX_BAD_PACKETS:
         raise VideoError(
@@ -148,20 +197,22 @@ def _on_all_cores(
     packets: Iterator[Packet],
     stream: VideoStream,
     timeline: Timeline,
+    losses: Losses,
     handed: Handed,
     *,
-    is_strict: bool,
-) -> Generator[VideoFrame, None, bool]:
-    """Decode until anything is wrong; whether nothing was."""
-    context = prepare(stream, is_strict=is_strict)
-    gate, account = Gate(stream, timeline.pace), Account(stream, frame_threads=True)
+    traits: Traits,
+) -> Generator[VideoFrame, None, Ended]:
+    """Decode until anything is wrong; what was."""
+    context = prepare(stream, traits)
+    gate = Gate(stream, losses)
+    account = Account(stream, frame_threads=True, times_by_order=traits.times_by_order)
     try:
-        for packet, following in chain(with_following(packets, stream), [(None, None)]):
+        for packet, following in chain(with_following(packets, losses), [(None, None)]):
             if packet is not None:
                 was_open, number = gate.is_open, handed.add(packet)
                 verdict = gate.judge(packet, following)
                 if was_open and not gate.is_open:
-                    return False
+                    return "broken"
                 if verdict != "sound":
                     _leave_out(packet, verdict, timeline)
                     handed.settled[number] = 1
@@ -170,14 +221,14 @@ def _on_all_cores(
             for frame in drain(stream) if packet is None else context.decode(packet):
                 number = account.take(frame).number
                 if frame.is_corrupt or not account.is_in_order:
-                    return False
+                    return "broken"
                 handed.hand(number)
                 yield frame
             if account.is_short():
-                return False
+                return "broken"
     except FFmpegError:
-        return False
-    return handed.is_complete
+        return "refused"
+    return "done" if handed.is_complete else "broken"
 
 
 def _leave_out(packet: Packet, verdict: Verdict, timeline: Timeline) -> None:

@@ -1,14 +1,16 @@
 """From the frame a decoder gives to the upright RGB image that is stored.
 
-    coded frame ──scale and convert in one pass──▶ turn by quarters ──▶ cut or pad the middle
+    coded frame ──scale and convert in one pass──▶ mirror and turn ──▶ cut or pad the middle
 
 Cutting happens after scaling, on the small image: no second full-size copy is ever made.
 """
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from jaxtyping import UInt8
@@ -36,6 +38,8 @@ class FitPlan:
     """What the decoder's scaler is to deliver, before the frame is turned upright."""
     quarter_turns: int
     """Counterclockwise."""
+    is_mirrored: bool = False
+    """Whether left and right are exchanged before it is turned."""
     height: int
     width: int
 
@@ -43,12 +47,12 @@ class FitPlan:
         """The plan for a decoder that turns frames upright by itself, before scaling them."""
         if self.quarter_turns % 2:
             scaled = {"scaled_height": self.scaled_width, "scaled_width": self.scaled_height}
-            return replace(self, quarter_turns=0, **scaled)
-        return replace(self, quarter_turns=0)
+            return replace(self, quarter_turns=0, is_mirrored=False, **scaled)
+        return replace(self, quarter_turns=0, is_mirrored=False)
 
     def place(self, scaled: UInt8[np.ndarray, "sh sw *c"]) -> UInt8[np.ndarray, "h w *c"]:
         """Turn a scaled frame upright and cut or pad its middle to the final size."""
-        upright = np.rot90(scaled, self.quarter_turns)
+        upright = np.rot90(scaled[:, ::-1] if self.is_mirrored else scaled, self.quarter_turns)
         rows, columns = self.height - upright.shape[0], self.width - upright.shape[1]
         cut = upright[_middle(-rows), _middle(-columns)]
         if rows <= 0 and columns <= 0:
@@ -72,6 +76,7 @@ def plan_fit(
     fit: Fit,
     pixel_aspect: Fraction = Fraction(1),
     quarter_turns: int = 0,
+    is_mirrored: bool = False,
 ) -> FitPlan:
     """Work out one coded size: `pixel_aspect` is the width of a pixel over its height."""
     shown_height, shown_width = Fraction(coded_height), coded_width * pixel_aspect
@@ -93,6 +98,7 @@ def plan_fit(
         scaled_height=upright_width if turned else upright_height,
         scaled_width=upright_height if turned else upright_width,
         quarter_turns=quarter_turns,
+        is_mirrored=is_mirrored,
         height=height,
         width=width,
     )
@@ -111,13 +117,15 @@ class Scaler:
 
     def plan(self, frame: VideoFrame, pixel_aspect: Fraction = Fraction(1)) -> FitPlan:
         """How a frame is going to be scaled, turned and cut."""
+        quarter_turns, is_mirrored = _orientation(frame)
         return plan_fit(
             frame.height,
             frame.width,
             size=self._size,
             fit=self._fit,
             pixel_aspect=pixel_aspect,
-            quarter_turns=round(frame.rotation / 90) % 4,
+            quarter_turns=quarter_turns,
+            is_mirrored=is_mirrored,
         )
 
     def image(self, frame: VideoFrame, plan: FitPlan) -> UInt8[np.ndarray, "h w 3"]:
@@ -135,6 +143,18 @@ class Scaler:
             threads=1,  # its own threads cost more than they give at such sizes
         )
         return plan.place(scaled.to_ndarray())
+
+
+def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """Quarter turns counterclockwise, and whether the frame is mirrored before them.
+
+    The display matrix of a frame takes a pixel (x, y) to (a x + c y, b x + d y).
+    """
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    return round(math.atan2(c, d) / (math.pi / 2)) % 4, a * d < b * c
 
 
 def _middle(surplus: int) -> slice:

@@ -3,22 +3,23 @@
 decoded time  ──▶ strictly growing time in ns ──▶ kept | duplicate | resampled
                           └─▶ gap: after corrupt packets, dropped frames, holes, jumps of the clock
 
+Frames come in the order in which they are shown. So one whose time is not after that of the frame
+before it, by less than a jump, bears a wrong time: it is placed a usual step after that frame. Two
+pictures with one time are two frames.
+
 A step is a jump where it takes over a second and over ten usual intervals.
 
 A step is a hole where the source is steady and frames are missing within it. A source is steady
 where at least 90% of the steps looked at are within 20% of the usual one, their median. There, a
 step of more than 1.5 usual ones means that frames are missing, unless the steps before it were as
 long: then the rate has changed. Footage of a variable rate has no usual step, and no holes.
-
-A hole is also a loss, of packets to which later ones may refer, where no more than one step or a
-hundredth of them differs from the others: such a source leaves no frames out on purpose.
 """
 
 import math
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 
 from ingest.store.records import Counters
 
@@ -28,7 +29,6 @@ _TICK_TOLERANCE = 0.1  # of a tick: containers round times, and 66 ms is meant a
 _UNKNOWN_INTERVAL_NS = 40_000_000
 _LEAST_STEP_NS = 1_000  # where a time that was missing came out too late
 _STEADY_SHARE = 0.9
-_UNEVEN_SHARE = 0.01
 _TOLERANCE = 0.2
 _HOLE_STEPS = 1.5
 _FEWEST_STEPS = 16
@@ -49,9 +49,8 @@ class Pace:
         self._steps_ns = deque(steps_ns, maxlen=_WINDOW_STEPS if learns else None)
         self.usual_ns: int | None = None
         """Time between two frames in nanoseconds; None where it varies or is not known yet."""
-        self.tells_loss = False
-        """Whether a hole is a loss. A live source loses packets more often than it leaves out
-        frames, so there it is one as soon as the rate is steady."""
+        self.mean_ns: int | None = None
+        """Mean time between two frames; None where it is not known yet."""
         self._judge()
 
     def observe(self, step_ns: int) -> None:
@@ -64,11 +63,10 @@ class Pace:
         enough = len(self._steps_ns) >= _FEWEST_STEPS
         usual = round(median(self._steps_ns)) if enough else 0
         alike = sum(_is_alike(step, usual) for step in self._steps_ns)
+        self.mean_ns = round(mean(self._steps_ns)) or None if enough else None
         self.usual_ns = None
         if usual and alike >= _STEADY_SHARE * len(self._steps_ns):
             self.usual_ns = usual
-        is_even = len(self._steps_ns) - alike <= max(1, _UNEVEN_SHARE * len(self._steps_ns))
-        self.tells_loss = self.usual_ns is not None and (self.learns or is_even)
 
 
 class Steps:
@@ -118,9 +116,9 @@ class Timeline:
         self.pace = pace or Pace()
         """Whether frames come at a steady rate."""
         self._steps = Steps(self.pace)
-        self._source_ns: int | None = None
         self._known_ns: int | None = None
         self._shift_ns = 0
+        self._is_wrong = False
         self._last_ns: int | None = None
         self._broken = True
         self._counts: Counter[str] = Counter()
@@ -146,9 +144,6 @@ class Timeline:
 
     def place(self, source_ns: int | None) -> Placed | None:
         """Decide on the next decoded frame: where it is kept, or None."""
-        if source_ns is not None and source_ns == self._known_ns:
-            self._count(decoded=1, duplicate=1)
-            return None
         before, now = self._last_ns, self._advance(source_ns)
         if self._from_pts_ns is not None and now < self._from_pts_ns:
             self._broken = False
@@ -162,32 +157,39 @@ class Timeline:
         self._count(decoded=1, stored=1, gaps=int(gap))
         return Placed(now, gap)
 
-    def _after_last(self) -> int:
-        if self._source_ns is None:
-            return 0
-        return self._source_ns + (self._interval_ns or _UNKNOWN_INTERVAL_NS)
+    def _usual_step_ns(self) -> int:
+        known = [self._interval_ns, self.pace.usual_ns, self.pace.mean_ns]
+        return min((step for step in known if step), default=_UNKNOWN_INTERVAL_NS)
 
     def _advance(self, source_ns: int | None) -> int:
-        """Move the clock on; where the source's own goes backwards, carry on after the last.
-
-        Frames without a time are placed where they should be, which says nothing about the others.
+        """Move the clock on. Where the source's own stands still or steps back a little, only this
+        frame's time is wrong; where it jumps back, carry on after the last.
         """
-        if source_ns is None:
-            self._source_ns = self._after_last()
-        else:
-            if self._known_ns is not None and source_ns < self._known_ns:
-                self._shift_ns += self._after_last() - source_ns
-                self._broken = True
-            self._source_ns = self._known_ns = source_ns
-        now = self._source_ns + self._shift_ns
+        now = self._now(source_ns)
         if self._last_ns is not None:
-            now = max(now, self._last_ns + _LEAST_STEP_NS)
             step_ns = now - self._last_ns
             if self._steps.is_hole(step_ns) or step_ns > self._longest_step_ns():
                 self._broken = True
             self.pace.observe(step_ns)
         self._last_ns = now
         return now
+
+    def _now(self, source_ns: int | None) -> int:
+        before, self._known_ns = self._known_ns, self._known_ns if source_ns is None else source_ns
+        if self._last_ns is None:
+            return source_ns or 0
+        usual_ns = self._usual_step_ns()
+        if source_ns is None:
+            return self._last_ns + usual_ns
+        advance_ns = 0 if before is None else source_ns - before
+        if advance_ns <= -self._longest_step_ns():
+            self._shift_ns = self._last_ns + usual_ns - source_ns
+            self._broken = True
+        now = source_ns + self._shift_ns
+        self._is_wrong = now <= self._last_ns and (self._is_wrong or advance_ns <= 0)
+        if self._is_wrong:
+            return self._last_ns + (min(advance_ns, usual_ns) if advance_ns > 0 else usual_ns)
+        return max(now, self._last_ns + _LEAST_STEP_NS)  # behind a time that was made up
 
     def _longest_step_ns(self) -> int:
         return max(_JUMP_NS, _JUMP_INTERVALS * (self._interval_ns or 0))

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from ingest.decoding.container import shown_packets, time_ns, video_stream
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder
 from ingest.decoding.gate import with_following
+from ingest.decoding.losses import losses_of_device
 from ingest.decoding.scaling import Scaler
 from ingest.decoding.timeline import Pace, Timeline
 from ingest.errors import VideoError
@@ -214,10 +215,11 @@ class Camera:
         self, container: InputContainer, stream: VideoStream, connection: "_Connection"
     ) -> Iterator[VideoFrame]:
         """Sound frames until the connection is lost; the others are counted and passed over."""
-        decoder = Decoder(stream, self._timeline)
+        losses = losses_of_device(stream, self._timeline.pace)
+        decoder = Decoder(stream, self._timeline, losses)
         lost = "its stream has ended"
         try:
-            packets = with_following(shown_packets(container, stream), stream)
+            packets = with_following(shown_packets(container, stream), losses)
             for number, (packet, following) in enumerate(packets):
                 connection.heard_at, connection.has_heard = time.monotonic(), True
                 if connection.is_over or self._halt.is_set():

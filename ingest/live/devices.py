@@ -91,6 +91,7 @@ def connect(device: Device) -> InputContainer:
             format=device.format,
             options=dict(device.options),
             timeout=(OPEN_SECONDS, SILENT_SECONDS),
+            metadata_errors="replace",
         )
     except (FFmpegError, ValueError) as error:
         remedy = _REMEDIES.get(device.kind, _network_remedy)(device)

@@ -31,13 +31,34 @@ class Counters:
     dropped: int = 0
     """Frames that refer to damaged or missing ones, or that a live source had no room for."""
     duplicate: int = 0
-    """Frames that bear the time of the frame before them."""
+    """Frames that bear the time of the frame before them; newer recordings keep those."""
     resampled: int = 0
     """Frames left out because fewer frames per second were asked for."""
     corrupt_packets: int = 0
     """Packets that are damaged; not frames, so not in the sum."""
     gaps: int = 0
     """Stored frames that do not continue the one before them, the first included."""
+
+    @property
+    def found(self) -> int:
+        """Frames of the source as far as it was read, damaged ones included."""
+        return self.decoded + self.corrupt_packets
+
+    @property
+    def left_out(self) -> int:
+        """Frames that are missing from the recording and were not left out on request."""
+        return self.dropped + self.duplicate + self.corrupt_packets
+
+    @property
+    def losses_text(self) -> str:
+        """How many frames were left out, and why."""
+        why = {
+            "damaged": self.corrupt_packets,
+            "that may refer to damaged or missing ones": self.dropped,
+            "with the time of the one before": self.duplicate,
+        }
+        reasons = ", ".join(f"{count} {reason}" for reason, count in why.items() if count)
+        return f"{self.left_out} of {self.found} frames left out ({reasons})"
 
     def __add__(self, other: "Counters") -> "Counters":
         return Counters(

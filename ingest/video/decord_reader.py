@@ -48,11 +48,9 @@ class DecordReader(Closing):
         self._timeline = Timeline(interval_ns=None)
         probed = probe(path, Scaler(size=size, fit=fit), fps=fps, should_stop=should_stop)
         self._interval_ns, self._pace = probed.interval_ns, probed.pace
-        if probed.plan.quarter_turns == 2:
-            raise VideoError(
-                f"{path}: recorded upside down, which decord turns into frames of four channels; "
-                "use --reader pyav"
-            )
+        if probed.plan.quarter_turns == 2 or probed.plan.is_mirrored:
+            how = "mirrored" if probed.plan.is_mirrored else "upside down"
+            raise VideoError(f"{path}: recorded {how}, which decord gets wrong; use --reader pyav")
         self._plan = probed.plan.turned()  # decord turns a frame upright by itself, then scales
         self._times_ns = _times_ns(path, should_stop)
         self._masks = masks

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 
 import av
 from av.container import InputContainer
@@ -20,14 +21,23 @@ from ingest.decoding.container import (
     is_encrypted,
     open_container,
     promised_seconds,
+    sample,
     steps_ns,
     time_ns,
+    up_to_key,
     video_stream,
     video_tracks,
 )
 from ingest.decoding.file_pass import decode_file, decode_on_one_thread
 from ingest.decoding.scaling import FitPlan, Scaler
 from ingest.decoding.timeline import Pace, Timeline
+from ingest.decoding.traits import (
+    PLAIN,
+    Traits,
+    go_back,
+    may_have_wrong_times,
+    times_in_stored_order,
+)
 from ingest.errors import VideoError
 from ingest.frame import Frame
 from ingest.store.records import Counters, Fit, Size
@@ -35,6 +45,9 @@ from ingest.video.masks import VideoMasks
 from ingest.video.reader import VideoInfo
 
 log = logging.getLogger(__name__)
+
+_LOOKED_AT = 32
+"""Frames by whose times it is decided whether a file has right ones."""
 
 
 class PyAVReader(Closing):
@@ -67,7 +80,7 @@ class PyAVReader(Closing):
         probed = probe(path, self._scaler, fps=fps, track=track, should_stop=should_stop)
         self._info = replace(probed.info, has_masks=masks is not None)
         self._interval_ns, self._pace = probed.interval_ns, probed.pace
-        self._is_strict = probed.is_strict
+        self._traits = probed.traits
         self._masks = masks
 
     @property
@@ -114,7 +127,7 @@ class PyAVReader(Closing):
                 self._path,
                 timeline,
                 from_pts_ns=None if counts else from_pts_ns,
-                is_strict=self._is_strict,
+                traits=self._traits,
                 should_stop=self._should_stop,
             )
             for index, decoded in enumerate(decoding):
@@ -167,8 +180,8 @@ class Probed:
     """Usual time between frames in nanoseconds, where the file says."""
     pace: Pace
     """Whether frames come at that rate all the time."""
-    is_strict: bool = True
-    """False of a file in which nothing decodes where every breach of its codec's rules counts."""
+    traits: Traits = PLAIN
+    """How it is to be decoded."""
 
 
 def probe(
@@ -181,10 +194,11 @@ def probe(
 ) -> Probed:
     """Decode one frame of a file; VideoError where none decodes."""
     try:
-        return _probe(path, scaler, should_stop, fps=fps, track=track, is_strict=True)
+        return _probe(path, scaler, should_stop, fps=fps, track=track, traits=PLAIN)
     except VideoError as error:
         with suppress(VideoError):
-            probed = _probe(path, scaler, should_stop, fps=fps, track=track, is_strict=False)
+            lenient = Traits(is_strict=False)
+            probed = _probe(path, scaler, should_stop, fps=fps, track=track, traits=lenient)
             log.warning(
                 "%s: breaks the rules of its codec throughout; what decodes is kept, and damage in "
                 "it may go unseen",
@@ -201,17 +215,20 @@ def _probe(
     *,
     fps: float | None,
     track: int | None,
-    is_strict: bool,
+    traits: Traits,
 ) -> Probed:
     with closing(open_container(path)) as container:
         stream = video_stream(container, path, track=track)
         _tell_of_tracks(container, stream, path, track=track)
+        ahead = up_to_key(container, stream)
+        traits = replace(traits, marks_keys=not ahead or ahead[-1].is_keyframe)
         frames = decode_on_one_thread(
             container,
             stream,
             path,
             Timeline(interval_ns=None),
-            is_strict=is_strict,
+            ahead=ahead,
+            traits=traits,
             should_stop=should_stop,
         )
         frame = next(frames, None)
@@ -233,8 +250,31 @@ def _probe(
             promised_frames=stream.frames or None,
             promised_seconds=promised_seconds(container, stream),
         )
-        pace = Pace(steps_ns(container, stream))
-        return Probed(info, plan, round(1e9 / rate) if rate else None, pace, is_strict)
+        samples = sample(container, stream)
+        pace = Pace(steps_ns(samples, stream.time_base))
+        times = times_in_stored_order(stream, samples[0])
+        is_doubtful = times is None and may_have_wrong_times(stream, samples[0])
+    if is_doubtful and go_back(_first_times(path, traits, should_stop, track=track)):
+        times = "dts"
+    traits = replace(traits, times_by_order=times)
+    return Probed(info, plan, round(1e9 / rate) if rate else None, pace, traits)
+
+
+def _first_times(
+    path: str, traits: Traits, should_stop: Callable[[], bool], *, track: int | None
+) -> list[int | None]:
+    """Times of the first frames of a file, in the order in which they are shown."""
+    with closing(open_container(path)) as container:
+        stream = video_stream(container, path, track=track)
+        frames = decode_on_one_thread(
+            container,
+            stream,
+            path,
+            Timeline(interval_ns=None),
+            traits=traits,
+            should_stop=should_stop,
+        )
+        return [frame.pts for frame in islice(frames, _LOOKED_AT)]
 
 
 def _tell_of_tracks(

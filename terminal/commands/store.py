@@ -26,6 +26,7 @@ from terminal.recordings import (
     counted,
     footage_text,
     ingest_parts,
+    left_out_text,
     recording_text,
     uncommitted_text,
     verified_text,
@@ -127,7 +128,7 @@ def ingest_command(
             commit, recorded = outcome.recorded.commit, outcome.recorded
             click.echo(
                 f"{recorded.name}: {recorded.status}, {footage_text(commit)}, "
-                f"{breaks_text(commit)}, took {recorded.seconds:.1f} s"
+                f"{breaks_text(commit)}{left_out_text(commit)}, took {recorded.seconds:.1f} s"
             )
         if outcome.warning is not None:
             click.secho(f"warning: {outcome.warning}", fg="yellow", err=True)

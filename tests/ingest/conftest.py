@@ -36,20 +36,30 @@ class Media:
         pts_ms: Sequence[int] | None = None,
         gop: int = 12,
         rotation: int | None = None,
+        matrix: tuple[int, int, int, int] | None = None,
         pixel_aspect: Fraction | None = None,
+        title: str | None = None,
         options: dict[str, str] | None = None,
     ) -> Path:
-        """Encode RGB images, at a constant rate or at the given times."""
+        """Encode RGB images, at a constant rate or at the given times.
+
+        A `matrix` (a, b, c, d) asks players to show pixel (x, y) at (a x + c y, b x + d y).
+        """
         if isinstance(images, int):
             images = moving_square(images)
         images = list(images)
         with ordinary_priority(), av.open(str(path), "w") as container:
             stream = container.add_stream(codec, rate=fps, options=options or {})
+            if title is not None:
+                container.metadata["title"] = title
             stream.height, stream.width = images[0].shape[:2]
             stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
             stream.gop_size = gop
             if rotation is not None:
                 stream.set_display_rotation(rotation)
+            if matrix is not None:
+                a, b, c, d = (value << 16 for value in matrix)
+                stream.set_display_matrix((a, b, 0, c, d, 0, 0, 0, 1 << 30))
             if pixel_aspect is not None:
                 stream.codec_context.sample_aspect_ratio = pixel_aspect
             if pts_ms is not None:

@@ -413,3 +413,17 @@ def test_an_edit_list_that_shows_a_part_is_no_cut(media, tmp_path):
     outcome = ingest_one(path, tmp_path / "store")
     assert outcome.recorded.commit.length == 25
     assert outcome.warning is None
+
+
+@pytest.mark.parametrize(("damaged", "is_much"), [(range(30, 31), False), (range(30, 34), True)])
+def test_what_is_left_out_is_said_with_a_warning_where_it_is_much(
+    damaged, is_much, media, tmp_path
+):
+    path = media.video(tmp_path / "video.mp4", 200, gop=1, options={"bf": "0"})
+    media.overwrite_packets(path, damaged)
+    outcome = ingest_one(path, tmp_path / "store")
+    said = outcome.recorded.commit.counters.losses_text
+    assert said.startswith(f"{len(damaged)} of 200 frames left out (1 damaged")
+    assert (outcome.warning is not None) == is_much
+    if is_much:
+        assert outcome.warning.startswith(f"{path}: {said}; ")

@@ -81,8 +81,8 @@ def use_threads(monkeypatch):
     """Decode as on a machine with that many cores."""
 
     def use(threads: int) -> None:
-        def prepare_with_threads(stream, *, is_strict):
-            context = prepare(stream, is_strict=is_strict)
+        def prepare_with_threads(stream, traits):
+            context = prepare(stream, traits)
             context.thread_count = threads
             return context
 
@@ -171,6 +171,35 @@ def test_what_is_cut_out_of_a_stream_leaves_a_gap_and_no_wrong_frame(
     assert_undamaged(seen, whole)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video", "mpeg4"])
+@pytest.mark.parametrize("size", [188, 192])
+def test_a_key_frame_that_lost_a_part_opens_nothing(codec, size, media, tmp_path):
+    """FFmpeg marks the frame before it as corrupt, and not the key frame itself."""
+    options = {"bf": "0", "sc_threshold": "0"}
+    if codec == "libx265":
+        options = {"x265-params": "log-level=none:pools=none:frame-threads=1:scenecut=0"}
+    source = tmp_path / "whole.ts"
+    muxer = {"mpegts_m2ts_mode": "1" if size == 192 else "0"}
+    with av.open(str(source), "w", format="mpegts", options=muxer) as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 20
+        for image in media.square(80):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(source)) as container:
+        keys = [packet.pos for packet in container.demux(video=0) if packet.is_keyframe]
+    whole, data = read(source), source.read_bytes()
+    at = keys[1] // size * size + 2 * size
+    path = tmp_path / "cut.ts"
+    path.write_bytes(data[:at] + data[at + 2 * size :])
+    seen = read(path)
+    assert_undamaged(seen, whole)
+    times = [frame.pts_ns for frame in whole.frames]
+    assert not {frame.pts_ns for frame in seen.frames} & set(times[20:40])
+    assert seen.counters.stored >= 80 - 20 - 2
+    assert seen.counters.gaps <= 3  # the frame before the key frame may be shown in the midst
+
+
 def test_packets_lost_without_an_error_leave_a_gap(media, tmp_path):
     """Matroska silently continues after what it cannot read, at its next cluster."""
     options = {"deadline": "realtime", "cpu-used": "8"}
@@ -189,22 +218,20 @@ def test_packets_lost_without_an_error_leave_a_gap(media, tmp_path):
     assert_undamaged(seen, whole)
 
 
-def test_a_hole_of_one_frame_in_steady_footage_is_a_gap(media, tmp_path):
-    times = [40 * index for index in range(100) if index != 50]
-    path = media.video(tmp_path / "video.mp4", len(times), pts_ms=times)
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts", "flv"])
+@pytest.mark.parametrize("left_out", [1, 50])
+def test_a_frame_that_a_recorder_left_out_costs_a_gap(left_out, container, media, tmp_path):
+    """It was never encoded, so nothing refers to it; the only key frame is the first."""
+    times = [40 * index for index in range(100) if index != left_out]
+    options = {"bf": "0", "sc_threshold": "0"}
+    path = tmp_path / f"video.{container}"
+    media.video(path, len(times), pts_ms=times, gop=250, options=options)
     seen = read(path)
-    assert [frame.pts_ns // INTERVAL_NS for frame in seen.frames if frame.gap] == [0, 51]
     assert seen.counters == Counters(decoded=99, stored=99, gaps=2)
-
-
-def test_a_hole_where_packets_may_be_lost_unseen_is_taken_for_damage(media, tmp_path):
-    """Matroska lists no packets: what follows may refer to one that was there."""
-    times = [40 * index for index in range(100) if index != 50]
-    path = media.video(tmp_path / "video.mkv", len(times), pts_ms=times, gop=12)
-    counted = read(path).counters
-    assert counted.stored + counted.dropped + counted.corrupt_packets == 99
-    assert 0 < counted.dropped + counted.corrupt_packets <= 12 + 3
-    assert counted.gaps >= 2
+    first_ns = seen.frames[0].pts_ns
+    times_ms = [round((frame.pts_ns - first_ns) / 1e6) for frame in seen.frames]
+    assert times_ms == times
+    assert [index for index, frame in enumerate(seen.frames) if frame.gap] == [0, left_out]
 
 
 @pytest.mark.parametrize("container", ["mp4", "mkv"])

@@ -48,6 +48,21 @@ def test_every_frame_comes_once_at_its_time_and_as_encoded(container, codec, med
         assert np.abs(frame.image.astype(int) - original).mean() < 4
 
 
+@pytest.mark.parametrize("container", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize(
+    "title", ["\u96e8\u591c".encode("gbk"), "\u590f".encode("shift-jis"), b"caf\xe9"]
+)
+def test_a_title_that_is_not_utf_8_is_no_reason_to_refuse_a_file(container, title, media, tmp_path):
+    path = media.video(tmp_path / f"clip.{container}", 3, codec="mpeg4", title="#" * len(title))
+    data = path.read_bytes()
+    assert b"#" * len(title) in data
+    path.write_bytes(data.replace(b"#" * len(title), title))
+    with pytest.raises(UnicodeDecodeError):
+        av.open(str(path))
+    with PyAVReader(str(path), size=None) as reader:
+        assert len(list(reader.frames())) == 3
+
+
 def tick_ns(path: Path) -> float:
     """What a container rounds times to, and at most a millisecond."""
     with av.open(path) as container:

@@ -124,13 +124,43 @@ def test_frames_come_upright(name, rotation, media, tmp_path):
             assert small[-10, 8].argmax() == upright[-10, 8].argmax()
 
 
-def test_a_picture_upside_down_is_turned_by_pyav_and_refused_by_decord(media, tmp_path):
-    path = media.video(tmp_path / "down.mp4", [quadrants()] * 3, rotation=180)
-    upright = np.rot90(quadrants(), 2)
-    assert np.abs(all_frames(path, "pyav", size=None)[0].image.astype(int) - upright).mean() < 4
-    if HAS_DECORD:
-        with pytest.raises(VideoError, match=r"upside down.*use --reader pyav"):
+ORIENTATIONS = {  # display matrix: what players show
+    (1, 0, 0, 1): lambda image: image,
+    (-1, 0, 0, 1): np.fliplr,
+    (1, 0, 0, -1): np.flipud,
+    (-1, 0, 0, -1): lambda image: np.rot90(image, 2),
+    (0, 1, -1, 0): lambda image: np.rot90(image, 3),
+    (0, -1, 1, 0): lambda image: np.rot90(image, 1),
+    (0, 1, 1, 0): lambda image: np.transpose(image, (1, 0, 2)),
+    (0, -1, -1, 0): lambda image: np.rot90(np.transpose(image, (1, 0, 2)), 2),
+}
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_frames_and_masks_are_shown_as_their_display_matrix_asks(matrix, media, tmp_path):
+    path = media.video(tmp_path / "turned.mp4", [quadrants()] * 3, matrix=matrix)
+    labels = quadrants()[..., 0] // 250 + 2 * (quadrants()[..., 1] // 250)
+    times = np.arange(3) * 40_000_000
+    media.masks(path, np.stack([labels] * 3).astype(np.uint8), times, times == 0)
+    frame = all_frames(path, "pyav", size=None)[0]
+    shown = ORIENTATIONS[matrix](quadrants())
+    assert frame.image.shape == shown.shape
+    assert np.abs(frame.image.astype(int) - shown).mean() < 4
+    np.testing.assert_array_equal(frame.masks, shown[..., 0] // 250 + 2 * (shown[..., 1] // 250))
+
+
+@pytest.mark.skipif(not HAS_DECORD, reason="decord has no wheel")
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_decord_turns_by_quarters_and_refuses_what_it_gets_wrong(matrix, media, tmp_path):
+    path = media.video(tmp_path / "turned.mp4", [quadrants()] * 3, matrix=matrix)
+    a, b, c, d = matrix
+    if a < 0 or a * d < b * c:
+        with pytest.raises(VideoError, match=r"(upside down|mirrored).*use --reader pyav"):
             open_video(path, reader="decord")
+    else:
+        shown = ORIENTATIONS[matrix](quadrants())
+        image = all_frames(path, "decord", size=None)[0].image
+        assert np.abs(image.astype(int) - shown).mean() < 4
 
 
 def test_pixels_that_are_not_square_are_made_so(name, media, tmp_path):
