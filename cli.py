@@ -11,7 +11,7 @@ import os
 
 import click
 
-from terminal.commands import look, serve, store, train
+from terminal.commands import look, serve, store, train, watch
 from terminal.errors import OneLineErrors
 
 
@@ -34,7 +34,7 @@ def main(verbose: bool) -> None:
         av.logging.set_libav_level(av.logging.INFO)
 
 
-for command in (*store.COMMANDS, *serve.COMMANDS, *train.COMMANDS, *look.COMMANDS):
+for command in (*store.COMMANDS, *serve.COMMANDS, *train.COMMANDS, *look.COMMANDS, *watch.COMMANDS):
     main.add_command(command)
 
 

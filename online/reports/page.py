@@ -21,7 +21,7 @@ _JPEG_QUALITIES = (90, 80, 65, 50)
 # Nothing may be loaded and no script may run, whatever a name in a report contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #5c6470; --text: #16191f;
   --line: #dfe3e8; --grid: #e4e7ec;
@@ -113,7 +113,7 @@ def page(title: str, sections: Sequence[str]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(section for section in sections if section)
         + "\n</main>\n</body>\n</html>\n"
     )

@@ -25,6 +25,7 @@ from online.queue.keys import TrainerKeys
 from online.runs.directory import RunDirectory
 from online.runs.segments import EndWeights
 from online.runs.status_file import StatusFile
+from online.session.glimpses import Glimpses
 from online.session.intake import Intake
 from online.session.journal import Journal, Origin
 from online.session.loop import Session
@@ -37,6 +38,7 @@ from online.session.status import Observer, Watcher
 from online.session.world import World
 from online.stop import StopSignals
 from online.training.models import default_device, set_determinism
+from online.training.pieces import Pieces
 from online.training.prequential import Prequential
 
 
@@ -139,6 +141,7 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
         else:
             evaluator = Evaluator.of(config, source, state.untrained, device=device)
             probes = ProbeInline(state, book, watcher, stop, evaluator)
+    pieces = Pieces()
     return Session(
         config,
         state,
@@ -163,6 +166,8 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
             end_weights=_end_weights(state, directory, clients),
         ),
         probes=probes,
+        glimpses=Glimpses(directory, state.trainer, pieces, share=config.training.picture_share),
+        pieces=pieces,
         journal=journal,
         watcher=watcher,
         stop=stop,

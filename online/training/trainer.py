@@ -170,6 +170,18 @@ class Trainer:
             )
         return model.of_slots(encoded, num_runs=len(frames), frame_stride=self.frame_stride)
 
+    def attention(
+        self, images: Float[Tensor, "n c h w"], *, pieces: Supervoxels | None = None
+    ) -> Float[Tensor, "n k p"]:
+        """Where the slots of single images look or, with `pieces`, those of one run of images."""
+        with self._autocast():
+            return self.model.encode(
+                self._images(images[None]),
+                run_length=len(images),
+                pieces=None if pieces is None else [pieces],
+                outlines=False,
+            ).attention
+
     def _pass(self, batch: Batch, matching: Matching) -> _Pass:
         assert (batch.pieces is not None) == self.model.config.finds_objects
         if batch.pieces is None:

@@ -15,7 +15,9 @@ from terminal.options import (
     holdout_option,
     keys_option,
     settings_option,
+    watch_option,
 )
+from terminal.pages import watched_run
 from terminal.parameters import LOCATION, Finite
 from terminal.progress import progress_line
 from terminal.recordings import (
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     help="Learn for at most this long, earlier starts of the run included.",
 )
 @holdout_option
+@watch_option
 @click.pass_context
 def train(
     context: click.Context,
@@ -87,6 +90,7 @@ def train(
     steps: int | None,
     minutes: float | None,
     holdout: float,
+    watched: bool,
 ) -> None:
     """Learn from STORE or from servers, and probe held-out footage.
 
@@ -102,11 +106,10 @@ def train(
     if (store is None) == (not addresses):
         raise click.UsageError("give either STORE or --connect ADDR")
     trainer_keys = _trainer_keys(keys, server_keys, len(addresses))
-    from online.session.start import train as train_run
-    from online.session.wiring import Start
-
     config = _config(preset, settings, steps=steps, recordings=recordings)
-    with progress_line() as show:
+    with watched_run(run, wanted=watched), progress_line() as show:
+        from online.session.start import train as train_run
+        from online.session.wiring import Start
 
         def observe(status: Status) -> None:
             show(*status_parts(status))
@@ -125,6 +128,8 @@ def train(
             )
         )
     _report_outcome(outcome, run)
+    if watched:
+        click.echo(f"the page is closed; to open it again: setcon watch {run}")
 
 
 @click.command()
