@@ -1,4 +1,4 @@
-"""A live page next to a command that learns."""
+"""A live page next to a command that learns or records."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import click
 
 
 @contextmanager
-def watched_run(run: Path, *, wanted: bool) -> Iterator[None]:
-    """Show a run on a page for as long as this lasts, if that is `wanted`.
+def watched_page(path: str | Path, *, wanted: bool) -> Iterator[None]:
+    """Show a run or a store on a page for as long as this lasts, if that is `wanted`.
 
-    Its address is printed as soon as it is there: learning does not wait for it.
+    Its address is printed as soon as it is there: the command does not wait for it.
     """
     if not wanted:
         yield
@@ -29,7 +29,7 @@ def watched_run(run: Path, *, wanted: bool) -> Iterator[None]:
             )
 
     is_over = threading.Event()
-    with PageProcess(run) as page:
+    with PageProcess(path) as page:
         teller = threading.Thread(target=tell, daemon=True)
         teller.start()
         try:

@@ -1,6 +1,6 @@
-"""The page in a process of its own, next to a command that learns, at the lowest priority.
+"""The page in a process of its own, next to a command that learns or records.
 
-parent ──▶ python -m online.watch.process RUN
+parent ──▶ python -m online.watch.process PATH
        ◀── "http://127.0.0.1:8642/"
 """
 
@@ -15,16 +15,17 @@ from types import TracebackType
 from online.process import Child, hear_parent
 
 LEAST_PRIORITY = 19
+"""The command next to it comes first."""
 
 
 class PageProcess:
-    """A page of one run, which may not have begun yet, for as long as the object is entered."""
+    """A page of one run or store, which may not be there yet, for as long as it is entered."""
 
-    def __init__(self, run: Path) -> None:
-        self._run = run
+    def __init__(self, path: str | Path) -> None:
+        self._path = str(path)
 
     def __enter__(self) -> PageProcess:
-        self._child = Child("online.watch.process", [str(self._run)])
+        self._child = Child("online.watch.process", [self._path])
         return self
 
     def __exit__(
@@ -52,14 +53,14 @@ class PageProcess:
         self._child.kill()
 
 
-def main(run: str) -> None:
-    """Serve the page of `run` until stdin ends."""
+def main(path: str) -> None:
+    """Serve the page of what is at `path` until stdin ends."""
     hear_parent(lambda line: None, at_end=lambda: os._exit(0))
     os.nice(LEAST_PRIORITY)
     from online.watch.runs import Runs
     from online.watch.server import serve_page
 
-    runs = Runs([Path(run)], may_be_absent=True)
+    runs = Runs([Path(path)], may_be_absent=True)
     serve_page(runs, ready=lambda address: print(address, flush=True))
 
 

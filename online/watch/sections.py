@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,10 +17,14 @@ from online.reports.glimpses import GlimpseTiles
 from online.reports.page import text
 from online.reports.report import SHOWN_RECORDINGS, recordings_of, tiles
 from online.reports.verdict import verdict
-from online.runs.glimpse import Glimpse
+from online.runs.glimpse import MOST_PIXELS, Glimpse
 from online.runs.log import RunLog
 from online.scores.numbers import clock, duration
 from online.watch.live import Live
+
+if TYPE_CHECKING:
+    from ingest.store.records import CommitRecord
+    from online.watch.footage import Recording
 
 SHOWN_EVENTS = 30
 CRISP_PIXELS = 80
@@ -138,6 +142,45 @@ def counters(live: Live, run: RunLog | None) -> str:
     return f'<h2>Data and time</h2><div class="counters">{cards}</div>'
 
 
+def store_state(found: Sequence[Recording]) -> str:
+    """Whether a recording grows."""
+    if not found:
+        return _line("absent", "There are no recordings yet.")
+    newest = found[0]
+    if newest.commit.complete:
+        return _line("ended", f"{newest.name} is complete.")
+    return _line("work", f"{newest.name}: {newest.commit.length:,} frames so far.")
+
+
+def newest_frame(name: str, image: UInt8[np.ndarray, "h w 3"], commit: CommitRecord) -> str:
+    """The frame that was written last."""
+    every = -(-max(image.shape[:2]) // MOST_PIXELS)
+    crisp = max(image.shape[:2]) <= CRISP_PIXELS
+    shown = _tile(image[::every, ::every], crisp, f"<b>{text(name)}</b>", "The newest frame")
+    return (
+        f'<h2>Newest frame</h2><p class="quiet">{commit.duration_seconds:,.1f} s into the '
+        f'recording, {commit.width}x{commit.height}.</p><div class="shots whole">{shown}</div>'
+    )
+
+
+def recordings(found: Sequence[Recording]) -> str:
+    """What was counted in each recording."""
+    cards = ""
+    for each in found:
+        commit, delay = each.commit, each.delay_seconds
+        rows = [
+            ("frames", _whole(commit.length)),
+            ("length", duration(commit.duration_seconds)),
+            ("dropped", _whole(commit.counters.dropped)),
+            ("breaks", _whole(max(0, commit.counters.gaps - 1))),
+            ("damaged packets", _whole(commit.counters.corrupt_packets)),
+            ("deleted", _whole(commit.released) if commit.released else None),
+            ("delay to the disk", None if delay is None else f"{delay:.1f} s"),
+        ]
+        cards += _card(each.name, rows)
+    return f'<h2>Recordings</h2><div class="counters">{cards}</div>' if cards else ""
+
+
 def words(run: RunLog) -> str:
     """What it learns from, and what it has learned as far as is known."""
     names = recordings_of(run)
@@ -224,7 +267,7 @@ def _source(image: Image.Image, *, crisp: bool) -> str:
 
 def _card(name: str, rows: Iterable[tuple[str, str | None]]) -> str:
     cells = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows if value is not None)
-    return f'<div class="card"><h3>{name}</h3><dl>{cells}</dl></div>' if cells else ""
+    return f'<div class="card"><h3>{text(name)}</h3><dl>{cells}</dl></div>' if cells else ""
 
 
 def _lasted(run: RunLog) -> str:
@@ -232,17 +275,17 @@ def _lasted(run: RunLog) -> str:
     return duration(run.reached.seconds)
 
 
-def _whole(value: float | None) -> str | None:
+def _whole(value: int | float | None) -> str | None:
     return None if value is None else f"{value:,.0f}"
 
 
-def _share(value: float | None) -> str | None:
+def _share(value: int | float | None) -> str | None:
     return None if value is None else f"{value:.1%}"
 
 
-def _times(value: float | None) -> str | None:
+def _times(value: int | float | None) -> str | None:
     return None if value is None else f"{value:.1f} times"
 
 
-def _megabytes(value: float | None) -> str | None:
+def _megabytes(value: int | float | None) -> str | None:
     return None if value is None else f"{value / 1e6:.1f} MB"

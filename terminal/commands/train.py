@@ -17,7 +17,7 @@ from terminal.options import (
     settings_option,
     watch_option,
 )
-from terminal.pages import watched_run
+from terminal.pages import watched_page
 from terminal.parameters import LOCATION, Finite
 from terminal.progress import progress_line
 from terminal.recordings import (
@@ -107,7 +107,7 @@ def train(
         raise click.UsageError("give either STORE or --connect ADDR")
     trainer_keys = _trainer_keys(keys, server_keys, len(addresses))
     config = _config(preset, settings, steps=steps, recordings=recordings)
-    with watched_run(run, wanted=watched), progress_line() as show:
+    with watched_page(run, wanted=watched), progress_line() as show:
         from online.session.start import train as train_run
         from online.session.wiring import Start
 

@@ -32,10 +32,11 @@ from terminal.errors import Terminated
 def watch(runs: tuple[Path, ...], host: str, port: int | None, token: str | None) -> None:
     """Show runs on a live page in a browser, until Ctrl-C.
 
-    RUN is the --run of a training, or a folder of such. The page reads the files of the run, so it
-    shows a run that is at work here or on a machine whose disk is mounted here, and one that has
-    ended: the newest frame and what each slot sees of it, what the latest probe found, curves,
-    queue, camera and replay, events and the time left.
+    RUN is the --run of a training, a folder of such, or a store. The page reads files, so it shows
+    a run that is at work here or on a machine whose disk is mounted here, and one that has ended:
+    the newest frame and what each slot sees of it, what the latest probe found, curves, queue,
+    camera and replay, events and the time left. Of a store it shows the newest frame and what was
+    counted.
 
     Other machines can only connect if --host lets them, and only with the token in the address that
     is printed. The connection is not encrypted: over a network that others use, rather forward the

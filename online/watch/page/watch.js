@@ -53,6 +53,7 @@ function take(message) {
     document.title = `${shown ?? "no run"} · SetCon`;
     element("report").href = `/report${shown === null ? "" : `?run=${encodeURIComponent(shown)}`}`;
   }
+  if (news.words) element("foot").hidden = false; // a run has a report, a store has none
   for (const id of SECTIONS) if (id in news) fill(id, news[id]);
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from online.errors import RunError
 from online.runs.glimpse import save_glimpse
 from online.scores.evaluation import save_evaluation
 from online.watch.followed import FollowedRun, Sections
+from online.watch.footage import FollowedStore
 from online.watch.runs import Runs
 
 
@@ -116,5 +118,35 @@ def test_two_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such directory"):
         Runs([tmp_path / "typo"])
-    with pytest.raises(RunError, match="is not a run"):
+    with pytest.raises(RunError, match="is neither a run"):
         Runs([tmp_path])
+
+
+def test_a_store_shows_its_newest_frame_and_what_was_counted(
+    record: Callable[..., int], tmp_path: Path
+) -> None:
+    record("camera", 100, complete=False, live=True)
+    at = [0.0]
+    followed = FollowedStore(tmp_path / "store", now=lambda: at[0])
+    shown = followed.sections()
+    assert "camera: 96 frames so far." in shown["state"]
+    assert shown["glimpse"].count("<img") == 1
+    assert "delay to the disk" in shown["counters"]
+    record("camera", 200, live=True)
+    assert followed.sections() == shown  # looked at a moment ago
+    at[0] += 60.0
+    later = followed.sections()
+    assert "camera is complete." in later["state"]
+    assert later["glimpse"] != shown["glimpse"]
+    assert "delay to the disk" not in later["counters"]
+
+
+def test_a_store_and_a_run_are_shown_next_to_each_other(
+    record: Callable[..., int], tmp_path: Path
+) -> None:
+    record("a", 20)
+    make_run(tmp_path / "learned")
+    runs = Runs([tmp_path / "learned", tmp_path / "store"])
+    assert runs.names() == ["learned", "store"]
+    assert isinstance(runs.find("store"), FollowedStore)
+    assert "<img" in runs.find("store").sections()["glimpse"]
