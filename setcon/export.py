@@ -1,5 +1,7 @@
 """Frames to slots as a program that runs without this package, by `torch.export`."""
 
+import copy
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,12 +39,9 @@ def export_encoder(model: SetCon, *, height: int, width: int) -> ExportedProgram
             "slots that start at objects cannot be exported: supervoxels are found by NumPy; "
             "use model.encode"
         )
+    # a copy on the CPU in the plain layout: `torch.export.save` takes others for parts of tensors
+    encoder = copy.deepcopy(_Encoder(model)).cpu().eval()
+    encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     example = torch.zeros(2, 3, height, width)
-    was_training = model.training
-    encoder = _Encoder(model.eval())
-    device = next(model.parameters()).device
-    try:
-        number = Dim("n", min=1, max=MOST_IMAGES)
-        return torch.export.export(encoder, (example.to(device),), dynamic_shapes=({0: number},))
-    finally:
-        model.train(was_training)
+    number = Dim("n", min=1, max=MOST_IMAGES)
+    return torch.export.export(encoder, (example,), dynamic_shapes=({0: number},))
