@@ -27,13 +27,13 @@ STYLE = """
   --line: #dfe3e8; --grid: #e4e7ec;
   --trained: #1769e0; --second: #d9730d; --third: #8440c9; --fourth: #12805c;
   --untrained: #7d8694; --chance: #9aa2ae;
-  --tint: #eaf2fe; --alarm: #b42318; --alarm-tint: #fef1f0; }
+  --shade: #0f121733; --tint: #eaf2fe; --alarm: #b42318; --alarm-tint: #fef1f0; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #0f1217; --card: #171b22; --ink: #9aa4b2; --text: #e8ebf0;
   --line: #2a303a; --grid: #272d37;
   --trained: #5ea8ff; --second: #ffa657; --third: #c497ff; --fourth: #56d3a3;
   --untrained: #8b95a5; --chance: #6f7988;
-  --tint: #16263d; --alarm: #ff8f85; --alarm-tint: #37191a; } }
+  --shade: #000000aa; --tint: #16263d; --alarm: #ff8f85; --alarm-tint: #37191a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
@@ -63,7 +63,14 @@ p { margin: 6px 0; } sub { line-height: 0; }
   margin-right: 7px; vertical-align: middle; border-top: 2.5px solid var(--tone); }
 .legend .dashed::before { border-top-style: dashed; }
 .legend .dotted::before { border-top-style: dotted; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; scrollbar-width: thin; scrollbar-color: var(--chance) var(--grid); }
+.wide:focus-visible { outline: 3px solid var(--trained); outline-offset: 2px; }
+/* shades at the sides that hide content; they scroll away with what covers them at the ends */
+.scores { background: linear-gradient(90deg, var(--card) 40%, transparent) 0 / 48px 100%,
+  linear-gradient(270deg, var(--card) 40%, transparent) 100% / 48px 100%,
+  linear-gradient(90deg, var(--shade), transparent) 0 / 16px 100%,
+  linear-gradient(270deg, var(--shade), transparent) 100% / 16px 100%, var(--card);
+  background-repeat: no-repeat; background-attachment: local, local, scroll, scroll, scroll; }
 /* a wide figure leaves the column, shrinks by a quarter at most, and then scrolls */
 figure { margin: 14px 0; --room: min(100vw - 64px, var(--natural)); }
 figure .wide { border-radius: 10px; width: var(--room);
@@ -71,7 +78,7 @@ figure .wide { border-radius: 10px; width: var(--room);
 figure img { display: block; width: clamp(.75 * var(--natural), 100%, var(--natural));
   height: auto; }
 figcaption { margin-top: 8px; max-width: 60em; }
-table { border-collapse: collapse; width: 100%; background: var(--card); font-size: .875rem; }
+table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 .scores { border: 1px solid var(--line); border-radius: 10px; margin: 14px 0; }
 th, td { padding: 7px 9px; text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
@@ -95,6 +102,10 @@ ol.events .hot { color: var(--alarm); }
   ol.events li { grid-template-columns: 1fr; gap: 0; } }
 @media print { .wide { overflow: visible; } .card, figure { break-inside: avoid; } }
 """
+
+
+SCROLLS = 'tabindex="0" role="group" aria-label="Scrolls sideways where it is too wide"'
+"""Attributes of what may be wider than the page, so that keys scroll it too."""
 
 
 def text(content: str) -> str:
@@ -164,8 +175,9 @@ def picture(image: Image.Image, *, label: str, caption: str, crisp: bool, limit_
         data, kind = _jpeg(image, limit_bytes), "jpeg"
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return (
-        f'<figure style="--natural: {image.width}px"><div class="wide"><img src="{source}" '
-        f'width="{image.width}" height="{image.height}" alt="{text(label)}"></div>'
+        f'<figure style="--natural: {image.width}px"><div class="wide" {SCROLLS}>'
+        f'<img src="{source}" width="{image.width}" height="{image.height}" alt="{text(label)}">'
+        "</div>"
         f"<figcaption>{text(caption)}</figcaption></figure>"
     )
 

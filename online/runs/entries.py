@@ -108,6 +108,8 @@ class SourceEntry(Entry, frozen=True, kw_only=True, tag="source"):
     """What a start of the run learns from."""
 
     recordings: list[str] = []
+    footage: list[str] = []
+    """What each of them holds and how it is split, in words; empty in older logs."""
     store: str = ""
     """Path or address; empty where unknown."""
     steps: int | None = None

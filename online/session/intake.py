@@ -67,7 +67,7 @@ class Intake:
         if added := self.state.remember_recordings(names):
             message = f"learns from recordings that were not there before: {', '.join(added)}"
             self.journal.warn(message)
-        self.journal.source(names, self.origin, clip_overhead=self.config.clip.overhead)
+        self.journal.source(summaries, self.origin, clip_overhead=self.config.clip.overhead)
 
     def fill(self) -> bool:
         """Insert the clips that are due; False where the stream ends before they come.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from online.clips.holdout import RecordingSummary
 from online.runs.directory import RunDirectory
 from online.runs.entries import (
     Entry,
@@ -133,13 +134,16 @@ class Journal:
         step, seconds = self.state.step, self.state.clock.seconds
         self._log(EventEntry(step=step, seconds=seconds, message=message, batch=list(batch)))
 
-    def source(self, recordings: Sequence[str], origin: Origin, *, clip_overhead: float) -> None:
+    def source(
+        self, summaries: Sequence[RecordingSummary], origin: Origin, *, clip_overhead: float
+    ) -> None:
         """What this start learns from."""
         self._log(
             SourceEntry(
                 step=self.state.step,
                 seconds=self.state.clock.seconds,
-                recordings=list(recordings),
+                recordings=[summary.name for summary in summaries],
+                footage=[summary.text for summary in summaries],
                 store=origin.store,
                 steps=self.state.config.training.steps,
                 clip_overhead=clip_overhead,

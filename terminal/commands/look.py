@@ -238,8 +238,8 @@ def embed(
 def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Compare runs on one page: scores, curves and slots.
 
-    Runs that differ only in `training.seed` are grouped: their scores are shown as mean and
-    standard error, their curves as a mean in a band.
+    Runs on the same footage that differ only in `training.seed` are grouped: their scores are shown
+    as mean and standard error, their curves as a mean in a band.
     """
     from online.config import flat_defaults
     from online.reports.compare import remarks
