@@ -86,10 +86,10 @@ thead th { color: var(--ink); font-weight: 600; font-size: .8125rem; }
 thead tr:first-child th[colspan] { text-align: center; border-bottom: 1px solid var(--line); }
 tbody tr { border-top: 1px solid var(--line); }
 th:first-child, td:last-child, th:last-child { text-align: left; }
-td:last-child { white-space: normal; min-width: 15em; color: var(--ink); font-size: .8125rem; }
+td:last-child { white-space: normal; min-width: 22em; color: var(--ink); font-size: .8125rem; }
 .compared thead th:not(:last-child) { text-align: right; white-space: normal; min-width: 10em;
   overflow-wrap: break-word; }
-td.ours { background: var(--tint); font-weight: 650; }
+td.ours { background: color-mix(in srgb, var(--trained) 10%, transparent); font-weight: 650; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 16px; overflow-x: auto; font: .85rem/1.5 ui-monospace, Menlo, monospace; }
 details { margin-top: 48px; } summary { cursor: pointer; font-size: 1.2rem; font-weight: 700; }
@@ -99,6 +99,9 @@ ol.events li { display: grid; grid-template-columns: 15em 1fr; gap: 16px; paddin
 ol.events .hot { color: var(--alarm); }
 @media (max-width: 640px) { main { padding: 24px 14px 48px; } h1 { font-size: 1.5rem; }
   figure { --room: min(100vw - 28px, var(--natural)); }
+  .wide + figcaption::before { content: "↔ Scrolls sideways. "; font-weight: 650; }
+  .scores th:first-child { position: sticky; left: 0; background: var(--card); max-width: 8em;
+    white-space: normal; }
   ol.events li { grid-template-columns: 1fr; gap: 0; } }
 @media print { .wide { overflow: visible; } .card, figure { break-inside: avoid; } }
 """
