@@ -122,7 +122,7 @@ def tiles(run: RunLog) -> str:
         shown.append(tile(NEXT_FRAME.name.capitalize(), f"{recent.top1:.2f}", note))
     if run.reached is not None and run.reached.step:
         took = f"in {duration(run.reached.seconds)}, probes included"
-        note = "; ".join([took, *_speed(run.steps[-1:])])
+        note = "; ".join([took, *_computed(run), *_speed(run.steps[-1:])])
         shown.append(tile("Steps", f"{run.reached.step:,}", note))
     return f'<div class="tiles">{"".join(shown)}</div>' if shown else ""
 
@@ -134,6 +134,11 @@ def _score_tiles(evaluation: Evaluation) -> Iterator[str]:
         if value is not None and untrained is not None:
             note = f"untrained encoder {measure.shown(untrained)}"
             yield tile(measure.title, measure.shown(value), note)
+
+
+def _computed(run: RunLog) -> Iterator[str]:
+    if run.source is not None and run.source.device:
+        yield f"{run.source.precision} on {run.source.device}"
 
 
 def _speed(latest: Sequence[StepEntry]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from online.runs.checkpoint import (
 )
 from online.runs.directory import RunDirectory
 from online.runs.segments import EndWeights
+from online.runs.weights import load_into
 from online.session.journal import Journal
 from online.session.state import RunState
 from online.session.status import Watcher
@@ -46,9 +47,11 @@ class Saving:
         journal: Journal,
         watcher: Watcher,
         changes: Sequence[str],
+        init: Path | None = None,
         end_weights: EndWeights | None = None,
     ) -> None:
-        """`changes` are settings that differ from those of earlier starts."""
+        """`changes` are settings that differ from those of earlier starts; `init` is a run whose
+        model a new run begins with."""
         self.directory = directory
         self.config = config
         self.state = state
@@ -56,6 +59,7 @@ class Saving:
         self.journal = journal
         self.watcher = watcher
         self.changes = changes
+        self.init = init
         self.end_weights = end_weights
         self._saved_at = time.monotonic()
         self._early_due = 0.0
@@ -73,10 +77,15 @@ class Saving:
             log.warning(
                 "%s: the previous attempt saved no checkpoint; starting over", self.directory.path
             )
+        found = None if self.init is None else newest_readable(RunDirectory(self.init).checkpoints)
         self.directory.begin_anew()
         self.save()  # step 0 is the untrained model, which every evaluation compares with
         self.clock.start(0.0)
         self.journal.begin()
+        if found is not None:
+            load_into(self.state.model, found.checkpoint.model, where=found.path)
+            step = found.checkpoint.step
+            self.journal.event(f"begins with the model of step {step} of {self.init}")
         return False
 
     def save(self) -> None:

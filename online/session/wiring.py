@@ -65,6 +65,8 @@ class Start:
     """Minutes of the whole run, over all its starts; None for no limit."""
     device: torch.device | None = None
     """None is a GPU where there is one."""
+    init: Path | None = None
+    """A run whose newest model a new run begins with; a run that continues has its own."""
     observers: Sequence[Observer] = ()
     observe_clips: Callable[[Fate], None] = lambda fate: None
     """Called with what became of each clip that the run was offered, in order."""
@@ -163,6 +165,7 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
             journal=journal,
             watcher=watcher,
             changes=changes,
+            init=start.init,
             end_weights=_end_weights(state, directory, clients),
         ),
         probes=probes,

@@ -143,6 +143,11 @@ class Trainer:
                 raise Diverged(f"step {self.step_count}: {name} is not finite")
 
     @property
+    def precision(self) -> str:
+        """Arithmetic of encoder and slots."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
+    @property
     def num_graphs(self) -> int:
         """Shapes of batches that are stepped by a CUDA graph."""
         return self._passes.num_graphs

@@ -56,6 +56,8 @@ class ProbeBook:
         """Log an evaluation that was saved, and draw the report."""
         self.journal.probe(evaluation, beside=beside)
         with self.clock.paused("probe"):
+            step = evaluation.step
+            self.journal.picture(step, self.directory.probe_folder(step))
             write_report(self.directory.path)
 
     def missing(self, step: int, why: str) -> None:
