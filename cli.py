@@ -11,7 +11,7 @@ import os
 
 import click
 
-from terminal.commands import look, serve, store, train
+from terminal.commands import completion, look, serve, store, train, watch
 from terminal.errors import OneLineErrors
 
 
@@ -34,8 +34,9 @@ def main(verbose: bool) -> None:
         av.logging.set_libav_level(av.logging.INFO)
 
 
-for command in (*store.COMMANDS, *serve.COMMANDS, *train.COMMANDS, *look.COMMANDS):
-    main.add_command(command)
+for module in (store, serve, train, look, watch, completion):
+    for command in module.COMMANDS:
+        main.add_command(command)
 
 
 if __name__ == "__main__":

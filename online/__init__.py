@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from online.session.status import Observer, Status
     from online.session.wiring import Start
     from online.session.world import World
+    from online.training.clip_dataset import ClipDataset
     from online.training.config import AugmentConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "Client",
     "Clip",
     "ClipConfig",
+    "ClipDataset",
     "ClipRequest",
     "ClipSpec",
     "ConfigError",
@@ -132,6 +134,7 @@ _HOMES = {
     "Client": "online.queue.client",
     "Clip": "online.clips.clip",
     "ClipConfig": "online.clips.clip",
+    "ClipDataset": "online.training.clip_dataset",
     "ClipRequest": "online.clips.request",
     "ClipSpec": "online.clips.clip",
     "ConfigError": "online.errors",

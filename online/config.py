@@ -203,8 +203,15 @@ def _check_number(value: object) -> None:
 
 
 def _suggestion(name: str, names: list[str], prefix: str) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {prefix}{close[0]}?" if close else f"; known here: {', '.join(names)}"
+    """What may have been meant: a setting of this section, or one of any other."""
+    if close := difflib.get_close_matches(name, names, n=1):
+        return f"; did you mean {prefix}{close[0]}?"
+    by_name: dict[str, list[str]] = {}
+    for key in flat_defaults():
+        by_name.setdefault(key.rpartition(".")[2], []).append(key)
+    if close := difflib.get_close_matches(name, list(by_name), n=1):
+        return f"; did you mean {' or '.join(by_name[close[0]])}?"
+    return f"; known here: {', '.join(names)}"
 
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:

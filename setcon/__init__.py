@@ -9,13 +9,14 @@ Axis letters, in every shape of this package:
     e   size of the vector for a set       p   positions of an image, row by row
 
 The paper is arXiv 2011.10287. Images are RGB floats in [0, 1]. Nothing here knows of video, stores
-or queues.
+or queues; `load` alone leads to `online`, which does.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from online.analysis.opened import load_run as load
     from setcon.config import (
         DecoderConfig,
         EncoderConfig,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     )
     from setcon.encoders import Encoder, build_encoder
     from setcon.errors import SeedCheckpointError, SetConError
+    from setcon.export import export_encoder
     from setcon.loss import ContrastiveLoss, SetConLoss
     from setcon.measures.metrics import (
         alpha_labels,
@@ -73,8 +75,10 @@ __all__ = [
     "ari",
     "attention_labels",
     "build_encoder",
+    "export_encoder",
     "fg_ari",
     "fit_probe",
+    "load",
     "load_model",
     "load_probe",
     "match",
@@ -111,8 +115,10 @@ _HOMES = {
     "ari": "setcon.measures.metrics",
     "attention_labels": "setcon.measures.metrics",
     "build_encoder": "setcon.encoders",
+    "export_encoder": "setcon.export",
     "fg_ari": "setcon.measures.metrics",
     "fit_probe": "setcon.probe",
+    "load": "online.analysis.opened",
     "load_model": "setcon.seed_checkpoint",
     "load_probe": "setcon.seed_checkpoint",
     "match": "setcon.model",
@@ -123,11 +129,15 @@ _HOMES = {
 }
 
 
+_NAMES_AT_HOME = {"load": "load_run"}
+"""A run is more than its model, so this one name leads out of the package."""
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: torch takes a second, which `--help` need not."""
     if name not in _HOMES:
         raise AttributeError(f"module 'setcon' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES[name]), _NAMES_AT_HOME.get(name, name))
 
 
 def __dir__() -> list[str]:

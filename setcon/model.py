@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
 from setcon.config import LossConfig, SetConConfig
@@ -75,18 +75,19 @@ class SetCon(nn.Module):
 
     def encode(
         self,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "*n 3 h w"] | UInt8[Tensor, "*n 3 h w"],
         *,
         run_length: int = 1,
         pieces: Sequence[Supervoxels] | None = None,
         outlines: bool = True,
     ) -> Slots:
-        """The slots of each image.
+        """The slots of each image; of a single one, n is 1. Bytes are taken as shares of 255.
 
         Slots that start at objects keep their object through a run: the images are runs of
         `run_length` frames, one after another. `pieces` are the supervoxels of each run, if they
         are known already; `outlines` asks for the segment of every pixel.
         """
+        images = as_images(images)
         if isinstance(self.slot_attention, SlotAttention):
             return self.slot_attention(self.encoder(images))
         if pieces is None:
@@ -219,6 +220,22 @@ class SetCon(nn.Module):
                 self.transition.step(earlier[:, :-stride], later[:, :-stride]),
             )
             yield later
+
+
+def as_images(
+    images: Float[Tensor, "*n 3 h w"] | UInt8[Tensor, "*n 3 h w"],
+) -> Float[Tensor, "m 3 h w"]:
+    """Floats in [0, 1], with an axis for images also where there is only one.
+
+    Raises ValueError where there are not three channels before rows and columns.
+    """
+    if images.ndim not in (3, 4) or images.shape[-3] != 3:
+        raise ValueError(
+            f"images must be (3, h, w) or (n, 3, h, w), got {tuple(images.shape)}; of "
+            "(n, h, w, 3), take .permute(0, 3, 1, 2)"
+        )
+    batch = images if images.ndim == 4 else images[None]
+    return batch / 255 if batch.dtype == torch.uint8 else batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -58,6 +58,7 @@ class DecoderProbe(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.slot_size = slot_size
         self.image_size = image_size
         self.whitening = whitening or nn.Identity()
         self.decoder = build_decoder(config, slot_size)

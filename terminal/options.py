@@ -50,6 +50,12 @@ settings_option = click.option(
     help="Override a setting, such as optimizer.learning_rate=1e-3; `setcon presets NAME` lists "
     "them all.",
 )
+watch_option = click.option(
+    "--watch",
+    "watched",
+    is_flag=True,
+    help="Also show the run on a live page, as `setcon watch` does, and print its address.",
+)
 keys_option = click.option(
     "--keys",
     type=click.Path(path_type=Path),

@@ -103,7 +103,11 @@ def evaluation_text(evaluation: Evaluation) -> str:
     from online.scores.measures import measures
     from online.scores.parts import parts
 
-    shown = measures("terminal", "drawing", "masks")
+    shown = [
+        measure
+        for measure in measures("terminal", "drawing", "masks")
+        if any(measure.of_part(evaluation, part) is not None for part in parts("terminal"))
+    ]
     table = [["", *(measure.name for measure in shown)]]
     for part in parts("terminal"):
         if part.drawing(evaluation) is not None or part.masks(evaluation) is not None:

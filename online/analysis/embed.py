@@ -2,6 +2,8 @@
 
 /                attributes: run, step, settings (TOML), store
 /RECORDING/      slots    (n, k, d)     float32
+                 attention (n, k, gh, gw) uint8, shares of 255 on the encoder's grid, from slots
+                                        with learned starts; the others have segments
                  alphas   (n, k, h, w)  uint8, shares of 255, if asked for
                  objects  (n, k)        int32, the number of each slot's object, which it keeps
                                         through the recording; 0 the background, -1 an empty slot *
@@ -39,7 +41,7 @@ from online.errors import RunError
 from setcon.slots.object_slots import GEOMETRY
 from setcon.supervoxels.supervoxels import CELL
 
-_LARGE = ("alphas", "segments")
+_LARGE = ("alphas", "attention", "segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def embed_run(
         raise RunError(fault)
     with opened_run(run, store, recordings=recordings) as opened, _written(path) as new:
         trained = opened.trained
-        probe = opened.evaluator.fit(trained.model, progress=report) if alphas else None
+        probe = opened.fit_probe(report) if alphas else None
         # after the probe, which takes its time: a capture releases its oldest frames
         summaries = opened.catalog.recordings()
         readout = Readout(trained.model, probe, opened.catalog, device=opened.evaluator.device)
@@ -149,6 +151,8 @@ def _columns(read: Read) -> dict[str, np.ndarray]:
         columns["segments"] = read.segments.astype(np.uint8)
         columns["centres"] = _in_pixels(read, slice(0, 2))
         columns["spreads"] = _in_pixels(read, slice(2, GEOMETRY))
+    if read.attention is not None:
+        columns["attention"] = (read.attention * 255).round().astype(np.uint8)
     if read.alphas is not None:
         columns["alphas"] = (read.alphas * 255).round().astype(np.uint8)
     return columns

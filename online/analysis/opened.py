@@ -20,6 +20,7 @@ from online.clips.holdout import DEFAULT_HOLDOUT
 from online.config import RunConfig, load_config
 from online.errors import RunError
 from online.probing.evaluator import Evaluator, Findings, OnProgress
+from online.probing.kept import KeptProbes, load_probes
 from online.runs.checkpoint import Checkpoint, newest_readable
 from online.runs.directory import RunDirectory
 from online.runs.log import not_a_run
@@ -27,6 +28,7 @@ from online.runs.models import load_pair
 from online.runs.weights import load_into
 from online.training.models import default_device, set_determinism
 from setcon.model import SetCon
+from setcon.probe import DecoderProbe
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,14 @@ class TrainedRun:
     model: SetCon
     untrained: SetCon
     device: torch.device
+    probes: KeptProbes
+    """Those that the run has fitted to this checkpoint, if it has."""
+
+    @property
+    def probe(self) -> DecoderProbe | None:
+        """What draws pictures from slots of `model`; None where the run has made no probe of this
+        checkpoint."""
+        return None if self.probes.trained is None else self.probes.trained.fitted.probe
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +63,14 @@ class OpenedRun:
     catalog: StoreCatalog
     evaluator: Evaluator
 
+    def fit_probe(self, progress: OnProgress) -> DecoderProbe:
+        """The probe on the training part of the store; the run's own if that is what it saw."""
+        trained = self.trained
+        return self.evaluator.fit(trained.model, progress=progress, kept=trained.probes)
+
 
 def load_run(run: str | Path, *, device: torch.device | None = None) -> TrainedRun:
-    """The models of a run directory; damaged checkpoints are logged.
+    """The models, the probe and the configuration of a run; damaged checkpoints are logged.
 
     Raises RunError: there is no run; CheckpointError: no checkpoint can be read, or it is of
     another configuration.
@@ -79,6 +94,9 @@ def load_run(run: str | Path, *, device: torch.device | None = None) -> TrainedR
         model=pair.model,
         untrained=pair.untrained,
         device=device,
+        probes=load_probes(
+            directory.probe_folder(found.checkpoint.step), config.probe, device=device
+        ),
     )
 
 
@@ -132,9 +150,9 @@ def evaluate_run(
 ) -> Findings:
     """Probe a run's newest checkpoint on the held-out part of a store; raises as `opened_run`."""
     with opened_run(run, store, recordings=recordings, holdout=holdout, device=device) as opened:
-        return opened.evaluator.evaluate(
-            opened.trained.model, step=opened.trained.checkpoint.step, progress=progress
-        )
+        trained = opened.trained
+        step, kept = trained.checkpoint.step, trained.probes
+        return opened.evaluator.evaluate(trained.model, step=step, progress=progress, kept=kept)
 
 
 def _holdout(trained: TrainedRun, store: Store) -> float:

@@ -37,6 +37,8 @@ class Read:
     reconstruction: UInt8[np.ndarray, "n h w 3"] | None
     alphas: Float[np.ndarray, "n k h w"] | None
     """Shares of each pixel; over k they sum to one. None without a probe, as the reconstruction."""
+    attention: Float[np.ndarray, "n k gh gw"] | None = None
+    """Shares of each position of the encoder's grid; over k they sum to one."""
     segments: Int64[np.ndarray, "n h w"] | None = None
     """The slot of each pixel, where slots start at objects."""
     objects: Int64[np.ndarray, "n k"] | None = None
@@ -73,10 +75,13 @@ class Readout:
 
     @torch.no_grad()
     def _read(self, start: int, frames: Frames, followed: _Followed | None) -> Read:
-        segments = numbers = None
+        segments = numbers = attention = None
         if followed is None:
-            slots = self._model.encode(to_images(frames.images).to(self._device)).slots
-        else:
+            encoded = self._model.encode(to_images(frames.images).to(self._device))
+            slots = encoded.slots
+            grid = self._model.encoder.grid_size(*frames.images.shape[1:3])
+            attention = encoded.attention.unflatten(-1, grid).float().cpu().numpy()
+        else:  # whose attention is their segments, of whole cells
             slots, segments, numbers = followed.next(frames, self._device)
         drawn = self._probe(slots) if self._probe is not None else None
         return Read(
@@ -85,6 +90,7 @@ class Readout:
             slots=slots.float().cpu().numpy(),
             reconstruction=to_bytes(drawn.image) if drawn else None,
             alphas=drawn.alphas.squeeze(2).float().cpu().numpy() if drawn else None,
+            attention=attention,
             segments=segments,
             objects=numbers,
         )

@@ -92,7 +92,7 @@ def render_run(
         if not any(_places(summaries, part)):
             ways = ", or ".join(filter(None, (live_remedy(summaries), "use --part all")))
             raise FootageError(f"{store}: no footage is held out; {ways}")
-        probe = opened.evaluator.fit(trained.model, progress=report)
+        probe = opened.fit_probe(report)
         # again, as that took its time: a capture may have released its oldest frames
         summaries = opened.catalog.recordings()
         places = list(_places(summaries, part))

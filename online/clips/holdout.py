@@ -46,6 +46,16 @@ class RecordingSummary:
     """Frames at the beginning that were deleted; they are in neither part."""
 
     @property
+    def text(self) -> str:
+        """The footage and its split in words, the same for as long as neither changes."""
+        if self.live:
+            return f"{self.name}: camera, {self.width}x{self.height}"
+        held_out = sum(map(len, self.held_out))
+        return (
+            f"{self.name}: {self.length} frames of {self.width}x{self.height}, {held_out} held out"
+        )
+
+    @property
     def kept(self) -> Interval:
         """All frames that can be fetched."""
         return Interval(self.released, self.length)

@@ -20,6 +20,7 @@ from online.clips.clip import ClipConfig
 from online.probing.config import EvaluationConfig
 from online.probing.encoded import CutFootage, ProbeFootage
 from online.probing.footage import Part, gather
+from online.probing.kept import NO_PROBES, KeptProbe, KeptProbes
 from online.probing.panels import draw_panels
 from online.probing.reading import Reading, fitted_probe, read
 from online.probing.scoring import (
@@ -67,6 +68,7 @@ class Findings:
 
     evaluation: Evaluation
     panels: Panels
+    probes: KeptProbes = NO_PROBES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,8 +115,14 @@ class Evaluator:
             device=device,
         )
 
-    def fit(self, model: SetCon, *, progress: OnProgress | None = None) -> DecoderProbe:
-        """The probe that `evaluate` would score: fitted on the training part.
+    def fit(
+        self,
+        model: SetCon,
+        *,
+        progress: OnProgress | None = None,
+        kept: KeptProbes = NO_PROBES,
+    ) -> DecoderProbe:
+        """The probe that `evaluate` would score: fitted on the training part, or kept of that.
 
         Raises FootageError: too little footage to train a probe on.
         """
@@ -126,6 +134,7 @@ class Evaluator:
             self.probe_config,
             device=self.device,
             progress=lambda share: report("probing", share),
+            kept=kept.trained,
         )
 
     def footage(self) -> ProbeFootage:
@@ -146,8 +155,17 @@ class Evaluator:
         return with_shares(reading.scores, mean_frame_mse(footage))
 
     @torch.no_grad()
-    def evaluate(self, model: SetCon, *, step: int, progress: OnProgress | None = None) -> Findings:
+    def evaluate(
+        self,
+        model: SetCon,
+        *,
+        step: int,
+        progress: OnProgress | None = None,
+        kept: KeptProbes = NO_PROBES,
+    ) -> Findings:
         """Fit and score the probe on `model` as it stands; its weights are not touched.
+
+        Probes of this model that were `kept` are scored instead, if the footage is the same.
 
         Raises FootageError: too little footage to train or score a probe on.
         """
@@ -156,9 +174,16 @@ class Evaluator:
         report("fetching footage", 0.0)
         footage = self.footage()
         held_out = footage.held_out
-        trained = self._read(model, footage, lambda share: report("probing", 0.02 + 0.49 * share))
+        trained = self._read(
+            model,
+            footage,
+            lambda share: report("probing", 0.02 + 0.49 * share),
+            kept.trained,
+        )
         baselines = self._read_baselines(
-            footage, lambda share: report("probing untrained", 0.51 + 0.49 * share)
+            footage,
+            lambda share: report("probing untrained", 0.51 + 0.49 * share),
+            kept.untrained,
         )
         mean_mse = mean_frame_mse(footage)
         copied = reconstruction_scores(trained.probe, trained.encoded.copied, held_out)
@@ -181,10 +206,13 @@ class Evaluator:
         most = self.config.panel_frames
         panels = draw_panels(held_out, trained, baselines.untrained, grid=grid, most=most)
         report("probed", 1.0)
-        return Findings(evaluation, panels)
+        return Findings(evaluation, panels, KeptProbes(trained.kept, baselines.untrained.kept))
 
     def _read_baselines(
-        self, footage: ProbeFootage, progress: Callable[[float], None]
+        self,
+        footage: ProbeFootage,
+        progress: Callable[[float], None],
+        kept: KeptProbe | None,
     ) -> _Baselines:
         specs = (footage.train.footage.specs, footage.held_out.footage.specs)
         if self._baselines is None or self._baselines.specs != specs:
@@ -193,7 +221,7 @@ class Evaluator:
                 without_model=scores_without_model(
                     footage, num_segments=self._num_segments(footage.held_out)
                 ),
-                untrained=self._read(self.untrained, footage, progress),
+                untrained=self._read(self.untrained, footage, progress, kept),
             )
         return self._baselines
 
@@ -210,9 +238,14 @@ class Evaluator:
         return round(float(visible.float().mean())) + 1
 
     def _read(
-        self, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
+        self,
+        model: SetCon,
+        footage: ProbeFootage,
+        progress: Callable[[float], None],
+        kept: KeptProbe | None = None,
     ) -> Reading:
-        return read(model, footage, self.probe_config, device=self.device, progress=progress)
+        config, device = self.probe_config, self.device
+        return read(model, footage, config, device=device, progress=progress, kept=kept)
 
     def _gather(self, part: Part, clips: int, *, masks: bool = True) -> CutFootage:
         footage = gather(self.source, part, clips=clips, config=self.clip, masks=masks)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from online.probing.encoded import CutFootage, EncodedFootage, ProbeFootage, encode
+from online.probing.kept import KeptProbe, probe_key
 from online.probing.scoring import encoder_scores
 from online.scores.evaluation import EncoderScores
 from setcon.config import ProbeConfig
@@ -21,8 +22,13 @@ class Reading:
     """What one encoder and its probe make of the held-out footage."""
 
     scores: EncoderScores
-    probe: DecoderProbe
+    kept: KeptProbe
     encoded: EncodedFootage
+
+    @property
+    def probe(self) -> DecoderProbe:
+        """The probe that was scored."""
+        return self.kept.fitted.probe
 
 
 @torch.no_grad()
@@ -33,16 +39,24 @@ def read(
     *,
     device: torch.device,
     progress: Callable[[float], None],
+    kept: KeptProbe | None = None,
 ) -> Reading:
-    """Fit and score a probe on `model` as it stands; its weights are not touched."""
+    """Fit and score a probe on `model` as it stands; its weights are not touched.
+
+    One that was `kept` is scored instead, if it was fitted on the same footage.
+    """
     with _evaluating(model):
         train = encode(model, footage.train, device=device)
-        fitted = fit(train, footage.train, config, lambda share: progress(0.8 * share))
+        key = probe_key(footage.train, config)
+        if kept is not None and kept.key == key:
+            fitted = kept.fitted
+        else:
+            fitted = fit(train, footage.train, config, lambda share: progress(0.8 * share))
         held_out = encode(model, footage.held_out, device=device, outlines=True)
         progress(0.9)
         scores = encoder_scores(model, fitted, footage, train=train, held_out=held_out)
     progress(1.0)
-    return Reading(scores, fitted.probe, held_out)
+    return Reading(scores, KeptProbe(key, fitted), held_out)
 
 
 def fitted_probe(
@@ -52,8 +66,11 @@ def fitted_probe(
     *,
     device: torch.device,
     progress: Callable[[float], None],
+    kept: KeptProbe | None = None,
 ) -> DecoderProbe:
     """The probe that `read` would score."""
+    if kept is not None and kept.key == probe_key(train, config):
+        return kept.fitted.probe
     with _evaluating(model):
         return fit(encode(model, train, device=device), train, config, progress).probe
 

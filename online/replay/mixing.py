@@ -95,6 +95,16 @@ class Replay:
         """Bytes of images held, each clip counted once."""
         return sum(clip.nbytes for clip in self.clips())
 
+    @property
+    def fifo_clips(self) -> int:
+        """How many of the newest clips are held."""
+        return len(self._fifo)
+
+    @property
+    def long_term_clips(self) -> int:
+        """How many older clips are held."""
+        return len(self._long_term)
+
     def clips(self) -> list[Clip]:
         """All clips held, each once."""
         return list(self._by_spec().values())

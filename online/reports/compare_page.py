@@ -12,7 +12,7 @@ from online.reports.compare import Row, remarks, rows, spread
 from online.reports.curves import Chart, card, charts
 from online.reports.figures import draw_hero
 from online.reports.groups import Group
-from online.reports.page import heading, page, picture, text, with_subscripts, write_page
+from online.reports.page import SCROLLS, heading, page, picture, text, with_subscripts, write_page
 from online.runs.log import RunLog
 from online.scores.measures import Tone
 from online.scores.numbers import mean_text
@@ -79,7 +79,7 @@ def _scores(groups: Sequence[Group]) -> str:
     note = spread_over if several else "A single run each: no standard errors."
     note = f"From the latest probe, or the end of training. {note}"
     return heading("Scores", note) + (
-        '<div class="wide scores"><table class="compared"><thead><tr><th></th>'
+        f'<div class="wide scores" {SCROLLS}><table class="compared"><thead><tr><th></th>'
         f'{heads}<th scope="col">what it means</th></tr></thead><tbody>{body}</tbody></table></div>'
     )
 

@@ -1,6 +1,6 @@
 """Runs that differ in their seed alone are one group, which is named by what sets it apart.
 
-What runs have learned from is not compared: of several seeds, each may have a recording of its own.
+Runs on other footage, or with another part of it held out, are never seeds of one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ Settings = dict[str, Any]
 """Values by their dotted keys."""
 
 SEED = "training.seed"
+FOOTAGE = "footage"
+"""Stands among the settings for what a run has learned from."""
+NAME_LENGTH = 120
+"""Letters of a group's name that are shown."""
 MAX_GROUPS = 4
 """More lines than that cannot be distinguished in a chart."""
 
@@ -36,6 +40,9 @@ class Group:
 
 def group_runs(paths: Sequence[Path], *, defaults: Mapping[str, Any]) -> list[Group]:
     """Read runs and put those together that differ in their seed alone, in the order given.
+
+    What a run has learned from counts as a setting: its recordings, their lengths and what is held
+    out of them.
 
     `defaults` are the settings of a run in which nothing was set: an older run lacks those that
     came later.
@@ -81,10 +88,23 @@ def _check_no_copies(runs: Sequence[RunLog]) -> None:
 
 def _settings(runs: Mapping[Path, RunLog], defaults: Mapping[str, Any]) -> dict[Path, Settings]:
     """The settings of each run, with all the keys that any run has."""
-    written = {path: written_settings(run) for path, run in runs.items()}
+    is_known = all(run.source is None or run.source.footage for run in runs.values())
+    written = {
+        path: written_settings(run) | {FOOTAGE: _footage(run, by_text=is_known)}
+        for path, run in runs.items()
+    }
     if len({frozenset(found) for found in written.values()}) <= 1:
         return written
     return {path: {**defaults, **found} for path, found in written.items()}
+
+
+def _footage(run: RunLog, *, by_text: bool) -> str:
+    """What a run has learned from; logs of older runs know names and the store's place only."""
+    if run.source is None:
+        return ""
+    if by_text:
+        return "; ".join(run.source.footage)
+    return f"{', '.join(run.source.recordings)} in {run.source.store}"
 
 
 def written_settings(run: RunLog) -> Settings:
@@ -107,4 +127,5 @@ def _name(settings: Settings, among: Sequence[Settings]) -> str:
     """What distinguishes these settings from the others."""
     keys = sorted({key for other in among for key in other} - {SEED})
     apart = [key for key in keys if any(other.get(key) != among[0].get(key) for other in among)]
-    return ", ".join(f"{key}={settings.get(key)}" for key in apart) or "all runs"
+    name = ", ".join(f"{key}={settings.get(key)}" for key in apart) or "all runs"
+    return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}…"

@@ -21,19 +21,19 @@ _JPEG_QUALITIES = (90, 80, 65, 50)
 # Nothing may be loaded and no script may run, whatever a name in a report contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #5c6470; --text: #16191f;
   --line: #dfe3e8; --grid: #e4e7ec;
   --trained: #1769e0; --second: #d9730d; --third: #8440c9; --fourth: #12805c;
   --untrained: #7d8694; --chance: #9aa2ae;
-  --tint: #eaf2fe; --alarm: #b42318; --alarm-tint: #fef1f0; }
+  --shade: #0f121733; --tint: #eaf2fe; --alarm: #b42318; --alarm-tint: #fef1f0; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #0f1217; --card: #171b22; --ink: #9aa4b2; --text: #e8ebf0;
   --line: #2a303a; --grid: #272d37;
   --trained: #5ea8ff; --second: #ffa657; --third: #c497ff; --fourth: #56d3a3;
   --untrained: #8b95a5; --chance: #6f7988;
-  --tint: #16263d; --alarm: #ff8f85; --alarm-tint: #37191a; } }
+  --shade: #000000aa; --tint: #16263d; --alarm: #ff8f85; --alarm-tint: #37191a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
@@ -63,7 +63,14 @@ p { margin: 6px 0; } sub { line-height: 0; }
   margin-right: 7px; vertical-align: middle; border-top: 2.5px solid var(--tone); }
 .legend .dashed::before { border-top-style: dashed; }
 .legend .dotted::before { border-top-style: dotted; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; scrollbar-width: thin; scrollbar-color: var(--chance) var(--grid); }
+.wide:focus-visible { outline: 3px solid var(--trained); outline-offset: 2px; }
+/* shades at the sides that hide content; they scroll away with what covers them at the ends */
+.scores { background: linear-gradient(90deg, var(--card) 40%, transparent) 0 / 48px 100%,
+  linear-gradient(270deg, var(--card) 40%, transparent) 100% / 48px 100%,
+  linear-gradient(90deg, var(--shade), transparent) 0 / 16px 100%,
+  linear-gradient(270deg, var(--shade), transparent) 100% / 16px 100%, var(--card);
+  background-repeat: no-repeat; background-attachment: local, local, scroll, scroll, scroll; }
 /* a wide figure leaves the column, shrinks by a quarter at most, and then scrolls */
 figure { margin: 14px 0; --room: min(100vw - 64px, var(--natural)); }
 figure .wide { border-radius: 10px; width: var(--room);
@@ -71,7 +78,7 @@ figure .wide { border-radius: 10px; width: var(--room);
 figure img { display: block; width: clamp(.75 * var(--natural), 100%, var(--natural));
   height: auto; }
 figcaption { margin-top: 8px; max-width: 60em; }
-table { border-collapse: collapse; width: 100%; background: var(--card); font-size: .875rem; }
+table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 .scores { border: 1px solid var(--line); border-radius: 10px; margin: 14px 0; }
 th, td { padding: 7px 9px; text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
@@ -79,10 +86,10 @@ thead th { color: var(--ink); font-weight: 600; font-size: .8125rem; }
 thead tr:first-child th[colspan] { text-align: center; border-bottom: 1px solid var(--line); }
 tbody tr { border-top: 1px solid var(--line); }
 th:first-child, td:last-child, th:last-child { text-align: left; }
-td:last-child { white-space: normal; min-width: 15em; color: var(--ink); font-size: .8125rem; }
+td:last-child { white-space: normal; min-width: 22em; color: var(--ink); font-size: .8125rem; }
 .compared thead th:not(:last-child) { text-align: right; white-space: normal; min-width: 10em;
   overflow-wrap: break-word; }
-td.ours { background: var(--tint); font-weight: 650; }
+td.ours { background: color-mix(in srgb, var(--trained) 10%, transparent); font-weight: 650; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 16px; overflow-x: auto; font: .85rem/1.5 ui-monospace, Menlo, monospace; }
 details { margin-top: 48px; } summary { cursor: pointer; font-size: 1.2rem; font-weight: 700; }
@@ -92,9 +99,16 @@ ol.events li { display: grid; grid-template-columns: 15em 1fr; gap: 16px; paddin
 ol.events .hot { color: var(--alarm); }
 @media (max-width: 640px) { main { padding: 24px 14px 48px; } h1 { font-size: 1.5rem; }
   figure { --room: min(100vw - 28px, var(--natural)); }
+  .wide + figcaption::before { content: "↔ Scrolls sideways. "; font-weight: 650; }
+  .scores th:first-child { position: sticky; left: 0; background: var(--card); max-width: 8em;
+    white-space: normal; }
   ol.events li { grid-template-columns: 1fr; gap: 0; } }
 @media print { .wide { overflow: visible; } .card, figure { break-inside: avoid; } }
 """
+
+
+SCROLLS = 'tabindex="0" role="group" aria-label="Scrolls sideways where it is too wide"'
+"""Attributes of what may be wider than the page, so that keys scroll it too."""
 
 
 def text(content: str) -> str:
@@ -113,7 +127,7 @@ def page(title: str, sections: Sequence[str]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(section for section in sections if section)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -164,8 +178,9 @@ def picture(image: Image.Image, *, label: str, caption: str, crisp: bool, limit_
         data, kind = _jpeg(image, limit_bytes), "jpeg"
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return (
-        f'<figure style="--natural: {image.width}px"><div class="wide"><img src="{source}" '
-        f'width="{image.width}" height="{image.height}" alt="{text(label)}"></div>'
+        f'<figure style="--natural: {image.width}px"><div class="wide" {SCROLLS}>'
+        f'<img src="{source}" width="{image.width}" height="{image.height}" alt="{text(label)}">'
+        "</div>"
         f"<figcaption>{text(caption)}</figcaption></figure>"
     )
 

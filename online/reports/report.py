@@ -14,6 +14,7 @@ from pathlib import Path
 
 from online.reports.curves import curve_cards
 from online.reports.figures import draw_hero, draw_panels, hero_caption
+from online.reports.glimpses import draw_glimpse
 from online.reports.heat_map import draw_heat_map
 from online.reports.page import (
     command_block,
@@ -28,6 +29,7 @@ from online.reports.page import (
 from online.reports.tables import score_table
 from online.reports.verdict import recent_top1, verdict
 from online.runs.entries import EventEntry, StepEntry
+from online.runs.glimpse import Glimpse
 from online.runs.log import RunLog, read_run
 from online.scores.evaluation import Evaluation, Panels
 from online.scores.measures import FG_ARI, MSE_SHARE, NEXT_FRAME, TRIPLETS_PER_SECOND
@@ -61,13 +63,13 @@ def write_report(run_dir: str | Path) -> Path:
 
 def report_html(run: RunLog) -> str:
     """The page; the same for the same run."""
-    name = _name(run.path.resolve())
+    name = name_of(run.path.resolve())
     return page(
         f"{name} · SetCon",
         [
             _head(name, run),
-            _tiles(run),
-            _hero(run.panels),
+            tiles(run),
+            _hero(run),
             _scores(run),
             _curves(run),
             _panels(run.panels),
@@ -80,13 +82,13 @@ def report_html(run: RunLog) -> str:
     )
 
 
-def _name(path: Path) -> str:
-    """The folder's name; if that says nothing, preceded by its parent's."""
+def name_of(path: Path) -> str:
+    """Name of a run: the folder's name; if that says nothing, preceded by its parent's."""
     return f"{path.parent.name}/{path.name}" if path.name == "run" else path.name
 
 
 def _head(name: str, run: RunLog) -> str:
-    recordings = _recordings(run)
+    recordings = recordings_of(run)
     shown = ", ".join(recordings[:SHOWN_RECORDINGS])
     if len(recordings) > SHOWN_RECORDINGS:
         shown += f" and {len(recordings) - SHOWN_RECORDINGS:,} more"
@@ -101,26 +103,28 @@ def _head(name: str, run: RunLog) -> str:
     return "<header>" + "".join(parts) + "</header>"
 
 
-def _recordings(run: RunLog) -> list[str]:
+def recordings_of(run: RunLog) -> list[str]:
+    """Names of what the run learns from."""
     if run.source is not None and run.source.recordings:
         return run.source.recordings
     names = run.panels.names if run.panels is not None else []
     return sorted({re.sub(r" \d+\.\d s$", "", name) for name in names})
 
 
-def _tiles(run: RunLog) -> str:
-    tiles = [*_score_tiles(run.evaluation)] if run.evaluation is not None else []
+def tiles(run: RunLog) -> str:
+    """The headline numbers as markup, each with its baseline; empty where there are none."""
+    shown = [*_score_tiles(run.evaluation)] if run.evaluation is not None else []
     if (recent := recent_top1(run.prequential)) is not None:
         note = (
             f"top-1 of {recent.candidates + 1}, up to step {recent.step:,}; last state copied "
             f"{recent.top1_copy:.2f}, untrained {recent.top1_untrained:.2f}"
         )
-        tiles.append(tile(NEXT_FRAME.name.capitalize(), f"{recent.top1:.2f}", note))
+        shown.append(tile(NEXT_FRAME.name.capitalize(), f"{recent.top1:.2f}", note))
     if run.reached is not None and run.reached.step:
         took = f"in {duration(run.reached.seconds)}, probes included"
-        note = "; ".join([took, *_speed(run.steps[-1:])])
-        tiles.append(tile("Steps", f"{run.reached.step:,}", note))
-    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+        note = "; ".join([took, *_computed(run), *_speed(run.steps[-1:])])
+        shown.append(tile("Steps", f"{run.reached.step:,}", note))
+    return f'<div class="tiles">{"".join(shown)}</div>' if shown else ""
 
 
 def _score_tiles(evaluation: Evaluation) -> Iterator[str]:
@@ -132,6 +136,11 @@ def _score_tiles(evaluation: Evaluation) -> Iterator[str]:
             yield tile(measure.title, measure.shown(value), note)
 
 
+def _computed(run: RunLog) -> Iterator[str]:
+    if run.source is not None and run.source.device:
+        yield f"{run.source.precision} on {run.source.device}"
+
+
 def _speed(latest: Sequence[StepEntry]) -> Iterator[str]:
     for entry in latest:
         if entry.triplets_per_second is not None:
@@ -140,14 +149,32 @@ def _speed(latest: Sequence[StepEntry]) -> Iterator[str]:
             yield f"each clip seen {entry.samples_per_insert:.1f} times"
 
 
-def _hero(panels: Panels | None) -> str:
+def _hero(run: RunLog) -> str:
+    panels = run.panels
     if panels is None:
-        return ""
+        return _newest(run.newest)
     return picture(
         draw_hero(panels, most=4),
         label="Held-out frames, their reconstructions, segments and slots",
         caption=hero_caption(panels),
         crisp=_is_small(panels),
+        limit_bytes=HERO_BYTES,
+    )
+
+
+def _newest(newest: Glimpse | None) -> str:
+    if newest is None:
+        return ""
+    return picture(
+        draw_glimpse(newest),
+        label="The newest frame, its segments, and what each slot reads of it",
+        caption=(
+            f"{newest.recording}, {newest.frame_seconds:.1f} s, as the model of step "
+            f"{newest.step:,} saw it. Segments: the slot that each pixel counts most for, by "
+            "attention. Slots: the part of the frame that each one reads. No probe has been made "
+            "yet, and this footage may have been trained on."
+        ),
+        crisp=max(newest.frame.shape[:2]) <= CRISP_PIXELS,
         limit_bytes=HERO_BYTES,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from online.reports.page import text, with_subscripts
+from online.reports.page import SCROLLS, text, with_subscripts
 from online.scores.evaluation import Evaluation, Placed
 from online.scores.measures import Measure, measures
 from online.scores.parts import WITHOUT_MODEL, Part, parts
@@ -18,17 +18,25 @@ _NO_EVIDENCE = (
 
 
 def score_table(evaluation: Evaluation) -> str:
-    """Two tables as markup: what is drawn and segmented, and how the encoder uses its slots."""
+    """Two tables as markup: what is drawn and segmented, and how the encoder uses its slots.
+
+    What has no number at all is left out: without masks in the footage, all of their scores.
+    """
+    shown = [part for part in parts("page") if _is_scored(evaluation, part)]
     return (
-        _table(_part_head(), _part_rows(evaluation))
-        + _legend()
+        _table(_part_head(shown), _part_rows(evaluation, shown))
+        + _legend(shown)
         + _table(_encoder_head(), _encoder_rows(evaluation))
         + _best_slots(evaluation.trained.places or [])
     )
 
 
-def _part_rows(evaluation: Evaluation) -> list[str]:
-    shown = parts("page")
+def _is_scored(evaluation: Evaluation, part: Part) -> bool:
+    every = measures("page", "drawing", "masks")
+    return any(measure.of_part(evaluation, part) is not None for measure in every)
+
+
+def _part_rows(evaluation: Evaluation, shown: Sequence[Part]) -> list[str]:
     return [
         _row(
             measure.heading,
@@ -37,6 +45,7 @@ def _part_rows(evaluation: Evaluation) -> list[str]:
             ours=[part.is_ours for part in shown],
         )
         for measure in measures("page", "drawing", "masks")
+        if any(measure.of_part(evaluation, part) is not None for part in shown)
     ]
 
 
@@ -63,8 +72,8 @@ def _row(name: str, measure: Measure, cells: Sequence[str], *, ours: Sequence[bo
     return f'<tr><th scope="row">{text(name)}</th>{shown}<td>{meaning}</td></tr>'
 
 
-def _part_head() -> str:
-    groups = [(name, list(each)) for name, each in groupby(parts("page"), lambda p: p.group)]
+def _part_head(shown: Sequence[Part]) -> str:
+    groups = [(name, list(each)) for name, each in groupby(shown, lambda p: p.group)]
     upper = "".join(
         f'<th colspan="{len(each)}" scope="colgroup">{with_subscripts(text(name))}</th>'
         for name, each in groups
@@ -86,13 +95,15 @@ def _encoder_head() -> str:
     return f"<tr>{heads}</tr>"
 
 
-def _legend() -> str:
+def _legend(shown: Sequence[Part]) -> str:
     said = [
         f"{part.column[0].upper()}{part.column[1:]}: {part.meaning[0].lower()}{part.meaning[1:]}"
-        for part in parts("page")
+        for part in shown
         if part.column in _EXPLAINED
     ]
-    return f'<p class="quiet">{with_subscripts(text(" ".join([*said, _NO_EVIDENCE])))}</p>'
+    if any(part in WITHOUT_MODEL for part in shown):
+        said.append(_NO_EVIDENCE)
+    return f'<p class="quiet">{with_subscripts(text(" ".join(said)))}</p>' if said else ""
 
 
 def _best_slots(places: Sequence[Placed]) -> str:
@@ -104,6 +115,6 @@ def _best_slots(places: Sequence[Placed]) -> str:
 
 def _table(head: str, rows: Sequence[str]) -> str:
     return (
-        f'<div class="wide scores"><table><thead>{head}</thead>'
+        f'<div class="wide scores" {SCROLLS}><table><thead>{head}</thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -1,6 +1,6 @@
 """A run's directory: its names, its lock, and the metrics log that a resume cuts back.
 
-RUN/config.toml  metrics.jsonl  report.html  status.json  lock
+RUN/config.toml  metrics.jsonl  report.html  status.json  newest.npz  lock
     checkpoints/step-00001500/   probes/step-00001500/   segments/   tensorboard/
 """
 
@@ -33,6 +33,7 @@ _CHANGEABLE = (
     "training.log_every_steps",
     "training.checkpoint_every_seconds",
     "training.keep_checkpoints",
+    "training.picture_share",
     "evaluation.",
     "probe.",
 )
@@ -60,6 +61,7 @@ class RunDirectory:
         self.config_path = path / "config.toml"
         self.metrics_path = path / "metrics.jsonl"
         self.status_path = path / "status.json"
+        self.newest_path = path / "newest.npz"
         self.curves = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.probes = path / "probes"
@@ -113,6 +115,7 @@ class RunDirectory:
         shutil.rmtree(self.probes, ignore_errors=True)
         shutil.rmtree(self.segments, ignore_errors=True)
         self.continual_path.unlink(missing_ok=True)
+        self.newest_path.unlink(missing_ok=True)
         shutil.rmtree(self.curves, ignore_errors=True)
 
     def claim(self, config: RunConfig) -> list[str]:
@@ -142,6 +145,11 @@ class RunDirectory:
     def probe_folder(self, step: int) -> Path:
         """Where the evaluation of `step` is kept."""
         return self.probes / folder_name(step)
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether the scores of a probe are there."""
+        return any(self.probes.glob(f"{PREFIX}*/scores.json"))
 
     def cut_back(self, step: int) -> None:
         """Drop probes and lines of the log after `step`, and lines that cannot be read."""

@@ -108,12 +108,18 @@ class SourceEntry(Entry, frozen=True, kw_only=True, tag="source"):
     """What a start of the run learns from."""
 
     recordings: list[str] = []
+    footage: list[str] = []
+    """What each of them holds and how it is split, in words; empty in older logs."""
     store: str = ""
     """Path or address; empty where unknown."""
     steps: int | None = None
     """The step that this start aimed for."""
     clip_overhead: float | None = None
     """Frames that are sent only to complete triplets, as a share of the others."""
+    device: str = ""
+    """What it computes on, such as `cpu`; empty in older logs."""
+    precision: str = ""
+    """Its arithmetic: float32 or bfloat16."""
     command: list[str] = []
     """Words of a command line that continues the run, without `--steps`; may be empty."""
 

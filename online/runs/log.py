@@ -6,12 +6,10 @@ is left out and counted, never a reason to show nothing.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 from online.errors import RunError
 from online.runs.entries import (
@@ -25,14 +23,9 @@ from online.runs.entries import (
     StepEntry,
     read_log,
 )
+from online.runs.glimpse import DAMAGE, Glimpse, load_glimpse
 from online.scores.evaluation import NO_JSON, Evaluation, Panels, load_evaluation, load_panels
 from online.scores.matrix import Continual, load_continual
-
-_DAMAGE = (
-    *(OSError, EOFError, ValueError, TypeError, LookupError, BadZipFile, zlib.error),
-    RuntimeError,  # zipfile, of what it takes for a password or a method that it lacks
-)
-"""What NumPy raises of an archive that is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +46,8 @@ class RunLog:
     evaluations: list[Evaluation]
     panels: Panels | None
     """Pictures of the latest evaluation."""
+    newest: Glimpse | None = None
+    """The newest frame, as the model saw it last; None for runs older than such pictures."""
     continual: Continual | None = None
     """What it kept of each segment, where that was asked."""
     unreadable: list[str] = field(default_factory=list)
@@ -103,6 +98,7 @@ def read_run(path: str | Path, *, entries: Sequence[AnyEntry] | None = None) -> 
         source=sources[-1] if sources else None,
         evaluations=evaluations,
         panels=panels,
+        newest=load_glimpse(path / "newest.npz"),
         continual=continual,
         unreadable=unreadable,
     )
@@ -158,7 +154,7 @@ def _read_probes(folder: Path, unreadable: list[str]) -> tuple[list[Evaluation],
         return [], None
     try:
         return evaluations, load_panels(latest)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         unreadable.append(f"probes/{latest.name}/panels.npz could not be read: {error}")
         return evaluations, None
 

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+
 from online.runs.entries import PrequentialEntry, StepEntry
 from online.scores.evaluation import Evaluation
 from online.scores.measures import Kind, measures
@@ -33,6 +36,10 @@ class TensorBoard:
         for name, value in points.items():
             if value is not None and math.isfinite(value):
                 self._writer.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """One picture under `name`."""
+        self._writer.add_image(name, image, step, dataformats="HWC")
 
     def flush(self) -> None:
         """Put on disk what was drawn."""

@@ -23,6 +23,9 @@ from jaxtyping import Float
 
 from online.scores.measures import Measure, measures
 
+LEAST_GAIN = 0.05
+"""Of the reference over the untrained encoder, from which on a share of it is a number."""
+
 
 class Continual(msgspec.Struct, frozen=True, kw_only=True):
     """R and what it is compared with."""
@@ -99,11 +102,14 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reached(self) -> float | None:
-        """Share of the reference's gain over the untrained encoder that the end keeps."""
+        """Share of the reference's gain over the untrained encoder that the end keeps.
+
+        None where it has hardly gained: a share of noise says nothing.
+        """
         if self.reference is None:
             return None
         gain = float(np.mean(self.reference)) - float(np.mean(self.untrained))
-        return (self.final - float(np.mean(self.untrained))) / gain if gain > 0 else None
+        return (self.final - float(np.mean(self.untrained))) / gain if gain >= LEAST_GAIN else None
 
     @property
     def _matrix(self) -> Float[np.ndarray, "i j"]:

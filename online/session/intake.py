@@ -51,6 +51,8 @@ class Intake:
         self.watcher = watcher
         self.stop = stop
         self.check_servers = check_servers
+        self.newest: Clip | None = None
+        """The clip that was inserted last in this start."""
         self._warn_at_late = self._warn_at_released = 1
 
     def connect(self) -> None:
@@ -65,7 +67,7 @@ class Intake:
         if added := self.state.remember_recordings(names):
             message = f"learns from recordings that were not there before: {', '.join(added)}"
             self.journal.warn(message)
-        self.journal.source(names, self.origin, clip_overhead=self.config.clip.overhead)
+        self.journal.source(summaries, self.origin, clip_overhead=self.config.clip.overhead)
 
     def fill(self) -> bool:
         """Insert the clips that are due; False where the stream ends before they come.
@@ -87,6 +89,7 @@ class Intake:
             self.journal.prequential(score)
         self.replay.insert(clip)
         self.feed.inserted(clip)
+        self.newest = clip
         self.clock.took_in(clip.last_captured_ns)
 
     def _next_clip(self) -> Clip | None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
+import numpy as np
 
+from online.clips.holdout import RecordingSummary
+from online.reports.figures import draw_hero
 from online.runs.directory import RunDirectory
 from online.runs.entries import (
     Entry,
@@ -17,6 +21,7 @@ from online.runs.entries import (
     SourceEntry,
     StepEntry,
 )
+from online.runs.glimpse import DAMAGE
 from online.runs.tensorboard import (
     Points,
     TensorBoard,
@@ -24,10 +29,13 @@ from online.runs.tensorboard import (
     prequential_points,
     step_points,
 )
-from online.scores.evaluation import Evaluation, collapse_alarm
+from online.scores.evaluation import Evaluation, collapse_alarm, load_panels
 from online.session.state import RunState
 from online.training.prequential import PrequentialScore
 from online.training.trainer import StepResult
+
+PICTURE_FRAMES = 4
+"""In a picture for TensorBoard."""
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +125,18 @@ class Journal:
         if message := collapse_alarm(evaluation):
             self.warn(message)
 
+    def picture(self, step: int, probe: Path) -> None:
+        """What a probe drew, for TensorBoard; one whose pictures are damaged is left out."""
+        if self._board is None:
+            return
+        try:
+            panels = load_panels(probe)
+        except DAMAGE as error:
+            log.warning("%s: no picture for TensorBoard (%s)", probe, error)
+            return
+        image = np.asarray(draw_hero(panels, most=PICTURE_FRAMES))
+        self._board.picture(step, "probe/held-out frames", image)
+
     def event(self, message: str) -> None:
         """Something a person should know of."""
         self._log(
@@ -133,16 +153,21 @@ class Journal:
         step, seconds = self.state.step, self.state.clock.seconds
         self._log(EventEntry(step=step, seconds=seconds, message=message, batch=list(batch)))
 
-    def source(self, recordings: Sequence[str], origin: Origin, *, clip_overhead: float) -> None:
+    def source(
+        self, summaries: Sequence[RecordingSummary], origin: Origin, *, clip_overhead: float
+    ) -> None:
         """What this start learns from."""
         self._log(
             SourceEntry(
                 step=self.state.step,
                 seconds=self.state.clock.seconds,
-                recordings=list(recordings),
+                recordings=[summary.name for summary in summaries],
+                footage=[summary.text for summary in summaries],
                 store=origin.store,
                 steps=self.state.config.training.steps,
                 clip_overhead=clip_overhead,
+                device=str(self.state.trainer.device),
+                precision=self.state.trainer.precision,
                 command=list(origin.command),
             )
         )

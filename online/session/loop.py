@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from online.clips.clip import Clip
 from online.config import RunConfig
 from online.errors import Diverged, ServerError, TrainingError, WireError
+from online.session.glimpses import Glimpses
 from online.session.intake import Intake
 from online.session.journal import Journal
 from online.session.outcome import Outcome, Reason
@@ -41,6 +42,8 @@ class Session:
         intake: Intake,
         saving: Saving,
         probes: Probes,
+        glimpses: Glimpses,
+        pieces: Pieces,
         journal: Journal,
         watcher: Watcher,
         stop: StopSignals,
@@ -53,13 +56,14 @@ class Session:
         self.intake = intake
         self.saving = saving
         self.probes = probes
+        self.glimpses = glimpses
         self.journal = journal
         self.watcher = watcher
         self.stop = stop
         self.budget_seconds = budget_seconds
         self._first_step = 0
         self._batch: Sequence[Clip] = ()
-        self._pieces = Pieces()
+        self._pieces = pieces
 
     def run(self) -> Outcome:
         """Learn until the steps or the minutes are used up, the stream ends, or a signal comes.
@@ -111,6 +115,8 @@ class Session:
                 if not self.intake.fill():
                     return "stream ended"
                 self._step()
+                self.glimpses.stepped(self.intake.newest)
+                self.saving.report_early()
                 self.saving.save_if_due()
         except StopRequested:
             return "stopped"
@@ -150,6 +156,7 @@ class Session:
 
     def _finished(self, reason: Reason) -> Outcome:
         self.saving.keep_end_weights(at_end=True)
+        self.glimpses.take(self.intake.newest)
         was_probed = self.probes.found() is not None
         try:
             evaluation = self.probes.last()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ingest.errors import StoreError
 from online.clips.clip import Clip
-from online.errors import Diverged
+from online.errors import Diverged, RunError
 from online.reports.report import write_report
 from online.runs.checkpoint import (
     latest_checkpoint,
@@ -18,6 +20,7 @@ from online.runs.checkpoint import (
 )
 from online.runs.directory import RunDirectory
 from online.runs.segments import EndWeights
+from online.runs.weights import load_into
 from online.session.journal import Journal
 from online.session.state import RunState
 from online.session.status import Watcher
@@ -25,6 +28,11 @@ from online.training.config import TrainingConfig
 from setcon.frozen import learned_state
 
 log = logging.getLogger(__name__)
+
+EARLY_SECONDS = 60.0
+"""Least time between two reports before the first probe."""
+EARLY_SHARE = 0.005
+"""Share of the time that they may take."""
 
 
 class Saving:
@@ -39,9 +47,11 @@ class Saving:
         journal: Journal,
         watcher: Watcher,
         changes: Sequence[str],
+        init: Path | None = None,
         end_weights: EndWeights | None = None,
     ) -> None:
-        """`changes` are settings that differ from those of earlier starts."""
+        """`changes` are settings that differ from those of earlier starts; `init` is a run whose
+        model a new run begins with."""
         self.directory = directory
         self.config = config
         self.state = state
@@ -49,8 +59,10 @@ class Saving:
         self.journal = journal
         self.watcher = watcher
         self.changes = changes
+        self.init = init
         self.end_weights = end_weights
         self._saved_at = time.monotonic()
+        self._early_due = 0.0
 
     def begin(self) -> bool:
         """Begin the run, or continue it from its newest checkpoint that can be read.
@@ -65,10 +77,15 @@ class Saving:
             log.warning(
                 "%s: the previous attempt saved no checkpoint; starting over", self.directory.path
             )
+        found = None if self.init is None else newest_readable(RunDirectory(self.init).checkpoints)
         self.directory.begin_anew()
         self.save()  # step 0 is the untrained model, which every evaluation compares with
         self.clock.start(0.0)
         self.journal.begin()
+        if found is not None:
+            load_into(self.state.model, found.checkpoint.model, where=found.path)
+            step = found.checkpoint.step
+            self.journal.event(f"begins with the model of step {step} of {self.init}")
         return False
 
     def save(self) -> None:
@@ -88,6 +105,20 @@ class Saving:
         """`save`, where the last checkpoint is old enough."""
         if time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds:
             self.save()
+
+    def report_early(self) -> None:
+        """Draw the report now and then until the first probe, which draws it from then on."""
+        began = now = time.monotonic()
+        if now < self._early_due or not self.directory.writes or self.directory.has_probe:
+            return
+        with self.clock.paused("probe"):
+            try:
+                write_report(self.directory.path)
+            except (RunError, StoreError) as error:
+                log.warning("%s; the run goes on", error)
+                now = math.inf  # once is enough
+        took = time.monotonic() - began
+        self._early_due = now + max(EARLY_SECONDS, took / EARLY_SHARE)
 
     def keep_end_weights(self, *, at_end: bool = False) -> None:
         """Keep the weights of segments that have ended with this step, or with the run."""

@@ -32,12 +32,14 @@ def train_on_store(
     holdout: float = DEFAULT_HOLDOUT,
     minutes: float | None = None,
     device: torch.device | None = None,
+    init: str | Path | None = None,
     observe: Observer | None = None,
     command: Sequence[str] = (),
 ) -> Outcome:
     """Train on a store of this machine; it is served over ipc by a process of its own.
 
-    Running it again continues from the last checkpoint.
+    Running it again continues from the last checkpoint. A new run begins with the newest model of
+    the run `init`, if one is named.
 
     Raises IngestError, OnlineError: in one line; what was saved stays.
     """
@@ -49,6 +51,7 @@ def train_on_store(
             holdout=holdout,
             minutes=minutes,
             device=device,
+            init=None if init is None else Path(init),
             observers=[] if observe is None else [observe],
             command=command,
         )
@@ -63,6 +66,7 @@ def train_connected(
     keys: Sequence[TrainerKeys] = (),
     minutes: float | None = None,
     device: torch.device | None = None,
+    init: str | Path | None = None,
     observe: Observer | None = None,
     command: Sequence[str] = (),
 ) -> Outcome:
@@ -80,6 +84,7 @@ def train_connected(
             keys=keys,
             minutes=minutes,
             device=device,
+            init=None if init is None else Path(init),
             observers=[] if observe is None else [observe],
             command=command,
         )

@@ -51,6 +51,14 @@ class Status:
     None in the first steps of a start that was given steps alone."""
     probe_share: float = 0.0
     """Share of the run's time in which learning was paused for probes."""
+    clips_received: int = 0
+    """From all servers in this start."""
+    clips_inserted: int = 0
+    """In all starts of the run, as `skipped`."""
+    fifo_clips: int = 0
+    """The newest clips that the replay holds."""
+    long_term_clips: int = 0
+    """The older clips that it holds."""
     beside: str = ""
     """What is done alongside learning; empty for nothing."""
 
@@ -119,6 +127,10 @@ class Watcher:
             delay_seconds=self._clock.delay_seconds,
             eta_seconds=self._eta_seconds(),
             probe_share=spent.probe_share,
+            clips_received=received.clips,
+            clips_inserted=self._feed.counters.inserted,
+            fifo_clips=self._state.replay.fifo_clips,
+            long_term_clips=self._state.replay.long_term_clips,
             beside=self.beside,
         )
 

@@ -25,6 +25,7 @@ from online.queue.keys import TrainerKeys
 from online.runs.directory import RunDirectory
 from online.runs.segments import EndWeights
 from online.runs.status_file import StatusFile
+from online.session.glimpses import Glimpses
 from online.session.intake import Intake
 from online.session.journal import Journal, Origin
 from online.session.loop import Session
@@ -37,6 +38,7 @@ from online.session.status import Observer, Watcher
 from online.session.world import World
 from online.stop import StopSignals
 from online.training.models import default_device, set_determinism
+from online.training.pieces import Pieces
 from online.training.prequential import Prequential
 
 
@@ -63,6 +65,8 @@ class Start:
     """Minutes of the whole run, over all its starts; None for no limit."""
     device: torch.device | None = None
     """None is a GPU where there is one."""
+    init: Path | None = None
+    """A run whose newest model a new run begins with; a run that continues has its own."""
     observers: Sequence[Observer] = ()
     observe_clips: Callable[[Fate], None] = lambda fate: None
     """Called with what became of each clip that the run was offered, in order."""
@@ -139,6 +143,7 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
         else:
             evaluator = Evaluator.of(config, source, state.untrained, device=device)
             probes = ProbeInline(state, book, watcher, stop, evaluator)
+    pieces = Pieces()
     return Session(
         config,
         state,
@@ -160,9 +165,12 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
             journal=journal,
             watcher=watcher,
             changes=changes,
+            init=start.init,
             end_weights=_end_weights(state, directory, clients),
         ),
         probes=probes,
+        glimpses=Glimpses(directory, state.trainer, pieces, share=config.training.picture_share),
+        pieces=pieces,
         journal=journal,
         watcher=watcher,
         stop=stop,

@@ -71,6 +71,9 @@ class TrainingConfig:
     """How many of the newest checkpoints are kept, in addition to the untrained one."""
     keep_segments: bool = False
     """Keep the weights at the end of each recording of the stream, for `setcon continual`."""
+    picture_share: float = 0.01
+    """Share of the time of learning that pictures of the newest frame may take, for `setcon watch`;
+    0 makes none."""
     prequential_candidates: int = 32
     """States, of clips seen before, that each prediction on new footage is compared with."""
     prequential_gap_seconds: float = 2.0
@@ -88,6 +91,7 @@ class TrainingConfig:
         check_above(0, checkpoint_every_seconds=self.checkpoint_every_seconds)
         check_at_least(0, seed=self.seed, prequential_gap_seconds=self.prequential_gap_seconds)
         check_within(0, MAX_THREADS, threads=self.threads)
+        check_within(0, 1, picture_share=self.picture_share)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -28,6 +29,13 @@ class Pieces:
         """`batch`, which was collated from `clips`, with their supervoxels."""
         pieces = [self._of(*each) for each in zip(clips, batch.frames, strict=True)]
         return replace(batch, pieces=tuple(pieces))
+
+    def of(self, clip: Clip) -> Supervoxels:
+        """Those of a clip as it is; evidence is only there if it was in a batch of its length."""
+        known = self._known.get(clip)
+        if known is None or len(known.labels) != len(clip.frames):
+            return Supervoxels.of(torch.from_numpy(clip.frames.images.copy()), distance=None)
+        return known
 
     def _of(self, clip: Clip, frames: UInt8[Tensor, "t h w 3"]) -> Supervoxels:
         """Those of a clip that may be filled up; a batch may fill it up to another length."""

@@ -143,6 +143,11 @@ class Trainer:
                 raise Diverged(f"step {self.step_count}: {name} is not finite")
 
     @property
+    def precision(self) -> str:
+        """Arithmetic of encoder and slots."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
+    @property
     def num_graphs(self) -> int:
         """Shapes of batches that are stepped by a CUDA graph."""
         return self._passes.num_graphs
@@ -169,6 +174,18 @@ class Trainer:
                 images, run_length=frames.shape[1], pieces=pieces, outlines=False
             )
         return model.of_slots(encoded, num_runs=len(frames), frame_stride=self.frame_stride)
+
+    def attention(
+        self, images: Float[Tensor, "n c h w"], *, pieces: Supervoxels | None = None
+    ) -> Float[Tensor, "n k p"]:
+        """Where the slots of single images look or, with `pieces`, those of one run of images."""
+        with self._autocast():
+            return self.model.encode(
+                self._images(images[None]),
+                run_length=len(images),
+                pieces=None if pieces is None else [pieces],
+                outlines=False,
+            ).attention
 
     def _pass(self, batch: Batch, matching: Matching) -> _Pass:
         assert (batch.pieces is not None) == self.model.config.finds_objects

@@ -58,7 +58,7 @@ class SlotAttention(nn.Module):
             return self._compete(at_least_float32(keys), at_least_float32(values))
 
     def _compete(self, keys: Float[Tensor, "n p d"], values: Float[Tensor, "n p d"]) -> Slots:
-        found = self._round(self.starts.expand(len(keys), -1, -1), keys, values)
+        found = self._round(self.starts.expand(keys.shape[0], -1, -1), keys, values)
         for _ in range(self.iterations - 1):
             found = self._round(found.slots, keys, values)
         return found

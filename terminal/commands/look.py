@@ -203,9 +203,10 @@ def embed(
 ) -> None:
     """Write the slots of every frame of STORE to an HDF5 file.
 
-    For each recording it has a group with slots (n, k, d), alphas (n, k, h, w) as shares of 255,
-    pts_ns, gap, and held_out, which marks the frames that a run on STORE does not learn from. Slots
-    that start at objects bring the number of each object, segments, centres and spreads as well.
+    For each recording it has a group with slots (n, k, d), attention (n, k, rows, columns) and
+    alphas (n, k, h, w) as shares of 255, pts_ns, gap, and held_out, which marks the frames that a
+    run on STORE does not learn from. Slots that start at objects bring the number of each object,
+    segments, centres and spreads instead of attention.
     """
     from online.analysis.embed import embed_run
 
@@ -237,8 +238,8 @@ def embed(
 def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Compare runs on one page: scores, curves and slots.
 
-    Runs that differ only in `training.seed` are grouped: their scores are shown as mean and
-    standard error, their curves as a mean in a band.
+    Runs on the same footage that differ only in `training.seed` are grouped: their scores are shown
+    as mean and standard error, their curves as a mean in a band.
     """
     from online.config import flat_defaults
     from online.reports.compare import remarks

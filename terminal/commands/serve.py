@@ -16,6 +16,7 @@ from terminal.options import (
     recordings_option,
     warn_of_several_sizes,
 )
+from terminal.pages import watched_page
 from terminal.parameters import LOCATION, Duration, Finite
 from terminal.progress import progress_line
 from terminal.recordings import (
@@ -70,6 +71,12 @@ if TYPE_CHECKING:
 )
 @keys_option
 @allow_option
+@click.option(
+    "--watch",
+    "watched",
+    is_flag=True,
+    help="Also show the newest frame and the counters on a live page, and print its address.",
+)
 def capture(
     device: str,
     store: str,
@@ -82,6 +89,7 @@ def capture(
     address: str | None,
     keys: Path | None,
     allow: Path | None,
+    watched: bool,
 ) -> None:
     """Record DEVICE into STORE, live, until Ctrl-C.
 
@@ -105,7 +113,7 @@ def capture(
     server_keys = _server_keys(keys, allow)
     settings = record_settings(size=size, fps=fps, reader="camera")
     source = parse_device(device, options)
-    with progress_line() as show, StopSignals() as signals:
+    with watched_page(store, wanted=watched), progress_line() as show, StopSignals() as signals:
 
         def should_stop() -> bool:
             return signals.received is not None

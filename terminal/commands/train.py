@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
+from online.made_for import MADE_FOR, Footage, mismatch
+from online.scores.numbers import duration
 from terminal.options import (
     holdout_option,
     keys_option,
     settings_option,
+    watch_option,
 )
+from terminal.pages import watched_page
 from terminal.parameters import LOCATION, Finite
 from terminal.progress import progress_line
 from terminal.recordings import (
@@ -29,6 +35,8 @@ from terminal.runs import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from online.config import RunConfig
     from online.queue.keys import TrainerKeys
     from online.session.outcome import Outcome
@@ -61,6 +69,24 @@ if TYPE_CHECKING:
 )
 @click.option("--preset", default="demo", show_default=True, help="See `setcon presets`.")
 @click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings from a TOML file instead of a preset, such as the config.toml of a run.",
+)
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Begin with the newest model of this run, and by default with its settings.",
+)
+@click.option(
+    "--device",
+    metavar="NAME",
+    help="What to compute on: cpu, cuda or cuda:1.  [default: a GPU where there is one]",
+)
+@click.option(
     "--recordings",
     metavar="GLOB",
     help="Recordings to use, by name.  [default: what the preset says, *]",
@@ -73,6 +99,7 @@ if TYPE_CHECKING:
     help="Learn for at most this long, earlier starts of the run included.",
 )
 @holdout_option
+@watch_option
 @click.pass_context
 def train(
     context: click.Context,
@@ -82,11 +109,15 @@ def train(
     server_keys: tuple[Path, ...],
     run: Path,
     preset: str,
+    config_file: Path | None,
+    init: Path | None,
+    device: str | None,
     recordings: str | None,
     settings: tuple[str, ...],
     steps: int | None,
     minutes: float | None,
     holdout: float,
+    watched: bool,
 ) -> None:
     """Learn from STORE or from servers, and probe held-out footage.
 
@@ -101,14 +132,39 @@ def train(
     """
     if (store is None) == (not addresses):
         raise click.UsageError("give either STORE or --connect ADDR")
+    chosen = context.get_parameter_source("preset") == ParameterSource.COMMANDLINE
+    if config_file is not None and chosen:
+        raise click.UsageError("--config and --preset both choose the settings; give one of them")
     trainer_keys = _trainer_keys(keys, server_keys, len(addresses))
-    from online.session.start import train as train_run
-    from online.session.wiring import Start
+    if config_file is None and init is not None and not chosen:
+        config_file = _config_of(init)
+    config = _config(preset, settings, steps=steps, recordings=recordings, file=config_file)
+    # first of all: importing torch takes seconds
+    source = preset if config_file is None else str(config_file)
+    click.echo(f"{run}: {source}, {config.training.steps:,} steps", err=True)
+    if store is not None and Path(store).is_file():
+        raise click.UsageError(
+            f"{store}: is a file, not a store; ingest it first: setcon ingest {shlex.quote(store)} "
+            f"STORE {MADE_FOR[preset].options if preset in MADE_FOR else ''}".rstrip()
+        )
+    unfit = None if config_file is not None else _unfit(preset, store, config)
+    if unfit is not None:
+        click.secho(f"warning: {unfit}", fg="yellow", err=True)
+    with watched_page(run, wanted=watched), progress_line() as show:
+        from online.session.start import train as train_run
+        from online.session.wiring import Start
 
-    config = _config(preset, settings, steps=steps, recordings=recordings)
-    with progress_line() as show:
+        on = _device(device)
+        click.echo(_computes(config, on), err=True)
+        has_warned = unfit is None or minutes is not None  # which is then how long it takes
 
         def observe(status: Status) -> None:
+            nonlocal has_warned
+            if not has_warned and status.eta_seconds is not None and status.activity == "learning":
+                has_warned = True
+                left = duration(status.eta_seconds)
+                slow = f"warning: at this rate all {status.steps:,} steps take {left}"
+                click.secho(slow, fg="yellow", err=True)
             show(*status_parts(status))
 
         outcome = train_run(
@@ -120,11 +176,15 @@ def train(
                 addresses=addresses,
                 keys=trainer_keys,
                 minutes=minutes,
+                device=on,
+                init=init,
                 observers=[observe],
                 command=command_line(context),
             )
         )
     _report_outcome(outcome, run)
+    if watched:
+        click.echo(f"the page is closed; to open it again: setcon watch {run}")
 
 
 @click.command()
@@ -202,7 +262,7 @@ def demo(
 @click.command()
 @click.argument("name", required=False)
 def presets(name: str | None) -> None:
-    """List the presets, or explain every setting of one."""
+    """List the presets, or explain every setting of one and how to ingest for it."""
     from online.config import load_preset, preset_comment, preset_names
     from online.explain import explained
 
@@ -211,6 +271,7 @@ def presets(name: str | None) -> None:
             click.echo(f"{preset:<14}{preset_comment(preset)[0]}")
     else:
         head = [f"# {line}".rstrip() for line in preset_comment(name)]
+        head.append(f"# Made for footage that was ingested with {MADE_FOR[name].options}.")
         click.echo("\n".join([*head, "", explained(load_preset(name))]), nl=False)
 
 
@@ -238,13 +299,72 @@ def _config(
     *,
     steps: int | None = None,
     recordings: str | None = None,
+    file: Path | None = None,
 ) -> RunConfig:
-    from online.config import load_preset
+    from online.config import load_config, load_preset
 
     more = [] if steps is None else [f"training.steps={steps}"]
     if recordings is not None:  # as a TOML string, or the name `1` would be a number
         more.append(f"stream.recordings={json.dumps(recordings, ensure_ascii=False)}")
+    if file is not None:
+        return load_config(file, [*settings, *more])
     return load_preset(preset, [*settings, *more])
+
+
+def _config_of(run: Path) -> Path:
+    """The settings of a run.
+
+    Raises RunError: there is no run.
+    """
+    from online.runs.log import not_a_run
+
+    if not (run / "config.toml").exists():
+        raise not_a_run(run)
+    return run / "config.toml"
+
+
+def _unfit(preset: str, store: str | None, config: RunConfig) -> str | None:
+    """How the footage of a store differs from what the preset is made for."""
+    from ingest.open import open_store
+
+    if store is None:
+        return None  # a server tells later
+    opened = open_store(store)
+    found = []
+    for name in opened.recordings():
+        if fnmatchcase(name, config.stream.recordings):
+            commit = opened.commit(name)
+            seconds = commit.duration_seconds
+            fps = (commit.length - 1) / seconds / config.frame_stride if seconds else None
+            found.append(Footage(width=commit.width, height=commit.height, fps=fps))
+    return mismatch(preset, found)
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name; by default a GPU where there is one."""
+    import torch
+
+    from online.training.models import default_device
+
+    if name is None:
+        return default_device()
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise click.UsageError(
+            f"--device {name}: cannot be computed on ({str(error).splitlines()[0]}); "
+            "use cpu, cuda or cuda:1"
+        ) from error
+    return device
+
+
+def _computes(config: RunConfig, device: torch.device) -> str:
+    """The first line: what it computes on, and how."""
+    from online.training.models import uses_bfloat16
+
+    is_bfloat16 = uses_bfloat16(config.training.precision, device)
+    return f"{'bfloat16' if is_bfloat16 else 'float32'} on {device}"
 
 
 def command_line(context: click.Context) -> list[str]:

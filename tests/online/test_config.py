@@ -68,6 +68,9 @@ def test_settings_are_laid_over_a_preset() -> None:
     [
         ("optimizer.learning_rte=1", "did you mean optimizer.learning_rate"),
         ("optimiser.learning_rate=1", "did you mean optimizer"),
+        ("learning_rte=1", "did you mean optimizer.learning_rate or probe.learning_rate"),
+        ("training.num_slots=1", "did you mean model.slot_attention.num_slots"),
+        ("model.zzzz=1", "known here: "),
         ("training.steps=many", "training.steps = 'many'"),
         ("training.steps=0", "steps must be at least 1, got 0"),
         ("training.steps", "section.key=value"),

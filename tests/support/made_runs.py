@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from online.config import dump_config, load_preset
+from online.runs.glimpse import Glimpse
 from online.scores.evaluation import (
     EncoderScores,
     Evaluation,
@@ -82,3 +83,18 @@ def make_run(path: Path, *settings: str, seed: int = 0, fg_ari: float = 0.5) -> 
     for step, share in ((100, 0.5), (200, 1.0)):
         save_evaluation(path / f"probes/step-{step:08}", scored(step, share * fg_ari), panels())
     return path
+
+
+def glimpse(*, step: int, has_segments: bool = False, side: int = 16, slots: int = 3) -> Glimpse:
+    """A grey frame; at each step another slot has the whole of the attention."""
+    attention = np.zeros((slots, side // 2, side // 2), np.uint8)
+    attention[step % slots] = 255
+    segments = np.full((side, side), step % slots, np.uint8) if has_segments else None
+    return Glimpse(
+        step=step,
+        recording="balls é",
+        frame_seconds=1.5,
+        frame=np.full((side, side, 3), 90, np.uint8),
+        attention=attention,
+        segments=segments,
+    )

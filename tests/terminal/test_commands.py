@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from ingest.scenes import SCENES
+from terminal.commands.completion import completion
 from terminal.commands.store import scene
+from terminal.commands.train import train
 
 
 def test_every_scene_can_be_rendered_by_its_name() -> None:
@@ -60,3 +62,44 @@ def test_a_setting_that_a_scene_does_not_take_is_a_usage_error(
     assert done.exit_code == 2
     assert message in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_a_shell_gets_code_that_completes_commands(shell: str) -> None:
+    done = CliRunner().invoke(completion, [shell], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "_SETCON_COMPLETE" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "demo", "--config", "x.toml"], "--config and --preset both choose"),
+        (["--config", "x.toml"], "x.toml: cannot be read as TOML"),
+        (["--init", "nothing"], "nothing: is not a run (no config.toml)"),
+    ],
+)
+def test_settings_come_from_one_place_that_is_there(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(train, ["store", "--run", "run", *options])
+    assert message in f"{done.output}{done.exception}"
+    assert done.exit_code != 0
+
+
+def test_a_device_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    done = CliRunner().invoke(train, ["--connect", "ipc://x", "--run", run, "--device", "gpu7"])
+    assert done.exit_code == 2
+    assert "--device gpu7: cannot be computed on" in done.output
+
+
+def test_a_video_in_place_of_a_store_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    (tmp_path / "a.avi").write_bytes(b"video")
+    words = [str(tmp_path / "a.avi"), "--run", str(tmp_path / "run"), "--preset", "things"]
+    done = CliRunner().invoke(train, words)
+    assert done.exit_code == 2
+    assert "ingest it first: setcon ingest" in " ".join(done.output.split())
+    assert "--size 128" in done.output
+    assert not (tmp_path / "run").exists()

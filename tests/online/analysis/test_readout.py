@@ -67,10 +67,13 @@ def test_slots_are_those_of_the_model_for_every_frame(run, balls, embedded):
         np.testing.assert_array_equal(group["gap"], frames.gap)
         assert np.flatnonzero(group["held_out"]).tolist() == list(range(192, 240))
         slots, alphas = group["slots"][:], group["alphas"][:]
+        attention = group["attention"][:]
     with opened_run(run, balls) as opened, torch.no_grad():
         images = torch.from_numpy(frames.images).permute(0, 3, 1, 2) / 255
-        expected = opened.trained.model.encode(images).slots
-    np.testing.assert_allclose(slots, expected, atol=1e-5)
+        expected = opened.trained.model.encode(images)
+    np.testing.assert_allclose(slots, expected.slots, atol=1e-5)
+    assert attention.shape == (240, 4, 8, 8)
+    np.testing.assert_allclose(attention, 255 * expected.attention.unflatten(-1, (8, 8)), atol=1)
     assert alphas.shape == (240, 4, 16, 16)
     np.testing.assert_allclose(alphas.astype(int).sum(axis=1), 255, atol=2)
 
@@ -107,7 +110,7 @@ def test_without_alphas_there_are_slots_and_no_probe(run, balls, embedded, tmp_p
     monkeypatch.setattr(Evaluator, "fit", None)
     embed_run(run, balls, tmp_path / "out.h5", alphas=False)
     with h5py.File(tmp_path / "out.h5") as file, h5py.File(embedded) as whole:
-        assert sorted(file["balls"]) == ["gap", "held_out", "pts_ns", "slots"]
+        assert sorted(file["balls"]) == ["attention", "gap", "held_out", "pts_ns", "slots"]
         np.testing.assert_array_equal(file["balls/slots"], whole["balls/slots"])
 
 

@@ -53,6 +53,42 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(make_run: MakeRun) -
     assert re.split(r" {2,}", row.strip()) == ["0.833 ± 0.033", "0.500 ± 0.000"]
 
 
+def on(run: Path, *footage: str, store: str = "store") -> Path:
+    """The run, as if it had learned from this footage; none is that of an older log."""
+    source = {"kind": "source", "step": 0, "recordings": ["balls"], "store": store}
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps(source | {"footage": list(footage)}) + "\n")
+    return run
+
+
+def test_runs_on_other_footage_are_not_seeds_of_one(make_run: MakeRun) -> None:
+    held_out = "balls: 1200 frames of 32x32, 240 held out"
+    runs = [
+        on(make_run("a", seed=0), held_out, store="store"),
+        on(make_run("b", seed=1), held_out, store="tcp://127.0.0.1:5555"),
+        on(make_run("c", seed=2), held_out.replace("240", "120")),
+        on(make_run("d", seed=3), "other: 500 frames of 32x32, 100 held out"),
+    ]
+    groups = grouped(runs)
+    assert [len(group.runs) for group in groups] == [2, 1, 1]
+    assert [group.name for group in groups] == [
+        f"footage={held_out}",
+        "footage=balls: 1200 frames of 32x32, 120 held out",
+        "footage=other: 500 frames of 32x32, 100 held out",
+    ]
+
+
+def test_older_runs_are_told_apart_by_where_their_footage_is(make_run: MakeRun) -> None:
+    runs = [
+        on(make_run("a", seed=0), "balls: 1200 frames of 32x32, 240 held out", store="x"),
+        on(make_run("b", seed=1), store="x"),
+        on(make_run("c", seed=2), store="y"),
+    ]
+    groups = grouped(runs)
+    assert [len(group.runs) for group in groups] == [2, 1]
+    assert [group.name for group in groups] == ["footage=balls in x", "footage=balls in y"]
+
+
 def test_what_needs_no_model_stands_beside_the_scores(make_run: MakeRun) -> None:
     runs = [make_run(f"r{s}", seed=s, fg_ari=0.6 + 0.2 * s) for s in range(2)]
     lines = comparison_text(grouped(runs)).splitlines()

@@ -18,6 +18,7 @@ from online.analysis.embed import embed_run
 from online.analysis.opened import evaluate_run
 from online.analysis.render import render_run
 from online.config import RunConfig, load_preset
+from online.runs.glimpse import load_glimpse
 from online.session.start import train_on_store
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
@@ -106,6 +107,16 @@ def test_it_learns_where_objects_are(run: Path) -> None:
     assert len(losses(run)) == 12
     assert losses(run)[-1] < losses(run)[0]
     assert lines(run, "prequential")
+
+
+def test_its_newest_frame_is_pictured_with_the_outlines_of_objects(run: Path) -> None:
+    newest = load_glimpse(run / "newest.npz")
+    assert newest is not None
+    assert newest.segments is not None
+    assert newest.segments.shape == (32, 32)
+    cells = newest.attention.argmax(axis=0).repeat(4, axis=0).repeat(4, axis=1)
+    assert set(np.unique(newest.segments)) == set(np.unique(cells))
+    assert (newest.segments == cells).mean() > 0.8
 
 
 def test_stopped_twice_and_resumed_it_is_the_same_bit_for_bit(

@@ -1,0 +1,1 @@
+"""The live page: reads a run's files, never the trainer."""

@@ -1,0 +1,80 @@
+"""Whether a run is at work, and what it does, by its files alone.
+
+The lock says so on this machine. Over a mount locks may not be seen: there a run is at work while
+its files change.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from online.runs.lock import is_at_work
+from online.scores.evaluation import NO_JSON
+
+SILENT_SECONDS = 30.0
+"""After so long without a change, a run whose lock is not held is taken to have ended."""
+
+Activity = Literal["absent", "at work", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A run at one moment."""
+
+    activity: Activity
+    status: dict[str, Any]
+    """The fields of `Status`; empty unless it is at work and has written them."""
+
+
+class LiveFile:
+    """Follows `status.json` of a run, which may not exist yet."""
+
+    def __init__(self, run: Path, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._run = run
+        self._now = now
+        self._seen: bytes | None = None
+        self._changed_at: float | None = None
+
+    def poll(self) -> Live:
+        """What the run does now."""
+        if not (self._run / "config.toml").exists():
+            return Live("absent", {})
+        written = _read(self._run / "status.json")
+        if self._seen is not None and written not in (None, self._seen):
+            self._changed_at = self._now()
+        self._seen = written
+        if not (_is_locked(self._run) or self._has_just_changed()):
+            return Live("ended", {})
+        return Live("at work", _fields(written))
+
+    def _has_just_changed(self) -> bool:
+        if self._seen is None or self._changed_at is None:
+            return False
+        return self._now() - self._changed_at < SILENT_SECONDS
+
+
+def _is_locked(run: Path) -> bool:
+    try:
+        return is_at_work(run)
+    except OSError:  # a mount without locks
+        return False
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _fields(written: bytes | None) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(written or b"{}", type=dict[str, Any])
+    except NO_JSON:
+        return {}

@@ -1,0 +1,46 @@
+"""SetCon on the Hugging Face Hub, by the mixin of `huggingface_hub` (extra `hub`).
+
+HubSetCon.of(model).save_pretrained("folder")     config.json, model.safetensors, README.md
+HubSetCon.from_pretrained("folder")               or "user/name" on the Hub
+"""
+
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+from huggingface_hub import PyTorchModelHubMixin
+
+from setcon.config import SetConConfig
+from setcon.model import SetCon
+
+
+class HubSetCon(
+    SetCon,
+    PyTorchModelHubMixin,
+    library_name="setcon",
+    tags=["object-centric-learning", "slot-attention", "video"],
+    paper_url="https://arxiv.org/abs/2011.10287",
+):
+    """A SetCon with `from_pretrained`, `save_pretrained` and `push_to_hub`."""
+
+    def __init__(self, config: SetConConfig | dict[str, Any]) -> None:
+        super().__init__(_config(SetConConfig, config) if isinstance(config, dict) else config)
+
+    @classmethod
+    def of(cls, model: SetCon) -> "HubSetCon":
+        """A copy of `model` with its weights, in evaluation mode."""
+        made = cls(config=model.config)
+        made.load_state_dict(model.state_dict())
+        return made.eval()
+
+
+def _config(kind: type, table: dict[str, Any]) -> Any:
+    """A configuration from nested tables; the mixin fills flat ones only."""
+    types = get_type_hints(kind)
+    known = {field.name for field in fields(kind)}
+    return kind(
+        **{
+            name: _config(types[name], value) if is_dataclass(types[name]) else value
+            for name, value in table.items()
+            if name in known
+        }
+    )

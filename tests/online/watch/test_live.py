@@ -1,0 +1,40 @@
+"""Whether a run is at work is read off its files."""
+
+import json
+from pathlib import Path
+
+from made_runs import make_run
+
+from online.runs.lock import RunLock
+from online.watch.live import SILENT_SECONDS, LiveFile
+
+
+def test_a_run_that_has_not_begun_is_absent(tmp_path: Path) -> None:
+    assert LiveFile(tmp_path / "run").poll().activity == "absent"
+
+
+def test_a_run_is_at_work_while_its_lock_is_held(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    live, lock = LiveFile(run), RunLock(run)
+    (run / "status.json").write_text('{"step": 3}')
+    assert live.poll().activity == "ended"  # a killed run leaves the file
+    lock.take()
+    assert (live.poll().activity, live.poll().status) == ("at work", {"step": 3})
+    (run / "status.json").write_text('{"step": 3')
+    assert live.poll().status == {}
+    lock.release()
+    (run / "status.json").unlink()
+    assert live.poll().activity == "ended"
+
+
+def test_where_locks_are_not_seen_a_run_is_at_work_while_its_status_changes(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    now = [0.0]
+    live = LiveFile(run, now=lambda: now[0])
+    for step in range(3):
+        (run / "status.json").write_text(json.dumps({"step": step}))
+        found = live.poll()
+        now[0] += 1
+    assert (found.activity, found.status) == ("at work", {"step": 2})
+    now[0] += SILENT_SECONDS
+    assert live.poll().activity == "ended"
