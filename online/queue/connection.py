@@ -31,6 +31,8 @@ from online.queue.sockets import Dealer
 
 BYE_MILLISECONDS = 200
 """How long the server may take to hear that the trainer leaves."""
+CHECK_SECONDS = 0.1
+"""How often the connection is looked at while nothing comes."""
 MAX_MESSAGES = 64
 """Messages that ZeroMQ keeps before they are received."""
 
@@ -121,7 +123,7 @@ class Connection:
         """
         asked_at = time.monotonic()
         until_silent = max(0.0, self._heard_at + self._patience - asked_at)
-        longest = min(messages.HEARTBEAT_SECONDS / 2, until_silent)
+        longest = min(CHECK_SECONDS, until_silent)
         ready = dict(self._poller.poll(math.ceil(1000 * longest)))
         now = time.monotonic()
         arrival = None

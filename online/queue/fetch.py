@@ -16,6 +16,7 @@ from ingest.frame import Frames
 from online.clips.holdout import RecordingSummary
 from online.errors import MessageDamaged, ServerError, ServerSilent, WireError
 from online.queue import messages
+from online.queue.connection import CHECK_SECONDS
 from online.queue.keys import TrainerKeys
 from online.queue.sockets import Dealer
 
@@ -150,7 +151,8 @@ class RemoteStore:
         poller.register(dealer.socket, zmq.POLLIN)
         poller.register(dealer.monitor, zmq.POLLIN)
         while (left := until - time.monotonic()) > 0:
-            if dealer.socket not in dict(poller.poll(round(1000 * left) + 1)):
+            wait = min(left, CHECK_SECONDS)
+            if dealer.socket not in dict(poller.poll(round(1000 * wait) + 1)):
                 dealer.check()
                 continue
             header, *buffers = dealer.socket.recv_multipart(copy=False)
