@@ -24,7 +24,7 @@ def frame(body: bytes, *, more: bool) -> bytes:
 
 def send_endless_parts(peer: socket.socket, kind: bytes, *, part_bytes: int = 64 << 10) -> None:
     """Send one message that has no last part, until the other side hangs up."""
-    with suppress(OSError):
+    with suppress(ConnectionError):
         shake_hands(peer, kind)
         parts = frame(bytes(part_bytes), more=True) * max(1, (1 << 20) // part_bytes)
         while True:

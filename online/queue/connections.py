@@ -84,6 +84,8 @@ class Connections:
         known = self._open.pop(descriptor, None)
         with suppress(OSError), _opened(descriptor) as connection:
             if known is not None and _cookie(connection) == known.cookie:
+                # ZeroMQ, which notices the shutdown, then closes it without waiting for the peer
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.shutdown(socket.SHUT_RDWR)
 
     def _count(self, descriptor: int) -> None:
