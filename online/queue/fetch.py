@@ -13,6 +13,7 @@ import zmq
 
 from ingest.errors import ReleasedError
 from ingest.frame import Frames
+from ingest.printable import harmless
 from online.clips.holdout import RecordingSummary
 from online.errors import MessageDamaged, ServerError, ServerSilent, WireError
 from online.queue import messages
@@ -161,7 +162,7 @@ class RemoteStore:
             except MessageDamaged:
                 return None  # it is asked for again
             if isinstance(reply, messages.Refused) and reply.request in (request, None):
-                raise (ReleasedError if reply.released else ServerError)(reply.message)
+                raise (ReleasedError if reply.released else ServerError)(harmless(reply.message))
             if isinstance(reply, messages.Listed | messages.Fetched) and reply.request == request:
                 return reply, [buffer.buffer for buffer in buffers]
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from ingest.printable import harmless
+
 BURST, WINDOW_SECONDS = 5, 1.0
 """At most this many lines in each window, and how many were left out."""
 
@@ -28,6 +30,6 @@ class SparingLog:
                 self._left_out = 0
         if self._logged < self._burst:
             self._logged += 1
-            self._log.warning("%s", message)
+            self._log.warning("%s", harmless(message))
         else:
             self._left_out += 1

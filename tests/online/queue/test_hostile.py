@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import zmq
@@ -19,7 +20,8 @@ from streaming import clips as clips_of
 from streaming import next_clip
 
 from online.clips.catalog import StoreCatalog
-from online.clips.clip import ClipConfig
+from online.clips.clip import ClipConfig, Interval
+from online.clips.holdout import RecordingSummary
 from online.clips.request import ClipRequest
 from online.errors import ServerError, WireError
 from online.queue import messages
@@ -162,3 +164,64 @@ def test_warnings_are_limited_and_those_left_out_are_counted(monkeypatch, caplog
     sparing.warn("and another")
     assert caplog.messages[:BURST] == [f"warning {number}" for number in range(BURST)]
     assert caplog.messages[BURST:] == ["995 more warnings like these were left out", "and another"]
+
+
+SUMMARY = RecordingSummary(
+    name="a",
+    length=10,
+    complete=True,
+    live=False,
+    height=8,
+    width=8,
+    has_masks=False,
+    gaps=1,
+    train=(Interval(0, 8),),
+    held_out=(Interval(8, 10),),
+)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"train": [{"start": 5, "stop": 2}]},
+        {"train": [{"start": 0, "stop": 1 << 60}]},
+        {"train": [{"start": 4, "stop": 8}, {"start": 0, "stop": 2}]},
+        {"held_out": [{"start": -1, "stop": 2}]},
+        {"length": -1},
+        {"length": 1 << 60},
+        {"released": 11},
+        {"gaps": 11},
+        {"height": 1 << 20},
+        {"name": "\x1b[2J"},
+    ],
+)
+def test_a_recording_that_cannot_be_is_a_malformed_message(odd):
+    tree = msgspec.to_builtins(messages.Listed(1, [SUMMARY]))
+    sealed = messages.seal(msgspec.msgpack.encode(tree))
+    assert messages.decode_reply(sealed) == messages.Listed(1, [SUMMARY])
+    tree["recordings"][0] |= odd
+    with pytest.raises(WireError, match="malformed"):
+        messages.decode_reply(messages.seal(msgspec.msgpack.encode(tree)))
+
+
+def test_a_refusal_shows_without_what_a_terminal_would_obey(tmp_path):
+    with zmq.Context() as context:
+        router = limited_socket(context, zmq.ROUTER, max_bytes=MEGABYTE, max_messages=10)
+        router.bind(f"ipc://{tmp_path}/s")
+
+        def answer() -> None:
+            identity, part = router.recv_multipart()
+            request = messages.decode_request(part)
+            assert isinstance(request, messages.List)
+            refused = messages.Refused(message="no\x1b[31m\nred", request=request.request)
+            router.send_multipart([identity, messages.encode(refused)])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with (
+            Client(f"ipc://{tmp_path}/s") as client,
+            pytest.raises(ServerError, match=r"^no\\x1b\[31m\\nred$"),
+        ):
+            client.recordings()
+        thread.join(BOUND)
+        router.close()
