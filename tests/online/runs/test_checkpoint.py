@@ -273,7 +273,7 @@ def test_weights_that_are_no_numbers_are_damage_and_an_older_checkpoint_is_taken
 
 def test_weights_of_another_type_belong_to_another_model(tmp_path: Path) -> None:
     model, _, held = trained()
-    with pytest.raises(CheckpointError, match="0.bias holds torch.float64, the configured"):
+    with pytest.raises(CheckpointError, match=r"0\.bias holds torch\.float64, the configured"):
         load_into(model, held.model | {"0.bias": torch.zeros(4).double()}, where=tmp_path)
 
 
