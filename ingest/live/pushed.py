@@ -141,8 +141,7 @@ class PushedCapture:
 
         Where the disk is too slow the oldest frames that wait are dropped and counted, and the one
         after them is a gap. So is a frame much later than the others were, one whose time steps
-        back or jumps by a minute, and one that is pushed with `gap`. A frame with the time of the
-        one before is counted as its duplicate. For one thread at a time.
+        back or jumps by a minute, and one that is pushed with `gap`. For one thread at a time.
 
         Raises ValueError: the image is not uint8 RGB; StoreError: the recording cannot be written
         any more; VideoError: the capture was left, or not entered yet.
