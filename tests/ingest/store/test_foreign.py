@@ -9,11 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
+from ingest.disk.hdf5 import dataset
 from ingest.errors import IngestError, StoreError
 from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.protocols import Store
-from ingest.store.records import RecordSettings, Source
+from ingest.store.records import RecordSettings, Source, StoreFormat
 from ingest.verify import verify_store
 from ingest.video.reader import Counters
 
@@ -28,7 +29,7 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
-def make_store(folder: Path, store_format: str) -> Path:
+def make_store(folder: Path, store_format: StoreFormat) -> Path:
     """A store with one recording; gives the folder of that."""
     store = open_store(folder, create_format=store_format)
     with store.writer(
@@ -121,7 +122,7 @@ def test_a_lock_that_is_none_is_neither_waited_for_nor_written(tmp_path, secret,
 
 def without(file: h5py.File, field: str) -> np.ndarray:
     """The values of a field, which is deleted, with its checksum."""
-    values = file[field][:]
+    values = dataset(file, field)[:]
     del file[field]
     return values
 
