@@ -12,7 +12,7 @@ import os
 import click
 
 from terminal.commands import completion, look, serve, store, train, watch
-from terminal.errors import OneLineErrors
+from terminal.errors import HarmlessLines, OneLineErrors
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,9 +23,9 @@ def main(verbose: bool) -> None:
     # read once, when torch loads OpenMP: threads that spin at a barrier keep the one they wait for
     # off its core, which makes a step ten times slower next to other work
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s"
-    )
+    shown = logging.StreamHandler()
+    shown.setFormatter(HarmlessLines("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[shown])
     if verbose:
         import av.logging
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ingest.live.camera import Camera
     from ingest.live.capture import Captured, capture, open_live_store
     from ingest.live.devices import Device, parse_device
+    from ingest.live.pushed import PushedCapture, open_capture
     from ingest.open import open_store, open_video
     from ingest.recorder import Recorded, RecordProgress, record
     from ingest.store.cache import ChunkCache
@@ -62,6 +63,7 @@ __all__ = [
     "IngestOutcome",
     "NoSuchRecordingError",
     "NotAStoreError",
+    "PushedCapture",
     "RecordProgress",
     "RecordSettings",
     "Recorded",
@@ -83,6 +85,7 @@ __all__ = [
     "capture",
     "export_recording",
     "ingest_sources",
+    "open_capture",
     "open_live_store",
     "open_store",
     "open_video",
@@ -107,6 +110,7 @@ _HOMES = {
     "IngestOutcome": "ingest.jobs",
     "NoSuchRecordingError": "ingest.errors",
     "NotAStoreError": "ingest.errors",
+    "PushedCapture": "ingest.live.pushed",
     "RecordProgress": "ingest.recorder",
     "RecordSettings": "ingest.store.records",
     "Recorded": "ingest.recorder",
@@ -128,6 +132,7 @@ _HOMES = {
     "capture": "ingest.live.capture",
     "export_recording": "ingest.export",
     "ingest_sources": "ingest.jobs",
+    "open_capture": "ingest.live.pushed",
     "open_live_store": "ingest.live.capture",
     "open_store": "ingest.open",
     "open_video": "ingest.open",

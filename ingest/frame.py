@@ -74,3 +74,26 @@ class Frames:
             captured_ns=None if self.captured_ns is None else self.captured_ns[start:stop],
             masks=None if self.masks is None else self.masks[start:stop],
         )
+
+    def room_for(self, length: int) -> "Frames":
+        """Room for `length` frames like these, to `fill`."""
+
+        def room(values: np.ndarray) -> np.ndarray:
+            return np.empty((length, *values.shape[1:]), values.dtype)
+
+        return Frames(
+            images=room(self.images),
+            pts_ns=room(self.pts_ns),
+            gap=room(self.gap),
+            captured_ns=None if self.captured_ns is None else room(self.captured_ns),
+            masks=None if self.masks is None else room(self.masks),
+        )
+
+    def fill(self, frames: "Frames") -> None:
+        """Copy `frames` here, which are as many, and have what these have."""
+        for into, values in zip(self._fields(), frames._fields(), strict=True):
+            into[:] = values
+
+    def _fields(self) -> list[np.ndarray]:
+        found = (self.images, self.pts_ns, self.gap, self.captured_ns, self.masks)
+        return [values for values in found if values is not None]

@@ -111,7 +111,7 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> RunConfig:
     """
     try:
         table = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML ({error})") from error
     return _resolve(table, settings, where=str(path))
 
@@ -157,7 +157,7 @@ def _lay_over(table: dict[str, Any], setting: str) -> None:
         raise ConfigError(f"--set {setting}: write it as section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     *sections, name = key.strip().split(".")
     for section in sections:

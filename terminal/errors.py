@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import click
 
 from ingest.disk.signals import has_to_wait
 from ingest.errors import IngestError
+from ingest.printable import harmless
 
 _AGAIN_SECONDS = 0.01
 """Delay after which an exception that Python swallowed is raised again."""
@@ -20,6 +22,14 @@ _AGAIN_SECONDS = 0.01
 
 class Terminated(BaseException):
     """SIGTERM came to a command that has nothing to save; like KeyboardInterrupt, not an error."""
+
+
+class HarmlessLines(logging.Formatter):
+    """Log lines in which names from files and peers do nothing to the terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The line, without a traceback."""
+        return harmless(super().formatMessage(record))
 
 
 class OneLineErrors(click.Group):
@@ -123,4 +133,4 @@ def exit_if_any(errors: Iterable[object]) -> None:
 
 def tell(error: object) -> None:
     """Print what is wrong, as one red line."""
-    click.secho(f"error: {error}", fg="red", err=True)
+    click.secho(f"error: {harmless(str(error))}", fg="red", err=True)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ingest.printable import harmless, without_secrets
+
 if TYPE_CHECKING:
     from ingest.live.capture import Captured
     from ingest.recorder import RecordProgress
@@ -23,13 +25,13 @@ def recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
     return (
         f"  {name}: {footage_text(commit)}, {state}, {size_bytes / 1e6:.1f} MB{share}\n"
         f"    {', '.join([*named, breaks_text(commit)])}\n"
-        f"    from {commit.source.path}"
+        f"    from {harmless(without_secrets(commit.source.path))}"
     )
 
 
 def uncommitted_text(name: str) -> str:
     """The line for a recording's folder that has no committed frames."""
-    return f"{name}: no committed frames; ingest its source again"
+    return f"{harmless(name)}: no committed frames; ingest its source again"
 
 
 def footage_text(commit: CommitRecord) -> str:

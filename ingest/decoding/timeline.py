@@ -142,6 +142,13 @@ class Timeline:
         """Note that the next frame does not continue the last one."""
         self._broken = True
 
+    def begin_anew(self, *, interval_ns: int | None) -> None:
+        """Note that the source was connected anew: what comes now may come at another rate."""
+        self._interval_ns = interval_ns
+        self.pace = Pace(learns=self.pace.learns)
+        self._steps = Steps(self.pace)
+        self._broken = True
+
     def place(self, source_ns: int | None) -> Placed | None:
         """Decide on the next decoded frame: where it is kept, or None."""
         before, now = self._last_ns, self._advance(source_ns)

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from ingest.disk.inside import open_inside
 from ingest.errors import RecordingLockedError, StorageFullError, StoreError
 
 PARTIAL = ".partial"
@@ -32,6 +33,8 @@ PARTIAL = ".partial"
 
 ASIDE = ".removed"
 """Suffix of a folder that is to be deleted."""
+
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _FULL = {errno.ENOSPC: "disk", errno.EDQUOT: "quota", errno.EFBIG: "file size limit"}
 
@@ -249,18 +252,20 @@ class FileLock:
 def is_locked(path: Path) -> bool:
     """Whether a living process holds the lock of this file."""
     try:
-        with path.open("rb") as file:
+        with open_inside(path.parent, path.name) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:
         return True
+    except OSError:
+        return False  # not a file that this program made
     return False  # a killed process left the file, but not the lock
 
 
 def _lock(path: Path, what: str) -> BinaryIO:
     while True:
-        file = path.open("a+b")
+        file = os.fdopen(os.open(path, _LOCK_FLAGS, 0o666), "r+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

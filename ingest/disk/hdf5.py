@@ -85,10 +85,19 @@ class _Disk:
 
 
 def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    """A dataset of a group; KeyError where there is none, or something else of that name."""
+    """A dataset of a group, with its values in the same file.
+
+    Raises KeyError where there is none, or something else of that name; ValueError where it leads
+    out of the file, which may be one that somebody else made.
+    """
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name!r} is a link to another place")
     found = group[name]
     if not isinstance(found, h5py.Dataset):
         raise KeyError(f"{name!r} is not a dataset")
+    if found.external is not None or found.is_virtual:
+        raise ValueError(f"{name!r} has its values in other files")
     return found
 
 
@@ -115,8 +124,10 @@ def check_crc32c(data: bytes, stored: int) -> None:
         raise ValueError(f"checksum {computed:08x}, stored with {stored:08x}")
 
 
-def intact_values(data: h5py.Dataset, dtype: np.dtype) -> Shaped[np.ndarray, "n ..."]:
+def intact_values(data: h5py.Dataset, dtype: np.dtype, *, longest: int) -> Shaped[np.ndarray, " n"]:
     """All values of a dataset that is one piece; ValueError if they are not as written."""
+    if data.ndim != 1 or len(data) > longest:
+        raise ValueError(f"values of shape {data.shape}, up to {longest} belong here")
     if data.dtype != dtype:
         raise ValueError(f"values of {data.dtype}, not {dtype}")
     values = data[:]

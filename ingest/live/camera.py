@@ -200,15 +200,16 @@ class Camera:
             connection.error = error
 
     def _begin(self, stream: VideoStream) -> None:
-        """Make ready for a connection; the first one gives the rate."""
+        """Make ready for a connection, which may have another rate than the one before it."""
         self._clock.connected()
-        self._timeline.break_off()
-        if not self._timeline.counters.decoded:
-            rate = float(stream.average_rate or 0)
-            known = 0 < rate <= _FASTEST_FPS
-            wanted = self.settings.fps
-            self.fps = min(rate, wanted or rate) if known else wanted
-            interval_ns = round(1e9 / rate) if known else None
+        rate = float(stream.average_rate or 0)
+        known = 0 < rate <= _FASTEST_FPS
+        wanted = self.settings.fps
+        self.fps = min(rate, wanted or rate) if known else wanted
+        interval_ns = round(1e9 / rate) if known else None
+        if self._timeline.counters.decoded:
+            self._timeline.begin_anew(interval_ns=interval_ns)
+        else:
             self._timeline = Timeline(interval_ns=interval_ns, fps=wanted, pace=Pace(learns=True))
 
     def _decode(

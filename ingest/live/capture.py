@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from ingest.errors import NotAStoreError, RecordingExistsError
 from ingest.live.backlog import Taken
-from ingest.live.camera import Camera
 from ingest.open import open_or_create_store
 from ingest.store.protocols import RecordingWriter, Store
-from ingest.store.records import CommitRecord, Source
+from ingest.store.records import CommitRecord, RecordSettings, Source
 from setcon.checks import check_at_least
 
 _CHUNK_SECONDS = 0.5
@@ -46,6 +46,40 @@ class Captured:
         return (self.commit.length - 1) / max(1e-9, self.commit.duration_seconds)
 
 
+@runtime_checkable
+class Named(Protocol):
+    """Where frames come from; as text it is what people call it."""
+
+    def recording_name(self, now: datetime) -> str:
+        """A name for what is captured from `now` on."""
+        ...
+
+
+@runtime_checkable
+class LiveSource(Protocol):
+    """What comes by itself and does not wait: a `Camera`, or frames that a program pushes."""
+
+    reconnects: int
+    began_at: float
+
+    @property
+    def device(self) -> Named: ...  # noqa: D102
+    @property
+    def settings(self) -> RecordSettings: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    @property
+    def fps(self) -> float | None: ...  # noqa: D102
+
+    def take(self, count: int) -> Taken | None:
+        """The `count` oldest frames, or after `stop` what is left; None if they are to come yet."""
+        ...
+
+    def stop(self) -> None:
+        """Take no more frames; those that wait can still be taken."""
+        ...
+
+
 def open_live_store(location: str | Path) -> Store:
     """Open a store for captures, or make one; NotAStoreError where it cannot take them."""
     store = open_or_create_store(location)
@@ -58,7 +92,7 @@ def open_live_store(location: str | Path) -> Store:
 
 
 def capture(
-    camera: Camera,
+    camera: LiveSource,
     store: Store,
     *,
     name: str | None = None,
@@ -135,7 +169,7 @@ class _Kept:
         return first
 
 
-def _writer(camera: Camera, store: Store, name: str) -> RecordingWriter:
+def _writer(camera: LiveSource, store: Store, name: str) -> RecordingWriter:
     return store.writer(
         name,
         source=Source(path=str(camera.device), digest=secrets.token_hex(32)),

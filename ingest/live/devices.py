@@ -18,6 +18,7 @@ from av.container import InputContainer
 from av.error import ExitError, FFmpegError
 
 from ingest.errors import VideoError
+from ingest.printable import without_secrets
 
 OPEN_SECONDS = 10.0
 """How long a device may take to answer, and again to show what it sends."""
@@ -32,7 +33,6 @@ _DEFAULTS = {
     "udp": {"overrun_nonfatal": "1"},  # what is lost shows as a gap, and the stream goes on
 }
 _WORDS = "v4l2:/dev/video0, rtsp://…, tcp://…, udp://…, lavfi:… or x11grab:…"
-_PASSWORD = re.compile(r"(?<=//)([^/@:]*):[^/]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Device:
         """The word, for people: without the password."""
         if self.kind in _LOCAL:
             return f"{self.kind}:{self.url}"
-        return _without_password(self.url)
+        return without_secrets(self.url)
 
     def recording_name(self, now: datetime) -> str:
         """A name for what is captured from `now` on: `video0-20260101-120000`."""
@@ -60,7 +60,8 @@ class Device:
         elif self.kind in _LOCAL:
             stem = self.kind
         else:
-            stem = re.sub(r"^[^/]*//([^/]*@)?|[?#].*", "", self.url)
+            address = without_secrets(self.url).rpartition("@")[2]
+            stem = re.sub(r"^[^/]*//|[?#].*", "", address)
         plain = re.sub(r"[^\w.]+", "-", stem)[:150].strip("-_.")
         return f"{plain or self.kind}-{now:%Y%m%d-%H%M%S}"
 
@@ -73,12 +74,14 @@ def parse_device(word: str, options: Sequence[str] = ()) -> Device:
     elif kind in _NETWORK and rest.startswith("//") and rest != "//":
         url, container = word, _NETWORK[kind]
     else:
-        raise VideoError(f"{_without_password(word)}: not a device; use {_WORDS}")
+        raise VideoError(f"{without_secrets(word)}: not a device; use {_WORDS}")
     given: dict[str, str] = {}
     for option in options:
         key, equals, value = option.partition("=")
         if not (key and equals and value):
-            raise VideoError(f"--option {option}: not KEY=VALUE, such as framerate=30")
+            raise VideoError(
+                f"--option {without_secrets(option)}: not KEY=VALUE, such as framerate=30"
+            )
         given[key] = value
     return Device(kind=kind, url=url, format=container, options=_DEFAULTS.get(kind, {}) | given)
 
@@ -103,10 +106,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, ExitError):
         return "it sends nothing"
     return (error.strerror if isinstance(error, FFmpegError) else None) or str(error)
-
-
-def _without_password(url: str) -> str:
-    return _PASSWORD.sub(r"\1:***@", url)
 
 
 def _v4l2_remedy(device: Device) -> str:

@@ -4,14 +4,14 @@
                                └── (any other place that can put, get and list by name)
 
 A name is a path relative to the root, with `/` between its parts. Nothing above this module opens,
-renames, locks or syncs a file, except HDF5, which can only read files (`LocalBlobs.folder`).
+renames, locks or syncs a file, except HDF5, which can only read files (`LocalBlobs.open`).
 """
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from ingest.disk.durable import (
     PARTIAL,
@@ -23,9 +23,13 @@ from ingest.disk.durable import (
     write_whole,
     written_together,
 )
+from ingest.disk.inside import open_inside, read_inside
 from ingest.errors import NotAStoreError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+MAX_BLOB_BYTES = 2 << 30
+"""Of any blob: the largest chunk there is."""
 
 Put = Callable[[str, bytes], None]
 """Writes one blob by its name."""
@@ -74,8 +78,11 @@ class Blobs(Protocol):
         """What is at the root, in a few words; None where a new store can be made."""
         ...
 
-    def get(self, name: str) -> bytes:
-        """All bytes of a blob; FileNotFoundError where there is none."""
+    def get(self, name: str, *, most_bytes: int = MAX_BLOB_BYTES) -> bytes:
+        """All bytes of a blob.
+
+        Raises FileNotFoundError where there is none, OSError where it has more than `most_bytes`.
+        """
         ...
 
     def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
@@ -149,7 +156,9 @@ class LocalBlobs:
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         """Unless `durable`, writing does not wait for the disk: see `ingest.disk.durable`."""
-        self._root = root
+        self._store = self._root = root
+        self._folder = ""
+        """Where the root is in the store, as nothing from there on may be a link."""
         self._durable = durable
 
     @property
@@ -158,18 +167,19 @@ class LocalBlobs:
         return str(self._root)
 
     @property
-    def folder(self) -> Path:
-        """The root, for what can only read files."""
-        return self._root
-
-    @property
     def durable(self) -> bool:
         """Whether each write waits for the disk."""
         return self._durable
 
     def within(self, folder: str) -> "LocalBlobs":
         """The blobs of one folder, with that as the root."""
-        return LocalBlobs(self._root / folder, durable=self._durable)
+        inner = LocalBlobs(self._store, durable=self._durable)
+        inner._root, inner._folder = self._root / folder, self._name(folder)
+        return inner
+
+    def _name(self, name: str) -> str:
+        """A name as the whole store has it."""
+        return f"{self._folder}/{name}" if self._folder and name else self._folder or name
 
     def found(self) -> str | None:
         """What is at the root; None where nothing is, or an empty folder."""
@@ -179,9 +189,13 @@ class LocalBlobs:
             return "a file"
         return "a directory with other files in it" if any(self._root.iterdir()) else None
 
-    def get(self, name: str) -> bytes:
-        """All bytes of a file."""
-        return (self._root / name).read_bytes()
+    def get(self, name: str, *, most_bytes: int = MAX_BLOB_BYTES) -> bytes:
+        """All bytes of a plain file, without following links out of the store."""
+        return read_inside(self._store, self._name(name), most_bytes=most_bytes)
+
+    def open(self, name: str) -> BinaryIO:
+        """The same file, for what reads parts of it."""
+        return open_inside(self._store, self._name(name))
 
     def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
         """Make or replace a file in one step.

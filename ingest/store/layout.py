@@ -23,6 +23,7 @@ RELEASED_VERSION = 2
 _MARK = "store.json"
 _RECORDINGS = "recordings"
 _COMMIT = "commit.json"
+_MAX_MARK_BYTES, _MAX_COMMIT_BYTES = 4 << 10, 1 << 20
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 """What reading garbage instead of JSON raises."""
 _NAME = re.compile(r"[^\W_][\w.+ ()@=-]{0,199}")
@@ -68,7 +69,9 @@ class StoreLayout:
     def open(cls, blobs: Blobs) -> "StoreLayout":
         """Find an existing store; NotAStoreError for anything else."""
         try:
-            mark = msgspec.json.decode(blobs.get(_MARK), type=_StoreMark)
+            mark = msgspec.json.decode(
+                blobs.get(_MARK, most_bytes=_MAX_MARK_BYTES), type=_StoreMark
+            )
         except (OSError, *_UNREADABLE) as error:
             if found := blobs.found():
                 raise _not_a_store(blobs, found) from error
@@ -121,7 +124,7 @@ class StoreLayout:
     def read_commit(self, name: str) -> bytes:
         """A commit record as it is on disk: equal bytes are an equal record."""
         try:
-            return self.blobs.get(self._commit_name(name))
+            return self.blobs.get(self._commit_name(name), most_bytes=_MAX_COMMIT_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             names = ", ".join(self.recordings()) or "none"
             raise NoSuchRecordingError(

@@ -12,6 +12,8 @@ Fit = Literal["crop", "pad", "stretch"]
 Size = int | tuple[int, int] | None
 """Of frames: the side of a square, (width, height), or None for that of the source."""
 
+MAX_CHUNK_BYTES = 1 << 30
+"""Pixels of a chunk that holds several frames; this program writes chunks of a MiB."""
 MAX_SIDE = 15_000
 """Longest side of a frame, in pixels."""
 
@@ -143,6 +145,8 @@ class CommitRecord:
         check_within(0, 1 << 40, length=self.length)
         check_within(1, MAX_SIDE, height=self.height, width=self.width)
         check_within(1, 1 << 10, chunk_length=self.chunk_length)
+        frame = self.height * self.width * 3
+        check_within(1, max(1, MAX_CHUNK_BYTES // frame), chunk_length=self.chunk_length)
         check_within(0, self.length, released=self.released)
         check_at_least(0, size_bytes=self.source.size_bytes, **asdict(self.counters))
         times = (self.first_pts_ns, self.last_pts_ns)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar, runtime_checkable
 
-from ingest.errors import IngestError, StoreError
+from ingest.errors import IngestError, NoSuchRecordingError, StoreError
 from ingest.frame import Frames
 from ingest.store.cache import ChunkCache
 from ingest.store.protocols import RecordingReader, Store
 from ingest.store.records import CommitRecord
-from online.clips.clip import ClipConfig, ClipSpec, cut
+from online.clips.clip import ClipConfig, ClipSpec, Cuts, cuts
 from online.clips.holdout import DEFAULT_HOLDOUT, RecordingSummary, split
+from online.clips.steps import STEP_NAMES, Steps, done
 from setcon.checks import check_at_least, check_below
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ Answer = TypeVar("Answer")
 
 MILESTONE_FRAMES = 1000
 """How far apart, at least, planning notes how many clips there are so far."""
+KNOWN_CUTS = 1024
+"""Recordings, times the ways that trainers want them cut, whose milestones are kept."""
 OPEN_READERS = 16
 CACHE_BYTES = 256 << 20
 """Decoded chunks that all open readers keep together: what a shuffle mixes, so that a chunk which
@@ -72,6 +75,7 @@ class StoreCatalog:
         self._readers: dict[str, RecordingReader] = {}
         self._cache = ChunkCache(CACHE_BYTES)
         self._identities: dict[str, str] = {}
+        self._summaries: dict[str, tuple[CommitRecord, RecordingSummary]] = {}
         self._milestones: dict[tuple[str, ClipConfig], list[_Milestone]] = {}
         self._left_out: dict[str, str] = {}
 
@@ -93,10 +97,10 @@ class StoreCatalog:
     def commit(self, name: str) -> CommitRecord:
         """What is committed now.
 
-        Raises IngestError: there is no such recording, it is damaged, or it was replaced: no reader
-        may see frames of both.
+        Raises IngestError: there is no such recording, or none that is offered, it is damaged, or
+        it was replaced: no reader may see frames of both.
         """
-        commit = self._reader(name).refresh()
+        commit = self._offered(name)
         if self._identities.setdefault(name, commit.identity) != commit.identity:
             raise StoreError(
                 f"{self.store.location}: recording {name!r} was replaced by another one while it "
@@ -106,8 +110,17 @@ class StoreCatalog:
 
     def recordings(self) -> list[RecordingSummary]:
         """What there is now and can be read, sorted by name."""
-        tried = (self._tried(name, self._summary) for name in self.names())
-        return [summary for summary in tried if summary is not None]
+        return done(self.listing())
+
+    def listing(self) -> Steps[list[RecordingSummary]]:
+        """The steps of `recordings`."""
+        found = []
+        for number, name in enumerate(self.names()):
+            if (summary := self._tried(name, self._summary)) is not None:
+                found.append(summary)
+            if number % STEP_NAMES == STEP_NAMES - 1:
+                yield 0
+        return found
 
     def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:
         """Frames start..start+length.
@@ -131,37 +144,12 @@ class StoreCatalog:
         `closed` includes the short clip at the end; without it, the clips of a smaller
         `length` are the first clips of a larger one.
         """
-        return self._clips_from(name, config, 0, length, closed=closed)
+        return self.cuts(name, config, length=length, closed=closed).of(name)
 
-    def clips_beyond(
-        self,
-        name: str,
-        config: ClipConfig,
-        *,
-        base_length: int,
-        base_closed: bool,
-        length: int,
-        closed: bool,
-    ) -> tuple[int, list[ClipSpec]]:
-        """How many clips the first `base_length` frames have, and those that `length` adds.
-
-        Cutting begins at the latest milestone, not at frame 0, so a recording without an end
-        costs only what is new: clips of a shorter recording are the first ones of a longer one.
-        """
-        passed = self._milestones.setdefault((name, config), [_Milestone(0, 0, 0)])
-        latest = passed[bisect_right(passed, base_length, key=lambda stone: stone.length) - 1]
-        before = self._clips_from(name, config, latest.start, base_length, closed=base_closed)
-        clips = self._clips_from(name, config, latest.start, length, closed=closed)
-        count = latest.count + len(before)
-        if not base_closed and before and base_length >= passed[-1].length + MILESTONE_FRAMES:
-            passed.append(_Milestone(base_length, count - 1, before[-1].start))
-        return count, clips[len(before) :]
-
-    def _clips_from(
-        self, name: str, config: ClipConfig, start: int, length: int, *, closed: bool
-    ) -> list[ClipSpec]:
-        """Clips of the training part of the first `length` frames that begin at `start` or after
-        it; a clip begins at `start`."""
+    def cuts(
+        self, name: str, config: ClipConfig, *, length: int, closed: bool, start: int = 0
+    ) -> Cuts:
+        """The same as numbers, and only those that begin at `start` or after it; one does there."""
         commit, reader = self.commit(name), self._reader(name)
         parts = split(
             reader.pts_ns(start)[: length - start],
@@ -172,8 +160,40 @@ class StoreCatalog:
             start=start,
             first_pts_ns=commit.first_pts_ns,
         )
-        clips = cut(name, reader.gap(start)[: length - start], parts.train, config, closed=closed)
-        return [replace(clip, start=clip.start + start) for clip in clips]
+        gap = reader.gap(start)[: length - start]
+        return cuts(gap, parts.train, config, closed=closed).moved(start)
+
+    def cuts_beyond(
+        self,
+        name: str,
+        config: ClipConfig,
+        *,
+        base_length: int,
+        base_closed: bool,
+        length: int,
+        closed: bool,
+    ) -> tuple[int, Cuts]:
+        """How many clips the first `base_length` frames have, and those that `length` adds.
+
+        Cutting begins at the latest milestone, not at frame 0, so a recording without an end
+        costs only what is new: clips of a shorter recording are the first ones of a longer one.
+        """
+        passed = self._milestones_of(name, config)
+        latest = passed[bisect_right(passed, base_length, key=lambda stone: stone.length) - 1]
+        before = self.cuts(name, config, length=base_length, closed=base_closed, start=latest.start)
+        found = self.cuts(name, config, length=length, closed=closed, start=latest.start)
+        count = latest.count + len(before)
+        if not base_closed and len(before) and base_length >= passed[-1].length + MILESTONE_FRAMES:
+            passed.append(_Milestone(base_length, count - 1, int(before.starts[-1])))
+        return count, found[len(before) :]
+
+    def _milestones_of(self, name: str, config: ClipConfig) -> list[_Milestone]:
+        """Those of one way to cut; the ones that were not asked for the longest are forgotten."""
+        passed = self._milestones.pop((name, config), [_Milestone(0, 0, 0)])
+        self._milestones[name, config] = passed
+        if len(self._milestones) > KNOWN_CUTS:
+            del self._milestones[next(iter(self._milestones))]
+        return passed
 
     def close(self) -> None:
         """Close all files."""
@@ -181,7 +201,14 @@ class StoreCatalog:
             self._readers.popitem()[1].close()
 
     def _summary(self, name: str) -> RecordingSummary:
-        commit, reader = self.commit(name), self._reader(name)
+        commit = self.commit(name)
+        known = self._summaries.get(name)
+        if known is None or known[0] != commit:
+            known = self._summaries[name] = commit, self._summed_up(name, commit)
+        return known[1]
+
+    def _summed_up(self, name: str, commit: CommitRecord) -> RecordingSummary:
+        reader = self._reader(name)
         gap = reader.gap()
         parts = split(
             reader.pts_ns(), live=commit.live, complete=commit.complete, holdout=self.holdout
@@ -199,6 +226,15 @@ class StoreCatalog:
             held_out=parts.held_out,
             released=commit.released,
         )
+
+    def _offered(self, name: str) -> CommitRecord:
+        """A fresh commit record; of recordings that are not offered an error says nothing."""
+        try:
+            if fnmatchcase(name, self._glob):
+                return self._reader(name).refresh()
+        except NoSuchRecordingError:
+            pass
+        raise NoSuchRecordingError(f"{self.store.location}: no recording {name!r} is offered")
 
     def _tried(self, name: str, ask: Callable[[str], Answer]) -> Answer | None:
         """What `ask` says of a recording; None, with a warning, if it cannot be read."""

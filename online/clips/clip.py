@@ -13,12 +13,11 @@ The end of a run gives a shorter clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from ingest.frame import Frames
 from online.clips.limits import Small
@@ -118,18 +117,28 @@ class Clip:
         return None if captured_ns is None else int(captured_ns[-1])
 
 
-def runs(gap: Bool[np.ndarray, " n"], within: Iterable[Interval]) -> list[Interval]:
-    """Longest runs of frames without a gap inside each interval, in time order.
+@dataclass(frozen=True, slots=True, eq=False)
+class Cuts:
+    """Clips of one recording in time order, as numbers: a thousandth of the objects."""
 
-    `gap[i]` says that frame i does not continue frame i - 1, so a run may begin with one.
-    """
-    breaks = np.flatnonzero(gap)
-    found = []
-    for interval in within:
-        first, last = np.searchsorted(breaks, [interval.start + 1, interval.stop])
-        edges = [interval.start, *breaks[first:last].tolist(), interval.stop]
-        found += [Interval(a, b) for a, b in pairwise(edges) if b > a]
-    return found
+    starts: Int64[np.ndarray, " n"]
+    lengths: Int64[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, chosen: slice | np.ndarray) -> Cuts:
+        """Some of them: a slice, or those that a mask names."""
+        return Cuts(self.starts[chosen], self.lengths[chosen])
+
+    def moved(self, frames: int) -> Cuts:
+        """The same, so many frames later."""
+        return Cuts(self.starts + frames, self.lengths)
+
+    def of(self, recording: str) -> list[ClipSpec]:
+        """Each by itself, with the name of the recording."""
+        pairs = zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
+        return [ClipSpec(recording, start, length) for start, length in pairs]
 
 
 def cut(
@@ -140,6 +149,17 @@ def cut(
     *,
     closed: bool = True,
 ) -> list[ClipSpec]:
+    """The clips that `cuts` finds, each by itself."""
+    return cuts(gap, within, config, closed=closed).of(recording)
+
+
+def cuts(
+    gap: Bool[np.ndarray, " n"],
+    within: Sequence[Interval],
+    config: ClipConfig,
+    *,
+    closed: bool = True,
+) -> Cuts:
     """Cut the parts of a recording that lie `within` intervals into clips, in time order.
 
     `gap[i]` says that frame i does not continue frame i - 1. The intervals are disjoint and in time
@@ -147,20 +167,33 @@ def cut(
     its last clip is then left out unless it is full, so that cutting again later gives the same
     clips and then more.
     """
-    found = runs(gap, within)
-    clips = [clip for run in found for clip in _cut_run(recording, run, config)]
-    if not closed and found and found[-1].stop == within[-1].stop:
-        growing = list(_cut_run(recording, found[-1], config))
-        if growing and growing[-1].length < config.frames:
-            clips.pop()
-    return clips
+    starts, stops = _runs(gap, within)
+    owned = np.maximum(stops - starts - config.overlap, 0)
+    counts = -(-owned // config.clip_length)
+    run = np.repeat(np.arange(len(starts)), counts)
+    first = np.repeat(counts.cumsum() - counts, counts)
+    before = config.clip_length * (np.arange(len(run)) - first)
+    lengths = config.overlap + np.minimum(owned[run] - before, config.clip_length)
+    found = Cuts(starts[run] + before, lengths)
+    grows = not closed and len(starts) > 0 and stops[-1] == within[-1].stop
+    if grows and counts[-1] and lengths[-1] < config.frames:
+        return found[:-1]
+    return found
 
 
-def _cut_run(recording: str, run: Interval, config: ClipConfig) -> Iterator[ClipSpec]:
-    left = config.triplets(len(run))
-    start = run.start
-    while left > 0:
-        owned = min(left, config.clip_length)
-        yield ClipSpec(recording, start, config.overlap + owned)
-        start += owned
-        left -= owned
+def _runs(
+    gap: Bool[np.ndarray, " n"], within: Sequence[Interval]
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """First and last frame (exclusive) of the longest runs without a gap inside each interval.
+
+    `gap[i]` says that frame i does not continue frame i - 1, so a run may begin with one.
+    """
+    breaks = np.flatnonzero(gap)
+    starts, stops = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for interval in within:
+        if interval.stop > interval.start:
+            first, last = np.searchsorted(breaks, [interval.start + 1, interval.stop])
+            inside = breaks[first:last]
+            starts.append(np.concatenate([[interval.start], inside]))
+            stops.append(np.concatenate([inside, [interval.stop]]))
+    return np.concatenate(starts), np.concatenate(stops)

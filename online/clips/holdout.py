@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from online.clips.clip import Interval
+from online.clips.limits import Count, Name, Side
+from setcon.checks import check_within
 
 MINUTE_NS = 60_000_000_000
 BLOCK_MINUTES = 5
@@ -30,20 +32,27 @@ DEFAULT_HOLDOUT = 0.2
 class RecordingSummary:
     """One recording as a trainer sees it."""
 
-    name: str
-    length: int
+    name: Name
+    length: Count
     """Frames committed."""
     complete: bool
     live: bool
-    height: int
-    width: int
+    height: Side
+    width: Side
     has_masks: bool
-    gaps: int
+    gaps: Count
     """Frames that do not continue their predecessor, the first one included."""
     train: tuple[Interval, ...]
     held_out: tuple[Interval, ...]
-    released: int = 0
+    released: Count = 0
     """Frames at the beginning that were deleted; they are in neither part."""
+
+    def __post_init__(self) -> None:
+        check_within(0, self.length, released=self.released, gaps=self.gaps)
+        for part in (self.train, self.held_out):
+            edges = [edge for interval in part for edge in (interval.start, interval.stop)]
+            if any(a > b for a, b in pairwise([0, *edges, self.length])):
+                raise ValueError(f"{part} are not parts of {self.length} frames, in time order")
 
     @property
     def text(self) -> str:

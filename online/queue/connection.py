@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from ingest.printable import harmless
 from online.clips.cursor import Cursor
 from online.errors import MessageDamaged, ServerError, WireError
 from online.queue import messages
@@ -31,6 +32,8 @@ from online.queue.sockets import Dealer
 
 BYE_MILLISECONDS = 200
 """How long the server may take to hear that the trainer leaves."""
+CHECK_SECONDS = 0.1
+"""How often the connection is looked at while nothing comes."""
 MAX_MESSAGES = 64
 """Messages that ZeroMQ keeps before they are received."""
 
@@ -121,7 +124,7 @@ class Connection:
         """
         asked_at = time.monotonic()
         until_silent = max(0.0, self._heard_at + self._patience - asked_at)
-        longest = min(messages.HEARTBEAT_SECONDS / 2, until_silent)
+        longest = min(CHECK_SECONDS, until_silent)
         ready = dict(self._poller.poll(math.ceil(1000 * longest)))
         now = time.monotonic()
         arrival = None
@@ -185,7 +188,7 @@ class Connection:
     def _take(self, parts: list[zmq.Frame]) -> Arrival | None:
         message = self._dealer.decode(parts[0])
         if isinstance(message, messages.Refused) and message.session in (None, self._session):
-            raise ServerError(message.message)
+            raise ServerError(harmless(message.message))
         if isinstance(message, messages.Listed | messages.Fetched):
             raise WireError(f"{self._address}: sent {type(message).__name__} unasked")
         if message.session != self._session:

@@ -13,9 +13,11 @@ import zmq
 
 from ingest.errors import ReleasedError
 from ingest.frame import Frames
+from ingest.printable import harmless
 from online.clips.holdout import RecordingSummary
 from online.errors import MessageDamaged, ServerError, ServerSilent, WireError
 from online.queue import messages
+from online.queue.connection import CHECK_SECONDS
 from online.queue.keys import TrainerKeys
 from online.queue.sockets import Dealer
 
@@ -150,7 +152,8 @@ class RemoteStore:
         poller.register(dealer.socket, zmq.POLLIN)
         poller.register(dealer.monitor, zmq.POLLIN)
         while (left := until - time.monotonic()) > 0:
-            if dealer.socket not in dict(poller.poll(round(1000 * left) + 1)):
+            wait = min(left, CHECK_SECONDS)
+            if dealer.socket not in dict(poller.poll(round(1000 * wait) + 1)):
                 dealer.check()
                 continue
             header, *buffers = dealer.socket.recv_multipart(copy=False)
@@ -159,7 +162,7 @@ class RemoteStore:
             except MessageDamaged:
                 return None  # it is asked for again
             if isinstance(reply, messages.Refused) and reply.request in (request, None):
-                raise (ReleasedError if reply.released else ServerError)(reply.message)
+                raise (ReleasedError if reply.released else ServerError)(harmless(reply.message))
             if isinstance(reply, messages.Listed | messages.Fetched) and reply.request == request:
                 return reply, [buffer.buffer for buffer in buffers]
         return None

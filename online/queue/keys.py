@@ -17,7 +17,7 @@ import re
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,10 +157,12 @@ def load_public(path: Path) -> bytes:
     return found[0]
 
 
-def load_allowed(path: Path) -> frozenset[bytes]:
+def load_allowed(path: Path, *, warn: Callable[[str], None] = log.warning) -> frozenset[bytes]:
     """The public keys in a file, or in all files `*.public` of a folder.
 
-    Raises KeyFileError: there are none, or a file is someone's secret.
+    In a folder a file that is not a key, or is someone's secret, is left out with a warning.
+
+    Raises KeyFileError: there are none.
     """
     try:
         files = sorted(path.glob(f"*{PUBLIC}")) if path.is_dir() else [path]
@@ -168,7 +170,20 @@ def load_allowed(path: Path) -> frozenset[bytes]:
         raise KeyFileError(f"{path}: cannot be read ({error.strerror})") from error
     if not files:
         raise KeyFileError(f"{path}: no {PUBLIC} file here; copy those of the trainers to it")
-    return frozenset(key for file in files for key in _public_keys(file))
+    if files == [path]:
+        return frozenset(_public_keys(path))
+    found: set[bytes] = set()
+    faults: list[KeyFileError] = []
+    for file in files:
+        try:
+            found.update(_public_keys(file))
+        except KeyFileError as error:
+            faults.append(error)
+    for fault in faults:  # which keeps no one else out
+        warn(f"left out: {fault}")
+    if not found:
+        raise faults[0] if faults else KeyFileError(f"{path}: no keys in its {PUBLIC} files")
+    return frozenset(found)
 
 
 class _Doorkeeper:
@@ -180,7 +195,7 @@ class _Doorkeeper:
 
     def callback(self, domain: str, key: bytes) -> bool:
         try:
-            if key in load_allowed(self._allowed):
+            if key in load_allowed(self._allowed, warn=self._warn):
                 return True
             self._warn(f"refused a trainer: its key {key.decode()} is not in {self._allowed}")
         except KeyFileError as error:
@@ -216,7 +231,10 @@ def _keys(path: Path, found: list[str]) -> list[bytes]:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise KeyFileError(f"{path}: is not a file; remove it")
             return file.read(_MAX_FILE_BYTES).decode("utf-8", "replace")
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be read ({error.strerror})") from error

@@ -22,7 +22,7 @@ from ingest.disk.checksum import crc32c
 from ingest.frame import Frames
 from online.clips.cursor import Cursor
 from online.clips.holdout import RecordingSummary
-from online.clips.limits import Checksum, Count, Name, Small
+from online.clips.limits import Checksum, Count, Name, Side, Small
 from online.clips.request import ClipRequest
 from online.errors import MessageDamaged, WireError
 
@@ -45,7 +45,6 @@ MAX_SILENCE_SECONDS = 30.0
 
 _MAGIC = b"SC" + bytes([PROTOCOL])
 
-Side = Annotated[int, Meta(ge=1, le=1 << 14)]
 Session = Annotated[str, Meta(min_length=8, max_length=64)]
 
 

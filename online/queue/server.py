@@ -4,8 +4,9 @@
             ── Credit(byte offset) ──▶ │ server │ ── Alive every second ──────▶
             ── List, Fetch ──────────▶ └────────┘ ── Listed, Fetched ──────────▶
 
-The credit that the trainer grants bounds the queues of both ends. One thread does everything, and
-it never waits for a trainer.
+The credit that the trainer grants bounds the queues of both ends, and the server's own limits what
+it holds for all of them. One thread does everything. It never waits for a trainer, and works for
+none longer than some milliseconds: then the next one has its turn.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import math
 import signal
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,27 +27,40 @@ import zmq
 from ingest.errors import IngestError, ReleasedError
 from ingest.store.protocols import Store
 from online.clips.catalog import StoreCatalog
+from online.clips.holdout import RecordingSummary
+from online.clips.steps import Steps
 from online.errors import MessageDamaged, ServerError, WireError
 from online.queue import messages
 from online.queue.address import bound
+from online.queue.arrivals import Arrivals
 from online.queue.keys import ServerKeys
-from online.queue.sockets import Outbox, limited_socket
-from online.queue.stream import ServeConfig, Stream
+from online.queue.outbox import Outbox
+from online.queue.sockets import limited_socket
+from online.queue.sparing import SparingLog
+from online.queue.stream import SLICE_BYTES, ServeConfig, Stream
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 """Longest wait for a message; bounds how long a signal takes to be obeyed."""
 RETRY_SECONDS = 0.002
-"""Pause while a trainer's queue is full though it has granted credit."""
+"""Pause while a trainer's queue is full though it has granted credit, or too much is held."""
+TURN_SECONDS = 0.01
+"""How long trainers are served before messages are read again."""
+SHARE_SECONDS = 0.005
+"""How long one of them is served before the next, and until it has been sent a clip."""
+HEAD_START = 4
+"""Turns of a trainer that has just come, for its plan and its first clip."""
 MESSAGES_PER_TURN = 64
 MAX_REQUEST_BYTES = 4 << 20
-MAX_REQUESTS = 64
+MAX_REQUESTS = 8
 """Requests of one trainer that ZeroMQ keeps before they are read."""
 MAX_SESSIONS = 256
-MAX_PLANNED_CLIPS = 1 << 23
-"""In the plans of all sessions; each costs some 150 bytes."""
+MAX_PLANNED_CLIPS = 1 << 22
+"""In the plans of all sessions, at 16 bytes each."""
 REPORT_SECONDS = 1.0
+DEAF_MILLISECONDS = 10_000
+"""A TCP connection on which nothing is read for so long is closed; what waits there is freed."""
 
 
 @dataclass(slots=True)
@@ -78,6 +93,8 @@ class _Session:
     stream: Stream
     heard_at: float
     heartbeat_at: float = 0.0  # so that the first one goes out at once
+    head_start: int = 0
+    """Turns that are still its own before the others have theirs."""
 
 
 class Server:
@@ -85,10 +102,15 @@ class Server:
 
     def __init__(self, catalog: StoreCatalog, socket: zmq.Socket, config: ServeConfig) -> None:
         self._catalog = catalog
-        self._socket = socket
+        self._warnings = SparingLog(log)
+        self._arrivals = Arrivals(socket, self._warnings)
         self._config = config
         self._outbox = Outbox(socket)
-        self._sessions: dict[bytes, _Session] = {}
+        self._held = 0
+        self._is_short = False  # of room for what trainers wait for
+        self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
+        """The one whose turn is longest ago comes first."""
+        self._listings: dict[bytes, tuple[int, Steps[list[RecordingSummary]]]] = {}
         self._totals = ServerCounters()
         self._all_read = True
         self._is_finishing = False
@@ -100,6 +122,10 @@ class Server:
         streams = [session.stream for session in self._sessions.values()]
         credit = sum(stream.credit - stream.sent_bytes for stream in streams)
         return replace(self._totals, connected=len(streams), credit_bytes=credit)
+
+    def close(self) -> None:
+        """Stop looking at connections; the socket is closed by its owner, after this."""
+        self._arrivals.close()
 
     def finish(self) -> None:
         """End the streams that follow the store: nothing will be added to it any more."""
@@ -115,25 +141,52 @@ class Server:
         return self._is_finishing and not self._sessions and not is_awaited
 
     def step(self, wait_seconds: float) -> float:
-        """Read what has come, send each trainer at most one message.
+        """Read what has come, send trainers a message each, as many as there is time for.
 
         Returns how long the next step may wait for a message.
         """
-        self._all_read = not self._socket.poll(round(wait_seconds * 1000)) or self._receive()
+        self._outbox.settle()
+        streams = (session.stream for session in self._sessions.values())
+        self._held = self._outbox.nbytes + sum(stream.held_bytes for stream in streams)
+        if self._is_short:
+            self._arrivals.close_deaf(self._outbox.waiting())
+            self._is_short = False
+        self._all_read = not self._arrivals.wait(wait_seconds) or self._receive()
         now = time.monotonic()
-        return min((self._advance(i, now) for i in list(self._sessions)), default=POLL_SECONDS)
+        wait = self._go_on_listing()
+        for identity in list(self._sessions):
+            if time.monotonic() - now > TURN_SECONDS:
+                return 0.0
+            wait = min(wait, self._serve(identity))
+        return wait
+
+    def _serve(self, identity: bytes) -> float:
+        """Give a trainer its share of a turn; returns how long it can wait for the next."""
+        if identity not in self._sessions:
+            return POLL_SECONDS
+        session = self._sessions[identity]
+        if session.head_start:
+            session.head_start -= 1  # and it stays the first
+        else:
+            self._sessions.move_to_end(identity)
+        now, clips = time.monotonic(), self._totals.clips
+        until = now + SHARE_SECONDS
+        while identity in self._sessions and now <= until and self._totals.clips == clips:
+            if wait := self._advance(identity, now):
+                return wait
+            now = time.monotonic()
+        return 0.0
 
     def _receive(self) -> bool:
         """Read until there is nothing more, which is True, or until a request has taken time."""
         for _ in range(MESSAGES_PER_TURN):
             try:
-                identity, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                arrival = self._arrivals.next()
             except zmq.Again:
                 return True
+            identity = arrival.identity
             try:
-                if len(parts) != 1:
-                    raise WireError(f"a request has one part, got {len(parts)}")
-                if self._answer(identity, messages.decode_request(parts[0])):
+                if self._answer(identity, messages.decode_request(arrival.whole())):
                     return False  # others wait for their clips
             except MessageDamaged:
                 self._totals.rejected += 1
@@ -141,7 +194,7 @@ class Server:
                     self._send(identity, messages.Lost(session.stream.want.session))
             except WireError as error:
                 self._totals.rejected += 1
-                log.warning("rejected a message: %s", error)
+                self._warnings.warn(f"rejected a message: {error}")
                 self._send(identity, messages.Refused(message=str(error)))
         return False
 
@@ -150,26 +203,30 @@ class Server:
         match message:
             case messages.Hello():
                 self._open(identity, message)
-                return True
-            case messages.List() | messages.Fetch():
-                return self._reply(identity, message)
+            case messages.List():
+                self._begin_listing(identity, message)
+            case messages.Fetch():
+                return self._fetch(identity, message)
             case messages.Credit() | messages.Alive() | messages.Bye():
                 self._update(identity, message)
-                return False
+        return False
 
     def _open(self, identity: bytes, want: messages.Hello) -> None:
-        self._sessions.pop(identity, None)
+        was_here = self._sessions.pop(identity, None) is not None
         try:
             self._check_room_for_session()
-            stream = Stream(self._catalog, want, self._config)
-        except (ServerError, IngestError) as error:
+        except ServerError as error:
             self._refuse(identity, error, session=want.session)
             return
+        stream = Stream(self._catalog, want, self._config)
         self._sessions[identity] = _Session(stream, heard_at=time.monotonic())
+        if not was_here:
+            self._sessions[identity].head_start = HEAD_START
+            self._sessions.move_to_end(identity, last=False)
         self._totals.sessions += 1
 
     def _check_room_for_session(self) -> None:
-        """A session costs its plan and one clip that waits for credit, so there is a limit."""
+        """A session costs its plan, so there is a limit."""
         planned = sum(session.stream.planned_clips for session in self._sessions.values())
         if len(self._sessions) >= MAX_SESSIONS or planned >= MAX_PLANNED_CLIPS:
             raise ServerError(
@@ -190,35 +247,49 @@ class Server:
         elif isinstance(message, messages.Bye):
             del self._sessions[identity]
 
-    def _reply(self, identity: bytes, message: messages.List | messages.Fetch) -> bool:
-        if not self._outbox.has_room(identity):
-            # it does not read the replies it asked for; once it does, it will ask again
-            self._totals.refused += 1
-            return False
+    def _begin_listing(self, identity: bytes, message: messages.List) -> None:
+        if len(self._listings) < MAX_SESSIONS or identity in self._listings:
+            self._listings[identity] = (message.request, self._catalog.listing())
+        else:
+            self._totals.refused += 1  # it will ask again
+
+    def _go_on_listing(self) -> float:
+        """Take the oldest list of recordings a step further; returns how long the next can wait."""
+        if not self._listings:
+            return POLL_SECONDS
+        identity = next(iter(self._listings))
+        request, steps = self._listings[identity]
         try:
-            if isinstance(message, messages.List):
-                found = self._catalog.recordings()
-                self._send(identity, messages.Listed(message.request, found))
-            else:
-                self._fetch(identity, message)
+            next(steps)
+            return 0.0
+        except StopIteration as end:
+            self._send(identity, messages.Listed(request, end.value))
+        except (ServerError, IngestError) as error:
+            self._refuse(identity, error, request=request)
+        del self._listings[identity]
+        return 0.0
+
+    def _fetch(self, identity: bytes, message: messages.Fetch) -> bool:
+        try:
+            commit = self._catalog.commit(message.recording)
+            frame = commit.height * commit.width * (3 + message.masks)
+            count = min(message.length, max(1, SLICE_BYTES // frame))
+            if not self._outbox.has_room(identity, count * frame, held=self._held):
+                # it does not read the replies it asked for, or others do not; it will ask again
+                self._totals.refused += 1
+                self._is_short = True
+                return False
+            frames = self._catalog.fetch(
+                message.recording, message.start, count, masks=message.masks
+            )
         except (IngestError, IndexError, ServerError) as error:
             self._refuse(identity, error, request=message.request)
-        return True
-
-    def _fetch(self, identity: bytes, message: messages.Fetch) -> None:
-        if message.recording not in self._catalog.names():
-            raise ServerError(f"{self._catalog.store.location}: no recording {message.recording!r}")
-        commit = self._catalog.commit(message.recording)
-        fitting = max(1, messages.MAX_REPLY_BYTES // (commit.height * commit.width * 4))
-        frames = self._catalog.fetch(
-            message.recording,
-            message.start,
-            min(message.length, fitting),
-            masks=message.masks,
-        )
+            return True
         header, buffers = messages.pack_frames(frames, checksum=message.checksum)
         self._send(identity, messages.Fetched(message.request, header), buffers)
+        self._held += count * frame
         self._totals.fetches += 1
+        return True
 
     def _advance(self, identity: bytes, now: float) -> float:
         """Send a session its next message, or a heartbeat; returns how long it can wait."""
@@ -228,26 +299,42 @@ class Server:
             self._lose(identity)
             self._totals.silent += 1
             return POLL_SECONDS
+        stream = session.stream
         if now - session.heartbeat_at >= messages.HEARTBEAT_SECONDS:
             session.heartbeat_at = now
-            recorded = session.stream.recorded()
-            self._send(identity, messages.Alive(session.stream.want.session, recorded))
+            self._send(identity, messages.Alive(stream.want.session, stream.recorded()))
             return 0.0
-        session.stream.is_finishing = self._is_finishing
+        stream.is_finishing = self._is_finishing
+        may_hold = _Room(self._outbox, identity, self._held)
         try:
-            parts = session.stream.next_message(now)
+            parts = stream.next_message(now, may_hold)
+            if stream.is_planning:
+                self._check_planned()
         except (ServerError, IngestError, IndexError) as error:
             del self._sessions[identity]
-            self._refuse(identity, error, session=session.stream.want.session)
+            self._refuse(identity, error, session=stream.want.session)
             return 0.0
+        self._held = may_hold.held
+        self._is_short |= may_hold.has_refused
         if parts is None:
-            return POLL_SECONDS
-        if not (self._outbox.has_room(identity) and self._send_parts(identity, parts)):
+            if stream.is_busy:
+                return 0.0
+            return RETRY_SECONDS if may_hold.has_refused else POLL_SECONDS
+        if not self._send_parts(identity, parts):
             return RETRY_SECONDS
-        if cost := session.stream.sent():
+        if cost := stream.sent():
             self._totals.clips += 1
             self._totals.clip_bytes += cost
         return 0.0
+
+    def _check_planned(self) -> None:
+        planned = sum(session.stream.planned_clips for session in self._sessions.values())
+        if planned > MAX_PLANNED_CLIPS:
+            raise ServerError(
+                f"{self._catalog.store.location}: {planned} clips would be planned for "
+                f"{len(self._sessions)} trainers, and a server's limit is {MAX_PLANNED_CLIPS}; "
+                "use a larger clip_length or start another server"
+            )
 
     def _lose(self, identity: bytes) -> _Session | None:
         """Forget the session of a trainer that has not left, and may be about to come back."""
@@ -267,7 +354,7 @@ class Server:
         released = isinstance(error, ReleasedError)
         if not released:  # asking for what was deleted is not a fault
             self._totals.refused += 1
-            log.warning("refused: %s", error)
+            self._warnings.warn(f"refused: {error}")
         refused = messages.Refused(
             message=str(error)[:4000],
             session=session,
@@ -296,12 +383,32 @@ class Server:
         return True
 
 
+class _Room:
+    """What may be held for one trainer, asked once by its stream."""
+
+    def __init__(self, outbox: Outbox, identity: bytes, held: int) -> None:
+        self._outbox = outbox
+        self._identity = identity
+        self.held = held
+        self.has_refused = False
+
+    def __call__(self, nbytes: int) -> bool:
+        if not self._outbox.has_room(self._identity, nbytes, held=self.held):
+            self.has_refused = True
+            return False
+        self.held += nbytes
+        return True
+
+
 def server_socket(context: zmq.Context) -> zmq.Socket[Any]:
     """A socket for a server, not bound yet."""
     socket = limited_socket(
         context, zmq.ROUTER, max_bytes=MAX_REQUEST_BYTES, max_messages=MAX_REQUESTS
     )
     socket.router_mandatory = True  # else messages to a full or vanished peer are dropped unseen
+    # not ZeroMQ's own heartbeats: libzmq 4.3.5 aborts where one is due on a connection that was
+    # lost while its queue was full
+    socket.tcp_maxrt = DEAF_MILLISECONDS
     return socket
 
 
@@ -346,7 +453,8 @@ def serve(
         ):
             if ready is not None:
                 ready(endpoint)
-            return _run(Server(catalog, socket, config), stop, finish, report)
+            with closing(Server(catalog, socket, config)) as server:
+                return _run(server, stop, finish, report)
     finally:
         socket.close()
         context.term()

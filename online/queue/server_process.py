@@ -25,6 +25,7 @@ import msgspec
 
 from ingest.errors import IngestError
 from ingest.open import open_store
+from online.allocator import keep_memory_together
 from online.errors import OnlineError, ServerError
 from online.process import Child, hear_parent
 from online.queue.keys import ServerKeys
@@ -152,6 +153,7 @@ def main(store: str, address: str, config: str, folder: str = "", *keys: str) ->
     paths of ServerKeys, or nothing.
     """
     logging.basicConfig(level=logging.WARNING)
+    keep_memory_together()
     stop, finish = threading.Event(), threading.Event()
     hear_parent(lambda line: finish.set(), at_end=stop.set)  # it only ever says one line
     try:

@@ -1,7 +1,4 @@
-"""The sockets of both ends: none is without a limit, and none waits.
-
-    trainer   Dealer ── connected to one server, knows in words what has become of that
-    server    Outbox ── sends over a ROUTER, knows how much ZeroMQ still holds for each trainer
+"""A socket with limits, and the trainer's: it knows in words what has become of the connection.
 
 ZeroMQ connects and shakes hands by itself, again and again, and does not report it on the socket.
 Its monitor does: `Dealer.state` and its errors follow from the monitor's events, and of a failed
@@ -10,9 +7,6 @@ handshake from what the server greets with.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import zmq
@@ -21,17 +15,14 @@ from zmq.utils.monitor import recv_monitor_message
 from online.errors import MessageDamaged, ServerError, WireError
 from online.queue import greeting, messages
 from online.queue.address import connect
+from online.queue.connections import Connections
 from online.queue.keys import TrainerKeys
 
 MAX_FAILED_HANDSHAKES = 30
 """In a row, at some eight a second, after which keys are taken for wrong: a server that is
 restarted behind a proxy fails some handshakes too."""
-MAX_TRAINER_BYTES = 128 << 20
-"""Under way to one trainer, and at most one message more."""
-MAX_TOTAL_BYTES = 1 << 30
-"""Under way to all; beyond it each may have one message under way, so that no one is starved."""
-TRACKED_BYTES = 4096
-"""Smaller parts are not counted: ZeroMQ holds a thousand messages for each trainer at most."""
+UNREAD_BYTES = 8 << 20
+"""What may have arrived and wait in the kernel, which ZeroMQ has not read yet."""
 
 _EVENTS = (
     zmq.Event.CONNECTED
@@ -85,6 +76,8 @@ class Dealer:
         self._address = address
         self._keys = keys
         self._failed = 0
+        self._connections = Connections(max_bytes + UNREAD_BYTES)
+        self._descriptor = -1
         self._is_shaking_hands = False
         self._is_alike = False  # the server is known to want keys just as this side does
         self.socket = limited_socket(
@@ -109,12 +102,17 @@ class Dealer:
         """Look at what has become of the handshakes.
 
         Raises ServerError: the server does not let this trainer in, and will not, or is another
-        program.
+        program; WireError: it sends a message that does not end.
         """
         failed_before = self._failed
         while self.monitor.poll(0):
             event = recv_monitor_message(self.monitor)
             self._note(event["event"], event["value"])
+        if (endless := self._connections.look()) is not None:
+            raise WireError(
+                f"{self._address}: has sent {endless} bytes of one message, which does not end; is "
+                "a setcon server running there?"
+            )
         if self._failed > failed_before and not self._is_alike:
             self._compare_mechanisms()
         if self._keys is not None and self._failed >= MAX_FAILED_HANDSHAKES:
@@ -135,11 +133,12 @@ class Dealer:
         return self.state in (_UNHEARD, _MUTE)
 
     def decode(self, part: zmq.Frame) -> messages.ToTrainer:
-        """The reply that the first part of a message holds.
+        """The reply that the first part of a message holds; the message has come as a whole.
 
         Raises MessageDamaged: it was damaged on its way; WireError: the server is another program
         or version.
         """
+        self._connections.heard(self._descriptor)
         try:
             return messages.decode_reply(part.buffer)
         except MessageDamaged:
@@ -156,6 +155,9 @@ class Dealer:
 
     def _note(self, event: int, value: int) -> None:
         if event == zmq.Event.CONNECTED:
+            self._connections.end(self._descriptor)
+            self._connections.begin(value)
+            self._descriptor = value
             self._is_shaking_hands = True
             if self.state != self._hangs_up():  # which it may be about to do again
                 self.state = _MUTE
@@ -207,56 +209,3 @@ class Dealer:
             "the server has no keys; start it with --keys and --allow, "
             "or leave --keys and --server-key out"
         )
-
-
-@dataclass(slots=True, eq=False)
-class _UnderWay:
-    """Messages to one trainer, oldest first."""
-
-    messages: deque[tuple[zmq.MessageTracker, int]] = field(default_factory=deque)
-    nbytes: int = 0
-
-
-class Outbox:
-    """Sends over a ROUTER socket, without copying and without waiting."""
-
-    def __init__(self, socket: zmq.Socket) -> None:
-        self._socket = socket
-        self._under_way: dict[bytes, _UnderWay] = {}
-
-    def has_room(self, identity: bytes) -> bool:
-        """Whether so little is under way to a trainer that more may be sent."""
-        self._settle()
-        own = self._under_way.get(identity)
-        if own is None:
-            return True
-        total = sum(under_way.nbytes for under_way in self._under_way.values())
-        return own.nbytes < MAX_TRAINER_BYTES and total < MAX_TOTAL_BYTES
-
-    def send(self, identity: bytes, parts: Sequence[Any]) -> None:
-        """Send a message, whose parts stay as they are until it has left.
-
-        Raises zmq.Again: the trainer's queue is full; zmq.ZMQError: EHOSTUNREACH, there is no
-        such trainer any more.
-        """
-        frames = [_frame(part) for part in parts]
-        self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=False)
-        tracked = [frame for frame in frames if isinstance(frame, zmq.Frame)]
-        if tracked:
-            under_way = self._under_way.setdefault(identity, _UnderWay())
-            nbytes = sum(map(len, frames))
-            under_way.messages.append((zmq.MessageTracker(*tracked), nbytes))
-            under_way.nbytes += nbytes
-
-    def _settle(self) -> None:
-        """Forget what has left, or was dropped with its trainer."""
-        for identity, under_way in list(self._under_way.items()):
-            while under_way.messages and under_way.messages[0][0].done:
-                under_way.nbytes -= under_way.messages.popleft()[1]
-            if not under_way.messages:
-                del self._under_way[identity]
-
-
-def _frame(part: Any) -> Any:
-    view = memoryview(part).cast("B")
-    return zmq.Frame(view, copy=False, track=True) if len(view) >= TRACKED_BYTES else view

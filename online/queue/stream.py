@@ -1,5 +1,8 @@
 """One trainer's stream: which message comes next, and whether its credit allows it. No sockets.
 
+Whatever takes time (planning, reading a clip) is done a few milliseconds at a time, so that other
+trainers have their turns in between.
+
 Epoch  Clip  Clip  ...  Clip  Epoch  Clip  ...  End
   |      each clip is sent only if all of it lies within the credit
   the cursor that makes the same plan again
@@ -7,17 +10,21 @@ Epoch  Clip  Clip  ...  Clip  Epoch  Clip  ...  End
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from ingest.errors import ReleasedError
+from ingest.frame import Frames
 from online.clips.catalog import StoreCatalog
+from online.clips.clip import ClipSpec
 from online.clips.cursor import Cursor, Extent
 from online.clips.holdout import DEFAULT_HOLDOUT
-from online.clips.plan import Plan, extents_now, has_grown, make_plan
+from online.clips.plan import Plan, has_grown, looking, planning
 from online.clips.request import Order
+from online.clips.steps import Steps
 from online.errors import ServerError
 from online.queue import messages
 
@@ -25,6 +32,13 @@ _Message = messages.Epoch | messages.ClipHeader | messages.Released | messages.E
 
 FOLLOW_SECONDS = 0.25
 """How often a growing store is looked at."""
+SLICE_BYTES = 4 << 20
+"""Pixels that are read at a time: some ten milliseconds."""
+MAX_CLIP_BYTES = 64 << 20
+"""Pixels of the largest clip that is sent."""
+
+MayHold = Callable[[int], bool]
+"""Whether the server has room for so many bytes of a clip, and if so keeps it free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +60,16 @@ class Stream:
     """The messages of one session, in order."""
 
     def __init__(self, catalog: StoreCatalog, want: messages.Hello, config: ServeConfig) -> None:
-        """Plan the stream that `want` asks for, from its cursor on.
-
-        Raises ServerError: there is nothing to send, the credit is too small for two clips, or the
-        store is not the one that the cursor comes from.
-        """
+        """Begin the stream that `want` asks for, from its cursor on; nothing is planned yet."""
         self.want = msgspec.structs.replace(want, cursor=None)  # which may be large
         self.credit = want.credit
         self.is_finishing = False
         """Whether a stream that follows the store is to end after what there is."""
         self.sent_bytes = 0
+        self.planned_clips = 0
+        """Clips in the plan, those that were sent included, as far as it is made."""
+        self.held_bytes = 0
+        """Of the clip that is being read, or waits for its turn to be sent."""
         self._catalog = catalog
         self._follow = config.follow
         self._request = want.request
@@ -64,34 +78,46 @@ class Stream:
         self._message: _Message | None = None
         self._parts: list[Any] = []
         self._cost = 0
+        self._next_cost: tuple[int, int] | None = None
         self._finished = False
         self._looked_at = 0.0
-        cursor = want.cursor or Cursor(extents=self._extents_now())
-        plan = self._plan(cursor)
-        if want.cursor and plan.start.fingerprint != want.cursor.fingerprint:
-            raise ServerError(
-                f"{catalog.store.location}: the plan that the trainer was following cannot be made "
-                "again; serve the same store with the same --holdout and --recordings"
-            )
-        self._begin(plan, cursor.index)
+        self._plan_now: Plan | None = None
+        self._index = 0
+        self._announced = False
+        self._work: Steps[None] | None = self._first_plan(want.cursor)
 
     @property
-    def planned_clips(self) -> int:
-        """Clips in the plan, those that were sent included."""
-        return len(self._plan_now.clips)
+    def is_planning(self) -> bool:
+        """Whether more clips are being planned."""
+        return self.is_busy and not self.held_bytes
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is work to go on with."""
+        return self._work is not None
 
     def recorded(self) -> tuple[str, ...]:
         """Recordings of this round that are being recorded just now."""
+        extents = {} if self._plan_now is None else self._plan_now.start.extents
         return tuple(
             name
-            for name, extent in self._plan_now.start.extents.items()
+            for name, extent in extents.items()
             if not extent.closed and self._catalog.store.is_being_written(name)
         )
 
-    def next_message(self, now: float) -> list[Any] | None:
-        """Parts of the next message, if there is one and the credit covers it; until `sent`."""
-        if self._message is None and not self._finished:
-            self._prepare(now)
+    def next_message(self, now: float, may_hold: MayHold) -> list[Any] | None:
+        """Parts of the next message, if there is one and the credit covers it; until `sent`.
+
+        Does one step of what takes time. A clip is read once the credit covers it and the server
+        `may_hold` it.
+
+        Raises ServerError: there is nothing to send, the credit is too small for two clips, a clip
+        is too large, or the store is not the one that the cursor comes from.
+        """
+        if self._work is None and self._message is None and not self._finished:
+            self._prepare(now, may_hold)
+        if self._work is not None:
+            self._go_on()
         if self._message is None or self.sent_bytes + self._cost > self.credit:
             return None
         return self._parts
@@ -104,67 +130,113 @@ class Stream:
         self._sequence += 1
         self.sent_bytes += self._cost
         clip = self._cost if isinstance(self._message, messages.ClipHeader) else 0
-        self._message = None
+        self._message, self._parts, self.held_bytes = None, [], 0
         return clip
 
-    def _prepare(self, now: float) -> None:
-        if self._announced and self._index == len(self._plan_now.clips):
-            self._turn_over(now)
-        if self._message is not None:
-            return
-        if not self._announced:
+    def _go_on(self) -> None:
+        assert self._work is not None
+        try:
+            self.planned_clips = max(next(self._work), self.planned_clips)
+        except StopIteration:
+            self._work = None
+
+    def _prepare(self, now: float, may_hold: MayHold) -> None:
+        plan = self._plan_now
+        assert plan is not None  # which the first work makes
+        if self._announced and self._index == len(plan.clips):
+            self._turn_over(plan, now)
+        elif not self._announced:
             self._set(
                 messages.Epoch(
                     session=self.want.session,
                     sequence=self._sequence,
-                    cursor=self._plan_now.start,
-                    clips=len(self._plan_now.clips),
+                    cursor=plan.start,
+                    clips=len(plan.clips),
                     recorded=self.recorded(),
                 )
             )
-        elif self._index < len(self._plan_now.clips):
-            self._read_clip()
+        else:
+            self._begin_clip(plan.clips[self._index], may_hold)
 
-    def _turn_over(self, now: float) -> None:
+    def _turn_over(self, plan: Plan, now: float) -> None:
         """After a plan's last clip: begin the next plan, end the stream, or change nothing."""
         if not self._follow:
-            self._begin_epoch()
+            self._begin_epoch(plan)
         elif now - self._looked_at >= FOLLOW_SECONDS:
             self._looked_at = now
-            # Footage first, then the end: what was committed just before the server was asked to
-            # finish still belongs to the stream. Until there is either, the stream is paused, and
-            # `_prepare` comes here again.
-            if not self._begin_round() and self.is_finishing:
-                self._end()
+            self._work = self._next_round(plan, is_last=self.is_finishing)
 
-    def _begin_epoch(self) -> None:
+    def _begin_epoch(self, plan: Plan) -> None:
         """Go through the store again, with what has been added meanwhile; end after the last."""
-        epoch = self._plan_now.start.epoch + 1
+        epoch = plan.start.epoch + 1
         if self._request.max_epochs and epoch >= self._request.max_epochs:
             self._end()
         else:
-            self._begin(self._plan(Cursor(epoch=epoch, extents=self._extents_now())))
+            self._work = self._epoch(epoch)
 
-    def _begin_round(self) -> bool:
-        """Plan what was added since the last round; False where that gives no clip yet."""
-        start, extents = self._plan_now.start, self._extents_now()
-        if not any(has_grown(start.extents.get(name), extents[name]) for name in extents):
-            return False
-        plan = self._plan(Cursor(round=start.round + 1, base=start.extents, extents=extents))
-        # Recordings that grew by less than a clip are no round yet: each look would announce an
-        # empty one. The base stays, so their new frames are part of the next look as well.
-        if not plan.total:
-            return False
+    def _epoch(self, epoch: int) -> Steps[None]:
+        extents = yield from self._looking()
+        plan = yield from self._planning(Cursor(epoch=epoch, extents=extents))
         self._begin(plan)
-        return True
+
+    def _first_plan(self, cursor: Cursor | None) -> Steps[None]:
+        if cursor is None:
+            yield from self._epoch(0)
+            return
+        plan = yield from self._planning(cursor)
+        if plan.start.fingerprint != cursor.fingerprint:
+            raise ServerError(
+                f"{self._catalog.store.location}: the plan that the trainer was following cannot "
+                "be made again; serve the same store with the same --holdout and --recordings"
+            )
+        self._begin(plan, cursor.index)
+
+    def _next_round(self, before: Plan, *, is_last: bool) -> Steps[None]:
+        """Plan what was added since the last round, which may give no clip yet.
+
+        Footage first, then the end: what was committed just before the server was asked to finish
+        still belongs to the stream. Until there is either, the stream is paused, and `_turn_over`
+        comes here again.
+        """
+        start = before.start
+        extents = yield from self._looking()
+        if any(has_grown(start.extents.get(name), extents[name]) for name in extents):
+            plan = yield from self._planning(
+                Cursor(round=start.round + 1, base=start.extents, extents=extents)
+            )
+            # Recordings that grew by less than a clip are no round yet: each look would announce
+            # an empty one. The base stays, so their new frames are part of the next look as well.
+            if plan.total:
+                self._begin(plan)
+                return
+        if is_last:
+            self._end()
 
     def _end(self) -> None:
         self._set(messages.End(self.want.session, self._sequence))
 
-    def _read_clip(self) -> None:
-        spec = self._plan_now.clips[self._index]
+    def _begin_clip(self, spec: ClipSpec, may_hold: MayHold) -> None:
+        """Read a clip, where it can be sent as soon as it is read."""
+        if self._next_cost is None:
+            self._next_cost = self._cost_of(spec)
+        cost, frame = self._next_cost
+        if self.sent_bytes + cost <= self.credit and may_hold(cost):
+            self.held_bytes, self._next_cost = cost, None
+            self._work = self._reading(spec, max(1, SLICE_BYTES // frame))
+
+    def _cost_of(self, spec: ClipSpec) -> tuple[int, int]:
+        """Bytes of a clip that is not read yet, and of the pixels of one of its frames."""
+        commit = self._catalog.commit(spec.recording)
+        frame = commit.height * commit.width * 3
+        images = spec.length * frame
+        if images > MAX_CLIP_BYTES:
+            raise ServerError(self._too_large(f"{spec} has {images} bytes", frame))
+        blank = self._blank(spec, (commit.height, commit.width), live=commit.live)
+        return messages.clip_bytes(messages.encode(blank), images), frame
+
+    def _reading(self, spec: ClipSpec, step: int) -> Steps[None]:
         try:
-            frames = self._catalog.fetch(spec.recording, spec.start, spec.length)
+            frames = yield from self._read(spec, step)
         except ReleasedError:
             self._set(
                 messages.Released(
@@ -180,18 +252,47 @@ class Stream:
             self._cost = messages.clip_bytes(self._parts[0], 0)
             return
         header, buffers = messages.pack_frames(frames, checksum=self.want.checksum)
-        self._set(
-            messages.ClipHeader(
-                session=self.want.session,
-                sequence=self._sequence,
-                index=self._index,
-                recording=spec.recording,
-                start=spec.start,
-                frames=header,
-            )
-        )
+        self._set(self._clip_header(spec, header))
         self._parts += buffers
         self._cost = messages.clip_bytes(self._parts[0], buffers[0].nbytes)
+
+    def _read(self, spec: ClipSpec, step: int) -> Steps[Frames]:
+        """The frames of a clip, `step` of them at a time."""
+        if spec.length <= step:
+            return self._catalog.fetch(spec.recording, spec.start, spec.length)
+        whole: Frames | None = None
+        for first in range(0, spec.length, step):
+            count = min(step, spec.length - first)
+            some = self._catalog.fetch(spec.recording, spec.start + first, count)
+            whole = some.room_for(spec.length) if whole is None else whole
+            whole.part(first, first + count).fill(some)
+            yield 0
+        assert whole is not None  # no clip is without frames
+        return whole
+
+    def _clip_header(self, spec: ClipSpec, frames: messages.FramesHeader) -> messages.ClipHeader:
+        return messages.ClipHeader(
+            session=self.want.session,
+            sequence=self._sequence,
+            index=self._index,
+            recording=spec.recording,
+            start=spec.start,
+            frames=frames,
+        )
+
+    def _blank(self, spec: ClipSpec, size: tuple[int, int], *, live: bool) -> messages.ClipHeader:
+        """A header as long as that of a clip will be, or in one of 30,000 cases longer."""
+        times = bytes(8 * spec.length)
+        return self._clip_header(
+            spec,
+            messages.FramesHeader(
+                shape=(spec.length, *size, 3),
+                pts_ns=times,
+                gap=bytes(spec.length),
+                captured_ns=times if live else None,
+                checksums=((1 << 32) - 1,) if self.want.checksum else (),
+            ),
+        )
 
     def _set(self, message: _Message) -> None:
         self._message, self._parts, self._cost = message, [messages.encode(message)], 0
@@ -199,20 +300,21 @@ class Stream:
     def _begin(self, plan: Plan, index: int = 0) -> None:
         if not self._follow:
             self._check_has_clips(plan)
-        self._check_credit(plan)
+        self._check_sizes(plan)
+        self.planned_clips = len(plan.clips)
         self._plan_now, self._index, self._announced = plan, index, False
 
-    def _plan(self, cursor: Cursor) -> Plan:
-        return make_plan(self._catalog, self._request, order=self._order, cursor=cursor)
+    def _planning(self, cursor: Cursor) -> Steps[Plan]:
+        return planning(self._catalog, self._request, order=self._order, cursor=cursor)
 
-    def _extents_now(self) -> dict[str, Extent]:
-        return extents_now(self._catalog, self._request.recordings, follow=self._follow)
+    def _looking(self) -> Steps[dict[str, Extent]]:
+        return looking(self._catalog, self._request.recordings, follow=self._follow)
 
     def _check_has_clips(self, plan: Plan) -> None:
         """Refuse a plan that would never send a clip; what is followed may still grow one."""
         where, request = self._catalog.store.location, self._request
         if not plan.start.extents:
-            there = ", ".join(self._catalog.store.recordings()[:5]) or "none"
+            there = ", ".join(self._catalog.names()[:5]) or "none"
             raise ServerError(
                 f"{where}: no recording matches {request.recordings!r}; there are: {there}"
             )
@@ -228,14 +330,27 @@ class Stream:
                 "clips; use fewer trainers or a smaller clip_length"
             )
 
-    def _check_credit(self, plan: Plan) -> None:
-        """Refuse clips that the credit never covers."""
+    def _check_sizes(self, plan: Plan) -> None:
+        """Refuse clips that the credit never covers, or that are larger than any."""
         commits = [self._catalog.commit(name) for name in plan.start.extents]
         frame = max((commit.height * commit.width * 3 for commit in commits), default=0)
+        frames = self._request.clip.frames
+        if frames * frame > MAX_CLIP_BYTES:
+            raise ServerError(
+                self._too_large(f"a clip of {frames} frames takes {frames * frame} bytes", frame)
+            )
         # besides its pixels a frame costs two times and a mark, a clip a name and some numbers
-        clip = self._request.clip.frames * (frame + 32) + 1024
+        clip = frames * (frame + 32) + 1024
         if self.want.credit < 2 * clip:
             raise ServerError(
                 f"credit of {self.want.credit} bytes is below two clips of {clip} bytes; "
                 f"raise credit_bytes to {2 * clip} or lower clip_length"
             )
+
+    def _too_large(self, what: str, frame: int) -> str:
+        longest = MAX_CLIP_BYTES // frame - self._request.clip.overlap
+        remedy = f"use a clip_length of {longest} or less" if longest > 0 else "use smaller frames"
+        return (
+            f"{self._catalog.store.location}: {what}, and this server sends up to "
+            f"{MAX_CLIP_BYTES}; {remedy}"
+        )

@@ -34,6 +34,7 @@ READABLE_FROM = 2
 raise it, as older programs ignore what they do not know."""
 OLDEST = 2
 """The oldest version that this program reads."""
+MAX_STEP = 1 << 40
 PREFIX = "step-"
 MODEL_FILE = "model.safetensors"
 _TENSORS = (MODEL_FILE, "optimizer.safetensors", "replay.safetensors")
@@ -165,6 +166,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if any(checksums.get(name) != of for name, of in _checksums(state, files).items()):
             raise ValueError("a checksum does not hold")
         model, moments, replay = (load(files[name]) for name in _TENSORS)
+        _check_step(state["step"])
+        _check_real(model | moments)
+        _check_finite(model)
         return Checkpoint(
             step=state["step"],
             model=model,
@@ -215,6 +219,23 @@ def _checksums(state: dict[str, Any], files: dict[str, bytes]) -> dict[str, int]
     """Checksums of the tensor files, whose format has none, and of the rest as JSON."""
     parts = files | {"state": json.dumps(state).encode()}
     return {name: crc32c(data) for name, data in parts.items()}
+
+
+def _check_step(step: object) -> None:
+    if type(step) is not int or not 0 <= step <= MAX_STEP:
+        raise ValueError(f"step must be a number in 0..{MAX_STEP}, got {step!r}")
+
+
+def _check_real(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_complex():
+            raise ValueError(f"{name} holds complex numbers")
+
+
+def _check_finite(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _split_optimizer(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -19,7 +19,7 @@ def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], *, where: Path) -> None:
     """Put the tensors of a checkpoint into `model`; what is frozen in it stays as it is.
 
-    Raises CheckpointError: a name or a size differs, naming the first one.
+    Raises CheckpointError: a name, a size or a type differs, naming the first one.
     """
     own = learned_state(model)
     for name in sorted(own.keys() ^ tensors.keys()):
@@ -30,5 +30,10 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], *, where: Path) -
             raise CheckpointError(
                 f"{where}: {name} is {tuple(tensor.shape)}, the configured model needs "
                 f"{tuple(own[name].shape)}; it belongs to another configuration"
+            )
+        if own[name].dtype != tensor.dtype:
+            raise CheckpointError(
+                f"{where}: {name} holds {tensor.dtype}, the configured model needs "
+                f"{own[name].dtype}; it belongs to another configuration"
             )
     model.load_state_dict(tensors, strict=False)  # what was left out is frozen

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from ingest.errors import ReleasedError
+from ingest.errors import IngestError, ReleasedError
 from online.clips.clip import Clip, ClipSpec
 from online.clips.holdout import RecordingSummary
 from online.config import RunConfig
-from online.errors import RunError, TrainingError
+from online.errors import CheckpointError, OnlineError, RunError, TrainingError
 from online.queue.client import Client
 from online.queue.feed import Fate, Feed
 from online.replay.mixing import Replay
@@ -26,6 +26,12 @@ from online.training.models import check_frame_size, untrained_model
 from online.training.trainer import Trainer
 from setcon.frozen import learned_state
 from setcon.model import SetCon
+
+_DOES_NOT_FIT = (
+    *(LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError),
+    *(RecursionError, MemoryError),
+)
+"""What a state raises that is not one of this run, or was changed."""
 
 
 class RunState:
@@ -113,9 +119,22 @@ class RunState:
         `progress` gets the share of them that has come. Returns how many clips of the replay are
         no longer kept by a capture.
 
-        Raises CheckpointError: it belongs to another configuration; OnlineError: the servers do not
-        give what the run has seen.
+        Raises CheckpointError: it belongs to another configuration, or does not hold together;
+        OnlineError: the servers do not give what the run has seen.
         """
+        try:
+            return self._restore(checkpoint, where, progress)
+        except (OnlineError, IngestError):
+            raise
+        except _DOES_NOT_FIT as error:
+            raise CheckpointError(
+                f"{where}: its state does not fit the run ({type(error).__name__}: {error}); "
+                f"remove that folder to continue from an older checkpoint"
+            ) from error
+
+    def _restore(
+        self, checkpoint: Checkpoint, where: Path, progress: Callable[[float], None]
+    ) -> int:
         load_into(self.model, checkpoint.model, where=where)
         self.trainer.load_optimizer(checkpoint.optimizer)
         self.trainer.step_count = checkpoint.step

@@ -50,7 +50,11 @@ def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Non
     optimizer.load_state_dict(state)
     for parameter, entries in optimizer.state.items():
         for name, value in entries.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
+            if isinstance(value, Tensor) and value.ndim:
+                if value.shape != parameter.shape:
+                    raise ValueError(
+                        f"{name} of a parameter of {tuple(parameter.shape)} is {tuple(value.shape)}"
+                    )
                 # same sums in the same order as a run that never stopped
                 entries[name] = torch.empty_like(parameter).copy_(value)
 

@@ -199,12 +199,14 @@ def serve(
     three seconds (hung), and messages that are not valid in this version (rejected).
     """
     from ingest.open import open_store
+    from online.allocator import keep_memory_together
     from online.queue.server import serve as serve_store
     from online.queue.stream import ServeConfig
 
     server_keys = _server_keys(keys, allow)
     config = ServeConfig(order=order, follow=follow, recordings=recordings, holdout=holdout)
     opened = open_store(store)
+    keep_memory_together()
     with progress_line() as show:
         counters = serve_store(
             opened,

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from ingest.errors import IngestError
+from ingest.printable import without_secrets
 from terminal.errors import exit_if_any, fail
 from terminal.options import (
     json_option,
@@ -155,7 +156,9 @@ def info(store: str, as_json: bool) -> None:
             entries.append({"name": name, "error": str(error)})
             damaged.append(error)
         else:
-            entries.append({"name": name, "size_bytes": size} | msgspec.to_builtins(commit))
+            told = msgspec.to_builtins(commit)
+            told["source"]["path"] = without_secrets(told["source"]["path"])
+            entries.append({"name": name, "size_bytes": size} | told)
             texts.append(recording_text(name, commit, size))
     if as_json:
         path = click.format_filename(opened.location)

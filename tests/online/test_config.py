@@ -217,3 +217,12 @@ def test_settings_are_read_without_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert run.stdout.strip() == "False"
+
+
+def test_a_file_of_settings_that_is_too_deep_is_one_line(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("training = " + "[" * 100_000)
+    with pytest.raises(ConfigError, match="cannot be read as TOML"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="training"):
+        load_preset("demo", ["training=" + "[" * 100_000])

@@ -72,6 +72,11 @@ def decode_values(
     return values
 
 
+def stored_bytes(raw_bytes: int) -> int:
+    """The most that a chunk takes on disk: Blosc stores what it cannot make smaller."""
+    return raw_bytes + raw_bytes // 64 + 4096
+
+
 def padded(values: Shaped[np.ndarray, "n ..."], length: int) -> Shaped[np.ndarray, "length ..."]:
     """Pixels or other values, with zeros after them where a chunk of `length` is not full."""
     missing = [(0, length - len(values))] + [(0, 0)] * (values.ndim - 1)

@@ -23,11 +23,12 @@ one: they are read as before, and nothing else guards them.
 """
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import get_args
 
 import h5py
 import hdf5plugin
@@ -41,7 +42,7 @@ from ingest.disk.threads import available_cores, side_by_side
 from ingest.errors import DamagedChunkError, StoreError
 from ingest.frame import Frames
 from ingest.store.blobs import Blobs, LocalBlobs, delete_leftovers
-from ingest.store.formats.codec import PixelCodec, copy_pixels, decode_pixels, padded
+from ingest.store.formats.codec import PixelCodec, copy_pixels, decode_pixels, padded, stored_bytes
 from ingest.store.records import CommitRecord, Index, Pixels, RecordSettings, Source
 
 _PART_CHUNKS = 16
@@ -102,7 +103,6 @@ class H5Files:
         if not isinstance(blobs, LocalBlobs):
             raise StoreError(f"{where}: HDF5 needs a folder of this machine; use --format zarr")
         self._blobs = blobs
-        self._folder = blobs.folder
         self._where = where
         self._codec = codec
         self._places: dict[tuple[int, Pixels], _Places] = {}
@@ -117,13 +117,15 @@ class H5Files:
         """Decode one chunk, up to the committed length."""
         part, first = divmod(chunk * commit.chunk_length, self.block_length(commit))
         image = (commit.height, commit.width) + ((3,) if field == "frames" else ())
-        with self._naming_damage(part, field), self._path(part).open("rb") as file:
+        with self._naming_damage(part, field), self._blobs.open(_part_name(part)) as file:
             places = self._places_in(part, field, commit, os.fstat(file.fileno()))
             length = places.chunk_length
             # a part that is shorter than a chunk has one chunk of its own length
             if length != min(commit.chunk_length, places.length) or first % length:
                 raise ValueError(f"chunks of {length} frames, not {commit.chunk_length}")
             place = places.chunks[first // length]
+            if place.size > stored_bytes(length * math.prod(image)):
+                raise ValueError(f"a chunk of {place.size} bytes for {length} frames")
             file.seek(place.offset)
             data = _intact(file.read(place.size), place.crc32c)
             decode = decode_pixels if place.compressed else copy_pixels
@@ -139,7 +141,7 @@ class H5Files:
         for part in range(start // length, -(-stop // length)):
             first = part * length
             with self._naming_damage(part, field), self._part(part, commit) as file:
-                values = intact_values(dataset(file, field), dtype)
+                values = intact_values(dataset(file, field), dtype, longest=length)
             pieces.append(values[max(start - first, 0) : stop - first])
         return np.concatenate(pieces)
 
@@ -169,9 +171,9 @@ class H5Files:
         length = self.block_length(commit)
         for part in range(start // length, stop // length):
             with self._part(part, commit) as old, self._new_part(part, commit) as new:
-                for field in old:
-                    if field not in ("frames", "masks"):
-                        old.copy(field, new)
+                for field in get_args(Index):
+                    if field in old:
+                        old.copy(dataset(old, field), new)
 
     def trim(self, commit: CommitRecord) -> None:
         """Delete the part of a writer that was killed before its commit, if it was the last."""
@@ -240,7 +242,11 @@ class H5Files:
     @contextmanager
     def _part(self, part: int, commit: CommitRecord) -> Iterator[h5py.File]:
         """A part, opened; ValueError where it is another one."""
-        with h5py.File(self._path(part), "r") as file:
+        # HDF5 opens files by name only: this one is that of the file which was found to be plain
+        with (
+            self._blobs.open(_part_name(part)) as found,
+            h5py.File(f"/proc/self/fd/{found.fileno()}", "r") as file,
+        ):
             _check_origin(file, _Origin.of(commit, part * self.block_length(commit)))
             yield file
 
@@ -255,9 +261,6 @@ class H5Files:
                 f"{self._where}: part {_part_name(part)} is damaged, reading `{field}` "
                 f"({reason}); restore the file or ingest the recording again with --overwrite"
             ) from error
-
-    def _path(self, part: int) -> Path:
-        return self._folder / _part_name(part)
 
 
 def _part_name(part: int) -> str:

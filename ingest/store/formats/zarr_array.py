@@ -10,6 +10,7 @@ second, which the mark shows (see `chunk_mark`). Reading a chunk by way of zarr 
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import get_args
@@ -24,20 +25,24 @@ from zarr.core.metadata.v3 import ArrayV3Metadata
 from ingest.disk.checksum import crc32c
 from ingest.store.blobs import Blobs, Put
 from ingest.store.formats.chunk_mark import check_mark, chunk_mark, marked
-from ingest.store.formats.codec import PixelCodec
+from ingest.store.formats.codec import PixelCodec, stored_bytes
 from ingest.store.records import CommitRecord, Index, Pixels
 
 INDEX_LENGTH = 4096
 """Frames per chunk of an index: a file per 16 times would take seconds to open for an hour."""
 FIRST_CAPACITY = 4096
 _METADATA = "zarr.json"
+_MAX_METADATA_BYTES = 1 << 20
 _CHAIN = [BytesCodec, BloscCodec, Crc32cCodec]
 _SEPARATOR = "."  # one file for a chunk, no folders
 _ARE_MARKED = "chunks_are_marked"
 """Attribute of the arrays whose chunks bear marks; stores made before have none."""
 _INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()]
 _CHECKSUM_BYTES = 4
-_UNREADABLE = (ValueError, RuntimeError, OSError, AttributeError, LookupError, TypeError)
+_UNREADABLE = (
+    *(ValueError, RuntimeError, OSError, AttributeError, LookupError, TypeError),
+    *(RecursionError, OverflowError),
+)
 """What zarr raises on metadata that was changed."""
 
 
@@ -50,12 +55,16 @@ class ZarrArray:
         self._metadata = metadata
         self._are_marked = _ARE_MARKED in metadata.attributes
         self._suffix = ".0" * (len(metadata.shape) - 1)
+        raw = math.prod(metadata.chunks) * metadata.dtype.to_native_dtype().itemsize
+        self._most_bytes = stored_bytes(raw)
 
     @classmethod
     def open(cls, blobs: Blobs, field: Pixels | Index, commit: CommitRecord) -> "ZarrArray":
         """Read an array's metadata; ValueError where its chunks are not what `commit` says."""
         try:
-            described = json.loads(blobs.get(f"{field}/{_METADATA}"))
+            described = json.loads(
+                blobs.get(f"{field}/{_METADATA}", most_bytes=_MAX_METADATA_BYTES)
+            )
             metadata = ArrayV3Metadata.from_dict(described)
             _check_chunks(metadata, field, commit)
         except _UNREADABLE as error:
@@ -84,7 +93,9 @@ class ZarrArray:
 
         Raises ValueError if it is damaged or belongs to another place, OSError without a file.
         """
-        data = np.frombuffer(self._blobs.get(self._name(chunk)), np.uint8)
+        data = np.frombuffer(
+            self._blobs.get(self._name(chunk), most_bytes=self._most_bytes), np.uint8
+        )
         buffer, stored = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes()
         computed = _checksum(buffer)
         if computed != stored:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import pytest
 
 from ingest.errors import VideoError
@@ -22,17 +23,21 @@ SECOND = 1_000_000_000
 
 
 @contextmanager
-def sending(data: bytes, *, hold: bool) -> Iterator[str]:
-    """A server that sends every client the same bytes and then falls silent, or hangs up."""
+def sending(data: bytes, *, hold: bool, later: bytes = b"") -> Iterator[str]:
+    """A server that sends every client the same bytes and then falls silent, or hangs up.
+
+    With `later` it hangs up on the first client, and sends that to the next one.
+    """
 
     def serve() -> None:
         with suppress(OSError):  # the listener was closed
             while True:
                 peer, _ = listener.accept()
                 peers.append(peer)
+                is_first = len(peers) == 1
                 with suppress(OSError):
-                    peer.sendall(data)
-                if not hold:
+                    peer.sendall(later if later and not is_first else data)
+                if not hold or (later and is_first):
                     peer.close()
 
     peers: list[socket.socket] = []
@@ -219,6 +224,30 @@ def test_a_camera_that_sends_half_as_many_frames_is_seen_on(media, tmp_path):
         frames = take(camera, 205)
     assert frames.gap[:100].sum() == 1
     assert frames.gap[-80:].sum() == 0
+
+
+def test_a_camera_that_comes_back_at_a_lower_rate_loses_no_frame_and_has_one_gap(media, tmp_path):
+    options = {"bf": "0", "sc_threshold": "0"}
+    day, night = (
+        media.video(tmp_path / f"{fps}.ts", 90, pts_ms=times, gop=10, options=options).read_bytes()
+        for fps, times in (
+            (30, [round(1000 * index / 30) for index in range(90)]),
+            (12, [round(1000 * index / 12) for index in range(90)]),
+        )
+    )
+    with (
+        sending(day, hold=True, later=night) as address,
+        Camera(parse_device(address), SETTINGS) as camera,
+    ):
+        frames = take(camera, 170)
+        wait_for(lambda: camera.reconnects == 1)
+        camera.stop()
+        taken = camera.take(100)
+    assert taken is not None
+    assert taken.counters.dropped == taken.counters.corrupt_packets == 0
+    back = int(np.flatnonzero(frames.gap)[1])
+    assert back >= 88  # the end of a stream that was cut is not shown
+    assert np.flatnonzero(frames.gap).tolist() == [0, back]
 
 
 def test_a_camera_without_key_frames_is_one_line(media, tmp_path, monkeypatch):

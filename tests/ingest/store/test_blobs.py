@@ -55,7 +55,7 @@ class MemoryBlobs:
     def found(self) -> str | None:
         return "other blobs" if any(self.entries()) else None
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, *, most_bytes: int = 1 << 30) -> bytes:
         try:
             return self._held[self._key(name)]
         except KeyError:

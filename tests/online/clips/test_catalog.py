@@ -8,7 +8,7 @@ import online.clips.catalog
 from ingest.errors import NoSuchRecordingError, StoreError
 from ingest.store.reader import ChunkReader
 from online.clips.catalog import StoreCatalog
-from online.clips.clip import ClipConfig, Interval, cut
+from online.clips.clip import ClipConfig, Interval, cuts
 
 CONFIG = ClipConfig(clip_length=4, frame_stride=2)
 
@@ -82,9 +82,9 @@ def test_planning_what_is_new_finds_what_planning_all_finds(store, record, monke
     monkeypatch.setattr("online.clips.catalog.MILESTONE_FRAMES", 40)
     looked_at: list[int] = []
 
-    def counted(name, gap, within, config, *, closed):
+    def counted(gap, within, config, *, closed):
         looked_at.append(len(gap))
-        return cut(name, gap, within, config, closed=closed)
+        return cuts(gap, within, config, closed=closed)
 
     grows = {"fps": 1.0, "live": live, "gaps": gaps}
     record("a", 16, complete=False, **grows)
@@ -98,11 +98,11 @@ def test_planning_what_is_new_finds_what_planning_all_finds(store, record, monke
             known = late.clips("a", CONFIG, length=begin, closed=False)
             asked = {"base_length": begin, "base_closed": False, "length": length}
             with monkeypatch.context() as patched:
-                patched.setattr("online.clips.catalog.cut", counted)
-                found = catalog.clips_beyond("a", CONFIG, **asked, closed=closed)
+                patched.setattr("online.clips.catalog.cuts", counted)
+                count, found = catalog.cuts_beyond("a", CONFIG, **asked, closed=closed)
             if begin == base:
                 newest = looked_at[-1]
-            assert found == (len(known), whole[len(known) :])
+            assert (count, found.of("a")) == (len(known), whole[len(known) :])
         base = length
     assert newest < max(looked_at) / 3  # most is what is held out; those who come late look at all
 

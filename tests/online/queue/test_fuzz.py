@@ -319,7 +319,7 @@ def test_what_a_trainer_does_not_read_is_not_sent_for_ever(
     record, counting, monkeypatch, what, limit
 ):
     """500 fetches of 1 MB, or clips without end: only 2 MB, a message and what the kernel holds."""
-    monkeypatch.setattr(f"online.queue.sockets.{limit}", 2 * MEGABYTE)
+    monkeypatch.setattr(f"online.queue.outbox.{limit}", 2 * MEGABYTE)
     record("a", 40, size=256)
     with counting() as (address, seen), peer_of(address, keeps=1) as stuck:
         hello = msgspec.structs.replace(

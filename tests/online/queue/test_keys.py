@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from os import mkfifo
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,17 @@ def test_a_server_leaves_at_once_while_strangers_knock(
     for caller in callers:
         caller.close()
     context.term()
+
+
+def test_a_file_that_is_no_key_keeps_no_one_else_out(server_keys, tmp_path, caplog):
+    allowed = server_keys.allowed
+    known = load_allowed(allowed)
+    (allowed / "bad.public").write_text("public-key = 'nothing'")
+    mkfifo(allowed / "pipe.public")
+    (allowed / "gone.public").symlink_to(tmp_path / "nowhere")
+    assert load_allowed(allowed) == known
+    for name in ("bad", "pipe", "gone"):
+        assert f"{name}.public" in caplog.text
+    for path in (allowed / "bad.public", allowed / "pipe.public"):
+        with pytest.raises(KeyFileError, match=r"is not a (key|file)"):
+            load_allowed(path)

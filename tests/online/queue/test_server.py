@@ -21,6 +21,7 @@ from streaming import triplets as triplets_of
 from ingest.disk.checksum import crc32c
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import Clip, ClipConfig
+from online.clips.cursor import Extent
 from online.clips.request import ClipRequest
 from online.errors import AddressInUse, ServerError, ServerSilent
 from online.queue import messages
@@ -33,6 +34,7 @@ CLIP = ClipConfig(clip_length=4, frame_stride=2)
 WANT = ClipRequest(clip=CLIP, max_epochs=1)
 CLIP_BYTES = CLIP.frames * (8 * 8 * 3 + 32) + 1024
 HELLO = messages.Hello(session="0123456789", credit=2 * CLIP_BYTES, request=WANT)
+EXTENT = Extent(200, True)
 BOUND = 20.0
 
 
@@ -156,6 +158,29 @@ def test_a_cursor_of_another_split_is_refused(record, served):
         client.open(WANT, cursor=cursor)
         with pytest.raises(ServerError, match="same --holdout"):
             client.next_clip(BOUND)
+
+
+def test_what_is_not_offered_any_more_is_neither_sent_nor_named(record, served):
+    record("a", 200)
+    record("secret", 200)
+    with served() as address, Client(address) as client:
+        client.open(WANT)
+        deliveries = [client.next_clip(BOUND) for _ in range(3)]
+        cursor = deliveries[-1].cursor
+    assert set(cursor.extents) == {"a", "secret"}
+    with served(recordings="a") as address, Client(address) as client:
+        for extents in (cursor.extents, {"secret": cursor.extents["secret"]}, {"nothing": EXTENT}):
+            client.open(WANT, cursor=replace(cursor, extents=extents))
+            with pytest.raises(ServerError, match="has 0 frames and the trainer has seen 200"):
+                client.next_clip(BOUND)
+        with pytest.raises(ServerError, match="no recording 'secret' is offered"):
+            client.fetch("secret", 0, 5)
+        with pytest.raises(ServerError, match="no recording 'nothing' is offered"):
+            client.fetch("nothing", 0, 5)
+        client.open(replace(WANT, recordings="sec*"))
+        with pytest.raises(ServerError, match=r"no recording matches 'sec\*'; there are: a$"):
+            client.next_clip(BOUND)
+        assert [summary.name for summary in client.recordings()] == ["a"]
 
 
 def test_held_out_frames_are_never_sent_for_training(store, record, served):
@@ -299,6 +324,7 @@ def test_a_finishing_server_waits_for_a_trainer_that_it_has_lost(store, record, 
                 server.step(0.02)
             assert not server.has_finished
         finally:
+            server.close()
             socket.close()
             context.term()
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from ingest.disk.checksum import crc32c
 from online.errors import CheckpointDamaged, CheckpointError
 from online.runs import checkpoint as checkpoint_module
 from online.runs.checkpoint import (
@@ -234,3 +235,50 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
     tmp_path.chmod(0o500)
     with pytest.raises(CheckpointError, match="could not be written"):
         save_checkpoint(tmp_path / "checkpoints", trained()[2], keep=1)
+
+
+@pytest.mark.parametrize("step", [1 << 60, -1, 2.5, True, None, "3"])
+def test_a_step_that_cannot_be_is_damage(tmp_path: Path, step) -> None:
+    path = save_checkpoint(tmp_path, trained(3)[2], keep=5)
+    state = json.loads((path / "state.json").read_text())
+    del state["crc32c"]["state"]
+    state["step"] = step
+    rest = {name: value for name, value in state.items() if name != "crc32c"}
+    state["crc32c"]["state"] = crc32c(json.dumps(rest).encode())
+    (path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointDamaged, match="step must be a number in 0"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("weight", "complaint"),
+    [
+        (torch.full((4,), float("nan")), "not finite"),
+        (torch.full((4,), float("inf")), "not finite"),
+        (torch.zeros(4, dtype=torch.complex64), "complex numbers"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_damage_and_an_older_checkpoint_is_taken(
+    tmp_path: Path, weight, complaint
+) -> None:
+    _, _, good = trained(2)
+    save_checkpoint(tmp_path, good, keep=5)
+    path = save_checkpoint(
+        tmp_path, replace(good, step=3, model=good.model | {"0.bias": weight}), keep=5
+    )
+    with pytest.raises(CheckpointDamaged, match=f"0.bias holds .*{complaint}"):
+        load_checkpoint(path)
+    assert newest_readable(tmp_path).checkpoint.step == 2
+
+
+def test_weights_of_another_type_belong_to_another_model(tmp_path: Path) -> None:
+    model, _, held = trained()
+    with pytest.raises(CheckpointError, match=r"0\.bias holds torch\.float64, the configured"):
+        load_into(model, held.model | {"0.bias": torch.zeros(4).double()}, where=tmp_path)
+
+
+def test_a_state_that_is_too_deep_is_damage(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, trained()[2], keep=5)
+    (path / "state.json").write_text('{"version": 2, "run": ' + "[" * 100_000)
+    with pytest.raises(CheckpointDamaged, match="not a readable checkpoint"):
+        load_checkpoint(path)

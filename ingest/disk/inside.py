@@ -1,0 +1,66 @@
+"""Files of a folder that may come from somebody else, opened without leaving it.
+
+open_inside(folder, "recordings/a/commit.json")
+    no part of the name may be a symbolic link, and the file must be a plain one: a link could
+    lead to any file of this user, and reading a pipe or a device might never end
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_inside(folder: Path, name: str) -> BinaryIO:
+    """A plain file below `folder`, to read; `folder` itself may be a link.
+
+    Raises FileNotFoundError: there is none; OSError: it, or a folder on its way, is anything else.
+    """
+    *parents, last = name.split("/")
+    at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for parent in parents:
+            at, before = _opened(parent, _STEP, at, name), at
+            os.close(before)
+        file = os.fdopen(_opened(last, _FILE, at, name), "rb")
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{name} is not a plain file; delete it")
+    return file
+
+
+def read_inside(folder: Path, name: str, *, most_bytes: int) -> bytes:
+    """All bytes of such a file; OSError also where there are more than `most_bytes`."""
+    with open_inside(folder, name) as file:
+        data = file.read(most_bytes + 1)
+        if len(data) > most_bytes:
+            size = os.fstat(file.fileno()).st_size
+            raise OSError(f"{name} has {size} bytes, {most_bytes} are the most")
+        return data
+
+
+def _opened(name: str, flags: int, at: int, whole: str) -> int:
+    if name in ("", ".", ".."):
+        raise OSError(f"{whole} leads out of its folder")
+    try:
+        return os.open(name, flags, dir_fd=at)
+    except OSError as error:
+        # a link where a folder should be is ENOTDIR
+        if error.errno in (errno.ELOOP, errno.ENOTDIR) and _is_link(name, at):
+            raise OSError(
+                f"{whole}: {name} is a symbolic link, which is not followed; put the file itself "
+                "there"
+            ) from error
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(f"{whole} is not a plain file; delete it") from error
+        raise
+
+
+def _is_link(name: str, at: int) -> bool:
+    return stat.S_ISLNK(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)

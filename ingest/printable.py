@@ -1,0 +1,37 @@
+"""Text from files and peers as it may be shown: without control characters or secrets."""
+
+import re
+import unicodedata
+
+_HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
+"""Categories of Unicode that move the cursor, colour, or turn the direction of what follows."""
+_CREDENTIALS = re.compile(r"(?<=://)([^/@:?#]*)(:.*)?@")
+_SECRET = re.compile(
+    r"(?<=[?&;])([^=&;#]*(?:user|usr|login|pass|pwd|token|secret|auth|key|sig|credential)[^=&;#]*)=[^&;#]*",
+    re.IGNORECASE,
+)
+
+
+def harmless(text: str) -> str:
+    """Text in one line, with what a terminal would obey spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(map(_spelled_out, text))
+
+
+def without_secrets(address: str) -> str:
+    """An address without passwords, and without names and tokens in its query.
+
+    A password may hold any character, so all up to the last `@` is taken for one.
+    """
+    before, mark, query = address.partition("?")
+    if "@" in query:  # then the ? may be a part of the password
+        before, mark, query = address, "", ""
+    before = _CREDENTIALS.sub(lambda found: f"{found[1]}:***@" if found[2] else found[0], before)
+    return before + _SECRET.sub(r"\1=***", mark + query)
+
+
+def _spelled_out(character: str) -> str:
+    if unicodedata.category(character) not in _HIDDEN and not "\ud800" <= character <= "\udfff":
+        return character
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,31 @@
+import pytest
+
+from ingest.printable import harmless, without_secrets
+
+
+def test_what_a_terminal_would_obey_is_spelled_out():
+    assert harmless("Küche, 2. Stock é") == "Küche, 2. Stock é"
+    assert harmless("a\x1b[31mred\r\n\x9b2J\u202eb\x07") == (
+        "a\\x1b[31mred\\r\\n\\x9b2J\\u202eb\\x07"
+    )
+    assert harmless("\udcff") == "\\udcff"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://me:pa/ss@porch:554/stream", "rtsp://me:***@porch:554/stream"),
+        ("rtsp://me:p@ss@porch/a", "rtsp://me:***@porch/a"),
+        ("rtsp://me:p?q#r@porch/a", "rtsp://me:***@porch/a"),
+        (
+            "rtsp://porch/a?user=me&password=hu/sh&fps=5",
+            "rtsp://porch/a?user=***&password=***&fps=5",
+        ),
+        ("http://porch/mjpg?usr=me&pwd=hush", "http://porch/mjpg?usr=***&pwd=***"),
+        ("tcp://0.0.0.0:5000?listen=1", "tcp://0.0.0.0:5000?listen=1"),
+        ("rtsp://me@porch/a", "rtsp://me@porch/a"),
+        ("/films/a@b.mp4", "/films/a@b.mp4"),
+    ],
+)
+def test_no_address_is_shown_with_its_credentials(address, shown):
+    assert without_secrets(address) == shown
