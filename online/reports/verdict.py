@@ -21,7 +21,7 @@ from online.scores.numbers import hundredths
 from online.scores.parts import WITHOUT_MODEL
 
 CLEAR_GAIN = 0.2
-"""FG-ARI above the untrained encoder's that is not an accident of one seed."""
+"""FG-ARI, or mBO of segments, above the untrained encoder's that is not an accident of one seed."""
 SLIGHT_GAIN = 0.05
 SEPARATED = 0.8
 """FG-ARI from which objects have slots of their own: with two of three, 0.7 is reached."""
@@ -95,6 +95,8 @@ def _lesson(evaluation: Evaluation) -> str:
             return "No frame shows two objects with masks: judge the slots by the pictures."
         return "This footage has no object masks: judge the slots by the pictures."
     gain = trained.fg_ari - untrained.fg_ari
+    if evaluation.has_segments:  # pieces of everything have a high FG-ARI: it ignores background
+        gain = trained.mbo - untrained.mbo
     if gain < SLIGHT_GAIN:
         return "The slots do not tell objects apart better than an untrained encoder's."
     if trained.mbo < PATCHES:
@@ -184,8 +186,16 @@ def _figures(evaluation: Evaluation) -> str:
     masks, others = (_judged(each, evaluation) for each in (trained, untrained))
     if masks is None or others is None:
         return f"{MSE_SHARE.title} {share}, untrained encoder {other}."
-    segments = " of the segments" if evaluation.has_segments else ""
+    if evaluation.has_segments:
+        found, before = (
+            f"{each.mbo:.2f} ({FG_ARI.name} {each.fg_ari:.2f}, {ARI.name} {each.ari:.2f})"
+            for each in (masks, others)
+        )
+        return (
+            f"Held-out {MBO.name} of the segments {found}, untrained encoder {before}; "
+            f"{MSE_SHARE.name} {share}."
+        )
     return (
-        f"{FG_ARI.title}{segments} {masks.fg_ari:.2f}, untrained encoder "
-        f"{others.fg_ari:.2f}; {MSE_SHARE.name} {share}."
+        f"{FG_ARI.title} {masks.fg_ari:.2f}, untrained encoder {others.fg_ari:.2f}; "
+        f"{MSE_SHARE.name} {share}."
     )

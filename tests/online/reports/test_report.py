@@ -608,6 +608,29 @@ def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
     assert "share the background" in judged(run, split)
 
 
+def test_segments_are_judged_by_outlines_as_pieces_of_everything_have_a_high_fg_ari(
+    run: Path,
+) -> None:
+    def judged_beside(untrained_mbo: float) -> str:
+        trained = replace(encoder(0.003, None), attention=replace(masks(0.9), mbo=0.72, ari=0.8))
+        before = replace(masks(0.92), mbo=untrained_mbo, ari=0.02)
+        found = replace(
+            evaluation(),
+            has_segments=True,
+            trained=trained,
+            untrained=replace(encoder(0.09, None), attention=before),
+            without_model=simple(0.3, 0.3, 0.3, 0.3),
+        )
+        return verdict(replace(read_run(run), evaluations=[found]))
+
+    assert judged_beside(0.39).startswith("The slots tell the objects apart.")
+    assert (
+        "Held-out mBO of the segments 0.72 (FG-ARI 0.90, ARI 0.80), untrained encoder 0.39 "
+        "(FG-ARI 0.92, ARI 0.02)"
+    ) in judged_beside(0.39)
+    assert judged_beside(0.70).startswith("The slots do not tell objects apart better")
+
+
 def test_a_verdict_on_new_footage_says_when_that_was_long_ago(run: Path) -> None:
     assert "No footage was new after" not in verdict(read_run(run))
     lines = [step_line(step) for step in range(10, 1501, 10)]
