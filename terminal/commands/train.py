@@ -205,12 +205,14 @@ def train(
     help="Learn for at most this long, earlier starts included.",
 )
 @settings_option
+@watch_option
 def demo(
     video: Path | None,
     out: Path | None,
     seed: int | None,
     minutes: float | None,
     settings: tuple[str, ...],
+    watched: bool,
 ) -> None:
     """Ingest, serve, train, probe and report with one command.
 
@@ -242,7 +244,7 @@ def demo(
     config = _config(PRESET, settings)
     again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", PRESET]
     again += [word for setting in settings for word in ("--set", setting)]
-    with progress_line() as show:
+    with watched_page(out / RUN, wanted=watched), progress_line() as show:
         outcome = run_demo(
             out,
             config,
@@ -257,6 +259,8 @@ def demo(
         )
     _report_outcome(outcome, out / RUN)
     click.echo(f"picture: {out / PICTURE}")
+    if watched:
+        click.echo(f"the page is closed; to open it again: setcon watch {out / RUN}")
 
 
 @click.command()
