@@ -24,7 +24,7 @@ SHORTER = {
     "setcon demo": "setcon demo --minutes 0.05",
 }
 FASTER = [
-    *("--set", "stream.credit_bytes=1000000"),
+    *("--set", "stream.credit_bytes=2500000"),
     *("--set", "probe.steps=2"),
     *("--set", "evaluation.train_clips=4"),
     *("--set", "evaluation.held_out_clips=4"),

@@ -159,7 +159,7 @@ def decode_on_one_thread(
         decoder = Decoder(stream, timeline, losses, settled=handed.settled, traits=traits)
         while unread < MAX_BAD_PACKETS:
             try:
-                packets = chain(ahead, _packets(container, stream, path, should_stop))
+                packets = _packets(container, stream, path, should_stop, ahead)
                 ahead = ()
                 for packet, following in with_following(packets, losses):
                     if number >= handed.restart:
@@ -184,10 +184,14 @@ def decode_on_one_thread(
 
 
 def _packets(
-    container: InputContainer, stream: VideoStream, path: str, should_stop: Callable[[], bool]
+    container: InputContainer,
+    stream: VideoStream,
+    path: str,
+    should_stop: Callable[[], bool],
+    ahead: Sequence[Packet] = (),
 ) -> Iterator[Packet]:
     """Packets in file order; a stretch without a frame may be long, so each may be the last."""
-    for packet in shown_packets(container, stream):
+    for packet in chain(ahead, shown_packets(container, stream)):
         if should_stop():
             raise SourceStopped(path)
         yield packet

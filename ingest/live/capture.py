@@ -67,7 +67,9 @@ class LiveSource(Protocol):
     @property
     def settings(self) -> RecordSettings: ...  # noqa: D102
     @property
-    def size(self) -> int: ...  # noqa: D102
+    def height(self) -> int: ...  # noqa: D102
+    @property
+    def width(self) -> int: ...  # noqa: D102
     @property
     def fps(self) -> float | None: ...  # noqa: D102
 

@@ -27,7 +27,7 @@ from ingest.frame import Frame
 from ingest.live.backlog import Backlog, Taken
 from ingest.live.capture import Captured, capture, open_live_store
 from ingest.live.clock import SourceClock
-from ingest.store.records import Fit, RecordSettings
+from ingest.store.records import Fit, RecordSettings, sides
 
 POLL_SECONDS = 0.1
 
@@ -67,12 +67,12 @@ class PushedCamera:
         assert settings.size is not None
         self.device = PushedDevice(name)
         self.settings = settings
-        self.size = settings.size
+        self.width, self.height = sides(settings.size)
         self.fps = settings.fps
         self.reconnects = 0
         self.began_at = time.monotonic()
         self._backlog = backlog
-        self._scaler = Scaler(size=self.size, fit=settings.fit)
+        self._scaler = Scaler(size=settings.size, fit=settings.fit)
         self._clock = SourceClock()
         self._timeline = Timeline(interval_ns=None, fps=settings.fps, pace=Pace(learns=True))
         self._keeping = threading.Lock()

@@ -105,7 +105,7 @@ def losses(path: Path) -> list[float]:
 
 def test_it_learns_where_objects_are(run: Path) -> None:
     assert len(losses(run)) == 12
-    assert losses(run)[-1] < losses(run)[0]
+    assert min(losses(run)[6:]) < min(losses(run)[:3])
     assert lines(run, "prequential")
 
 
@@ -113,7 +113,7 @@ def test_its_newest_frame_is_pictured_with_the_outlines_of_objects(run: Path) ->
     newest = load_glimpse(run / "newest.npz")
     assert newest is not None
     assert newest.segments is not None
-    assert newest.segments.shape == (32, 32)
+    assert newest.segments.shape == (32, 48)
     cells = newest.attention.argmax(axis=0).repeat(4, axis=0).repeat(4, axis=1)
     assert set(np.unique(newest.segments)) == set(np.unique(cells))
     assert (newest.segments == cells).mean() > 0.8

@@ -156,8 +156,9 @@ def test_a_model_larger_than_memory_ends_the_command_with_one_line(
     arguments = ["train", str(balls), "--run", str(tmp_path / "run"), *settings]
     done = CliRunner().invoke(cli.main, arguments)
     assert done.exit_code == 1
-    assert done.output.count("\n") == 1
-    assert done.output.startswith("error: model: 160,000,000,")
+    (error,) = [line for line in done.output.splitlines() if line.startswith("error:")]
+    assert error == done.output.splitlines()[-1]
+    assert error.startswith("error: model: 160,000,000,")
 
 
 def test_a_store_of_other_frame_sizes_is_refused(

@@ -45,6 +45,7 @@ SMALL = (
     "probe.steps=3",
 )
 BOUND = 60.0
+PROBED = ["panels.npz", "probe.safetensors", "scores.json", "untrained.safetensors"]
 
 
 def config(*settings: str) -> RunConfig:
@@ -129,7 +130,7 @@ def test_a_probe_beside_learning_that_was_put_off_finds_what_one_in_its_place_do
     assert {status.activity for status in told} >= {"learning", "starting the probe"}
     for step in (6, 12):
         ours, theirs = (run / "probes" / f"step-{step:08}" for run in (beside, here))
-        assert files(ours) == files(theirs) == ["panels.npz", "scores.json"]
+        assert files(ours) == files(theirs) == PROBED
         assert untimed(load_evaluation(ours)) == untimed(load_evaluation(theirs))
         panels = [load_panels(folder) for folder in (ours, theirs)]
         for name in ("reconstruction", "predicted", "untrained", "slots", "alphas", "attention"):
@@ -189,7 +190,7 @@ def test_what_was_found_as_a_run_was_stopped_is_logged_by_the_next_start(
     where = "probes/step-00000006"
     shutil.copytree(here / where, run / where, dirs_exist_ok=True)
     train_on_store(balls, run, config("training.steps=7", f"evaluation.beside={beside}".lower()))
-    assert files(run / where) == ["panels.npz", "scores.json"]
+    assert files(run / where) == PROBED
     assert [(p["step"], p["beside"]) for p in lines(run, "probe")] == [(6, True), (7, beside)]
 
 
