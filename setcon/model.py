@@ -176,11 +176,6 @@ class SetCon(nn.Module):
         Where slots say where their object is, the contrast does not teach what is predicted of
         that: it would rather have places that are distinct than right.
         """
-        if self.config.finds_objects:
-            where, rest = output.predicted.split(
-                [GEOMETRY, output.predicted.shape[-1] - GEOMETRY], -1
-            )
-            output = replace(output, predicted=torch.cat([where.detach(), rest], dim=-1))
         if matching is None:
             shape = output.predicted.shape[:2]
             valid = torch.ones(shape, dtype=torch.bool, device=output.slots.device)
@@ -192,7 +187,7 @@ class SetCon(nn.Module):
         steps: list[ContrastiveLoss] = []
         ahead = self._ahead(output, len(matching.ahead))
         for predicted, counted in zip(ahead, matching.ahead, strict=True):
-            predicted = predicted.flatten(0, 1)[counted.predictions]
+            predicted = self._compared(predicted).flatten(0, 1)[counted.predictions]
             predicted = predicted if by_slot else self.summarise(predicted)
             steps.append(contrast(predicted, states, counted.targets, config))
         contrasted = replace(
@@ -203,6 +198,13 @@ class SetCon(nn.Module):
         exclusivity = slot_exclusivity(output.attention.flatten(0, 1)[matching.states])
         shared = config.exclusivity * (1 - exclusivity) if config.exclusivity else 0.0
         return SetConLoss(contrasted.loss + shared, contrasted, exclusivity)
+
+    def _compared(self, predicted: Float[Tensor, "b t k d"]) -> Float[Tensor, "b t k d"]:
+        """Predicted slots as the contrast teaches them: not where their objects are."""
+        if not self.config.finds_objects:
+            return predicted
+        where, rest = predicted[..., :GEOMETRY], predicted[..., GEOMETRY:]
+        return torch.cat([where.detach(), rest], dim=-1)
 
     def _ahead(
         self, output: SetConOutput, horizon: int

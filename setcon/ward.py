@@ -35,6 +35,14 @@ class MergeTree:
         done = self.height <= height
         return _roots(torch.where(done, self.into, torch.arange(len(self.into))))
 
+    def height_of(self, num_clusters: int) -> float:
+        """The least height up to which merges leave at most so many clusters, or all merges do."""
+        if len(self.height) <= num_clusters:
+            return -math.inf
+        finite = self.height[self.height.isfinite()]
+        merges = len(self.height) - num_clusters
+        return float(finite.kthvalue(min(merges, len(finite))).values) if len(finite) else -math.inf
+
     def cut(self, num_graphs: int, *, num_clusters: int) -> Int64[Tensor, "n m"]:
         """Labels 0 to `num_clusters` - 1 of the points of equally large, connected graphs."""
         heights = self.height.view(num_graphs, -1)

@@ -22,6 +22,7 @@ def train_once(
     store: Path, run: Path, settings: Iterable[str], *limits: str, preset: str = "demo"
 ) -> None:
     """`setcon train`, unless the run is there and complete."""
-    if not (run / "report.html").exists():
+    if not (run / "finished").exists():
         told = [word for setting in settings for word in ("--set", setting)]
         call([*CLI, "train", str(store), "--run", str(run), "--preset", preset, *limits, *told])
+        (run / "finished").touch()

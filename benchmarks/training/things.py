@@ -66,7 +66,7 @@ def call(*words: str) -> None:
 def learn(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Masks' scores of the trained and the untrained model, and of what needs none."""
     run = options.folder / "-".join([f"run-{name}-{seed}", str(options.steps), *options.set])
-    if not (run / "report.html").exists():
+    if not (run / "finished").exists():
         started = time.monotonic()
         told = [f"training.seed={seed}", f"training.steps={options.steps}", *options.set]
         words = [word for setting in told for word in ("--set", setting)]
@@ -79,6 +79,7 @@ def learn(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
             "things",
             *words,
         )
+        (run / "finished").touch()
         print(f"{run.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     found = load_evaluation(max((run / "probes").iterdir()))
     rows = {

@@ -24,7 +24,7 @@ from online.runs.segments import find_segments, load_segment
 from online.runs.weights import load_into
 from online.scores.evaluation import EncoderScores
 from online.scores.matrix import Continual, to_json
-from online.scores.measures import FG_ARI
+from online.scores.measures import FG_ARI, MBO
 
 
 def evaluate_continual(
@@ -148,13 +148,15 @@ def _matrix(
     has_segments: bool,
 ) -> Continual:
     has_masks = all(column.untrained.current.alphas is not None for column in columns)
-    score = (_fg_ari_of_segments if has_segments else _fg_ari) if has_masks else _explained
+    score, measure = _explained, "explained"
+    if has_masks:
+        score, measure = (_mbo, MBO.name) if has_segments else (_fg_ari, FG_ARI.name)
     references = [column.reference for column in columns if column.reference is not None]
     return Continual(
         recordings=recordings,
         segments=[row.recording for row in rows],
         steps=[row.step for row in rows],
-        measure=FG_ARI.name if has_masks else "explained",
+        measure=measure,
         scores=[[score(column.segments[i]) for column in columns] for i in range(len(rows))],
         untrained=[score(column.untrained) for column in columns],
         reference=[score(reference) for reference in references] or None,
@@ -166,9 +168,10 @@ def _fg_ari(scores: EncoderScores) -> float:
     return scores.current.alphas.fg_ari
 
 
-def _fg_ari_of_segments(scores: EncoderScores) -> float:
+def _mbo(scores: EncoderScores) -> float:
+    """Of segments: pieces of everything have a high FG-ARI, which ignores the background."""
     assert scores.attention is not None
-    return scores.attention.fg_ari
+    return scores.attention.mbo
 
 
 def _explained(scores: EncoderScores) -> float:

@@ -24,16 +24,18 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], *, where: Path) -
     own = learned_state(model)
     for name in sorted(own.keys() ^ tensors.keys()):
         side = "the checkpoint lacks" if name in own else "the configured model has no"
-        raise CheckpointError(f"{where}: {side} {name}; it belongs to another configuration")
+        raise CheckpointError(
+            f"{where}: {side} {name}; it belongs to another configuration, or to an older version"
+        )
     for name, tensor in sorted(tensors.items()):
         if own[name].shape != tensor.shape:
             raise CheckpointError(
                 f"{where}: {name} is {tuple(tensor.shape)}, the configured model needs "
-                f"{tuple(own[name].shape)}; it belongs to another configuration"
+                f"{tuple(own[name].shape)}; it belongs to another configuration, or to an older version"
             )
         if own[name].dtype != tensor.dtype:
             raise CheckpointError(
                 f"{where}: {name} holds {tensor.dtype}, the configured model needs "
-                f"{own[name].dtype}; it belongs to another configuration"
+                f"{own[name].dtype}; it belongs to another configuration, or to an older version"
             )
     model.load_state_dict(tensors, strict=False)  # what was left out is frozen

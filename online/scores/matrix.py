@@ -6,7 +6,7 @@
     after sprites         R_10    R_11      R_12
     after grid            R_20    R_21      R_22
 
-R is FG-ARI of the probe's alphas, or of the segments of a model that finds objects. Unless all
+R is FG-ARI of the probe's alphas, or mBO of the segments of a model that finds objects. Unless all
 recordings have masks, it is the share of the mean frame's error that the probe explains. Names of
 what is read off it are those of Lopez-Paz & Ranzato 2017 (transfer), Chaudhry et al. 2018
 (forgetting) and De Lange et al. 2023 (the lowest on the way).
@@ -37,7 +37,7 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[int]
     """Optimizer steps at the end of each row."""
     measure: str
-    """`FG-ARI`, or `explained`: one minus the probe's error as a share of the mean frame's."""
+    """`FG-ARI`, `mBO`, or `explained`: one minus the probe's error as a share of the mean frame's."""
     scores: list[list[float]]
     """R: a row for each segment, a column for each recording; higher is better."""
     untrained: list[float]

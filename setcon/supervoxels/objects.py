@@ -10,6 +10,7 @@ the scene `tumble` and 14 of `seven-object`; they do as well on other scenes.
 """
 
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
 import numpy as np
 import torch
@@ -86,25 +87,32 @@ class _Merging:
         self.unit = _ROWS / max(pieces.labels.shape[1:])
         self.weights = _LONG if pieces.area.shape[1] >= LONG_RUN else _SHORT
         self.members = {i: [i] for i in chosen}
+        self._merges = dict.fromkeys(chosen, 0)
+        """How often each group has taken in another: what was scored before is out of date."""
+        self._waiting: list[tuple[float, int, int, int, int]] = []
 
     def run(self) -> list[list[int]]:
         """Merge until no pair has a score of 0 or more."""
-        scores = {
-            (i, j): self._score(i, j)
-            for i in self.members
-            for j in self.members
-            if i < j and self.border[i, j] > 0
-        }
-        while scores:
-            (i, j), score = max(scores.items(), key=lambda item: (item[1], item[0]))
-            if score < 0:
-                break
-            self._merge(i, j)
-            scores = {pair: s for pair, s in scores.items() if not {i, j} & set(pair)}
-            for k in self.members:
-                if k != i and self.border[i, k] > 0:
-                    scores[min(i, k), max(i, k)] = self._score(i, k)
+        for i in self.members:
+            self._wait(i, [j for j in self._neighbours(i) if j > i])
+        while self._waiting:
+            _, i, j, *then = heappop(self._waiting)
+            i, j = -i, -j
+            if then == [self._merges.get(i), self._merges.get(j)]:
+                self._merge(i, j)
+                self._wait(i, self._neighbours(i))
         return [sorted(members) for members in self.members.values()]
+
+    def _neighbours(self, i: int) -> list[int]:
+        return [j for j in np.flatnonzero(self.border[i]).tolist() if j in self.members and j != i]
+
+    def _wait(self, i: int, others: Sequence[int]) -> None:
+        """Score a group with others; the highest score comes first, of equal ones the last pair."""
+        for j in others:
+            low, high = min(i, j), max(i, j)
+            if (score := self._score(low, high)) >= 0:
+                then = (self._merges[low], self._merges[high])
+                heappush(self._waiting, (-score, -low, -high, *then))
 
     def _score(self, i: int, j: int) -> float:
         both = (self.area[i] > 0) & (self.area[j] > 0)
@@ -133,6 +141,8 @@ class _Merging:
         self.border[j] = self.border[:, j] = 0
         self.border[i, i] = 0
         self.members[i] += self.members.pop(j)
+        self._merges[i] += 1
+        del self._merges[j]
 
     def _centres(self, i: int, frames: np.ndarray) -> Float64[np.ndarray, "f 2"]:
         return self.places[i][frames] / self.area[i][frames][:, None]

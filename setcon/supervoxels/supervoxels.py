@@ -23,6 +23,7 @@ CELL = 4
 _COLOUR, _PLACE = 3.0, 2.0  # weights of colours in 0..1, and of places in units of the longer side
 _REGION, _SUPERVOXEL = 1.0, 0.12  # limits of the error within, where the grid has _CELLS cells
 _CELLS = 1024
+_MOST_SUPERVOXELS = 320  # but no fewer than regions: they are put together pair by pair
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +135,8 @@ def _clustered(
     features = torch.cat([_COLOUR * colours.movedim(1, -1), _PLACE * places], dim=-1)
     unit = t * rows * columns / _CELLS
     tree = merge_tree(features.flatten(0, 2), _neighbours(t, rows, columns), limit=_REGION * unit)
-    first, labels = tree.clusters(height=_SUPERVOXEL * unit).unique(return_inverse=True)
+    low = max(_SUPERVOXEL * unit, tree.height_of(_MOST_SUPERVOXELS))
+    first, labels = tree.clusters(height=low).unique(return_inverse=True)
     regions = tree.clusters()[first].unique(return_inverse=True)[1]
     return labels.view(t, rows, columns), regions
 

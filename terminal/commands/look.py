@@ -206,7 +206,7 @@ def embed(
     For each recording it has a group with slots (n, k, d), attention (n, k, rows, columns) and
     alphas (n, k, h, w) as shares of 255, pts_ns, gap, and held_out, which marks the frames that a
     run on STORE does not learn from. Slots that start at objects bring the number of each object,
-    segments, centres and spreads instead of attention.
+    segments, centres, spreads and velocities instead of attention.
     """
     from online.analysis.embed import embed_run
 

@@ -114,6 +114,19 @@ def test_a_chain_is_cut_where_a_merge_costs_more_than_the_limit():
     assert merge_tree(points, chain, limit=9.1).clusters().tolist() == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("count", [1, 7, 39, 40, 50])
+def test_up_to_a_height_at_most_so_many_clusters_are_left(count):
+    tree = merge_tree(random_points(40, 3), all_pairs(1, 40))
+    height = tree.height_of(count)
+    assert len(tree.clusters(height=height).unique()) == min(count, 40)
+
+
+def test_no_height_makes_fewer_clusters_than_all_merges_leave():
+    tree = merge_tree(random_points(40, 3), all_pairs(1, 40), limit=0.5)
+    left = len(tree.clusters().unique())
+    assert len(tree.clusters(height=tree.height_of(1)).unique()) == left > 1
+
+
 def test_without_edges_every_point_stays_alone():
     none = torch.zeros(2, 0, dtype=torch.int64)
     assert merge_tree(torch.zeros(3, 2), none, limit=9.0).clusters().tolist() == [0, 1, 2]

@@ -133,12 +133,12 @@ def test_stopped_twice_and_resumed_it_is_the_same_bit_for_bit(
     assert (tmp_path / "run" / newest).read_bytes() == (run / newest).read_bytes()
 
 
-def test_what_it_keeps_of_a_stream_is_the_fg_ari_of_its_segments(run: Path, squares: Path) -> None:
+def test_what_it_keeps_of_a_stream_is_the_mbo_of_its_segments(run: Path, squares: Path) -> None:
     kept = evaluate_continual(run, squares)
     scores = evaluate_run(run, squares).evaluation.trained
     assert scores.attention is not None
-    assert kept.measure == "FG-ARI"
-    assert kept.scores == [[scores.attention.fg_ari]]
+    assert kept.measure == "mBO"
+    assert kept.scores == [[scores.attention.mbo]]
 
 
 def test_it_is_scored_by_its_segments(run: Path, squares: Path) -> None:
