@@ -37,7 +37,7 @@ class Continual(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[int]
     """Optimizer steps at the end of each row."""
     measure: str
-    """`FG-ARI`, `mBO`, or `explained`: one minus the probe's error as a share of the mean frame's."""
+    """`FG-ARI`, `mBO`, or `explained`: 1 - the probe's error as a share of the mean frame's."""
     scores: list[list[float]]
     """R: a row for each segment, a column for each recording; higher is better."""
     untrained: list[float]

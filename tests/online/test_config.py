@@ -48,7 +48,7 @@ def test_presets_are_listed_with_a_word_on_what_each_is_for() -> None:
     listed = CliRunner().invoke(cli.main, ["presets"]).output.splitlines()
     assert [line.split()[0] for line in listed] == preset_names()
     assert max(map(len, listed)) <= 80
-    assert listed[1].startswith("demo          Three bouncing balls at 32x32: ")
+    assert listed[1].startswith("demo          Small frames, as of `setcon scene balls`: ")
     assert all(len(line.split()) > 4 for line in listed)
 
 
