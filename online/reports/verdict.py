@@ -16,7 +16,7 @@ from online.scores.evaluation import (
     MaskScores,
     Placed,
 )
-from online.scores.measures import ARI, FG_ARI, MBO, MSE_SHARE
+from online.scores.measures import ARI, FG_ARI, MBO, MSE_SHARE, Measure
 from online.scores.numbers import hundredths
 from online.scores.parts import WITHOUT_MODEL
 
@@ -84,6 +84,16 @@ def _judged(encoder: EncoderScores, evaluation: Evaluation) -> MaskScores | None
     return encoder.attention if evaluation.has_segments else encoder.current.alphas
 
 
+def _measure(evaluation: Evaluation) -> Measure:
+    """What decides: of segments, outlines, as pieces of everything have a high FG-ARI, which
+    ignores the background."""
+    return MBO if evaluation.has_segments else FG_ARI
+
+
+def _value(masks: MaskScores, evaluation: Evaluation) -> float:
+    return masks.mbo if evaluation.has_segments else masks.fg_ari
+
+
 def _lesson(evaluation: Evaluation) -> str:
     trained = _judged(evaluation.trained, evaluation)
     untrained = _judged(evaluation.untrained, evaluation)
@@ -94,9 +104,7 @@ def _lesson(evaluation: Evaluation) -> str:
         if evaluation.frames_without_two_objects:
             return "No frame shows two objects with masks: judge the slots by the pictures."
         return "This footage has no object masks: judge the slots by the pictures."
-    gain = trained.fg_ari - untrained.fg_ari
-    if evaluation.has_segments:  # pieces of everything have a high FG-ARI: it ignores background
-        gain = trained.mbo - untrained.mbo
+    gain = _value(trained, evaluation) - _value(untrained, evaluation)
     if gain < SLIGHT_GAIN:
         return "The slots do not tell objects apart better than an untrained encoder's."
     if trained.mbo < PATCHES:
@@ -113,13 +121,17 @@ def _lesson(evaluation: Evaluation) -> str:
 def _not_better_than_simple(trained: MaskScores, evaluation: Evaluation) -> str | None:
     """What to say where a segmentation without a model does as well; None where none does."""
     simple = [(part.column, m) for part in WITHOUT_MODEL if (m := part.masks(evaluation))]
-    name, best = max(simple, key=lambda each: each[1].fg_ari, default=("", None))
-    if best is None or trained.fg_ari - best.fg_ari >= SLIGHT_GAIN:
+    name, best = max(simple, key=lambda each: _value(each[1], evaluation), default=("", None))
+    if best is None:
         return None
-    is_ahead = best.fg_ari - trained.fg_ari >= SLIGHT_GAIN
+    lead = _value(trained, evaluation) - _value(best, evaluation)
+    if lead >= SLIGHT_GAIN:
+        return None
+    is_ahead = -lead >= SLIGHT_GAIN
     said = (
         f"The slots tell objects apart {'less well' if is_ahead else 'no better'} than a "
-        f"segmentation that needs no model ({name}: {FG_ARI.name} {best.fg_ari:.2f})"
+        f"segmentation that needs no model ({name}: "
+        f"{_measure(evaluation).name} {_value(best, evaluation):.2f})"
     )
     outlines = max(masks.mbo for _, masks in simple)
     if trained.mbo - outlines >= SLIGHT_GAIN:
