@@ -68,10 +68,13 @@ class Arrivals:
         part = self._socket.recv(zmq.NOBLOCK, copy=False)
         descriptor: Any = part.get(zmq.SRCFD)
         self._connections.heard(descriptor)
-        self._descriptors[identity] = descriptor
-        self._identities[descriptor] = identity
+        self._note(identity, descriptor)
         self._is_discarding = part.more
         return Arrival(identity, part, has_more=part.more)
+
+    def is_connected(self, identity: bytes) -> bool:
+        """Whether a trainer that was heard is not known to have left."""
+        return identity in self._descriptors
 
     def close_deaf(self, waiting: Iterable[tuple[bytes, float]]) -> None:
         """Close the connections of trainers that do not read.
@@ -90,6 +93,17 @@ class Arrivals:
         self._socket.disable_monitor()
         self._monitor.close()
 
+    def _note(self, identity: bytes, descriptor: int) -> None:
+        self._descriptors[identity] = descriptor
+        if self._identities.get(descriptor) != identity:
+            self._forget(descriptor)  # the number is another's now, and its end not yet reported
+            self._identities[descriptor] = identity
+
+    def _forget(self, descriptor: int) -> None:
+        identity = self._identities.pop(descriptor, b"")
+        if self._descriptors.get(identity) == descriptor:  # else it has come back on another
+            del self._descriptors[identity]
+
     def _discard_rest(self) -> None:
         for _ in range(DISCARDED_PER_TURN):
             if not self._is_discarding:
@@ -105,6 +119,6 @@ class Arrivals:
                 self._connections.begin(event["value"])
             else:
                 self._connections.end(event["value"])
-                self._descriptors.pop(self._identities.pop(event["value"], b""), None)
+                self._forget(event["value"])
         if self._connections.look() is not None:
             self._warnings.warn("closed a connection whose request did not end")

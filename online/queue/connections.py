@@ -107,11 +107,14 @@ class Connections:
 @contextmanager
 def _opened(descriptor: int) -> Iterator[socket.socket]:
     """A connection of ZeroMQ, which closes it itself."""
-    connection = socket.socket(fileno=os.dup(descriptor))
+    copy = os.dup(descriptor)
     try:
+        connection = socket.socket(fileno=copy)
+    except OSError:  # the number is that of a file now
+        os.close(copy)
+        raise
+    with connection:
         yield connection
-    finally:
-        connection.close()
 
 
 def _cookie(connection: socket.socket) -> bytes:

@@ -50,7 +50,9 @@ TURN_SECONDS = 0.01
 SHARE_SECONDS = 0.005
 """How long one of them is served before the next, and until it has been sent a clip."""
 HEAD_START = 4
-"""Turns of a trainer that has just come, for its plan and its first clip."""
+"""Turns of a trainer that has just come, for its plan and its first clip; once per connection."""
+LONG_SILENCE = 10
+"""So many times the usual silence ends a session though messages wait that were not read."""
 MESSAGES_PER_TURN = 64
 MAX_REQUEST_BYTES = 4 << 20
 MAX_REQUESTS = 8
@@ -85,7 +87,7 @@ class ServerCounters:
     lost: int = 0
     """Sessions whose trainer vanished without leaving."""
     silent: int = 0
-    """Sessions closed because their trainer said nothing for 3 s: it hangs."""
+    """Sessions closed because their trainer said nothing for 3 s, or 30 s in a flood: it hangs."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +96,7 @@ class _Session:
     heard_at: float
     heartbeat_at: float = 0.0  # so that the first one goes out at once
     head_start: int = 0
-    """Turns that are still its own before the others have theirs."""
+    """Turns that it still has before the others have theirs."""
 
 
 class Server:
@@ -110,6 +112,7 @@ class Server:
         self._is_short = False  # of room for what trainers wait for
         self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
         """The one whose turn is longest ago comes first."""
+        self._had_head_start: set[bytes] = set()
         self._listings: dict[bytes, tuple[int, Steps[list[RecordingSummary]]]] = {}
         self._totals = ServerCounters()
         self._all_read = True
@@ -152,23 +155,27 @@ class Server:
             self._arrivals.close_deaf(self._outbox.waiting())
             self._is_short = False
         self._all_read = not self._arrivals.wait(wait_seconds) or self._receive()
-        now = time.monotonic()
-        wait = self._go_on_listing()
+        wait = min(self._go_on_listing(), self._serve_newcomer())
+        now = time.monotonic()  # what a newcomer took is not taken from the others
         for identity in list(self._sessions):
             if time.monotonic() - now > TURN_SECONDS:
                 return 0.0
             wait = min(wait, self._serve(identity))
         return wait
 
+    def _serve_newcomer(self) -> float:
+        """Serve one trainer that has a head start: one per step, so that the others have theirs."""
+        for identity, session in self._sessions.items():
+            if session.head_start:
+                session.head_start -= 1
+                return self._serve(identity)
+        return POLL_SECONDS
+
     def _serve(self, identity: bytes) -> float:
         """Give a trainer its share of a turn; returns how long it can wait for the next."""
         if identity not in self._sessions:
             return POLL_SECONDS
-        session = self._sessions[identity]
-        if session.head_start:
-            session.head_start -= 1  # and it stays the first
-        else:
-            self._sessions.move_to_end(identity)
+        self._sessions.move_to_end(identity)
         now, clips = time.monotonic(), self._totals.clips
         until = now + SHARE_SECONDS
         while identity in self._sessions and now <= until and self._totals.clips == clips:
@@ -212,17 +219,18 @@ class Server:
         return False
 
     def _open(self, identity: bytes, want: messages.Hello) -> None:
-        was_here = self._sessions.pop(identity, None) is not None
+        self._sessions.pop(identity, None)
         try:
             self._check_room_for_session()
         except ServerError as error:
             self._refuse(identity, error, session=want.session)
             return
         stream = Stream(self._catalog, want, self._config)
-        self._sessions[identity] = _Session(stream, heard_at=time.monotonic())
-        if not was_here:
-            self._sessions[identity].head_start = HEAD_START
-            self._sessions.move_to_end(identity, last=False)
+        session = self._sessions[identity] = _Session(stream, heard_at=time.monotonic())
+        if identity not in self._had_head_start:
+            session.head_start = HEAD_START
+            connected = filter(self._arrivals.is_connected, self._had_head_start)
+            self._had_head_start = {identity, *connected}
         self._totals.sessions += 1
 
     def _check_room_for_session(self) -> None:
@@ -248,25 +256,26 @@ class Server:
             del self._sessions[identity]
 
     def _begin_listing(self, identity: bytes, message: messages.List) -> None:
-        if len(self._listings) < MAX_SESSIONS or identity in self._listings:
+        if identity in self._listings:  # it asks again, and the list goes on
+            self._listings[identity] = (message.request, self._listings[identity][1])
+        elif len(self._listings) < MAX_SESSIONS:
             self._listings[identity] = (message.request, self._catalog.listing())
         else:
             self._totals.refused += 1  # it will ask again
 
     def _go_on_listing(self) -> float:
-        """Take the oldest list of recordings a step further; returns how long the next can wait."""
+        """Take one list of recordings a step further; returns how long the next step can wait."""
         if not self._listings:
             return POLL_SECONDS
         identity = next(iter(self._listings))
-        request, steps = self._listings[identity]
+        request, steps = self._listings.pop(identity)
         try:
             next(steps)
-            return 0.0
+            self._listings[identity] = request, steps  # the last, so that each has its turn
         except StopIteration as end:
             self._send(identity, messages.Listed(request, end.value))
         except (ServerError, IngestError) as error:
             self._refuse(identity, error, request=request)
-        del self._listings[identity]
         return 0.0
 
     def _fetch(self, identity: bytes, message: messages.Fetch) -> bool:
@@ -294,7 +303,8 @@ class Server:
     def _advance(self, identity: bytes, now: float) -> float:
         """Send a session its next message, or a heartbeat; returns how long it can wait."""
         session = self._sessions[identity]
-        if self._all_read and now - session.heard_at > messages.SILENCE_SECONDS:
+        silences = (now - session.heard_at) / messages.SILENCE_SECONDS
+        if silences > (1 if self._all_read else LONG_SILENCE):
             # it hangs, or is gone; should it wake up, it hears that its session is lost
             self._lose(identity)
             self._totals.silent += 1

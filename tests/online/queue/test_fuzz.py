@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -128,6 +128,13 @@ def settled(socket: zmq.Socket, request: int) -> None:
             if isinstance(message, messages.Listed) and message.request == request:
                 return
     raise AssertionError("the server does not answer")
+
+
+def until(has_come: Callable[[], object]) -> None:
+    deadline = time.monotonic() + BOUND
+    while not has_come():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_server_that_is_sent_4000_odd_messages_serves_the_others(store, record):
@@ -320,6 +327,7 @@ def test_what_a_trainer_does_not_read_is_not_sent_for_ever(
 ):
     """500 fetches of 1 MB, or clips without end: only 2 MB, a message and what the kernel holds."""
     monkeypatch.setattr(f"online.queue.outbox.{limit}", 2 * MEGABYTE)
+    monkeypatch.setattr("online.queue.server.REPORT_SECONDS", 0.05)
     record("a", 40, size=256)
     with counting() as (address, seen), peer_of(address, keeps=1) as stuck:
         hello = msgspec.structs.replace(
@@ -333,6 +341,8 @@ def test_what_a_trainer_does_not_read_is_not_sent_for_ever(
             assert len(list(clips_of(client, BOUND))) == 7
             assert len(client.fetch("a", 3, 30)) == 30
         if what == "fetches":  # those that were not answered are gone, and it may ask again
+            stuck.send(b"noise")  # rejected once all are read: one read later would be answered
+            until(lambda: seen and seen[-1].rejected)
             settled(stuck, 1 << 40)
     sent = seen[-1].fetches * 5 * 256 * 256 * 3 + seen[-1].clip_bytes
     assert 2 * MEGABYTE < sent < 60 * MEGABYTE, sent
