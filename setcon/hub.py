@@ -32,15 +32,30 @@ class HubSetCon(
         made.load_state_dict(model.state_dict())
         return made.eval()
 
+    @classmethod
+    def _from_pretrained(cls, *, strict: bool = True, **given: Any) -> "HubSetCon":
+        """Refuse weights that are missing or unknown, which the mixin accepts by default."""
+        return super()._from_pretrained(strict=strict, **given)
 
-def _config(kind: type, table: dict[str, Any]) -> Any:
-    """A configuration from nested tables; the mixin fills flat ones only."""
+
+def _config(kind: type, table: dict[str, Any], *, within: str = "") -> Any:
+    """A configuration from nested tables; the mixin fills flat ones only.
+
+    Raises ValueError where a table has a setting that this version does not know.
+    """
     types = get_type_hints(kind)
-    known = {field.name for field in fields(kind)}
+    unknown = sorted(table.keys() - {field.name for field in fields(kind)})
+    if unknown:
+        names = ", ".join(within + name for name in unknown)
+        raise ValueError(
+            f"config.json: unknown settings: {names}; remove them, or load the model with the "
+            "version of setcon that saved it"
+        )
     return kind(
         **{
-            name: _config(types[name], value) if is_dataclass(types[name]) else value
+            name: _config(types[name], value, within=f"{within}{name}.")
+            if is_dataclass(types[name])
+            else value
             for name, value in table.items()
-            if name in known
         }
     )

@@ -43,6 +43,8 @@ class Plan:
     clips: Sequence[ClipSpec]
     total: int
     """Clips of all shards."""
+    full: int
+    """Those of `total` that are of full length."""
 
 
 def extents_now(catalog: StoreCatalog, glob: str, *, follow: bool) -> dict[str, Extent]:
@@ -110,7 +112,7 @@ def planning(
     if request.shards > 1:
         is_ours = np.concatenate([np.empty(0, np.bool_), *(added.is_ours for added in recordings)])
         ordered = ordered[is_ours[ordered]]
-    return Plan(start, kept[ordered], count)
+    return Plan(start, kept[ordered], count, full=kept.count_of(request.clip.frames))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,6 +29,10 @@ class Planned(Sequence[ClipSpec]):
         self._starts = starts
         self._lengths = lengths
 
+    def count_of(self, length: int) -> int:
+        """How many clips have `length` frames."""
+        return int(np.count_nonzero(self._lengths == length))
+
     def __len__(self) -> int:
         return len(self._starts)
 

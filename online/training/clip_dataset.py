@@ -31,6 +31,7 @@ from online.clips.request import ClipRequest
 from online.errors import FootageError
 from online.queue.client import Client
 from online.queue.keys import TrainerKeys
+from online.queue.receiver import Delivery
 
 Item = dict[str, Any]
 """What one clip or triplet is given as; torch's own `default_collate` stacks it."""
@@ -138,11 +139,8 @@ class ClipDataset(IterableDataset[Item]):
                     f"{self.source}: holds other clips than when the state was saved, or the "
                     "dataset has other arguments; begin a new pass with set_epoch"
                 )
-            if not plan.total:
-                raise FootageError(
-                    f"{self.source}: no recording that matches {self.recordings!r} is long enough "
-                    f"for clips of {self.clip.frames} frames; lower clip_length or frame_stride"
-                )
+            if not plan.full:
+                raise self._too_short()
             begin = 0 if resume is None else resume.index
             for index, spec in enumerate(plan.clips[begin:], start=begin + 1):
                 frames = catalog.fetch(spec.recording, spec.start, spec.length)
@@ -151,12 +149,33 @@ class ClipDataset(IterableDataset[Item]):
 
     def _sent(self, request: ClipRequest, resume: Cursor | None) -> Iterator[Clip]:
         """Clips that a server sends."""
+        has_full = resume is not None  # else there was no state to save
+        for delivery in self._deliveries(request, resume):
+            self._cursor = delivery.cursor
+            has_full |= self._is_full(delivery)
+            if not delivery.clip.is_released:
+                yield delivery.clip
+        if has_full:
+            return
+        # a shard may have short clips only, but not all shards together
+        every = msgspec.structs.replace(request, shard=0, shards=1)
+        if request.shards == 1 or not any(map(self._is_full, self._deliveries(every, None))):
+            raise self._too_short()
+
+    def _deliveries(self, request: ClipRequest, resume: Cursor | None) -> Iterator[Delivery]:
         with Client(str(self.source), keys=self.keys) as client:
             client.open(request, cursor=resume)
             while (delivery := client.next_clip()) is not None:
-                self._cursor = delivery.cursor
-                if not delivery.clip.is_released:
-                    yield delivery.clip
+                yield delivery
+
+    def _is_full(self, delivery: Delivery) -> bool:
+        return delivery.clip.spec.length == self.clip.frames
+
+    def _too_short(self) -> FootageError:
+        return FootageError(
+            f"{self.source}: no recording that matches {self.recordings!r} is long enough "
+            f"for clips of {self.clip.frames} frames; lower clip_length or frame_stride"
+        )
 
     def _item(self, clip: Clip) -> Item:
         frames = clip.frames

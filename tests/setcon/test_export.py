@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from setcon import SetCon, SetConConfig, SlotAttentionConfig, export_encoder
 from setcon.config import EncoderConfig
@@ -57,6 +57,28 @@ def test_a_model_goes_to_a_folder_and_comes_back(tmp_path: Path) -> None:
     assert not back.training
     images = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(back.encode(images).slots, learned.encode(images).slots)
+
+
+def test_a_folder_without_all_weights_is_refused(tmp_path: Path) -> None:
+    hub = pytest.importorskip("setcon.hub")
+    hub.HubSetCon.of(model()).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["slot_attention.starts"]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(RuntimeError, match=r"slot_attention\.starts"):
+        hub.HubSetCon.from_pretrained(tmp_path)
+
+
+def test_a_folder_with_a_setting_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    hub = pytest.importorskip("setcon.hub")
+    hub.HubSetCon.of(model()).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["encoder"]["depth"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ValueError, match=r"^config\.json: unknown settings: encoder\.depth; [^\n]*$"
+    ):
+        hub.HubSetCon.from_pretrained(tmp_path)
 
 
 def test_bytes_and_single_images_are_encoded_like_floats() -> None:

@@ -110,6 +110,32 @@ def test_footage_without_a_clip_is_an_error_that_says_so(footage: Path) -> None:
         list(ClipDataset(footage, recordings="c"))
 
 
+def test_footage_with_short_clips_only_is_refused(record: Record, tmp_path: Path) -> None:
+    record("short", 9)
+    with pytest.raises(FootageError, match=r"is long enough for clips of 10 frames; lower"):
+        list(ClipDataset(tmp_path / "store", clip_length=8, holdout=0.0))
+    assert len(list(ClipDataset(tmp_path / "store", clip_length=7, holdout=0.0))) == 1
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_server_with_short_clips_only_is_refused(
+    shards: int, record: Record, served: Served
+) -> None:
+    record("short", 18, gaps=(9,))
+    with (
+        served(holdout=0.0) as address,
+        pytest.raises(FootageError, match="is long enough for clips of 10 frames"),
+    ):
+        list(ClipDataset(address, clip_length=8, shards=shards))
+
+
+def test_a_shard_with_short_clips_only_is_empty(record: Record, served: Served) -> None:
+    record("a", 19, gaps=(9,))
+    with served(holdout=0.0) as address:
+        counts = [len(list(ClipDataset(address, clip_length=8, shard=i, shards=2))) for i in (0, 1)]
+    assert sorted(counts) == [0, 1]
+
+
 def test_a_server_sends_what_a_store_holds(footage: Path, served: Served) -> None:
     from_store = places(ClipDataset(footage, clip_length=4))
     with served(holdout=0.2) as address:
