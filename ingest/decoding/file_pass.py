@@ -103,7 +103,7 @@ def decode_file(
         return
     handed = Handed()
     packets = _packets(container, stream, path, should_stop)
-    with closing(losses_of_file(stream, path)) as losses:
+    with closing(losses_of_file(stream, path, should_stop)) as losses:
         ended = yield from _on_all_cores(packets, stream, timeline, losses, handed, traits=traits)
     if ended == "done":
         return
@@ -155,7 +155,7 @@ def decode_on_one_thread(
     handed = handed or Handed()
     stream.codec_context.thread_count = 1
     number, unread = 0, 0
-    with closing(losses_of_file(stream, path)) as losses:
+    with closing(losses_of_file(stream, path, should_stop)) as losses:
         decoder = Decoder(stream, timeline, losses, settled=handed.settled, traits=traits)
         while unread < MAX_BAD_PACKETS:
             try:
