@@ -70,10 +70,15 @@ def video_tracks(container: InputContainer) -> list[VideoStream]:
     ]
 
 
-def is_encrypted(path: str) -> bool:
-    """Whether the first packets of a file carry what is needed to decrypt them."""
+def stream_at(container: InputContainer, index: int) -> VideoStream:
+    """The moving pictures of an index in their file, in a container opened anew."""
+    return next(stream for stream in video_tracks(container) if stream.index == index)
+
+
+def is_encrypted(path: str, index: int) -> bool:
+    """Whether the first packets of a stream carry what is needed to decrypt them."""
     with closing(open_container(path)) as container, suppress(FFmpegError):
-        for packet in islice(container.demux(video=0), _SAMPLED_PACKETS):
+        for packet in islice(container.demux(stream_at(container, index)), _SAMPLED_PACKETS):
             if packet.has_sidedata("encryption_info"):
                 return True
     return False

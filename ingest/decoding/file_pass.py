@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ingest.decoding.account import Account
-from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, video_tracks
+from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, stream_at
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder, drain, prepare
 from ingest.decoding.gate import Gate, Verdict, with_following
 from ingest.decoding.losses import Losses, losses_of_file
@@ -103,7 +103,7 @@ def decode_file(
         return
     handed = Handed()
     packets = _packets(container, stream, path, should_stop)
-    with closing(losses_of_file(stream, path)) as losses:
+    with closing(losses_of_file(stream, path, should_stop)) as losses:
         ended = yield from _on_all_cores(packets, stream, timeline, losses, handed, traits=traits)
     if ended == "done":
         return
@@ -111,7 +111,7 @@ def decode_file(
         ended == "refused"
         and traits.is_strict
         and is_junk(
-            *(path, handed.restart, len(handed.settled)),
+            *(path, stream.index, handed.restart, len(handed.settled)),
             from_pts_ns=from_pts_ns,
             should_stop=should_stop,
         )
@@ -123,7 +123,7 @@ def decode_file(
         )
         traits = replace(traits, is_strict=False)
     with closing(open_container(path)) as again:
-        stream = next(each for each in video_tracks(again) if each.index == stream.index)
+        stream = stream_at(again, stream.index)
         if from_pts_ns is not None:
             seek(again, stream, from_pts_ns)
         yield from decode_on_one_thread(
@@ -155,7 +155,7 @@ def decode_on_one_thread(
     handed = handed or Handed()
     stream.codec_context.thread_count = 1
     number, unread = 0, 0
-    with closing(losses_of_file(stream, path)) as losses:
+    with closing(losses_of_file(stream, path, should_stop)) as losses:
         decoder = Decoder(stream, timeline, losses, settled=handed.settled, traits=traits)
         while unread < MAX_BAD_PACKETS:
             try:

@@ -11,6 +11,7 @@ Of other formats nothing is known but what a decoder finds. A live source has no
 but a network loses more than a camera leaves out: there, a hole in a steady rate is a loss.
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -83,13 +84,15 @@ class LiveLosses(NoLosses):
         return steps.is_hole(round((after - before) * time_base * 1_000_000_000))
 
 
-def losses_of_file(stream: VideoStream, path: str) -> Losses:
+def losses_of_file(
+    stream: VideoStream, path: str, should_stop: Callable[[], bool] = lambda: False
+) -> Losses:
     """What shows where bytes of a file are missing; of one behind a URL only FFmpeg's marks do."""
     name = stream.container.format.name
     if not Path(path).is_file():
         return NoLosses()
     if name == "mpegts":
-        return TransportLosses(Path(path), pid=stream.id)
+        return TransportLosses(Path(path), pid=stream.id, should_stop=should_stop)
     if name == "matroska,webm":
         return MatroskaLosses(Path(path))
     return NoLosses()

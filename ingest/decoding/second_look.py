@@ -13,8 +13,9 @@ from itertools import islice
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
-from ingest.decoding.container import open_container, seek, shown_packets, video_stream
+from ingest.decoding.container import open_container, seek, shown_packets, stream_at
 from ingest.decoding.decoder import drain, prepare
 from ingest.decoding.losses import losses_of_file
 from ingest.decoding.traits import PLAIN
@@ -33,20 +34,21 @@ _AGAIN_AND_AGAIN = 5
 
 def is_junk(
     path: str,
+    index: int,
     first: int,
     last: int,
     *,
     from_pts_ns: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Whether the packets of a file from a key frame `first` to one after `last` show pictures in
-    which nothing, or again and again a little, was filled in. Numbers count from where
-    `from_pts_ns` leads.
+    """Whether the packets of a stream from a key frame `first` to one after `last` show pictures in
+    which nothing, or again and again a little, was filled in. `index` is that of the stream in its
+    file, and packets are numbered from where `from_pts_ns` leads.
     """
     if last - first > _MOST_PACKETS:
         return False
-    filled = _pictures(path, first, last, from_pts_ns, may_fill_in=True)
-    plain = _pictures(path, first, last, from_pts_ns, may_fill_in=False)
+    filled = _pictures(path, index, first, last, from_pts_ns, may_fill_in=True)
+    plain = _pictures(path, index, first, last, from_pts_ns, may_fill_in=False)
     most = 0.0
     try:
         with closing(filled), closing(plain):
@@ -54,17 +56,17 @@ def is_junk(
                 most = max(most, _difference(one, other))
                 if most > _LITTLE or should_stop():
                     return False
-        return not most or _refused(path, first, from_pts_ns) >= _AGAIN_AND_AGAIN
+        return not most or _refused(path, index, first, from_pts_ns) >= _AGAIN_AND_AGAIN
     except (FFmpegError, ValueError):  # it does not decode, or one shows more than the other
         return False
 
 
 def _pictures(
-    path: str, first: int, last: int, from_pts_ns: int | None, *, may_fill_in: bool
+    path: str, index: int, first: int, last: int, from_pts_ns: int | None, *, may_fill_in: bool
 ) -> Generator[VideoFrame, None, None]:
     """Frames of a lenient decoder; ValueError where some are missing, or bytes between packets."""
-    with closing(_opened(path, from_pts_ns)) as container:
-        stream = video_stream(container, path)
+    with closing(open_container(path)) as container:
+        stream = _stream(container, index, from_pts_ns)
         if stream.codec_context.name not in _FILL_IN:
             raise ValueError(f"{stream.codec_context.name} fills nothing in")
         if not may_fill_in:
@@ -96,11 +98,11 @@ def _difference(one: VideoFrame, other: VideoFrame) -> float:
     return float((one.to_ndarray() != other.to_ndarray()).mean())
 
 
-def _refused(path: str, first: int, from_pts_ns: int | None) -> int:
+def _refused(path: str, index: int, first: int, from_pts_ns: int | None) -> int:
     """How often a strict decoder refuses a packet after it has taken one."""
     refused, is_taken = 0, False
-    with closing(_opened(path, from_pts_ns)) as container:
-        stream = video_stream(container, path)
+    with closing(open_container(path)) as container:
+        stream = _stream(container, index, from_pts_ns)
         context = prepare(stream, PLAIN)
         for packet in islice(shown_packets(container, stream), first, first + _LOOKED_AT):
             try:
@@ -111,10 +113,9 @@ def _refused(path: str, first: int, from_pts_ns: int | None) -> int:
     return refused
 
 
-def _opened(path: str, from_pts_ns: int | None) -> InputContainer:
-    container = open_container(path)
-    stream = video_stream(container, path)
+def _stream(container: InputContainer, index: int, from_pts_ns: int | None) -> VideoStream:
+    stream = stream_at(container, index)
     stream.codec_context.thread_count = 1
     if from_pts_ns is not None:
         seek(container, stream, from_pts_ns)
-    return container
+    return stream

@@ -6,19 +6,24 @@ before the damaged one, and no key frame whose beginning is intact.
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from av.packet import Packet
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from ingest.closing import Closing
+from ingest.errors import SourceStopped
 
 _SYNC = 0x47
 _SIZES = (188, 192, 204)
 """Of packets: plain, with a time before it as on Blu-ray, with a checksum after it."""
 _BLOCK_BYTES = 1 << 20
 _PACKETS_TO_SYNC = 5
+_BYTES_TO_SYNC = _PACKETS_TO_SYNC * _SIZES[-1]
+_LOOKED_AT = 1 << 14
+"""Bytes in which a packet is looked for at once: most often one begins near."""
 _REMEMBERED = 1000
 
 
@@ -27,8 +32,11 @@ class TransportLosses(Closing):
 
     show_in_following = True
 
-    def __init__(self, path: Path, *, pid: int) -> None:
+    def __init__(
+        self, path: Path, *, pid: int, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
         self._file = path.open("rb")
+        self._should_stop = should_stop
         self._pid = pid
         self._size = 0  # of a packet
         self._read_to = -1
@@ -39,7 +47,10 @@ class TransportLosses(Closing):
         self._starts: list[int] = []  # positions of packets with which a frame begins
 
     def is_between(self, packet: Packet, following: Packet | None) -> bool:
-        """Whether a packet of the stream is missing between two frames, or in the first of them."""
+        """Whether a packet of the stream is missing between two frames, or in the first of them.
+
+        Raises SourceStopped when it `should_stop`.
+        """
         begin = packet.pos
         if begin is None:
             return False
@@ -48,6 +59,8 @@ class TransportLosses(Closing):
             self._file.seek(begin)
         end = begin if following is None or following.pos is None else following.pos
         while not self._is_over and (not self._starts or self._starts[-1] <= max(begin, end)):
+            if self._should_stop():  # junk may be long
+                raise SourceStopped(self._file.name)
             self._read()
         next_start = bisect_right(self._starts, begin)
         # a frame whose beginning is lost counts as a part of the one before it
@@ -72,14 +85,16 @@ class TransportLosses(Closing):
         at = 0
         while at < len(data):
             at, size = _synchronized(data, at, self._size)
-            self._size = size or self._size
-            rows = (len(data) - at) // (size or _SIZES[0])
+            if not size:
+                break
+            self._size = size
+            rows = (len(data) - at) // size
             packets = data[at : at + rows * size].reshape(rows, size)
             in_sync = packets[:, 0] == _SYNC
             rows = rows if in_sync.all() else int(in_sync.argmin())
             self._look_at(packets[:rows], self._read_to + at)
             at += rows * size
-            if len(data) - at < _PACKETS_TO_SYNC * _SIZES[-1]:
+            if len(data) - at < _BYTES_TO_SYNC:
                 break
         self._tail = data[at:].tobytes()
         self._read_to += at
@@ -106,10 +121,30 @@ class TransportLosses(Closing):
 
 
 def _synchronized(data: UInt8[np.ndarray, " n"], at: int, size: int) -> tuple[int, int]:
-    """Position from which packets follow on each other, and their size; the end where none do."""
-    for begin in range(at, max(at, len(data) - _PACKETS_TO_SYNC * _SIZES[-1]) + 1):
-        for length in (size,) if size else _SIZES:
-            sync = data[begin : begin + _PACKETS_TO_SYNC * length : length]
-            if len(sync) and (sync == _SYNC).all():
-                return begin, length
-    return len(data), 0
+    """Position from which packets follow on each other, and their size, 0 where none do: then from
+    which position that may be seen with what comes next.
+    """
+    end = max(at, len(data) - _BYTES_TO_SYNC) + 1
+    for begin in range(at, end, _LOOKED_AT):
+        count = min(_LOOKED_AT, end - begin)
+        is_sync = data[begin : begin + count + _BYTES_TO_SYNC] == _SYNC
+        found = [
+            (int(places[0]), length)
+            for length in ((size,) if size else _SIZES)
+            if len(places := np.flatnonzero(_in_step(is_sync, count, length)))
+        ]
+        if found:
+            place, length = min(found)
+            return begin + place, length
+    return end - 1, 0
+
+
+def _in_step(
+    is_sync: Bool[np.ndarray, " n"], count: int, length: int
+) -> Bool[np.ndarray, " count"]:
+    """Whether packets of a length may begin at each of the first `count` bytes."""
+    may_begin = np.ones(count, np.bool_)
+    for step in range(0, _PACKETS_TO_SYNC * length, length):
+        known = is_sync[step : step + count]  # fewer at the end of a file
+        may_begin[: len(known)] &= known
+    return may_begin

@@ -4,6 +4,7 @@ Segments are run lengths or polygons, which pycocotools decodes; it is an option
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,9 @@ class _RunLengths(msgspec.Struct):
     size: tuple[int, int]
     counts: str | list[int]
 
+
+_FEWEST_NUMBERS = 6
+"""Of a polygon: three points."""
 
 _Segment = _RunLengths | list[list[float]]
 
@@ -95,26 +99,45 @@ class CocoAnnotations:
 
     def _decoded(self, segment: _Segment, frame: str, shape: tuple[int, int]) -> np.ndarray:
         tools = _tools(self.name)
+        if not isinstance(segment, list) and segment.size != shape:
+            height, width = segment.size
+            raise VideoError(
+                f"{self.name}: a segment of {frame!r} is {width}x{height}, its picture "
+                f"{shape[1]}x{shape[0]}; export it again"
+            )
         try:
             if isinstance(segment, list):
+                _check_polygons(segment, *shape)
                 lengths = tools.merge(tools.frPyObjects(segment, *shape))
             elif isinstance(segment.counts, list):
-                if sum(segment.counts) != segment.size[0] * segment.size[1]:
-                    raise ValueError(f"run lengths of {sum(segment.counts)} pixels")
-                lengths = tools.frPyObjects(msgspec.to_builtins(segment), *segment.size)
+                _check_counts(segment.counts, *shape)
+                lengths = tools.frPyObjects(msgspec.to_builtins(segment), *shape)
             else:
-                lengths = {"size": list(segment.size), "counts": segment.counts.encode()}
-            mask = tools.decode(lengths).astype(bool)
-        except (ValueError, TypeError, IndexError, MemoryError) as error:
+                lengths = {"size": list(shape), "counts": segment.counts.encode()}
+            return tools.decode(lengths).astype(bool)
+        except Exception as error:  # pycocotools raises Exception itself
             raise VideoError(
                 f"{self.name}: a segment of {frame!r} does not decode ({error}); export it again"
             ) from error
-        if mask.shape != shape:
-            raise VideoError(
-                f"{self.name}: a segment of {frame!r} is {mask.shape[1]}x{mask.shape[0]}, its "
-                f"picture {shape[1]}x{shape[0]}; export it again"
-            )
-        return mask
+
+
+def _check_polygons(polygons: list[list[float]], height: int, width: int) -> None:
+    """ValueError for what pycocotools takes for a box, or would draw far outside the picture: it
+    makes room for every pixel of an outline, and crashes where that is too much.
+    """
+    if not polygons:
+        raise ValueError("no polygon")
+    for polygon in polygons:
+        if len(polygon) < _FEWEST_NUMBERS or len(polygon) % 2:
+            raise ValueError(f"a polygon of {len(polygon)} numbers, not of three or more points")
+        for value, side in zip(polygon, itertools.cycle((width, height))):
+            if not -side <= value <= 2 * side:  # so is NaN
+                raise ValueError(f"a point at {value:g} of {side} pixels")
+
+
+def _check_counts(counts: list[int], height: int, width: int) -> None:
+    if min(counts, default=0) < 0 or sum(counts) != height * width:
+        raise ValueError(f"run lengths from {min(counts, default=0)} on, {sum(counts)} pixels")
 
 
 def coco_videos(path: Path) -> dict[str, _Frames]:

@@ -27,6 +27,8 @@ DEFAULT_FPS = 30.0
 MAX_BAD_PICTURES = 300
 """This many pictures in a row that do not decode mean that the rest is lost."""
 
+_LATEST_NS = 1 << 62
+
 
 class DamagedPictureError(Exception):
     """One picture does not decode; the others may."""
@@ -129,6 +131,7 @@ class PictureReader(Closing):
         self._scaler = Scaler(size=size, fit=fit)
         self._interval_ns = 1e9 / (fps or DEFAULT_FPS)
         self._timeline = Timeline(interval_ns=None)
+        self._check_numbers()
         self._info = self._probe(fps or DEFAULT_FPS)
 
     @property
@@ -149,6 +152,15 @@ class PictureReader(Closing):
     def close(self) -> None:
         """Release the files."""
         self._pictures.close()
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers so high that their times have no place in 64 bits."""
+        highest = max(self._pictures.numbers, default=0)
+        if highest > _LATEST_NS / self._interval_ns:
+            raise VideoError(
+                f"{self._pictures.name}: the last picture would be number {highest:.3g}, over a "
+                "century after the first; number the pictures anew, or leave the last out"
+            )
 
     def _probe(self, fps: float) -> VideoInfo:
         first = next(self._decoded(Timeline(interval_ns=None), 0), None)

@@ -9,13 +9,18 @@ The times of an episode begin at 0, as its `timestamp` column does.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from ingest.errors import VideoError
 
 INFO = Path("meta/info.json")
+
+_OTHER_METADATA = (
+    *(KeyError, IndexError, AttributeError, ValueError, TypeError),  # of names in its paths, too
+    *(ArithmeticError, msgspec.ValidationError),
+)
 
 
 class _Feature(msgspec.Struct):
@@ -24,15 +29,15 @@ class _Feature(msgspec.Struct):
 
 class _Info(msgspec.Struct):
     codebase_version: str
-    fps: float
+    fps: Annotated[float, msgspec.Meta(ge=0.001, le=1_000_000)]
     features: dict[str, _Feature]
     video_path: str | None = None
-    chunks_size: int = 1000
+    chunks_size: Annotated[int, msgspec.Meta(ge=1)] = 1000
 
 
 class _Episode(msgspec.Struct):
-    episode_index: int
-    length: int
+    episode_index: Annotated[int, msgspec.Meta(ge=0)]
+    length: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +79,7 @@ def episodes(folder: Path) -> list[Episode]:
     read = _of_files if info.codebase_version.lstrip("v").startswith("2.") else _of_chunks
     try:
         found = list(read(folder, info, cameras))
-    except (KeyError, IndexError, ValueError, TypeError) as error:  # of names in its paths, too
+    except _OTHER_METADATA as error:
         raise VideoError(
             f"{folder}: LeRobot's {info.codebase_version} has other metadata ({error!r}); convert "
             "it to v3.0 or v2.1"
@@ -109,6 +114,7 @@ def _of_files(folder: Path, info: _Info, cameras: list[str]) -> Iterator[Episode
 def _of_chunks(folder: Path, info: _Info, cameras: list[str]) -> Iterator[Episode]:
     assert info.video_path is not None
     for row in _rows(folder, cameras):
+        each = msgspec.convert(row, _Episode)
         for camera in cameras:
             file = info.video_path.format(
                 video_key=camera,
@@ -116,9 +122,9 @@ def _of_chunks(folder: Path, info: _Info, cameras: list[str]) -> Iterator[Episod
                 file_index=row[f"videos/{camera}/file_index"],
             )
             yield Episode(
-                name=_name(row["episode_index"], camera),
+                name=_name(each.episode_index, camera),
                 video=folder / file,
-                length=row["length"],
+                length=each.length,
                 fps=info.fps,
                 begin_ns=round(row[f"videos/{camera}/from_timestamp"] * 1e9),
             )

@@ -233,7 +233,7 @@ def _probe(
         )
         frame = next(frames, None)
         if frame is None:
-            if is_encrypted(path):
+            if is_encrypted(path, stream.index):
                 raise VideoError(f"{path}: it is encrypted; decrypt it first, with the key")
             raise VideoError(f"{path}: no frame in it decodes; copy it again or re-encode it")
         aspect = pixel_aspect(stream)

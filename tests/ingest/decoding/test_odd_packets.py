@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from ingest.frame import Frame
 from ingest.store.records import Counters
@@ -13,8 +14,12 @@ from ingest.video.pyav_reader import PyAVReader
 FRAMES = 40
 
 
-def frames_of(path: Path) -> tuple[list[Frame], Counters]:
-    with PyAVReader(str(path), size=32) as reader:
+JUNK = bytes([0, 0, 0, 8, 5, 0xFF, 0xFF, 0xAB, 0xDC, 0x45, 0xE9, 0xBD])
+"""A slice that no decoder takes, with its length before it."""
+
+
+def frames_of(path: Path, track: int | None = None) -> tuple[list[Frame], Counters]:
+    with PyAVReader(str(path), size=32, track=track) as reader:
         return list(reader.frames()), reader.counters
 
 
@@ -73,13 +78,37 @@ def test_a_unit_that_no_decoder_takes_is_junk_if_the_picture_is_whole(media, tmp
     """As one muxer wrote the message of an encoder: as a slice, in the first packet only."""
     options = {"bf": "0", "sc_threshold": "0"}
     source = media.video(tmp_path / "source.mp4", FRAMES, gop=20, options=options)
-    junk = bytes([0, 0, 0, 8, 5, 0xFF, 0xFF, 0xAB, 0xDC, 0x45, 0xE9, 0xBD])
     path = copied(
         source,
         tmp_path / "video.mp4",
-        lambda number, data: [junk + data if not number else data],
+        lambda number, data: [JUNK + data if not number else data],
     )
     assert_same(path, source)
+    assert "it is read leniently" in caplog.text
+
+
+def test_junk_is_looked_for_in_the_track_that_is_read(media, tmp_path, caplog):
+    options = {"bf": "0", "sc_threshold": "0"}
+    source = media.video(tmp_path / "source.mp4", FRAMES, gop=20, options=options)
+    path = tmp_path / "video.mkv"
+    with av.open(str(source)) as container, av.open(str(path), "w") as out:
+        main = out.add_stream("mjpeg", rate=25)  # damage in it never looks like junk
+        main.width, main.height, main.pix_fmt = 640, 480, "yuvj420p"
+        stream = out.add_stream_from_template(container.streams.video[0])
+        stream.disposition = Disposition(0)
+        for packet in container.demux(video=0):
+            if packet.size:
+                muxed = av.Packet(JUNK + bytes(packet) if not packet.dts else bytes(packet))
+                muxed.pts, muxed.dts, muxed.time_base = packet.pts, packet.dts, packet.time_base
+                muxed.is_keyframe, muxed.stream = packet.is_keyframe, stream
+                out.mux(muxed)
+        picture = np.zeros((480, 640, 3), np.uint8)
+        out.mux(main.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(main.encode())
+    frames, counters = frames_of(path, track=2)
+    assert (counters.stored, counters.gaps, counters.left_out) == (FRAMES, 1, 0)
+    for frame, expected in zip(frames, frames_of(source)[0], strict=True):
+        np.testing.assert_array_equal(frame.image, expected.image)
     assert "it is read leniently" in caplog.text
 
 

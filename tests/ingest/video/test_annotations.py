@@ -14,6 +14,7 @@ from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.store.records import RecordSettings
 from ingest.video.annotations import LabelPictures
+from ingest.video.coco import CocoAnnotations
 
 NATIVE = RecordSettings(size=None)
 
@@ -312,3 +313,24 @@ def test_a_file_that_makes_no_sense_is_refused(change, message, media, tmp_path)
     (error,) = ingested(tmp_path / "clip", tmp_path / "store", masks=tmp_path / "some.json")
     assert message in error
     assert os.linesep not in error
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        [[1e300, 1, 2, 2, 3, 3]],
+        [[-1e9, 1, 2, 2, 3, 3]],
+        [[]],
+        [],
+        [[1, 2]],
+        [[1, 2, 3, 4]],
+        {"size": [24, 40], "counts": [-1, 961]},
+        {"size": [1 << 40, 1 << 40], "counts": [1 << 80]},
+    ],
+)
+def test_a_segment_that_pycocotools_does_not_survive_is_refused(segment, tmp_path):
+    pytest.importorskip("pycocotools")
+    path = tmp_path / "some.json"
+    path.write_text(json.dumps(youtube_vis(["0"], [[segment]])))
+    with pytest.raises(VideoError, match="a segment of '0'"):
+        CocoAnnotations(path, "0043f083b5").labels("0")

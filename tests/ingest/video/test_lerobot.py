@@ -136,6 +136,9 @@ def test_a_data_set_that_cannot_be_read_is_refused(media, tmp_path):
         ({"video_path": "videos/{camera}.mp4"}, "other metadata"),
         ({"codebase_version": "v3.0"}, "without episodes"),
         ({"fps": None}, "not that of a LeRobot data set"),
+        ({"fps": 0}, "not that of a LeRobot data set"),
+        ({"chunks_size": 0}, "not that of a LeRobot data set"),
+        ({"video_path": "videos/{video_key.x}.mp4"}, "other metadata"),
     ):
         path.write_text(json.dumps(info | change))
         with pytest.raises(VideoError, match=message):
