@@ -108,7 +108,7 @@ def open_source(
     if spec.episode is not None:
         whole = PyAVReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)
         return EpisodeReader(whole, spec.episode)
-    masks = open_video_masks(path, spec.masks, should_stop=should_stop)
+    masks = open_video_masks(path, spec.masks, track=spec.track, should_stop=should_stop)
     try:
         if settings.reader == "decord":
             from ingest.video.decord_reader import DecordReader  # it has few wheels

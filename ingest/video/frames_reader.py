@@ -158,8 +158,8 @@ class PictureReader(Closing):
         highest = max(self._pictures.numbers, default=0)
         if highest > _LATEST_NS / self._interval_ns:
             raise VideoError(
-                f"{self._pictures.name}: the last picture would be number {highest:.3g}, over a "
-                "century after the first; number the pictures anew, or leave the last out"
+                f"{self._pictures.name}: by their numbers, the last picture comes over a century "
+                "after the first; number them anew, or leave the last out"
             )
 
     def _probe(self, fps: float) -> VideoInfo:

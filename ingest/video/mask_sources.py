@@ -104,17 +104,24 @@ def open_annotations(source: MaskSource) -> Annotations:
 
 
 def open_video_masks(
-    video: str, source: MaskSource | None, *, should_stop: Callable[[], bool]
+    video: str,
+    source: MaskSource | None,
+    *,
+    track: int | None = None,
+    should_stop: Callable[[], bool],
 ) -> VideoMasks | None:
-    """The masks of a video: those named, those of its sidecar, or none."""
+    """The masks of a track of a video: those named, those of its sidecar, or none.
+
+    A sidecar belongs to the main track, so it is left alone where a `track` is asked for.
+    """
     sidecar = source.path if source is not None else None
-    if source is None and not is_address(video):
+    if source is None and track is None and not is_address(video):
         sidecar = find_sidecar(Path(video))
     if source is None or source.is_sidecar:
         return None if sidecar is None else MaskSidecar(sidecar)
     annotations = open_annotations(source)
     with closing(open_container(video)) as container:
-        stream = video_stream(container, video)
+        stream = video_stream(container, video, track=track)
         frames = 0
         for packet in shown_packets(container, stream):
             if should_stop():

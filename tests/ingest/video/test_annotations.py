@@ -4,8 +4,10 @@ import json
 import os
 import re
 
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
 from ingest.errors import VideoError
@@ -150,6 +152,41 @@ def test_numbers_of_annotations_count_the_frames_of_a_video(first, step, media, 
     assert found is not None
     assert np.array_equal(found[::step], [labels(index) for index in range(0, 12, step)])
     assert step == 1 or (found[1::step] == UNKNOWN_LABEL).all()
+
+
+def two_tracks(path) -> None:
+    """The main track of two is 40x24, the other one 48x32; both have two frames."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        streams[1].disposition = Disposition(0)
+        streams[0].disposition = Disposition.default
+        for stream, size in zip(streams, ((24, 40), (32, 48)), strict=True):
+            stream.height, stream.width = size
+            stream.pix_fmt = "yuv420p"
+        for stream in streams:
+            for _ in range(2):
+                picture = np.zeros((stream.height, stream.width, 3), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+
+
+def test_masks_are_of_the_track_that_is_read(media, tmp_path):
+    video, store = tmp_path / "two.mp4", tmp_path / "store"
+    two_tracks(video)
+    maps = np.array([labels(0), labels(1)])
+    media.masks(video, maps, np.array([0, 40_000_000]), np.array([True, False]))
+    for index in range(2):
+        write_labels(tmp_path / f"masks/two/{index}.png", labels(index, 32, 48))
+    assert ingested(video, store) == []
+    assert np.array_equal(stored(store, "two"), maps)
+    (outcome,) = ingest_sources([str(video)], store, NATIVE, track=2)
+    assert outcome.error is None
+    assert stored(store, "two-track2") is None  # the sidecar is of the main track
+    masks = tmp_path / "masks"
+    (outcome,) = ingest_sources([str(video)], tmp_path / "s", NATIVE, track=2, masks=masks)
+    assert outcome.error is None
+    found = stored(tmp_path / "s", "two-track2")
+    assert np.array_equal(found, [labels(0, 32, 48), labels(1, 32, 48)])
 
 
 def test_masks_of_a_turned_video_are_upright(media, tmp_path):

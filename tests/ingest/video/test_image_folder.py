@@ -107,7 +107,5 @@ def test_numbers_are_believed_where_they_are_steady(names, expected, tmp_path):
 def test_a_number_that_has_no_time_is_refused(tmp_path):
     for index, name in enumerate(["1", "2", "3", "4", "1" + 17 * "0"]):
         pages(5)[index].save(tmp_path / f"{name}.png")
-    with pytest.raises(
-        VideoError, match=r"the last picture would be number 1e\+17, over a century"
-    ):
+    with pytest.raises(VideoError, match="the last picture comes over a century after the first"):
         open_video(tmp_path)
