@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from ingest.errors import RecordingExistsError, SourceStopped, VideoError
+from ingest.errors import RecordingExistsError, SourceStopped, StoreError, VideoError
 from ingest.frame import Frame, Frames
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import CommitRecord, Counters, RecordSettings, Source
@@ -130,7 +130,9 @@ def record(
         announce = _announcer(reader, writer, progress, begun)
         try:
             is_whole = _pump(start, reader, writer, announce, stop)
-        except VideoError:
+        except StoreError:
+            raise
+        except Exception:  # whatever a source fails with
             writer.discard_empty()
             raise
         if not is_whole:

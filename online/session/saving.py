@@ -109,7 +109,10 @@ class Saving:
     def report_early(self) -> None:
         """Draw the report now and then until the first probe, which draws it from then on."""
         began = now = time.monotonic()
-        if now < self._early_due or not self.directory.writes or self.directory.has_probe:
+        if now < self._early_due:
+            return
+        if not self.directory.writes or self.directory.has_probe:
+            self._early_due = math.inf
             return
         with self.clock.paused("probe"):
             try:

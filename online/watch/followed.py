@@ -57,8 +57,11 @@ class FollowedRun:
             self._follow_newest()
         except (RunError, OSError) as error:
             self._sections["notes"] = sections.notes([str(error)])
-        self._sections["state"] = sections.state(live, self._run)
-        self._sections["counters"] = sections.counters(live, self._run)
+        try:
+            self._sections["state"] = sections.state(live, self._run)
+            self._sections["counters"] = sections.counters(live, self._run)
+        except (TypeError, ValueError) as error:  # not a status that a trainer writes
+            self._sections["notes"] = sections.notes([f"status.json: {error}"])
 
     def _follow_log(self) -> None:
         """Draw the log and the probes again if they have changed, and not too often."""
