@@ -19,7 +19,7 @@ from online.reports.figures import to_png
 _JPEG_QUALITIES = (90, 80, 65, 50)
 
 # Nothing may be loaded and no script may run, whatever a name in a report contains.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -125,7 +125,7 @@ def page(title: str, sections: Sequence[str]) -> str:
     """A whole document around `sections` of markup."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(section for section in sections if section)

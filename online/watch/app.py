@@ -9,6 +9,7 @@ The page asks for nothing else, loads nothing from other hosts, and changes noth
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 from collections.abc import AsyncIterator, Callable
 from importlib import resources
@@ -31,14 +32,14 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from online.reports.page import STYLE
+from online.reports.page import POLICY, STYLE
 from online.watch import sections
 from online.watch.runs import Runs
 
 POLL_SECONDS = 1.0
 BEAT_POLLS = 15
 """Polls without news after which a comment is sent: a connection that is gone is noticed so."""
-LOCAL_HOSTS = ["127.0.0.1", "localhost"]
+LOCAL_HOSTS = ["127.0.0.1", "[::1]", "localhost"]
 """What a browser may call this machine: the name of a site that leads here is refused."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
@@ -50,15 +51,28 @@ _HEADERS = {
 }
 
 
+_REPORT_HEADERS = _HEADERS | {
+    "Content-Security-Policy": f"{POLICY}; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+}
+"""A run that is shown may be another person's: no script of its report may run."""
+
+
 def watch_app(
-    runs: Runs, *, token: str | None, port: int, is_closing: Callable[[], bool]
+    runs: Runs,
+    *,
+    token: str | None,
+    port: int,
+    is_closing: Callable[[], bool],
+    host: str = LOCAL_HOSTS[0],
 ) -> Starlette:
     """The page of these runs.
 
     With a `token` only browsers that have been given it are served; without one, only those that
-    call this machine by a local name. `is_closing` ends open connections.
+    call this machine by a local name or by `host`, where it listens. `is_closing`
+    ends open connections.
     """
-    gate = Middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_HOSTS)
+    gate = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_HOSTS, _in_url(host)])
     if token is not None:
         gate = Middleware(_TokenGate, token=token, cookie=f"setcon-watch-{port}")
 
@@ -73,7 +87,7 @@ def watch_app(
         page = None if run is None else await anyio.to_thread.run_sync(_read, run.path)
         if page is None:
             return PlainTextResponse("There is no report yet.", status_code=404)
-        return HTMLResponse(page)  # which brings a policy of its own: no scripts
+        return HTMLResponse(page, headers=_REPORT_HEADERS)
 
     return Starlette(
         routes=[
@@ -85,6 +99,15 @@ def watch_app(
         ],
         middleware=[gate],
     )
+
+
+def _in_url(host: str) -> str:
+    """A host as browsers spell it."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 class _TokenGate:
@@ -104,7 +127,7 @@ class _TokenGate:
         if self._is_token(request.query_params.get("token")):
             # so that the token does not stay in the address bar
             answer = RedirectResponse("/", status_code=303)
-            answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+            answer.set_cookie(self._cookie, self._token, httponly=True, samesite="lax")
         elif not self._is_token(request.cookies.get(self._cookie)):
             answer = PlainTextResponse(
                 "This page needs its token: open the address that `setcon watch` has printed.",

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from ingest.printable import harmless
 from online.errors import RunError
 from online.reports.report import name_of
 from online.watch.followed import FollowedRun
@@ -34,7 +35,10 @@ class Runs:
                     )
 
     def names(self) -> list[str]:
-        """In the order given, and within a folder the run that was begun last first."""
+        """In the order given, and within a folder the run that was begun last first.
+
+        What cannot be sent or shown in a name is spelled out.
+        """
         return list(self._by_name())
 
     def find(self, name: str | None) -> FollowedRun | FollowedStore | None:
@@ -54,8 +58,8 @@ class Runs:
         found = [run for path in self._paths for run in _runs_at(path) or [path]]
         named: dict[str, Path] = {}
         for run in dict.fromkeys(found):
-            name = name_of(run)
-            named[name if name not in named else str(run)] = run
+            name = harmless(name_of(run))
+            named[name if name not in named else harmless(str(run))] = run
         return named
 
 

@@ -6,10 +6,11 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Callable
+from urllib.parse import quote
 
 import uvicorn
 
-from online.errors import AddressError
+from online.errors import AddressError, ConfigError
 from online.watch.app import watch_app
 from online.watch.runs import Runs
 
@@ -17,6 +18,8 @@ HOST = "127.0.0.1"
 PORT = 8642
 """Taken where none is asked for and it is free."""
 TOKEN_BYTES = 24
+LEAST_TOKEN = 16
+"""Characters of a token that is given: a shorter one can be guessed."""
 _CLOSE_SECONDS = 3
 """How long open pages have to notice that the server ends."""
 
@@ -33,14 +36,22 @@ def serve_page(
 
     Beyond this machine's own browsers a token is needed: without `token` one is drawn.
 
-    Raises AddressError where the address cannot be had.
+    Raises ConfigError where the token is too short, AddressError where the address cannot be had.
     """
+    if token is not None:
+        _check_token(token)
     listener = _bound(host, port)
     with listener:
         bound_port = int(listener.getsockname()[1])
         if token is None and not _is_loopback(host):
             token = secrets.token_urlsafe(TOKEN_BYTES)
-        app = watch_app(runs, token=token, port=bound_port, is_closing=lambda: server.should_exit)
+        app = watch_app(
+            runs,
+            token=token,
+            port=bound_port,
+            is_closing=lambda: server.should_exit,
+            host=host,
+        )
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -55,6 +66,15 @@ def serve_page(
         )
         ready(_address(host, bound_port, token))
         server.run(sockets=[listener])
+
+
+def _check_token(token: str) -> None:
+    """A cookie carries it, so it must be of characters that a header can hold."""
+    if len(token) < LEAST_TOKEN or not (token.isascii() and token.isprintable()):
+        raise ConfigError(
+            f"--token: {len(token)} characters; give at least {LEAST_TOKEN} printable ASCII "
+            "characters, or none to have one drawn"
+        )
 
 
 def _bound(host: str, port: int | None) -> socket.socket:
@@ -96,4 +116,4 @@ def _is_loopback(host: str) -> bool:
 def _address(host: str, port: int, token: str | None) -> str:
     named = socket.gethostname() if host in ("0.0.0.0", "::") else host
     named = f"[{named}]" if ":" in named else named
-    return f"http://{named}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{named}:{port}/" + (f"?token={quote(token, safe='')}" if token else "")

@@ -2,20 +2,32 @@
 
 import itertools
 import json
+import os
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from made_runs import make_run
 from starlette.testclient import TestClient
 
+from online.errors import ConfigError
 from online.watch.app import watch_app
 from online.watch.runs import Runs
+from online.watch.server import serve_page
 
 
-def client(run: Path, *, token: str | None = None, host: str = "127.0.0.1") -> TestClient:
+def client(
+    run: Path, *, token: str | None = None, host: str = "127.0.0.1", listens_at: str = "127.0.0.1"
+) -> TestClient:
     """A browser; a stream of events ends after the first look."""
     looks = itertools.count()
-    app = watch_app(Runs([run]), token=token, port=8642, is_closing=lambda: next(looks) % 2 == 1)
+    app = watch_app(
+        Runs([run]),
+        token=token,
+        port=8642,
+        is_closing=lambda: next(looks) % 2 == 1,
+        host=listens_at,
+    )
     return TestClient(app, base_url=f"http://{host}:8642")
 
 
@@ -65,6 +77,60 @@ def test_another_site_that_resolves_to_this_machine_is_refused(tmp_path: Path) -
     assert client(run, host="evil.example").get("/").status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("listens_at", "host"),
+    [("::1", "[::1]"), ("0:0:0:0:0:0:0:1", "[::1]"), ("127.0.0.2", "127.0.0.2")],
+)
+def test_any_loopback_address_serves_its_own_name(
+    listens_at: str, host: str, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "mine")
+    assert client(run, host=host, listens_at=listens_at).get("/").status_code == 200
+    assert client(run, host="evil.example", listens_at=listens_at).get("/").status_code == 400
+
+
+def test_a_report_of_another_person_cannot_run_scripts(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "mine")
+    (run / "report.html").write_text("<script>alert(1)</script>")
+    headers = client(run).get("/report").headers
+    assert headers["content-security-policy"].startswith("default-src 'none'; img-src data:;")
+    assert "script-src" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+
+
+def test_a_run_whose_name_is_not_unicode_is_shown_and_found(tmp_path: Path) -> None:
+    run = make_run(tmp_path / os.fsdecode(b"caf\xe9"))
+    (run / "report.html").write_text("of the caf\u00e9")
+    browser = client(tmp_path)
+    data = json.loads(browser.get("/events").text.removeprefix("data: "))
+    (name,) = data["runs"]
+    assert data["shown"] == name == r"caf\udce9"
+    assert browser.get("/report", params={"run": name}).text == "of the caf\u00e9"
+
+
+@pytest.mark.parametrize("token", ["", "fifteen-letters", "sixteen-létters!"])
+def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(token: str, tmp_path: Path) -> None:
+    runs = Runs([make_run(tmp_path / "mine")])
+    with pytest.raises(ConfigError, match=r"^--token: \d+ characters; give at least 16 [^\n]*$"):
+        serve_page(runs, host="0.0.0.0", port=0, token=token, ready=lambda address: None)
+
+
+def test_the_address_that_is_printed_holds_any_token(tmp_path: Path) -> None:
+    runs, token = Runs([make_run(tmp_path / "mine")]), "a&b#c d+e%f/g?hi"
+    said: list[str] = []
+
+    def stop(address: str) -> None:
+        said.append(address)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        serve_page(runs, port=0, token=token, ready=stop)
+    address = urlsplit(said[0])
+    assert address.fragment == ""
+    assert parse_qs(address.query) == {"token": [token]}
+
+
 @pytest.mark.parametrize("path", ["/", "/events", "/watch.js", "/report"])
 def test_without_the_token_nothing_is_served(path: str, tmp_path: Path) -> None:
     browser = client(make_run(tmp_path / "mine"), token="secret", host="lab.example")
@@ -79,5 +145,5 @@ def test_the_token_is_asked_for_once_and_leaves_the_address(tmp_path: Path) -> N
     assert str(page.url) == "http://lab.example:8642/"
     cookie = page.history[0].headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
+    assert "SameSite=lax" in cookie  # a link from elsewhere opens the page
     assert browser.get("/events").status_code == 200
