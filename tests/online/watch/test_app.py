@@ -11,6 +11,7 @@ from made_runs import make_run
 from starlette.testclient import TestClient
 
 from online.errors import ConfigError
+from online.runs.lock import RunLock
 from online.watch.app import watch_app
 from online.watch.runs import Runs
 from online.watch.server import serve_page
@@ -57,6 +58,20 @@ def test_a_run_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     data = json.loads(browser.get("/events?run=<b>x").text.removeprefix("data: "))
     assert "&lt;b&gt;x: no such run" in data["state"]
     assert browser.get("/report?run=x").status_code == 404
+
+
+@pytest.mark.parametrize("status", ['{"step": null}', '{"share": "x"}', '{"eta_seconds": []}'])
+def test_a_status_that_no_trainer_writes_is_a_note(status: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "mine")
+    (run / "status.json").write_text(status)
+    lock = RunLock(run)
+    lock.take()
+    try:
+        answer = client(run).get("/events")
+    finally:
+        lock.release()
+    assert answer.status_code == 200
+    assert json.loads(answer.text.removeprefix("data: "))["runs"] == ["mine"]
 
 
 def test_only_files_of_the_named_runs_are_served(tmp_path: Path) -> None:
