@@ -11,6 +11,8 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 
+_WEB_ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
+
 
 def harmless(text: str) -> str:
     """Text in one line, with what a terminal would obey spelled out."""
@@ -29,6 +31,16 @@ def without_secrets(address: str) -> str:
         before, mark, query = address, "", ""
     before = _CREDENTIALS.sub(lambda found: f"{found[1]}:***@" if found[2] else found[0], before)
     return before + _SECRET.sub(r"\1=***", mark + query)
+
+
+def message(text: str) -> str:
+    """A message in one harmless line, in which web addresses have no secrets."""
+    return harmless(_WEB_ADDRESS.sub(_without_its_secrets, text))
+
+
+def _without_its_secrets(found: re.Match[str]) -> str:
+    address = found[0].rstrip(":,;.")
+    return without_secrets(address) + found[0][len(address) :]
 
 
 def _spelled_out(character: str) -> str:

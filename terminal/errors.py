@@ -14,7 +14,7 @@ import click
 
 from ingest.disk.signals import has_to_wait
 from ingest.errors import IngestError
-from ingest.printable import harmless
+from ingest.printable import message
 
 _AGAIN_SECONDS = 0.01
 """Delay after which an exception that Python swallowed is raised again."""
@@ -25,11 +25,12 @@ class Terminated(BaseException):
 
 
 class HarmlessLines(logging.Formatter):
-    """Log lines in which names from files and peers do nothing to the terminal."""
+    """Log lines in which names from files and peers do nothing to the terminal, and addresses tell
+    no secrets."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The line, without a traceback."""
-        return harmless(super().formatMessage(record))
+        return message(super().formatMessage(record))
 
 
 class OneLineErrors(click.Group):
@@ -133,4 +134,4 @@ def exit_if_any(errors: Iterable[object]) -> None:
 
 def tell(error: object) -> None:
     """Print what is wrong, as one red line."""
-    click.secho(f"error: {harmless(str(error))}", fg="red", err=True)
+    click.secho(f"error: {message(str(error))}", fg="red", err=True)

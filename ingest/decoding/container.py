@@ -197,7 +197,7 @@ def _to_ns(pts: int | None, time_base: Fraction | None) -> int | None:
 
 
 def _is_remote(path: str) -> bool:
-    return path.startswith(("http://", "https://"))
+    return path.lower().startswith(("http://", "https://"))
 
 
 def _why_not_open(path: Path, error: FFmpegError) -> str:

@@ -4,11 +4,12 @@ import hashlib
 import logging
 import re
 import urllib.request
+from base64 import b64encode
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import PurePosixPath
 from urllib.error import HTTPError
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ingest.errors import VideoError
 
@@ -39,7 +40,7 @@ def check_address(source: str) -> None:
     scheme = source.partition("://")[0].lower()
     if scheme in ("http", "https"):
         return
-    if scheme in ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp"):
+    if scheme in ("rtsp", "rtsps", "udp", "tcp"):
         raise VideoError(f"{shown(source)}: a live source; record it with `setcon capture`")
     raise VideoError(f"{shown(source)}: {scheme} is not read; name a file or an http(s) address")
 
@@ -85,5 +86,11 @@ def look_at(address: str) -> RemoteFile:
 
 
 def _get(address: str, part: str):
-    request = urllib.request.Request(address, headers={"Range": part})
+    parts = urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    headers = {"Range": part}
+    if user:  # urllib takes it for a part of the host's name; FFmpeg sends it as this does
+        headers["Authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
+    bare = urlunsplit(parts._replace(netloc=host))
+    request = urllib.request.Request(bare, headers=headers)
     return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)

@@ -57,12 +57,6 @@ def check_frame_size(model: SetCon, *, height: int, width: int) -> None:
             f"model.slot_attention.starts: objects are found in frames of at least {LEAST_SIDE} "
             f"pixels a side, these are {width}x{height}; ingest with another --size"
         )
-    try:
-        model.encoder.grid_size(height, width)
-    except ValueError as error:
-        raise ConfigError(
-            f"model.encoder: {error}; change the setting, or ingest with another --size"
-        ) from error
 
 
 def default_device() -> torch.device:

@@ -1,6 +1,6 @@
 import pytest
 
-from ingest.printable import harmless, without_secrets
+from ingest.printable import harmless, message, without_secrets
 
 
 def test_what_a_terminal_would_obey_is_spelled_out():
@@ -29,3 +29,8 @@ def test_what_a_terminal_would_obey_is_spelled_out():
 )
 def test_no_address_is_shown_with_its_credentials(address, shown):
     assert without_secrets(address) == shown
+
+
+def test_a_message_tells_no_secret_of_an_address_in_it() -> None:
+    said = message("http://me:pw@host/a.mp4?token=T0K&part=2: 2 tracks\x1b[31m, see rtsp docs")
+    assert said == "http://me:***@host/a.mp4?token=***&part=2: 2 tracks\\x1b[31m, see rtsp docs"

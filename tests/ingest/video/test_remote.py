@@ -125,3 +125,29 @@ def test_addresses_are_shown_without_their_secrets():
     assert shown("https://me:pass@host:1/a/b.mp4?key=1#x") == "https://host:1/a/b.mp4"
     assert not is_address("C:/video.mp4")
     assert not is_address("a/b.mp4")
+
+
+class Guarded(Parts):
+    """Gives nothing to those who do not say who they are."""
+
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") == "Basic bWU6cEB3":  # me:p@w
+            return super().do_GET()
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="clips"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return None
+
+
+@pytest.mark.parametrize("address", [Guarded], indirect=True)
+def test_user_and_password_of_an_address_are_sent_and_not_kept(
+    address: str, clip: Path, tmp_path: Path
+) -> None:
+    location = address.replace("//", "//me:p%40w@") + f"/{clip.name}"
+    (outcome,) = ingest_sources([location], tmp_path / "store", SETTINGS)
+    assert outcome.error is None
+    store = open_store(tmp_path / "store")
+    (name,) = store.recordings()
+    assert store.commit(name).complete
+    assert "p%40w" not in store.commit(name).source.path
