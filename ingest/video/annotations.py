@@ -6,6 +6,7 @@ there, the number in the name of an annotation counts frames (`NumberedMasks`).
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -39,7 +40,8 @@ class Annotations(Protocol):
 class LabelPictures:
     """A PNG for each annotated frame: a palette's index or a grey value is a label.
 
-    A picture of 0 and 255 alone, in grey, is the mask of one object; otherwise 255 is not known.
+    Where all pictures are of 0 and 255 alone, in grey, each is the mask of one object; otherwise
+    255 is not known.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,10 +51,22 @@ class LabelPictures:
 
     def labels(self, frame: str) -> UInt8[np.ndarray, "h w"]:
         """Read one picture; VideoError where it has no labels."""
+        labels, is_binary = self._read(frame)
+        if is_binary and labels.any() and self._is_binary:
+            return (labels != 0).astype(np.uint8)
+        return labels
+
+    @cached_property
+    def _is_binary(self) -> bool:
+        return all(self._read(frame)[1] for frame in self.frames)
+
+    def _read(self, frame: str) -> tuple[UInt8[np.ndarray, "h w"], bool]:
+        """Labels as they are, and whether they could be the mask of one object."""
         path = self._files[frame]
         try:
             with Image.open(path) as image:
-                return _labels(image, path)
+                labels = _labels(image, path)
+                return labels, image.mode != "P" and bool(np.isin(labels, (0, 255)).all())
         except _PILLOW_ERRORS as error:
             raise VideoError(f"{path}: does not decode ({error}); make it again") from error
 
@@ -133,8 +147,6 @@ def _labels(image: Image.Image, path: Path) -> UInt8[np.ndarray, "h w"]:
                 "palette, or grey ones whose values are labels"
             )
         labels = labels[..., 0]
-    if image.mode != "P" and not np.any((labels != 0) & (labels != 255)):
-        return (labels != 0).astype(np.uint8)
     if labels.max() > UNKNOWN_LABEL:
         raise VideoError(
             f"{path}: label {labels.max()}; number objects from 1 to {MOST_LABELS}, in 8 bits"

@@ -75,6 +75,13 @@ def test_a_picture_of_black_and_white_is_the_mask_of_one_object(tmp_path):
     assert np.array_equal(LabelPictures(tmp_path).labels("0"), labels(0) == 1)
 
 
+def test_white_is_not_known_where_any_picture_of_the_folder_has_other_labels(tmp_path):
+    white = (labels(0) == 1) * np.uint8(255)
+    write_labels(tmp_path / "0.png", white, "L")
+    write_labels(tmp_path / "1.png", labels(1), "L")
+    np.testing.assert_array_equal(LabelPictures(tmp_path).labels("0"), white)
+
+
 def test_pictures_without_labels_are_refused(tmp_path):
     colours = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     Image.fromarray(colours).save(tmp_path / "a.png")
