@@ -25,6 +25,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 
 from ingest.decoding.scaling import Scaler
 from ingest.errors import VideoError
@@ -82,6 +83,7 @@ def encode(path: Path, codec: str, images: list[np.ndarray], numbers: list[int],
     name, options = CODECS[codec]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(name, rate=FPS, options=options)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.bit_rate, stream.gop_size = BITS_PER_SECOND, gop
         for number in numbers:
@@ -115,7 +117,7 @@ def plainly_decoded(path: Path) -> Pictures:
             except FFmpegError:
                 continue
             for frame in frames:
-                if frame.pts is not None:
+                if frame.pts is not None and frame.time_base is not None:
                     time = round(frame.pts * frame.time_base * 1_000_000_000)
                     pictures[time] = scaler.image(frame, scaler.plan(frame))
     return pictures
@@ -162,7 +164,7 @@ def add_left_out(score: Score, path: Path, numbers: list[int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.3, 1.0, 3.0])
     parser.add_argument("--codecs", nargs="+", choices=CODECS, default=list(CODECS))

@@ -188,7 +188,9 @@ def targets_of(
 def learn(model: SetCon, clips: Sequence[Clip], idea: Idea, *, steps: int) -> None:
     """Go on from where the model is."""
     if idea.soft:
-        model.slot_attention.__class__ = SoftSlots
+        soft = SoftSlots(model.config.slot_attention, feature_size=model.encoder.feature_size)
+        soft.load_state_dict(model.slot_attention.state_dict())
+        model.slot_attention = soft
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     order = np.random.default_rng(0)
     model.train()

@@ -150,7 +150,7 @@ def _orientation(frame: VideoFrame) -> tuple[int, bool]:
 
     The display matrix of a frame takes a pixel (x, y) to (a x + c y, b x + d y).
     """
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # pyright: ignore[reportCallIssue, reportArgumentType]
     if matrix is None:
         return 0, False
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()

@@ -101,7 +101,8 @@ class NumberedMasks:
     def placed(self, row: int, plan: FitPlan) -> UInt8[np.ndarray, "h w"]:
         """Label map of a frame as its image is fitted; not known where there is none."""
         frame = self._frames.get(row)
-        upright = self._shape[::-1] if plan.quarter_turns % 2 else self._shape
+        height, width = self._shape
+        upright = (width, height) if plan.quarter_turns % 2 else (height, width)
         return placed_labels(self._annotations, frame, plan, shape=upright)
 
     def close(self) -> None:

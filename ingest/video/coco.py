@@ -191,7 +191,8 @@ def _of_images(file: _File, path: Path) -> dict[str, _Frames]:
     found: dict[str, _Frames] = {}
     by_id: dict[Any, tuple[str, _Frame]] = {}
     for image in file.images:
-        video = PurePosixPath(names.get(image.video_id) or "").stem or _folder([image.file_name])
+        of_video = "" if image.video_id is None else names.get(image.video_id, "")
+        video = PurePosixPath(of_video).stem or _folder([image.file_name])
         frame = _Frame(image.height, image.width)
         found.setdefault(video, {})[PurePosixPath(image.file_name).stem] = frame
         by_id[image.id] = (video, frame)

@@ -26,7 +26,7 @@ def velocities(
     same &= goes_on[:, None, None]
     frame, before, after = np.nonzero(same)
     moved = (centres[frame + 1, after] - centres[frame, before]) / seconds[frame, None]
-    sums, counts = np.zeros((2, *centres.shape))
+    sums, counts = np.zeros(centres.shape), np.zeros(centres.shape)
     for at, slot in ((frame, before), (frame + 1, after)):
         sums[at, slot] += moved
         counts[at, slot] += 1
