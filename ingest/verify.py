@@ -18,7 +18,7 @@ from ingest.errors import StoreError
 from ingest.store.cache import ChunkCache
 from ingest.store.protocols import RecordingReader, Store
 from ingest.store.records import CommitRecord
-from ingest.video.paths import printable
+from ingest.video.paths import path_text
 
 _HOPELESS = 1000
 """Damaged chunks of times in a row after which to give up: a wrong length may be endless."""
@@ -96,7 +96,7 @@ def _verify(store: Store, name: str, progress: Callable[[VerifyProgress], None] 
         seconds=time.monotonic() - begun,
         damaged_chunks=read.damaged_chunks,
         faults=(*read.first_damage, *_disagreements(commit, read.index)),
-        leftovers=tuple(printable(Path(Path(left).name)) for left in leftovers),
+        leftovers=tuple(path_text(Path(Path(left).name)) for left in leftovers),
     )
 
 

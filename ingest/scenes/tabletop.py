@@ -106,10 +106,10 @@ def tabletop_blocks(config: TabletopConfig) -> Iterator[Frames]:
     table = (Quilt if isinstance(config, QuiltConfig) else Cloth).drawn(rng)
     camera = _Camera.drawn(config, rng)
     shapes = rng.permutation(MAX_OBJECTS)[: config.num_objects]
-    pairs = table.pairs(len(shapes), rng) if isinstance(table, Quilt) else ()
+    pairs = table.pairs(len(shapes), rng) if isinstance(table, Quilt) else None
     objects = _objects(config, rng, [OUTLINES[shape] for shape in shapes])
-    for obj, colours in zip(objects, pairs, strict=False):
-        obj.shape = replace(obj.shape, colours=colours)
+    if pairs is not None:
+        objects = [obj.in_colours(pair) for obj, pair in zip(objects, pairs, strict=True)]
     for indices in block_indices(config, size=config.size):
         view = camera.view(indices)
         size = config.size
@@ -181,13 +181,17 @@ class _Poses:
     carried: Bool[np.ndarray, " n"]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Object:
     """A shape and all its moves in order, of which the first is to stay where it is."""
 
     shape: TexturedShape
     radius: float
     moves: list[_Move]
+
+    def in_colours(self, colours: Float[np.ndarray, "2 3"]) -> "_Object":
+        """The same object in two other colours."""
+        return replace(self, shape=replace(self.shape, colours=colours))
 
     def poses(self, indices: Int64[np.ndarray, " n"]) -> _Poses:
         begins = np.array([move.begin for move in self.moves])

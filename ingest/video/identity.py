@@ -13,7 +13,7 @@ from ingest.store.protocols import Store
 from ingest.store.records import Source
 from ingest.video.mask_sources import MaskSource
 from ingest.video.masks import find_sidecar
-from ingest.video.paths import image_files, printable
+from ingest.video.paths import image_files, path_text
 from ingest.video.remote import look_at, shown
 from ingest.video.sources import SourceSpec
 
@@ -47,7 +47,7 @@ def fingerprint(spec: SourceSpec) -> Source:
         _add_ends(digest, path)
     if spec.episode is not None:
         digest.update(f"{spec.episode.begin_ns} {spec.episode.length}\n".encode())
-    path, size_bytes = printable(spec.path.resolve()), sum(path.stat().st_size for path in files)
+    path, size_bytes = path_text(spec.path.resolve()), sum(path.stat().st_size for path in files)
     source = Source(path=path, part=spec.part, size_bytes=size_bytes, digest=digest.hexdigest())
     return _with_masks(source, spec.masks)
 

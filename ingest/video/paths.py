@@ -58,7 +58,7 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
     return [(1, int(p), p) if p.isdecimal() else (0, 0, p) for p in pieces]
 
 
-def printable(path: Path) -> str:
+def path_text(path: Path) -> str:
     """A path as text for JSON and terminals; bytes that are not UTF-8 are spelled out."""
     return os.fsencode(path).decode(errors="backslashreplace")
 

@@ -26,7 +26,7 @@ from ingest.video.paths import (
     folders,
     image_files,
     natural_order,
-    printable,
+    path_text,
 )
 from ingest.video.remote import check_address, file_name, is_address, shown
 
@@ -69,7 +69,7 @@ class SourceSpec:
         return self.path.stem if is_file else self.path.resolve().name
 
     def __str__(self) -> str:
-        path = shown(self.address) if self.address else printable(self.path)
+        path = shown(self.address) if self.address else path_text(self.path)
         return f"{path} ({self.part})" if self.part else path
 
 

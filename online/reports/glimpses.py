@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from online.reports.figures import GAP, LINE, MARGIN, MUTED, Sheet, tile_size
-from online.reports.tiles import GROUND, attention_segments, slot_colours
+from online.reports.tiles import GROUND, attention_segments, slot_colours, spread_over
 from online.runs.glimpse import Glimpse
 
 SHINE = 0.55
@@ -73,7 +73,9 @@ def glimpse_tiles(
             GlimpseSlot(
                 number=k,
                 colour=(int(colours[k][0]), int(colours[k][1]), int(colours[k][2])),
-                picture=_over_ground(glimpse.frame, _spread(shares[k], height, width)),
+                picture=_over_ground(
+                    glimpse.frame, spread_over(shares[k], height=height, width=width)
+                ),
                 share=float(pixels[k]),
             )
             for k in shown
@@ -105,13 +107,6 @@ def _labels(glimpse: Glimpse, shares: Float[np.ndarray, "k gh gw"]) -> Int[np.nd
     if glimpse.segments is not None:
         return glimpse.segments.astype(np.int64).clip(0, len(shares) - 1)
     return attention_segments(shares, height=height, width=width)
-
-
-def _spread(share: Float[np.ndarray, "gh gw"], height: int, width: int) -> np.ndarray:
-    """On the pixels of the frame."""
-    rows = np.arange(height) * share.shape[0] // height
-    columns = np.arange(width) * share.shape[1] // width
-    return share[rows[:, None], columns]
 
 
 def _over_ground(frame: Picture, share: np.ndarray) -> Picture:

@@ -16,7 +16,7 @@ import colorsys
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, UInt8
+from jaxtyping import Float, Int, Integer, Shaped, UInt8
 
 from ingest.frame import UNKNOWN_LABEL
 from online.scores.evaluation import Panels
@@ -139,10 +139,16 @@ def attention_segments(
 ) -> Int[np.ndarray, "h w"]:
     """The slot that each pixel counts most for: argmax of attention normalised over positions."""
     normalised = attention / np.maximum(attention.sum(axis=(1, 2), keepdims=True), 1e-12)
-    labels = normalised.argmax(axis=0)
-    rows = np.arange(height) * labels.shape[0] // height
-    columns = np.arange(width) * labels.shape[1] // width
-    return labels[rows[:, None], columns]
+    return spread_over(normalised.argmax(axis=0), height=height, width=width)
+
+
+def spread_over(
+    cells: Shaped[np.ndarray, "gh gw"], *, height: int, width: int
+) -> Shaped[np.ndarray, "h w"]:
+    """For each pixel of a picture the value of the cell that it is in."""
+    rows = np.arange(height) * cells.shape[0] // height
+    columns = np.arange(width) * cells.shape[1] // width
+    return cells[rows[:, None], columns]
 
 
 def _tiles(

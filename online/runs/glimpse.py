@@ -46,7 +46,10 @@ class Glimpse:
 
 def save_glimpse(path: Path, glimpse: Glimpse) -> None:
     """Replace the file in one step, without waiting for the disk."""
-    every, cells = _apart(glimpse.frame, MOST_PIXELS), _apart(glimpse.attention[0], MOST_CELLS)
+    every, cells = (
+        subsampling(glimpse.frame, MOST_PIXELS),
+        subsampling(glimpse.attention[0], MOST_CELLS),
+    )
     arrays = {
         "frame": glimpse.frame[::every, ::every],
         "attention": glimpse.attention[:, ::cells, ::cells],
@@ -95,5 +98,6 @@ def _fits_together(glimpse: Glimpse) -> bool:
     )
 
 
-def _apart(picture: np.ndarray, most: int) -> int:
+def subsampling(picture: np.ndarray, most: int) -> int:
+    """Every how many-th row and column is kept, so that there are at most so many."""
     return -(-max(picture.shape[:2]) // most)

@@ -49,7 +49,7 @@ class LiveFile:
         if self._seen is not None and written not in (None, self._seen):
             self._changed_at = self._now()
         self._seen = written
-        if not (_is_locked(self._run) or self._has_just_changed()):
+        if not (is_at_work(self._run) or self._has_just_changed()):
             return Live("ended", {})
         return Live("at work", _fields(written))
 
@@ -57,13 +57,6 @@ class LiveFile:
         if self._seen is None or self._changed_at is None:
             return False
         return self._now() - self._changed_at < SILENT_SECONDS
-
-
-def _is_locked(run: Path) -> bool:
-    try:
-        return is_at_work(run)
-    except OSError:  # a mount without locks
-        return False
 
 
 def _read(path: Path) -> bytes | None:

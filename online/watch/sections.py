@@ -17,7 +17,7 @@ from online.reports.glimpses import GlimpseTiles
 from online.reports.page import text
 from online.reports.report import SHOWN_RECORDINGS, recordings_of, tiles
 from online.reports.verdict import verdict
-from online.runs.glimpse import MOST_PIXELS, Glimpse
+from online.runs.glimpse import MOST_PIXELS, Glimpse, subsampling
 from online.runs.log import RunLog
 from online.scores.numbers import clock, duration
 from online.watch.live import Live
@@ -154,7 +154,7 @@ def store_state(found: Sequence[Recording]) -> str:
 
 def newest_frame(name: str, image: UInt8[np.ndarray, "h w 3"], commit: CommitRecord) -> str:
     """The frame that was written last."""
-    every = -(-max(image.shape[:2]) // MOST_PIXELS)
+    every = subsampling(image, MOST_PIXELS)
     crisp = max(image.shape[:2]) <= CRISP_PIXELS
     shown = _tile(image[::every, ::every], crisp, f"<b>{text(name)}</b>", "The newest frame")
     return (

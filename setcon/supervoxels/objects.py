@@ -6,7 +6,8 @@
 Two pieces of one object share much of their border, look alike, are near, and keep their distance
 while they move, also where the object turns. The pair with the highest score is merged first; none
 is below 0. The five weights were fitted, by logistic regression, to the masks of 20 sequences of
-the scene `tumble` and 14 of `seven-object`; they do as well on other scenes.
+the scene `tumble` and 14 of `seven-object`, on all pairs that come up while pieces are merged; they
+do as well on other scenes.
 """
 
 from collections.abc import Sequence
@@ -87,32 +88,32 @@ class _Merging:
         self.unit = _ROWS / max(pieces.labels.shape[1:])
         self.weights = _LONG if pieces.area.shape[1] >= LONG_RUN else _SHORT
         self.members = {i: [i] for i in chosen}
-        self._merges = dict.fromkeys(chosen, 0)
-        """How often each group has taken in another: what was scored before is out of date."""
-        self._waiting: list[tuple[float, int, int, int, int]] = []
+        self._versions = dict.fromkeys(chosen, 0)
+        """How often each group has taken in another: scores of older versions are stale."""
+        self._queue: list[tuple[float, int, int, int, int]] = []
 
     def run(self) -> list[list[int]]:
         """Merge until no pair has a score of 0 or more."""
         for i in self.members:
-            self._wait(i, [j for j in self._neighbours(i) if j > i])
-        while self._waiting:
-            _, i, j, *then = heappop(self._waiting)
+            self._enqueue(i, [j for j in self._neighbours(i) if j > i])
+        while self._queue:
+            _, i, j, *versions = heappop(self._queue)
             i, j = -i, -j
-            if then == [self._merges.get(i), self._merges.get(j)]:
+            if versions == [self._versions.get(i), self._versions.get(j)]:
                 self._merge(i, j)
-                self._wait(i, self._neighbours(i))
+                self._enqueue(i, self._neighbours(i))
         return [sorted(members) for members in self.members.values()]
 
     def _neighbours(self, i: int) -> list[int]:
         return [j for j in np.flatnonzero(self.border[i]).tolist() if j in self.members and j != i]
 
-    def _wait(self, i: int, others: Sequence[int]) -> None:
+    def _enqueue(self, i: int, others: Sequence[int]) -> None:
         """Score a group with others; the highest score comes first, of equal ones the last pair."""
         for j in others:
             low, high = min(i, j), max(i, j)
             if (score := self._score(low, high)) >= 0:
-                then = (self._merges[low], self._merges[high])
-                heappush(self._waiting, (-score, -low, -high, *then))
+                versions = (self._versions[low], self._versions[high])
+                heappush(self._queue, (-score, -low, -high, *versions))
 
     def _score(self, i: int, j: int) -> float:
         both = (self.area[i] > 0) & (self.area[j] > 0)
@@ -141,8 +142,8 @@ class _Merging:
         self.border[j] = self.border[:, j] = 0
         self.border[i, i] = 0
         self.members[i] += self.members.pop(j)
-        self._merges[i] += 1
-        del self._merges[j]
+        self._versions[i] += 1
+        del self._versions[j]
 
     def _centres(self, i: int, frames: np.ndarray) -> Float64[np.ndarray, "f 2"]:
         return self.places[i][frames] / self.area[i][frames][:, None]
