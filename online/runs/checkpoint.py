@@ -2,6 +2,7 @@
 
     checkpoints/step-00001500/
         model.safetensors       parameters and buffers that are learned: none of what is frozen
+        learning.safetensors    where that is a running mean: the weights that learning goes on from
         optimizer.safetensors   moments, flattened to "parameter index/name"
         replay.safetensors      what MinRed knows of the clips it holds; empty for a reservoir
         state.json              version, step, every RNG, replay indices, feed's cursor, checksums
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ MAX_STEP = 1 << 40
 PREFIX = "step-"
 MODEL_FILE = "model.safetensors"
 _TENSORS = (MODEL_FILE, "optimizer.safetensors", "replay.safetensors")
+_LEARNING_FILE = "learning.safetensors"
 _UNREADABLE = (
     *(OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError),
     SafetensorError,
@@ -51,7 +53,9 @@ class Checkpoint:
 
     step: int
     model: dict[str, Tensor]
-    """`learned_state` of the model."""
+    """`learned_state` of the model that is evaluated."""
+    learning: dict[str, Tensor] = field(default_factory=dict)
+    """That of the model that learns, where `model` is a running mean."""
     optimizer: dict[str, Any]
     """`Optimizer.state_dict()`."""
     replay: dict[str, Tensor]
@@ -162,16 +166,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 f"{OLDEST} to {VERSION}; use the setcon that wrote it"
             )
         checksums = state.pop("crc32c")
-        files = {name: (path / name).read_bytes() for name in _TENSORS}
+        names = [*_TENSORS, *({_LEARNING_FILE} & checksums.keys())]
+        files = {name: (path / name).read_bytes() for name in names}
         if any(checksums.get(name) != of for name, of in _checksums(state, files).items()):
             raise ValueError("a checksum does not hold")
         model, moments, replay = (load(files[name]) for name in _TENSORS)
+        learning = load(files[_LEARNING_FILE]) if _LEARNING_FILE in files else {}
         _check_step(state["step"])
-        _check_real(model | moments)
-        _check_finite(model)
+        for tensors in (model, learning):
+            _check_real(tensors)
+            _check_finite(tensors)
+        _check_real(moments)
         return Checkpoint(
             step=state["step"],
             model=model,
+            learning=learning,
             optimizer=_join_optimizer(state["optimizer"], moments),
             replay=replay,
             run=state["run"],
@@ -199,8 +208,10 @@ def load_untrained(model: nn.Module, path: Path) -> str:
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     described, moments = _split_optimizer(checkpoint.optimizer)
-    tensors = (checkpoint.model, moments, checkpoint.replay)
-    files = {name: save(on_host(held)) for name, held in zip(_TENSORS, tensors, strict=True)}
+    tensors = dict(zip(_TENSORS, (checkpoint.model, moments, checkpoint.replay), strict=True))
+    if checkpoint.learning:
+        tensors[_LEARNING_FILE] = checkpoint.learning
+    files = {name: save(on_host(held)) for name, held in tensors.items()}
     for name, data in files.items():
         (folder / name).write_bytes(data)
     state = {

@@ -81,7 +81,7 @@ class Glimpses:
 
     @torch.no_grad()
     def _glimpse(self, clip: Clip) -> Glimpse:
-        model, frames = self._trainer.model.eval(), clip.frames
+        model, frames = self._trainer.evaluated.eval(), clip.frames
         pieces = self._pieces.of(clip) if model.config.finds_objects else None
         # objects are found in a run of frames; any other slots in the frame alone
         images = frames.images[-1:] if pieces is None else frames.images

@@ -129,7 +129,7 @@ class Saving:
         if self.end_weights is None or not (at_end or self.end_weights.are_due(waiting)):
             return
         with self.clock.paused("checkpoint"):
-            model = learned_state(self.state.model)
+            model = learned_state(self.state.evaluated)
             self.end_weights.stepped(waiting, model, self.state.step)
             if at_end:
                 self.end_weights.end(model, self.state.step)

@@ -81,6 +81,11 @@ class RunState:
         return self.trainer.model
 
     @property
+    def evaluated(self) -> SetCon:
+        """The model that is probed and kept: the running mean of its weights, if there is one."""
+        return self.trainer.evaluated
+
+    @property
     def untrained(self) -> SetCon:
         """The model as the run began."""
         return self.trainer.untrained
@@ -94,7 +99,8 @@ class RunState:
         """All of it; tensors are those of the model, not copies."""
         return Checkpoint(
             step=self.step,
-            model=learned_state(self.model),
+            model=learned_state(self.evaluated),
+            learning={} if self.trainer.mean is None else learned_state(self.model),
             optimizer=self.trainer.optimizer.state_dict(),
             run={
                 "seconds": self.clock.seconds,
@@ -135,7 +141,9 @@ class RunState:
     def _restore(
         self, checkpoint: Checkpoint, where: Path, progress: Callable[[float], None]
     ) -> int:
-        load_into(self.model, checkpoint.model, where=where)
+        load_into(self.model, checkpoint.learning or checkpoint.model, where=where)
+        if self.trainer.mean is not None:
+            load_into(self.trainer.mean, checkpoint.model, where=where)
         self.trainer.load_optimizer(checkpoint.optimizer)
         self.trainer.step_count = checkpoint.step
         run = checkpoint.run

@@ -31,10 +31,14 @@ class OptimizerConfig:
     """L2 penalty, as in the paper."""
     clip_norm: float = 0.0
     """Gradients are scaled down to this norm; 0 leaves them alone."""
+    average_steps: int = 0
+    """Probes, pictures, scores and files read a running mean of the weights over about this many
+    steps, or a tenth of the steps taken where those are fewer; 0 reads the newest weights."""
 
     def __post_init__(self) -> None:
         check_above(0, learning_rate=self.learning_rate)
         check_at_least(0, orthogonal=self.orthogonal, warmup_steps=self.warmup_steps)
+        check_at_least(0, average_steps=self.average_steps)
         check_below(1, orthogonal=self.orthogonal)
         check_at_least(0, weight_decay=self.weight_decay, clip_norm=self.clip_norm)
 

@@ -1,6 +1,8 @@
-"""From gradients to a step: which optimizer, its rate, and steps along what is new in a gradient.
+"""From gradients to a step: which optimizer, its rate, steps along what is new in a gradient, and
+the running mean of the weights.
 
 rate(step) = learning_rate · min(1, (step + 1) / warmup_steps)
+average:     w̄ ← w̄ + max(1 / average_steps, 10 / (step + 10)) · (w - w̄)
 orthogonal:  g ← g - c (g·c) / (c·c),   c ← decay · c + (1 - decay) · g     for each parameter
 """
 
@@ -13,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from online.training.config import OptimizerConfig
+from setcon.frozen import learned_state
+from setcon.model import SetCon
 
 _PAST = "past_gradient"
 
@@ -43,6 +47,23 @@ def take_step(optimizer: torch.optim.Optimizer, *, rate: float, orthogonal: floa
         _orthogonal_step(optimizer, decay=orthogonal)
     else:
         optimizer.step()
+
+
+@torch.no_grad()
+def average_into(mean: SetCon, model: SetCon, *, steps_taken: int, average_steps: int) -> None:
+    """Move a running mean towards the weights of `model`, which has taken another step.
+
+    The rate stays constant, and labels are wrong now and then: single weights wander, their mean
+    does not (Polyak and Juditsky 1992). Early weights count for little (Shamir and Zhang 2013,
+    section 4, with eta = 9).
+    """
+    weight = max(1 / average_steps, 10 / (steps_taken + 9))
+    newest = learned_state(model)
+    for name, value in learned_state(mean).items():
+        if value.is_floating_point():
+            value.lerp_(newest[name], weight)
+        else:
+            value.copy_(newest[name])
 
 
 def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ class Prequential:
         self.trainer = trainer
         self.config = config
         self.clip = clip
-        self._choices = CudaGraphed(trainer.model, self._choose_all, enabled=config.cuda_graphs)
+        self._choices = CudaGraphed(trainer.evaluated, self._choose_all, enabled=config.cuda_graphs)
         self._latest: deque[float] = deque(maxlen=RECENT_CLIPS)
         self.latest_step = 0
         """After which a clip was scored last."""
@@ -115,7 +115,7 @@ class Prequential:
         In one tensor, as each transfer waits for a GPU. `pieces` are those of the clip and of the
         far ones, where slots start at objects.
         """
-        predicted, copied = self._choose(self.trainer.model, clip, far, pieces)
+        predicted, copied = self._choose(self.trainer.evaluated, clip, far, pieces)
         untrained, _ = self._choose(self.trainer.untrained, clip, far, pieces)
         return torch.stack([predicted, copied, untrained])
 

@@ -24,7 +24,13 @@ from online.replay.long_term import Feedback
 from online.training.batch import Batch, as_floats
 from online.training.config import OptimizerConfig, TrainingConfig
 from online.training.models import arranged, layout, untrained_twin, uses_bfloat16
-from online.training.optimizer import build_optimizer, learning_rate, load_moments, take_step
+from online.training.optimizer import (
+    average_into,
+    build_optimizer,
+    learning_rate,
+    load_moments,
+    take_step,
+)
 from setcon.config import LossConfig
 from setcon.cuda_graph import CudaGraphed
 from setcon.frozen import learned_state
@@ -95,6 +101,7 @@ class Trainer:
         self.device = device
         self.bfloat16 = uses_bfloat16(training.precision, device)
         self.step_count = 0
+        self.mean = untrained_twin(self.model) if optimizer.average_steps else None
         self.optimizer = build_optimizer(self.model.parameters(), optimizer)
         self._passes = CudaGraphed(
             self.model, self._forward_and_backward, enabled=training.cuda_graphs
@@ -124,6 +131,13 @@ class Trainer:
         feedback = passed.feedback.cpu().numpy()
         take_step(self.optimizer, rate=self.learning_rate, orthogonal=self.config.orthogonal)
         self.step_count += 1
+        if self.mean is not None:
+            average_into(
+                self.mean,
+                self.model,
+                steps_taken=self.step_count,
+                average_steps=self.config.average_steps,
+            )
         return StepResult(
             loss=loss,
             exclusivity=exclusivity,
@@ -141,6 +155,11 @@ class Trainer:
         for name, value in learned_state(self.model).items():
             if not bool(value.isfinite().all()):
                 raise Diverged(f"step {self.step_count}: {name} is not finite")
+
+    @property
+    def evaluated(self) -> SetCon:
+        """The model that everything but training reads: the mean, or else the one that learns."""
+        return self.model if self.mean is None else self.mean
 
     @property
     def precision(self) -> str:
@@ -180,7 +199,7 @@ class Trainer:
     ) -> Float[Tensor, "n k p"]:
         """Where the slots of single images look or, with `pieces`, those of one run of images."""
         with self._autocast():
-            return self.model.encode(
+            return self.evaluated.encode(
                 self._images(images[None]),
                 run_length=len(images),
                 pieces=None if pieces is None else [pieces],

@@ -118,7 +118,7 @@ class ProbeInline(_InRun):
             return
         try:
             with self.clock.paused("probe"), self.stop.at_once():
-                model = self.state.model
+                model = self.state.evaluated
                 findings = self.evaluator.evaluate(model, step=step, progress=self._progress)
                 self.book.save(findings)
         except ServerSilent:

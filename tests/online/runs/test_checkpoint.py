@@ -51,6 +51,10 @@ def checkpoint_of(model: nn.Module, optimizer: torch.optim.Optimizer, step: int)
     )
 
 
+def with_learning(checkpoint: Checkpoint) -> Checkpoint:
+    return replace(checkpoint, learning={n: v + 1 for n, v in checkpoint.model.items()})
+
+
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
     model, optimizer, checkpoint = trained()
     loaded = load_checkpoint(save_checkpoint(tmp_path, checkpoint, keep=1))
@@ -128,9 +132,17 @@ def test_the_newest_that_can_be_read_takes_the_place_of_damaged_ones(tmp_path: P
     assert newest_readable(tmp_path).damage == found.damage  # nothing was touched
 
 
-@pytest.mark.parametrize("file", FILES)
+def test_weights_that_learning_goes_on_from_come_back_next_to_their_mean(tmp_path: Path) -> None:
+    checkpoint = with_learning(trained()[2])
+    loaded = load_checkpoint(save_checkpoint(tmp_path, checkpoint, keep=1))
+    for name, tensor in checkpoint.model.items():
+        assert torch.equal(loaded.model[name], tensor)
+        assert torch.equal(loaded.learning[name], tensor + 1)
+
+
+@pytest.mark.parametrize("file", [*FILES, "learning.safetensors"])
 def test_a_single_changed_byte_is_noticed(tmp_path: Path, file: str) -> None:
-    path = save_checkpoint(tmp_path, trained()[2], keep=5) / file
+    path = save_checkpoint(tmp_path, with_learning(trained()[2]), keep=5) / file
     whole = path.read_bytes()
     for at in (len(whole) // 2, len(whole) - 3):
         changed = bytearray(whole)

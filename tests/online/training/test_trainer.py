@@ -191,3 +191,25 @@ def test_other_ways_of_stepping_learn_and_go_on_from_a_checkpoint(optimizer) -> 
 def test_an_orthogonality_outside_of_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"orthogonal must be below 1, got 1\.0"):
         OptimizerConfig(orthogonal=1.0)
+
+
+def test_the_running_mean_is_of_the_weights_after_each_step_and_does_not_touch_learning() -> None:
+    alone, averaging = trainer(), trainer(average_steps=2)
+    expected = {n: v.clone() for n, v in averaging.model.state_dict().items()}
+    for step in range(1, 14):
+        data = batch(seed=step)
+        assert averaging.step(data).loss == alone.step(data).loss
+        weight = max(0.5, 10 / (step + 9))
+        for name, value in averaging.model.state_dict().items():
+            if value.is_floating_point():
+                expected[name] += weight * (value - expected[name])
+    read = averaging.evaluated.state_dict()
+    assert alone.evaluated is alone.model
+    for name, value in averaging.model.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(read[name], expected[name])
+        else:
+            assert torch.equal(read[name], value)
+    assert any(
+        not torch.equal(read[name], value) for name, value in alone.model.state_dict().items()
+    )
