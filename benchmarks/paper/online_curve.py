@@ -1,23 +1,30 @@
 """How much footage a model needs: learn from the first seconds, score the last forty.
 
-    python benchmarks/paper/online_curve.py [--seeds 0 1 2] [--seconds 5 10 ...] [--steps 1500]
+    python benchmarks/paper/online_curve.py [--scene balls|room] [--seeds 0 1 2]
+                                            [--seconds 5 10 ...] [--steps 1500]
                                             [--jobs 2] [--folder DIR] [--json FILE]
                                             [--plot FILE.png]
 
-The protocol of Pirk et al. 2019: a recording of 200 s at 15 frames a second (three bouncing balls,
-32x32), of which the first 5, 10, 20, 40, 80, 120 or 160 s are learned from, and the last 40 s
-scored. Every run makes as many steps, so one that has little footage sees it the more often; the
-weights are those of the last step. The probe, which no encoder learns from, is fitted on the first
-160 s each time. `top-1`: how often the right next frame is found among all of 60 held-out clips.
-Its baselines are the untrained encoder under the same probe and, for masks alone, segmentations
-that need no model.
+The protocol of Pirk et al. 2019: a recording of 200 s, of which the first 5, 10, 20, 40, 80, 120 or
+160 s are learned from, and the last 40 s scored. Every run makes as many steps, so one that has
+little footage sees it the more often; the weights are those of the last step. Baselines are the
+untrained encoder and segmentations that need no model.
+
+balls     three bouncing balls, 32x32, 15 frames a second, by the preset `demo`, 1,500 steps. Masks
+          are those of the probe, which no encoder learns from and which is fitted on the first
+          160 s each time. `top-1`: how often the right next frame is found among all of 60 held-out
+          clips.
+room      a room in 3D in which things fall, 128x128, 10 frames a second, by the preset `things`,
+          500 steps (extra `tumble`). Masks are the segments that slots read, without a probe.
 """
 
 import argparse
 import json
 import statistics
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +33,16 @@ from one_thread import CLI, call, train_once
 from paper import mean_and_each
 
 from ingest.jobs import ingest_sources
+from ingest.scenes import Scene
 from ingest.scenes.balls import BallsConfig
+from ingest.scenes.tumble import TumbleConfig
 from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
 from online.analysis.opened import opened_run
 from online.probing.footage import gather
 from online.training.batch import to_images
 
-FPS, SECONDS, HOLDOUT = 15, 200, 0.2
+SECONDS, HOLDOUT = 200, 0.2
 LEARNED = (5, 10, 20, 40, 80, 120, 160)
 MEASURES = ("FG-ARI", "mBO", "MSE share", "top-1")
 BASELINES = {
@@ -48,16 +57,42 @@ Scores = dict[str, dict[str, float]]
 """The measures of `trained` and of each baseline, as far as it has them."""
 
 
-def make_store(folder: Path, seed: int, seconds: int) -> Path:
+def _balls(seconds: int, seed: int) -> Scene:
+    return BallsConfig(num_frames=15 * seconds, fps=15, size=64, radius=0.14, speed=0.1, seed=seed)
+
+
+def _room(seconds: int, seed: int) -> Scene:
+    return TumbleConfig(num_frames=10 * seconds, seed=seed, worlds=1, min_objects=3, max_objects=6)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is filmed, and how it is learned."""
+
+    scene: Callable[[int, int], Scene]
+    """Of so many seconds, by a seed; a longer one begins like a shorter one."""
+    preset: str
+    size: int
+    steps: int
+    settings: tuple[str, ...]
+    measures: tuple[str, ...]
+
+
+SUBJECTS = {
+    "balls": Subject(_balls, "demo", 32, 1500, (), MEASURES),
+    # segments need no probe
+    "room": Subject(_room, "things", 128, 500, ("probe.steps=10",), ("FG-ARI", "ARI", "mBO")),
+}
+
+
+def make_store(seed: int, seconds: int, options: argparse.Namespace) -> Path:
     """The first seconds of a seed's recording."""
-    store, video = folder / f"first-{seconds}-{seed}", folder / f"first-{seconds}-{seed}.mp4"
+    subject = SUBJECTS[options.scene]
+    store = options.folder / f"{options.scene}-{seconds}-{seed}"
+    video = store.with_suffix(".mp4")
     if not video.exists():
-        frames = seconds * FPS
-        render_scene(
-            BallsConfig(num_frames=frames, fps=FPS, size=64, radius=0.14, speed=0.1, seed=seed),
-            video,
-        )
-    (outcome,) = ingest_sources([str(video)], store, RecordSettings(size=32))
+        render_scene(subject.scene(seconds, seed), video)
+    (outcome,) = ingest_sources([str(video)], store, RecordSettings(size=subject.size))
     if outcome.error is not None:
         raise SystemExit(str(outcome.error))
     return store
@@ -65,18 +100,24 @@ def make_store(folder: Path, seed: int, seconds: int) -> Path:
 
 def learn(seed: int, seconds: int, options: argparse.Namespace) -> Scores:
     """Train on the first seconds, and score the last forty of the whole."""
-    whole = make_store(options.folder, seed, SECONDS)
-    run = options.folder / f"run-{seconds}-{seed}-{options.steps}"
+    subject, steps = SUBJECTS[options.scene], options.steps
+    whole = make_store(seed, SECONDS, options)
+    run = options.folder / f"run-{options.scene}-{seconds}-{seed}-{steps}"
     scores = run / "scores.json"
     if scores.exists():
         return json.loads(scores.read_text())
-    told = [f"training.seed={seed}", "evaluation.every_steps=1000000000"]
-    store = make_store(options.folder, seed, seconds)
-    train_once(store, run, told, "--holdout", "0", "--steps", str(options.steps))
+    told = [f"training.seed={seed}", "evaluation.every_steps=1000000000", *subject.settings]
+    store = make_store(seed, seconds, options)
+    limits = ("--holdout", "0", "--steps", str(steps))
+    train_once(store, run, told, *limits, preset=subject.preset)
     answer = call([*CLI, "eval", str(run), str(whole), "--holdout", str(HOLDOUT), "--json"])
-    evaluation, found = json.loads(answer), top1(run, whole)
-    simple = evaluation["without_model"]
-    result = {k: _drawn(evaluation[k]["current"]) | {"top-1": found[k]} for k in found}
+    evaluation = json.loads(answer)
+    models, simple = ("trained", "untrained"), evaluation["without_model"]
+    if subject.preset == "things":
+        result = {k: _masks(evaluation[k]["attention"]) for k in models}
+    else:
+        found = top1(run, whole)
+        result = {k: _drawn(evaluation[k]["current"]) | {"top-1": found[k]} for k in models}
     result |= {k: _masks(simple[k]) for k in simple}
     scores.write_text(json.dumps(result))
     return result
@@ -87,7 +128,7 @@ def _drawn(part: dict[str, Any]) -> dict[str, float]:
 
 
 def _masks(masks: dict[str, float]) -> dict[str, float]:
-    return {"FG-ARI": masks["fg_ari"], "mBO": masks["mbo"]}
+    return {"FG-ARI": masks["fg_ari"], "ARI": masks["ari"], "mBO": masks["mbo"]}
 
 
 @torch.no_grad()
@@ -108,7 +149,7 @@ def main() -> None:
     options = _options()
     options.folder.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
-        make_store(options.folder, seed, SECONDS)  # which all its runs are scored on
+        make_store(seed, SECONDS, options)  # which all its runs are scored on
     tasks = [(seed, seconds) for seed in options.seeds for seconds in options.seconds]
     found: dict[int, list[Scores]] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -116,32 +157,35 @@ def main() -> None:
         for number, ((_, seconds), scores) in enumerate(zip(tasks, results, strict=True)):
             found.setdefault(seconds, []).append(scores)
             print(f"\r{number + 1} of {len(tasks)}{'':20}", end="", file=sys.stderr, flush=True)
-    print(f"\r{'seconds':14}" + "".join(f"{name:>28}" for name in MEASURES))
+    measures = SUBJECTS[options.scene].measures
+    print(f"\r{'seconds':14}" + "".join(f"{name:>28}" for name in measures))
     for seconds, each in found.items():
-        _row(str(seconds), [scores["trained"] for scores in each])
+        _row(str(seconds), [scores["trained"] for scores in each], measures)
     for name in BASELINES:  # which are the same, however much is learned from
-        _row(name, [scores[name] for scores in found[options.seconds[-1]]])
+        _row(name, [scores[name] for scores in found[options.seconds[-1]]], measures)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.plot is not None:
-        plot(found, options.plot)
+        plot(found, options.plot, measures)
 
 
-def _row(name: str, each: list[dict[str, float]]) -> None:
-    cells = [mean_and_each([s[m] for s in each if m in s], ".3f") for m in MEASURES]
+def _row(name: str, each: list[dict[str, float]], measures: Sequence[str]) -> None:
+    cells = [mean_and_each([s[m] for s in each if m in s], ".3f") for m in measures]
     print(f"{name:14}" + "".join(f"{cell:>28}" for cell in cells))
 
 
-def plot(found: dict[int, list[Scores]], path: Path) -> None:
+def plot(found: dict[int, list[Scores]], path: Path, measures: Sequence[str]) -> None:
     """One panel for each measure: the mean, and a band from the least to the greatest seed."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(MEASURES), figsize=(13, 3.6), constrained_layout=True)
+    figure, axes = plt.subplots(
+        1, len(measures), figsize=(3.25 * len(measures), 3.6), constrained_layout=True
+    )
     seconds = sorted(found)
-    for axis, name in zip(axes, MEASURES, strict=True):
+    for axis, name in zip(axes, measures, strict=True):
         values: Any = [[scores["trained"][name] for scores in found[s]] for s in seconds]
         axis.fill_between(seconds, [min(v) for v in values], [max(v) for v in values], alpha=0.25)
         axis.plot(seconds, [statistics.mean(v) for v in values], marker="o", label="trained")
@@ -163,14 +207,17 @@ def plot(found: dict[int, list[Scores]], path: Path) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How much footage a model needs.")
+    parser.add_argument("--scene", choices=list(SUBJECTS), default="balls")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seconds", type=int, nargs="+", default=list(LEARNED))
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, help="default: 1500 for balls, 500 for the room")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("curve-runs"))
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--plot", type=Path, help="also draw them")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.steps = options.steps or SUBJECTS[options.scene].steps
+    return options
 
 
 if __name__ == "__main__":
