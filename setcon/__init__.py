@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from setcon.errors import SeedCheckpointError, SetConError
     from setcon.export import export_encoder
     from setcon.loss import ContrastiveLoss, SetConLoss
+    from setcon.matching import Matching, match
     from setcon.measures.metrics import (
         alpha_labels,
         ari,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         mse,
         psnr,
     )
-    from setcon.model import Matching, SetCon, SetConOutput, match
+    from setcon.model import SetCon, SetConOutput
     from setcon.probe import DecoderProbe, FittedProbe, Reconstruction, fit_probe
     from setcon.seed_checkpoint import load_model, load_probe
     from setcon.slots.slot_attention import Slots
@@ -96,7 +97,7 @@ _HOMES = {
     "EncoderConfig": "setcon.config",
     "FittedProbe": "setcon.probe",
     "LossConfig": "setcon.config",
-    "Matching": "setcon.model",
+    "Matching": "setcon.matching",
     "ProbeConfig": "setcon.config",
     "Reconstruction": "setcon.probe",
     "SeedCheckpointError": "setcon.errors",
@@ -121,7 +122,7 @@ _HOMES = {
     "load": "online.analysis.opened",
     "load_model": "setcon.seed_checkpoint",
     "load_probe": "setcon.seed_checkpoint",
-    "match": "setcon.model",
+    "match": "setcon.matching",
     "mbo": "setcon.measures.metrics",
     "miou": "setcon.measures.metrics",
     "mse": "setcon.measures.metrics",

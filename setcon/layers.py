@@ -1,6 +1,6 @@
 """What every network here is made with: an MLP, a normalisation of choice, and full precision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -8,6 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from setcon.config import GROUPS, Activation, Normalisation
+
+Total = Callable[[Tensor], Tensor]
+"""The sum of a count over all processes that share a batch."""
+
+
+def alone(count: Tensor) -> Tensor:
+    """The total of a process that shares its batch with no other."""
+    return count
 
 
 def mlp(sizes: Sequence[int], *, activation: Activation = "relu") -> nn.Sequential:

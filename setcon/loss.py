@@ -60,9 +60,14 @@ def slot_exclusivity(attention: Float[Tensor, "n k p"]) -> Float[Tensor, ""]:
 
     Over k, the attention to each position sums to one.
     """
+    return slot_shares(attention).mean()
+
+
+def slot_shares(attention: Float[Tensor, "n k p"]) -> Float[Tensor, "n k"]:
+    """The same of each slot of each image."""
     attention = at_least_float32(attention)
     read = attention.sum(dim=-1)
-    return (attention.square().sum(dim=-1) / (read + _LEAST_READ)).mean()
+    return attention.square().sum(dim=-1) / (read + _LEAST_READ)
 
 
 def contrastive_loss(

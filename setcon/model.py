@@ -6,26 +6,21 @@
 A frame is encoded once, however many triplets it is part of: `forward` takes runs of frames.
 """
 
-import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from setcon.config import LossConfig, SetConConfig
 from setcon.deep_set import DeepSet
 from setcon.encoders import build_encoder
 from setcon.frozen import keep_frozen_in_evaluation
-from setcon.layers import at_least_float32
-from setcon.loss import (
-    ContrastiveLoss,
-    SetConLoss,
-    contrastive_loss,
-    slot_exclusivity,
-    slotwise_contrastive_loss,
-)
+from setcon.layers import Total, alone, at_least_float32
+from setcon.loss import SetConLoss, slot_shares
+from setcon.matching import Matching, match
+from setcon.rows import Rows, loss_of_rows
 from setcon.slots.foreground import foreground_loss
 from setcon.slots.object_slots import GEOMETRY, ObjectSlots, as_bytes
 from setcon.slots.slot_attention import SlotAttention, Slots
@@ -99,16 +94,22 @@ class SetCon(nn.Module):
         return self.slot_attention(features, images, pieces, outlines=outlines)
 
     def foreground_loss(
-        self, images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n p"]
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        targets: Float[Tensor, "n p"],
+        *,
+        total: Total = alone,
     ) -> Float[Tensor, ""]:
         """What slots that start at objects learn to find them with; see `foreground_targets`.
+
+        With `total`, this is the part of these images in the loss of more.
 
         Raises TypeError: this model has learned starts.
         """
         if not isinstance(self.slot_attention, ObjectSlots):
             raise TypeError("slots with learned starts have no foreground")
         logits = self.slot_attention.foreground(self.encoder(images)).squeeze(-1)
-        return foreground_loss(logits, targets)
+        return foreground_loss(logits, targets, total=total)
 
     def predict(
         self, slots: Float[Tensor, "b t k d"], *, frame_stride: int = 1
@@ -160,11 +161,7 @@ class SetCon(nn.Module):
         )
 
     def loss(
-        self,
-        output: SetConOutput,
-        config: LossConfig,
-        *,
-        matching: "Matching | None" = None,
+        self, output: SetConOutput, config: LossConfig, *, matching: Matching | None = None
     ) -> SetConLoss:
         """Every prediction of every run against the states of all time steps of all runs.
 
@@ -172,32 +169,33 @@ class SetCon(nn.Module):
         horizon, on the device of the output; without it all predictions count. With a horizon
         above 1, the contrast's loss and chance are means over the steps ahead, as far as any run
         reaches; all else of it is of one step.
-
-        Where slots say where their object is, the contrast does not teach what is predicted of
-        that: it would rather have places that are distinct than right.
         """
         if matching is None:
             shape = output.predicted.shape[:2]
             valid = torch.ones(shape, dtype=torch.bool, device=output.slots.device)
             matching = match(valid, num_frames=output.slots.shape[1], horizon=config.horizon)
+        return loss_of_rows(self.rows(output, config, matching), config)
+
+    def rows(self, output: SetConOutput, config: LossConfig, matching: Matching) -> Rows:
+        """What the loss is taken of; that of `loss` is `loss_of_rows` of it.
+
+        Where slots say where their object is, the contrast does not teach what is predicted of
+        that: it would rather have places that are distinct than right.
+        """
         by_slot = config.unit == "slot"
-        contrast = slotwise_contrastive_loss if by_slot else contrastive_loss
         states = output.slots.flatten(0, 1)[matching.states]
         states = states if by_slot else self.summarise(states)
-        steps: list[ContrastiveLoss] = []
-        ahead = self._ahead(output, len(matching.ahead))
-        for predicted, counted in zip(ahead, matching.ahead, strict=True):
+        ahead: list[Tensor] = []
+        steps = self._ahead(output, len(matching.ahead))
+        for predicted, counted in zip(steps, matching.ahead, strict=True):
             predicted = self._compared(predicted).flatten(0, 1)[counted.predictions]
-            predicted = predicted if by_slot else self.summarise(predicted)
-            steps.append(contrast(predicted, states, counted.targets, config))
-        contrasted = replace(
-            steps[0],
-            loss=torch.stack([step.loss for step in steps]).mean(),
-            chance=statistics.mean(step.chance for step in steps),
+            ahead.append(predicted if by_slot else self.summarise(predicted))
+        return Rows(
+            states=states,
+            shares=slot_shares(output.attention.flatten(0, 1)[matching.states]),
+            ahead=tuple(ahead),
+            targets=tuple(counted.targets for counted in matching.ahead),
         )
-        exclusivity = slot_exclusivity(output.attention.flatten(0, 1)[matching.states])
-        shared = config.exclusivity * (1 - exclusivity) if config.exclusivity else 0.0
-        return SetConLoss(contrasted.loss + shared, contrasted, exclusivity)
 
     def _compared(self, predicted: Float[Tensor, "b t k d"]) -> Float[Tensor, "b t k d"]:
         """Predicted slots as the contrast teaches them: not where their objects are."""
@@ -238,60 +236,3 @@ def as_images(
         )
     batch = images if images.ndim == 4 else images[None]
     return batch / 255 if batch.dtype == torch.uint8 else batch
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ahead:
-    """The predictions that count, so many steps ahead."""
-
-    predictions: Int[Tensor, " q"]
-    """Their indices among the predictions of all runs, one run after another."""
-    targets: Int[Tensor, " q"]
-    """For each prediction, which of the states it has to find."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Matching:
-    """Which frames of runs are states, and which of them each prediction has to find.
-
-    By numbers and not by masks, so that no shape depends on what a GPU holds.
-    """
-
-    states: Int[Tensor, " s"]
-    """Their indices among the frames of all runs, one run after another."""
-    ahead: tuple[Ahead, ...]
-    """One step ahead, then two, as far as the horizon and any run reach."""
-
-    def tensors(self) -> tuple[Int[Tensor, " _n"], ...]:
-        """All of it in a row, as `of` takes it."""
-        return (self.states, *(each for a in self.ahead for each in (a.predictions, a.targets)))
-
-    @classmethod
-    def of(cls, states: Int[Tensor, " s"], *ahead: Int[Tensor, " _n"]) -> "Matching":
-        """The matching that has these `tensors`."""
-        return cls(states, tuple(map(Ahead, ahead[::2], ahead[1::2])))
-
-
-def match(valid: Bool[Tensor, "b t_predicted"], *, num_frames: int, horizon: int = 1) -> Matching:
-    """The states among frames, and the own state of each prediction that counts.
-
-    `valid` says which predictions of one step do: those of the last frames of runs of `num_frames`.
-    A run counts up to its last valid prediction; what it is filled up with after that does not.
-    """
-    b, triplets = valid.shape
-    span = num_frames - triplets
-    ends = torch.arange(1, triplets + 1, device=valid.device) + span
-    length = (valid * ends).amax(dim=1, keepdim=True)
-    states = torch.arange(num_frames, device=valid.device).expand(b, -1) < length
-    own = (states.flatten().cumsum(0).view(b, -1) - 1)[:, span:]
-    ahead: list[Ahead] = []
-    for skipped in range(0, min(triplets, horizon * span // 2), span // 2):
-        reached = valid[:, skipped:]
-        if ahead and not reached.any():
-            break
-        ahead.append(Ahead(_which(reached), own[:, skipped:][reached]))
-    return Matching(_which(states), tuple(ahead))
-
-
-def _which(mask: Bool[Tensor, "b n"]) -> Int[Tensor, " m"]:
-    return mask.flatten().nonzero().squeeze(1)

@@ -42,8 +42,9 @@ from torch import Tensor
 from ingest import open_store
 from online import load_run
 from setcon.config import LossConfig
+from setcon.matching import match
 from setcon.measures import metrics
-from setcon.model import SetCon, SetConOutput, match
+from setcon.model import SetCon, SetConOutput
 from setcon.slots.foreground import foreground_targets
 from setcon.slots.object_slots import ObjectSlots, prediction_loss
 from setcon.slots.slot_attention import Slots

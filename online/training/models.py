@@ -38,13 +38,19 @@ def untrained_twin(model: SetCon) -> SetCon:
 
 
 def arranged(model: SetCon, config: TrainingConfig, device: torch.device) -> SetCon:
-    """`model` on `device`, its weights in the memory layout of training."""
+    """`model` on `device`, its weights in the memory layout and the type of training."""
+    model = model.to(weight_dtype(config))
     return model.to(device=device, memory_format=layout(config))  # type: ignore[call-overload]
 
 
 def layout(config: TrainingConfig) -> torch.memory_format:
     """Memory layout of images and convolutions."""
     return torch.channels_last if config.channels_last else torch.contiguous_format
+
+
+def weight_dtype(config: TrainingConfig) -> torch.dtype:
+    """Type of the weights, which stay in float32 where the encoder computes in bfloat16."""
+    return torch.float64 if config.precision == "float64" else torch.float32
 
 
 def check_frame_size(model: SetCon, *, height: int, width: int) -> None:

@@ -23,7 +23,9 @@ from online.errors import Diverged, TrainingError
 from online.replay.long_term import Feedback
 from online.training.batch import Batch, as_floats
 from online.training.config import OptimizerConfig, TrainingConfig
-from online.training.models import arranged, layout, untrained_twin, uses_bfloat16
+from online.training.exchange import Exchange, Shared, share_statistics
+from online.training.feedback import feedback_of
+from online.training.models import arranged, layout, untrained_twin, uses_bfloat16, weight_dtype
 from online.training.optimizer import (
     average_into,
     build_optimizer,
@@ -34,7 +36,9 @@ from online.training.optimizer import (
 from setcon.config import LossConfig
 from setcon.cuda_graph import CudaGraphed
 from setcon.frozen import learned_state
-from setcon.model import Matching, SetCon, SetConOutput, match
+from setcon.matching import Matching
+from setcon.model import SetCon, SetConOutput
+from setcon.rows import loss_of_rows
 from setcon.slots.foreground import IGNORED, foreground_targets
 from setcon.slots.object_slots import prediction_loss
 from setcon.supervoxels.supervoxels import Supervoxels
@@ -55,6 +59,7 @@ class _Pass:
     feedback: Float[Tensor, "b columns"]
     """For each clip its features and, in the last column, its loss."""
     chance: float
+    states: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,15 +96,21 @@ class Trainer:
         optimizer: OptimizerConfig,
         training: TrainingConfig,
         device: torch.device,
+        exchange: Exchange | None = None,
     ) -> None:
+        """With `exchange`, batches are shared with other processes, which take the same steps."""
         self.layout = layout(training)
         self.model = arranged(model, training, device)
         self.untrained = untrained_twin(self.model)
+        self.exchange = exchange
+        if exchange is not None:
+            share_statistics(self.model)
         self.frame_stride = frame_stride
         self.loss_config = loss
         self.config = optimizer
         self.device = device
         self.bfloat16 = uses_bfloat16(training.precision, device)
+        self.dtype = weight_dtype(training)
         self.step_count = 0
         self.mean = untrained_twin(self.model) if optimizer.average_steps else None
         self.optimizer = build_optimizer(self.model.parameters(), optimizer)
@@ -107,22 +118,25 @@ class Trainer:
             self.model, self._forward_and_backward, enabled=training.cuda_graphs
         )
 
-    def step(self, batch: Batch) -> StepResult:
+    def step(self, batch: Batch, *, lengths: Sequence[Sequence[int]] = ()) -> StepResult:
         """Learn from one batch.
 
+        Where it is shared, `lengths` are the frames of each clip of each process; all of them are
+        filled up to the longest.
+
         Raises TrainingError: the batch is too small; Diverged: the loss or the gradient is not
-        finite; the parameters are left as they were before the step.
+        finite; the parameters are left as they were before the step. Where one process that
+        shares the batch raises one of them, all do.
         """
-        triplets = int(batch.valid.sum())
+        shared = self._shared(batch, lengths)
+        triplets = int(shared.valid.sum())
         if triplets < 2:
             raise TrainingError(
                 f"step {self.step_count + 1}: a batch of {triplets} triplet has nothing to be "
                 "distinguished from; the recording is too short to learn from"
             )
         self.model.train()
-        num_frames, horizon = batch.frames.shape[1], self.loss_config.horizon
-        matching = match(batch.valid, num_frames=num_frames, horizon=horizon)
-        passed = self._pass(batch, matching)
+        passed = self._pass(batch, shared)
         minimised, grad_norm, loss, exclusivity, top1, foreground = passed.numbers.tolist()
         if not (math.isfinite(minimised) and math.isfinite(grad_norm)):
             raise Diverged(
@@ -142,7 +156,7 @@ class Trainer:
             loss=loss,
             exclusivity=exclusivity,
             top1=top1,
-            states=len(matching.states),
+            states=passed.states,
             chance=passed.chance,
             triplets=triplets,
             grad_norm=grad_norm,
@@ -164,7 +178,7 @@ class Trainer:
     @property
     def precision(self) -> str:
         """Arithmetic of encoder and slots."""
-        return "bfloat16" if self.bfloat16 else "float32"
+        return "bfloat16" if self.bfloat16 else str(self.dtype).removeprefix("torch.")
 
     @property
     def num_graphs(self) -> int:
@@ -206,55 +220,77 @@ class Trainer:
                 outlines=False,
             ).attention
 
-    def _pass(self, batch: Batch, matching: Matching) -> _Pass:
+    def _shared(self, batch: Batch, lengths: Sequence[Sequence[int]]) -> Shared:
+        if self.exchange is None:
+            return Shared(batch.valid, (range(len(batch.valid)),), rank=0)
+        return Shared.of(lengths, rank=self.exchange.rank, overlap=2 * self.frame_stride)
+
+    def _pass(self, batch: Batch, shared: Shared) -> _Pass:
         assert (batch.pieces is not None) == self.model.config.finds_objects
-        if batch.pieces is None:
-            return self._passes(batch.frames, *matching.tensors())
-        matching = Matching.of(*(tensor.to(self.device) for tensor in matching.tensors()))
+        num_frames, horizon = batch.frames.shape[1], self.loss_config.horizon
+        parts = shared.parts(num_frames=num_frames, horizon=horizon)
+        if self.exchange is None and batch.pieces is None:
+            return self._passes(batch.frames, *parts[0].tensors())
+        parts = [
+            Matching.of(*(tensor.to(self.device) for tensor in part.tensors())) for part in parts
+        ]
         self.model.zero_grad(set_to_none=True)
         frames = batch.frames.to(self.device)
         output = self.encode(self.model, as_floats(frames), pieces=batch.pieces)
-        foreground = self._foreground_loss(frames, batch, batch.pieces, output)
-        held = output.attention.sum(dim=-1) > 0
-        valid = batch.valid.to(self.device)
-        predicted = prediction_loss(output.slots, output.predicted, held, valid)
-        added = self.loss_config.foreground * foreground + self.loss_config.prediction * predicted
-        return self._backward(output, matching, added, foreground)
+        foreground = added = output.slots.new_zeros(())
+        if batch.pieces is not None:
+            foreground = self._foreground_loss(
+                frames, batch, batch.pieces, output, len(shared.valid)
+            )
+            held = output.attention.sum(dim=-1) > 0
+            valid = batch.valid.to(self.device)
+            predicted = prediction_loss(
+                output.slots, output.predicted, held, valid, total=self._total
+            )
+            weights = self.loss_config
+            added = weights.foreground * foreground + weights.prediction * predicted
+        return self._backward(output, parts, shared.rank, added, foreground)
 
     def _forward_and_backward(
         self, frames: UInt8[Tensor, "b t h w 3"], *matched: Int[Tensor, " _n"]
     ) -> _Pass:
         output = self.encode(self.model, as_floats(frames))
         none = output.slots.new_zeros(())
-        return self._backward(output, Matching.of(*matched), none, none)
+        return self._backward(output, [Matching.of(*matched)], 0, none, none)
 
     def _backward(
         self,
         output: SetConOutput,
-        matching: Matching,
+        parts: Sequence[Matching],
+        rank: int,
         added: Float[Tensor, ""],
         foreground: Float[Tensor, ""],
     ) -> _Pass:
-        """`added` is what is minimised besides the model's loss."""
-        result = self.model.loss(output, self.loss_config, matching=matching)
-        minimised = result.loss + added
-        minimised.backward()
+        """`added` is what is minimised besides the model's loss, of this process alone."""
+        own = parts[rank]
+        rows = self.model.rows(output, self.loss_config, own)
+        if self.exchange is not None:
+            rows = self.exchange.rows(rows, parts)
+        result = loss_of_rows(rows, self.loss_config)
+        (result.loss + added).backward()
+        if self.exchange is not None:
+            self.exchange.sum_gradients(self.model.parameters())
         limit = self.config.clip_norm or math.inf
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         contrast = result.contrast
         numbers = (
-            *(minimised, grad_norm, contrast.loss, result.exclusivity, contrast.top1),
-            foreground,
+            *(result.loss + self._total(added), grad_norm),
+            *(contrast.loss, result.exclusivity, contrast.top1, self._total(foreground)),
         )
-        b, t = output.slots.shape[:2]
-        predictions = matching.ahead[0].predictions
-        features = _means(contrast.states.detach(), matching.states // t, b)
-        losses = _means(contrast.each[:, None], predictions // output.predicted.shape[1], b)
         return _Pass(
             numbers=torch.stack([number.detach() for number in numbers]),
-            feedback=torch.cat([features, losses], dim=1),
+            feedback=feedback_of(output, result.contrast, parts, rank),
             chance=contrast.chance,
+            states=len(rows.states),
         )
+
+    def _total(self, number: Tensor) -> Tensor:
+        return number if self.exchange is None else self.exchange.total(number)
 
     def _foreground_loss(
         self,
@@ -262,27 +298,32 @@ class Trainer:
         batch: Batch,
         pieces: Sequence[Supervoxels],
         output: SetConOutput,
+        num_clips: int,
     ) -> Float[Tensor, ""]:
-        """The loss of some frames of each clip, evenly spread: neighbours have little to add."""
+        """The loss of some frames of each clip, evenly spread: neighbours have little to add.
+
+        `num_clips` are those of all processes.
+        """
         assert output.foreground is not None
         trust = self.loss_config.foreground_trust if self.step_count >= TRUST_AFTER_STEPS else 0.0
         targets = [
             foreground_targets(piece, logits.view(piece.labels.shape), trust=trust)
             for piece, logits in zip(pieces, output.foreground.detach().cpu(), strict=True)
         ]
-        b, t = frames.shape[:2]
+        t = frames.shape[1]
         lengths = t - batch.valid.shape[1] + batch.valid.sum(dim=1)
         for target, length in zip(targets, lengths.tolist(), strict=True):
             target[length:] = IGNORED  # a clip is filled up there
-        apart = min(t, -(-t * b // FOREGROUND_FRAMES))  # at least one of each clip
+        apart = min(t, -(-t * num_clips // FOREGROUND_FRAMES))  # at least one of each clip
         chosen = slice(self.step_count % apart, None, apart)
         images = self._images(as_floats(frames[:, chosen]))
         truth = torch.stack(targets)[:, chosen].flatten(0, 1).flatten(1).to(self.device)
         with self._autocast():
-            return self.model.foreground_loss(images, truth)
+            return self.model.foreground_loss(images, truth, total=self._total)
 
     def _images(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "n c h w"]:
-        return frames.flatten(0, 1).to(self.device).contiguous(memory_format=self.layout)
+        images = frames.flatten(0, 1).to(self.device, self.dtype)
+        return images.contiguous(memory_format=self.layout)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
@@ -291,12 +332,3 @@ class Trainer:
     def learning_rate(self) -> float:
         """Rate of the next step."""
         return learning_rate(self.config, steps_taken=self.step_count)
-
-
-def _means(
-    values: Float[Tensor, "s e"], clips: Int[Tensor, " s"], num_clips: int
-) -> Float[Tensor, "{num_clips} e"]:
-    """Mean of the values of each clip, in float32."""
-    # a product: index_add_ may wait for the GPU to see whether its indices are in range
-    of_clip = (clips == torch.arange(num_clips, device=clips.device)[:, None]).float()
-    return of_clip @ values.float() / of_clip.sum(dim=1, keepdim=True)

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Float
 from torch import Tensor
 
+from setcon.layers import Total, alone, at_least_float32
 from setcon.supervoxels.supervoxels import Supervoxels
 
 IGNORED = -1.0
@@ -40,11 +41,15 @@ def foreground_targets(
 
 
 def foreground_loss(
-    logits: Float[Tensor, "n p"], targets: Float[Tensor, "n p"]
+    logits: Float[Tensor, "n p"], targets: Float[Tensor, "n p"], *, total: Total = alone
 ) -> Float[Tensor, ""]:
-    """Mean binary cross-entropy of the cells that have a target."""
+    """Mean binary cross-entropy of the cells that have a target.
+
+    With `total`, this is the part of these cells in the mean over those of more.
+    """
     known = targets != IGNORED
+    logits = at_least_float32(logits)
     losses = F.binary_cross_entropy_with_logits(
-        logits.float(), targets.clamp_min(0), reduction="none"
+        logits, targets.clamp_min(0).to(logits), reduction="none"
     )
-    return (losses * known).sum() / known.sum().clamp_min(1)
+    return (losses * known).sum() / total(known.sum()).clamp_min(1)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from setcon.config import SlotAttentionConfig
-from setcon.layers import at_least_float32, mlp
+from setcon.layers import Total, alone, at_least_float32, mlp
 from setcon.position import position_grid
 from setcon.slots.slot_attention import Slots
 from setcon.supervoxels.objects import group, segments
@@ -95,7 +95,9 @@ class ObjectSlots(nn.Module):
     ) -> Float[Tensor, "n k d"]:
         colours = F.adaptive_avg_pool2d(images, (grid[0], grid[1])).flatten(2).transpose(1, 2)
         with torch.autocast(features.device.type, enabled=False):
-            inputs = torch.cat([self.norm_inputs(features.float()), colours.float()], dim=-1)
+            inputs = torch.cat(
+                [self.norm_inputs(at_least_float32(features)), at_least_float32(colours)], dim=-1
+            )
             weights = shares / shares.sum(dim=-1, keepdim=True).clamp_min(1)
             updates = weights @ self.to_values(inputs)
             exists = shares.sum(dim=-1) > 0
@@ -103,7 +105,7 @@ class ObjectSlots(nn.Module):
             updated = self.gru(updates.flatten(0, 1), starts.flatten(0, 1)).view_as(updates)
             updated = updated + self.mlp(self.norm_mlp(updated))
             updated = torch.where(exists[..., None], updated, self.starts[_NONE])
-            where = _geometry(weights, position_grid(*grid, device=weights.device))
+            where = _geometry(weights, position_grid(*grid, device=weights.device).to(weights))
             return torch.cat([where, updated[..., GEOMETRY:]], dim=-1)
 
     def _starts(self, exists: Bool[Tensor, "n k"]) -> Float[Tensor, "n k d"]:
@@ -117,9 +119,13 @@ def prediction_loss(
     predicted: Float[Tensor, "b t_predicted k d"],
     held: Bool[Tensor, "b t k"],
     valid: Bool[Tensor, "b t_predicted"],
+    *,
+    total: Total = alone,
 ) -> Float[Tensor, ""]:
     """How far predicted slots are from those of the frame, mean over slots that are `held` in all
     three frames of a triplet.
+
+    With `total`, this is the part of these slots in the mean over those of more.
 
     The distance is smooth L1 (Girshick 2015), of where a slot is in units of a tenth of the
     picture. No gradient reaches the slots that are to be predicted.
@@ -131,7 +137,7 @@ def prediction_loss(
     error = predicted - slots[:, 2 * stride :].detach()
     error = torch.cat([10 * error[..., :GEOMETRY], error[..., GEOMETRY:]], dim=-1)
     distance = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=0.1)
-    return (distance.mean(dim=-1) * counted).sum() / counted.sum().clamp_min(1)
+    return (distance.mean(dim=-1) * counted).sum() / total(counted.sum()).clamp_min(1)
 
 
 def _geometry(

@@ -11,7 +11,8 @@ from setcon.config import (
     SlotAttentionConfig,
 )
 from setcon.loss import contrastive_loss, slot_exclusivity
-from setcon.model import SetCon, match
+from setcon.matching import match
+from setcon.model import SetCon
 
 
 def make(*, center_inputs=True, **encoder) -> SetCon:

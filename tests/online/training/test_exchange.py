@@ -1,0 +1,86 @@
+"""What two processes compute of a batch that they share, against one process that has all of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from shared_steps import CASES, stepped
+from torch import Tensor
+
+from online.training.exchange import Shared
+from setcon.matching import match
+
+STEPS = Path(__file__).parents[2] / "support" / "shared_steps.py"
+EXACT = 1e-10
+"""Relative, in float64: only the order of sums differs."""
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes have written what they found."""
+    out = tmp_path_factory.mktemp("shared")
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, STEPS, str(rank), "2", out / "meet", out], stderr=subprocess.PIPE
+        )
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        _, said = rank.communicate(timeout=120)
+        assert rank.returncode == 0, said.decode()
+    return out
+
+
+def relative_error(found: Tensor, expected: Tensor, *, least: float = 1e-6) -> float:
+    """Of numbers whose largest is below `least`, as a share of that."""
+    assert found.shape == expected.shape
+    scale = expected.double().abs().max().clamp_min(least)
+    return float((found.double() - expected.double()).abs().max() / scale)
+
+
+def largest_gradient(found: dict[str, Tensor]) -> float:
+    return max(float(g.abs().max()) for key, g in found.items() if key.startswith("gradient/"))
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_take_the_step_of_one(name: str, together: Path) -> None:
+    alone = stepped(name)
+    first, second = (load_file(together / f"{name}-{rank}.safetensors") for rank in range(2))
+    assert alone.keys() == first.keys() == second.keys()
+    least = 1e-3 * largest_gradient(alone)  # one of a bias that the loss does not see is rounding
+    for key, expected in alone.items():
+        if key.startswith("feedback/"):  # of the clips of each; in float32
+            assert relative_error(torch.cat([first[key], second[key]]), expected) < 1e-6, key
+        else:
+            assert torch.equal(first[key], second[key]), f"{key} differs between processes"
+            assert relative_error(first[key], expected, least=least) < EXACT, key
+
+
+def test_the_tolerance_tells_a_mean_from_a_sum(together: Path) -> None:
+    """Of two processes, a mean gives half the gradient; Adam would hide it."""
+    alone = stepped("plain")
+    shared = load_file(together / "plain-0.safetensors")
+    largest = largest_gradient(alone)
+    (key,) = (k for k, g in alone.items() if k.startswith("gradient/") and g.abs().max() == largest)
+    assert relative_error(shared[key], alone[key]) < EXACT
+    assert relative_error(shared[key] / 2, alone[key]) > 0.4
+
+
+def test_parts_of_a_matching_are_those_of_the_clips_with_targets_among_all() -> None:
+    lengths = [[4], [7, 3, 6]]
+    shared = Shared.of(lengths, rank=1, overlap=2)
+    first, second = shared.parts(num_frames=7, horizon=3)
+    whole = match(shared.valid, num_frames=7, horizon=3)
+    assert torch.cat([first.states, second.states + 7]).equal(whole.states)
+    alone = match(shared.valid[1:], num_frames=7, horizon=3)
+    assert second.states.equal(alone.states)
+    for step, counted in enumerate(whole.ahead):
+        assert torch.cat([first.ahead[step].targets, second.ahead[step].targets]).equal(
+            counted.targets
+        )
+        assert second.ahead[step].predictions.equal(alone.ahead[step].predictions)
+        assert second.ahead[step].targets.equal(alone.ahead[step].targets + 4)
