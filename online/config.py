@@ -52,6 +52,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.training.keep_segments and self.stream.order != "stream":
             raise ValueError("training.keep_segments needs stream.order=stream, to have ends")
+        if self.training.keep_segments and self.training.shards > 1:
+            raise ValueError(
+                "training.keep_segments needs training.shards = 1: several shards are at different "
+                "places of the stream"
+            )
         if self.model.finds_objects and (self.augment.shift or self.augment.jitter):
             raise ValueError(
                 "slots that start at objects need augment.shift and augment.jitter to be 0: "

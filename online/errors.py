@@ -13,6 +13,7 @@ OnlineError
 │   └── CheckpointDamaged  its files are cut short, garbled or gone
 ├── TrainingError         training cannot go on
 │   └── Diverged          the loss, a gradient or a weight is NaN or infinite
+├── RankLost              another process of the run has ended
 ├── FootageError          too little footage to train or score on
 └── RunError              a run directory that cannot be used
 
@@ -74,6 +75,10 @@ class TrainingError(OnlineError):
 
 class Diverged(TrainingError):  # noqa: N818
     """The loss, a gradient or a weight is NaN or infinite."""
+
+
+class RankLost(OnlineError):  # noqa: N818 - reads as what it is
+    """Another process of a run that several learn together has ended."""
 
 
 class FootageError(OnlineError):

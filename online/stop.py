@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
@@ -17,7 +17,9 @@ class StopRequested(BaseException):
 class StopSignals:
     """While entered, remembers the first SIGINT or SIGTERM; main thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: Callable[[], bool] = lambda: False) -> None:
+        """`elsewhere` says whether another process that works with this one was asked to stop."""
+        self._elsewhere = elsewhere
         self.received: signal.Signals | None = None
         self._at_once = False
         self._previous: dict[signal.Signals, Any] = {}
@@ -50,8 +52,8 @@ class StopSignals:
             self._at_once = False
 
     def check(self) -> None:
-        """Raise StopRequested if a signal has come."""
-        if self.received is not None:
+        """Raise StopRequested if a signal has come, here or elsewhere."""
+        if self.received is not None or self._elsewhere():
             raise StopRequested
 
     def _remember(self, number: int, frame: FrameType | None) -> None:

@@ -183,7 +183,9 @@ def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
     recordings, and all in older checkpoints, are known if they were complete when the run began.
     """
     planned: dict[str, float] = {}
-    for cursor in msgspec.convert(checkpoint.run["feed"]["cursors"], list[Cursor | None]):
+    feeds = [shard["feed"] for shard in checkpoint.run.get("shards", [checkpoint.run])]
+    cursors = [cursor for feed in feeds for cursor in feed["cursors"]]
+    for cursor in msgspec.convert(cursors, list[Cursor | None]):
         if cursor is not None and cursor.holdout is not None:
             for name in (*cursor.base, *cursor.extents):
                 planned[name] = min(cursor.holdout, planned.get(name, 1.0))

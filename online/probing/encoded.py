@@ -102,18 +102,17 @@ def encode(
     parts: list[tuple[Tensor, ...]] = []
     segments: list[Tensor] = []
     images, s = cut.footage.images, cut.clip.frame_stride
-    dtype = next(model.parameters()).dtype
     clips_at_once = max(1, ENCODED_AT_ONCE // images.shape[1])
     for start in range(0, len(images), clips_at_once):
         some = slice(start, start + clips_at_once)
-        frames = to_images(images[some]).to(device, dtype)
+        frames = to_images(images[some]).to(device)
         pieces = cut.pieces[some] if model.config.finds_objects else None
         output = model(frames, frame_stride=s, pieces=pieces, outlines=outlines)
         kinds = (
             *(output.slots[:, 2 * s :], output.predicted, output.slots[:, s:-s]),
             output.attention[:, 2 * s :],
         )
-        parts.append(tuple(kind.flatten(0, 1).float() for kind in kinds))
+        parts.append(tuple(kind.flatten(0, 1) for kind in kinds))
         if output.segments is not None:
             segments.append(output.segments[:, 2 * s :].flatten(0, 1))
     current, predicted, copied, attention = (torch.cat(p) for p in zip(*parts, strict=True))

@@ -33,6 +33,7 @@ from online.probing.scoring import (
     with_shares,
 )
 from online.scores.evaluation import EncoderScores, Evaluation, Panels, WithoutModel
+from online.training.models import in_float32
 from setcon.config import ProbeConfig
 from setcon.measures import metrics
 from setcon.model import SetCon
@@ -94,7 +95,7 @@ class Evaluator:
         device: torch.device,
     ) -> None:
         self.source = source
-        self.untrained = untrained
+        self.untrained = in_float32(untrained)
         self.config = config
         self.probe_config = probe
         self.clip = ClipConfig(clip_length=config.clip_length, frame_stride=frame_stride)
@@ -172,7 +173,7 @@ class Evaluator:
         report = progress or (lambda what, share: None)
         started = time.monotonic()
         report("fetching footage", 0.0)
-        footage = self.footage()
+        model, footage = in_float32(model), self.footage()
         held_out = footage.held_out
         trained = self._read(
             model,

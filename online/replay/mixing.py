@@ -61,10 +61,13 @@ class ReplayConfig:
 class Replay:
     """Fresh clips and two buffers behind one limiter, for batches of `batch_clips`."""
 
-    def __init__(self, config: ReplayConfig, *, seed: int, batch_clips: int) -> None:
+    def __init__(
+        self, config: ReplayConfig, *, seed: int, batch_clips: int, shard: int = 0
+    ) -> None:
+        """Draw by `seed`; replays of several shards of one run draw differently."""
         self.config = config
         self.batch_clips = batch_clips
-        self._rng = np.random.default_rng([seed, 0x5E7C])
+        self._rng = np.random.default_rng([seed, 0x5E7C, shard] if shard else [seed, 0x5E7C])
         self._fresh: deque[Clip] = deque()
         self._fifo = Fifo(config.fifo_bytes)
         self._long_term = LONG_TERM[config.long_term](config.long_term_bytes, rng=self._rng)

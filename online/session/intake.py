@@ -14,7 +14,9 @@ from online.clips.config import StreamConfig
 from online.errors import ServerSilent
 from online.probing.footage import check_sizes
 from online.queue.client import PATIENCE_SECONDS
+from online.queue.feed import Feed
 from online.session.journal import Journal, Origin
+from online.session.shards import Shard
 from online.session.state import RunState
 from online.session.status import Watcher
 from online.stop import StopSignals
@@ -45,7 +47,7 @@ class Intake:
         self.state = state
         self.source = source
         self.origin = origin
-        self.feed, self.replay, self.clock = state.feed, state.replay, state.clock
+        self.clock = state.clock
         self.prequential = prequential
         self.journal = journal
         self.watcher = watcher
@@ -75,28 +77,31 @@ class Intake:
         Raises StopRequested: a signal came first; OnlineError: no clip comes, or one cannot be
         learned from.
         """
-        while self.replay.inserts_due():
+        return all(self._filled(shard) for shard in self.state.shards)
+
+    def _filled(self, shard: Shard) -> bool:
+        while shard.replay.inserts_due():
             with self.clock.waiting():
-                clip = self._next_clip()
+                clip = self._next_clip(shard.feed)
             if clip is None:
                 return False
-            self._take_in(clip)
+            self._take_in(clip, shard)
         return True
 
-    def _take_in(self, clip: Clip) -> None:
+    def _take_in(self, clip: Clip, shard: Shard) -> None:
         self.state.enter(clip)
-        if self.feed.first_time(clip) and (score := self.prequential.score(clip, self.replay)):
+        if shard.feed.first_time(clip) and (score := self.prequential.score(clip, shard.replay)):
             self.journal.prequential(score)
-        self.replay.insert(clip)
-        self.feed.inserted(clip)
+        shard.replay.insert(clip)
+        shard.feed.inserted(clip)
         self.newest = clip
         self.clock.took_in(clip.last_captured_ns)
 
-    def _next_clip(self) -> Clip | None:
+    def _next_clip(self, feed: Feed) -> Clip | None:
         """The next clip of the stream, None at its end."""
         patience = time.monotonic() + PATIENCE_SECONDS
-        while not self.feed.ended:
-            clip = self.feed.next(timeout_seconds=LOOK_UP_SECONDS)
+        while not feed.ended:
+            clip = feed.next(timeout_seconds=LOOK_UP_SECONDS)
             self._warn_of_skips()
             if clip is not None:
                 return clip
@@ -112,7 +117,7 @@ class Intake:
 
     def _warn_of_skips(self) -> None:
         """Warn of the first skipped clips, and then whenever their number has doubled."""
-        counters = self.feed.counters
+        counters = self.state.counters
         if (late := counters.skipped - counters.released) >= self._warn_at_late:
             self._warn_at_late = 2 * late
             self.journal.warn(

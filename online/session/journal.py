@@ -65,8 +65,8 @@ class Journal:
 
     def step(self, result: StepResult, learning_rate: float) -> None:
         """An optimizer step, and the rate that it was taken with."""
-        clock, feed = self.state.clock, self.state.feed
-        received = feed.received
+        clock, clips = self.state.clock, self.state.counters
+        received = self.state.received
         entry = StepEntry(
             step=self.state.step,
             seconds=clock.seconds,
@@ -82,14 +82,14 @@ class Journal:
             triplets_per_second=clock.triplets_per_second,
             wait_share=clock.wait_share,
             delay_seconds=clock.delay_seconds,
-            clips_inserted=feed.counters.inserted,
-            clips_skipped=feed.counters.skipped,
+            clips_inserted=clips.inserted,
+            clips_skipped=clips.skipped,
             samples_per_insert=self.state.samples_per_insert,
             clips_received=received.clips,
             reconnects=received.reconnects,
             discarded_messages=received.stale,
             damaged_clips=received.damaged,
-            epoch=feed.epoch,
+            epoch=self.state.epoch,
         )
         self._log(entry, step_points(entry))
 

@@ -11,7 +11,7 @@ from online.queue.feed import FeedCounters
 from online.scores.evaluation import Evaluation
 from online.session.clock import Spent
 
-Reason = Literal["complete", "stopped", "stream ended", "time is up"]
+Reason = Literal["stopped", "complete", "stream ended", "time is up"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.errors import StoreError
-from online.clips.clip import Clip
 from online.errors import Diverged, RunError
 from online.reports.report import write_report
 from online.runs.checkpoint import (
@@ -70,7 +69,7 @@ class Saving:
         Returns whether it continues. Raises OnlineError: it can do neither.
         """
         newest = latest_checkpoint(self.directory.checkpoints)
-        if newest not in (None, self.directory.checkpoint(0)):
+        if self.state.world.first_says(newest not in (None, self.directory.checkpoint(0))):
             self._resume()
             return True
         if newest is not None and self.directory.writes:
@@ -89,22 +88,23 @@ class Saving:
         return False
 
     def save(self) -> None:
-        """Write a checkpoint of this step.
+        """Write a checkpoint of this step; every rank has to call it.
 
         Raises Diverged: a weight is NaN or infinite; CheckpointError: it cannot be written.
         """
         self.trainer.check_finite()  # a run must be able to go on from what is saved last
-        if self.directory.writes:
-            with self.clock.paused("checkpoint"):
+        with self.clock.paused("checkpoint"):
+            shards = self.state.saved_shards()
+            if self.directory.writes:
                 self.journal.sync()  # first: a resume keeps every line up to its checkpoint
-                folder, checkpoint = self.directory.checkpoints, self.state.checkpoint()
+                folder, checkpoint = self.directory.checkpoints, self.state.checkpoint(shards)
                 save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
         self._saved_at = time.monotonic()
 
-    def save_if_due(self) -> None:
-        """`save`, where the last checkpoint is old enough."""
-        if time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds:
-            self.save()
+    @property
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is old enough for another one."""
+        return time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds
 
     def report_early(self) -> None:
         """Draw the report now and then until the first probe, which draws it from then on."""
@@ -125,7 +125,7 @@ class Saving:
 
     def keep_end_weights(self, *, at_end: bool = False) -> None:
         """Keep the weights of segments that have ended with this step, or with the run."""
-        waiting = self.state.replay.waiting()
+        waiting = self.state.waiting()
         if self.end_weights is None or not (at_end or self.end_weights.are_due(waiting)):
             return
         with self.clock.paused("checkpoint"):
@@ -138,19 +138,21 @@ class Saving:
         """Draw the report and return its path; None if another process draws it."""
         return write_report(self.directory.path) if self.directory.writes else None
 
-    def diverged(self, error: Diverged, batch: Sequence[Clip]) -> Diverged:
-        """Set the checkpoint of the weights that failed aside, and say what to do about it."""
+    def diverged(self, error: Diverged, names: Sequence[str]) -> Diverged:
+        """Set the checkpoint of the weights that failed aside, and say what to do about it.
+
+        `names` are the clips of the batch.
+        """
         failed = self.directory.checkpoint(self.state.step)
         if self.state.step and failed.exists():
             self.directory.set_aside([failed])
-        names = [str(clip.spec) for clip in batch]
         more = f" and {len(names) - 3} more, named in metrics.jsonl" if len(names) > 3 else ""
         message = (
             f"{error}; the batch was {', '.join(names[:3])}{more}; lower optimizer.learning_rate "
             "or set optimizer.clip_norm, and the same command continues from "
             f"{latest_checkpoint(self.directory.checkpoints)}"
         )
-        self.journal.diverged(message, names)
+        self.journal.diverged(message, list(names))
         return Diverged(message)
 
     def _resume(self) -> None:

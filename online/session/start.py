@@ -96,7 +96,7 @@ def train(start: Start) -> Outcome:
 
     Raises IngestError, OnlineError: in one line; what was saved stays.
     """
-    with StopSignals() as stop, ExitStack() as stack:
+    with StopSignals(start.world.is_stopping) as stop, ExitStack() as stack:
         try:
             with stop.at_once():
                 servers = _servers(start, stack)

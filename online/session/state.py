@@ -7,21 +7,33 @@ from pathlib import Path
 
 import torch
 
-from ingest.errors import IngestError, ReleasedError
-from online.clips.clip import Clip, ClipSpec
+from ingest.errors import IngestError
+from online.clips.clip import Clip
 from online.clips.holdout import RecordingSummary
 from online.config import RunConfig
 from online.errors import CheckpointError, OnlineError, RunError, TrainingError
 from online.queue.client import Client
-from online.queue.feed import Fate, Feed
-from online.replay.mixing import Replay
+from online.queue.connection import ClientCounters
+from online.queue.feed import Fate, FeedCounters
 from online.runs.checkpoint import Checkpoint
 from online.runs.rng import rng_state, set_rng_state
 from online.runs.segments import OpenSegments
 from online.runs.weights import load_into
+from online.session.agreement import Agreed, Agreement, Found, Tally
 from online.session.clock import RunClock
+from online.session.shards import (
+    SavedShard,
+    Shard,
+    check_count,
+    joined_shards,
+    packed,
+    saved_shards,
+    unpacked,
+)
 from online.session.world import World
+from online.stop import StopSignals
 from online.training.alarms import Alarms
+from online.training.exchange import Exchange
 from online.training.models import check_frame_size, untrained_model
 from online.training.trainer import Trainer
 from setcon.frozen import learned_state
@@ -40,25 +52,23 @@ class RunState:
     def __init__(
         self,
         config: RunConfig,
-        clients: Sequence[Client],
+        clients: Sequence[Sequence[Client]],
         *,
         device: torch.device,
         world: World,
+        stop: StopSignals | None = None,
         observe_clips: Callable[[Fate], None] = lambda fate: None,
     ) -> None:
+        """`clients` are of each shard of this rank, of every server one."""
         self.config = config
         self.segments = OpenSegments() if config.training.keep_segments else None
-        self.feed = Feed(
-            clients,
-            config.stream.request(seed=config.training.seed, shard=world.rank, shards=world.size),
-            credit_bytes=config.stream.credit_bytes,
-            max_delay_seconds=config.stream.max_delay_seconds,
-            observe=observe_clips,
-        )
-        self.trainer = new_trainer(config, device)
-        self.replay = Replay(
-            config.replay, batch_clips=config.training.batch_clips, seed=config.training.seed
-        )
+        self.shards = [
+            Shard.of(config, index, own, observe_clips)
+            for index, own in zip(world.share_of(config.training.shards), clients, strict=True)
+        ]
+        self.world = world
+        self.agreement = Agreement(world, stop or StopSignals(), self._tally())
+        self.trainer = new_trainer(config, device, exchange=world.exchange)
         self.alarms = Alarms()
         self.clock = RunClock()
         self._frame_size: list[int] | None = None
@@ -93,10 +103,60 @@ class RunState:
     @property
     def samples_per_insert(self) -> float:
         """How often each clip was seen so far, on average."""
-        return self.replay.samples / max(1, self.replay.inserts)
+        samples = sum(shard.replay.samples for shard in self.shards)
+        return samples / max(1, sum(shard.replay.inserts for shard in self.shards))
 
-    def checkpoint(self) -> Checkpoint:
-        """All of it; tensors are those of the model, not copies."""
+    @property
+    def counters(self) -> FeedCounters:
+        """What became of the clips that the run was offered, of all ranks."""
+        return self._counted().clips
+
+    @property
+    def received(self) -> ClientCounters:
+        """What came from all servers, to all ranks, in this start of the run."""
+        return self._counted().received
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the clip offered last."""
+        return max(shard.feed.epoch for shard in self.shards)
+
+    def waiting(self) -> set[str]:
+        """Recordings of the clips that were inserted and not drawn yet."""
+        return set().union(*(shard.replay.waiting() for shard in self.shards))
+
+    def agreed(self, found: Found) -> Agreed:
+        """What all ranks do next; each has to call it."""
+        return self.agreement.on(found, self._tally())
+
+    def _tally(self) -> Tally:
+        clips, received = FeedCounters(), ClientCounters()
+        for shard in self.shards:
+            own = shard.feed.counters
+            clips.inserted += own.inserted
+            clips.skipped += own.skipped
+            clips.released += own.released
+            received += shard.feed.received
+        return Tally(clips, received)
+
+    def _counted(self) -> Tally:
+        return self._tally() if self.world.size == 1 else self.agreement.tally
+
+    def saved_shards(self) -> list[SavedShard]:
+        """Where the shards of all ranks stand; each rank has to call it."""
+        own = [shard.saved() for shard in self.shards]
+        if self.world.size == 1:
+            return own
+        texts, arrays = (self.world.gathered_bytes(part) for part in packed(own))
+        parts = [unpacked(*each) for each in zip(texts, arrays, strict=True)]
+        return [shard for part in parts for shard in part]
+
+    def checkpoint(self, shards: Sequence[SavedShard]) -> Checkpoint:
+        """All of it; tensors are those of the model, not copies.
+
+        `shards` are those of all ranks, from `saved_shards`.
+        """
+        saved, arrays = joined_shards(shards)
         return Checkpoint(
             step=self.step,
             model=learned_state(self.evaluated),
@@ -109,11 +169,10 @@ class RunState:
                 "frame_size": self._frame_size,
                 "held_out": self._held_out,
                 "recordings": self._recordings,
-                "feed": self.feed.state(),
-                "replay": self.replay.state(),
+                **saved,
                 "segments": self.segments.state() if self.segments else None,
             },
-            replay={name: torch.from_numpy(a) for name, a in self.replay.arrays().items()},
+            replay=arrays,
             rng=rng_state(),
         )
 
@@ -154,18 +213,17 @@ class RunState:
         self._recordings = run.get("recordings")
         if self.segments and run.get("segments"):
             self.segments.restore(run["segments"])
-        self.feed.restore(run["feed"])
-        self.feed.agree()  # before pixels are fetched of what may have been replaced
-        arrays = {name: tensor.numpy() for name, tensor in checkpoint.replay.items()}
-        gone = self.replay.restore(run["replay"], arrays, self._fetched, progress)
+        saved = saved_shards(run, checkpoint.replay)
+        check_count(saved, self.config.training.shards, where=where)
+        gone = 0
+        for done, shard in enumerate(self.shards):
+
+            def some(share: float, done: int = done) -> None:
+                progress((done + share) / len(self.shards))
+
+            gone += shard.restore(saved[shard.index], some)
         set_rng_state(checkpoint.rng)
         return gone
-
-    def _fetched(self, spec: ClipSpec) -> Clip | None:
-        try:
-            return self.feed.fetch_clip(spec)
-        except ReleasedError:
-            return None
 
     def remember_recordings(self, names: Sequence[str]) -> list[str]:
         """Note what there is to learn from; those that were not there when the run last began."""
@@ -218,8 +276,10 @@ class RunState:
             )
 
 
-def new_trainer(config: RunConfig, device: torch.device) -> Trainer:
-    """What a run of this configuration begins to learn with."""
+def new_trainer(
+    config: RunConfig, device: torch.device, *, exchange: Exchange | None = None
+) -> Trainer:
+    """What a run of this configuration begins to learn with, alone or with other ranks."""
     return Trainer(
         untrained_model(config.model, seed=config.training.seed),
         frame_stride=config.frame_stride,
@@ -227,4 +287,5 @@ def new_trainer(config: RunConfig, device: torch.device) -> Trainer:
         optimizer=config.optimizer,
         training=config.training,
         device=device,
+        exchange=exchange,
     )

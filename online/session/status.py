@@ -85,7 +85,7 @@ class Watcher:
     ) -> None:
         self._observers = observers
         self._state = state
-        self._clock, self._feed = state.clock, state.feed
+        self._clock = state.clock
         self._prequential = prequential
         self._steps = steps
         self._budget_seconds = budget_seconds
@@ -107,7 +107,7 @@ class Watcher:
             observe(status)
 
     def _status(self, activity: str, share: float | None) -> Status:
-        received, spent = self._feed.received, self._clock.spent
+        received, spent = self._state.received, self._clock.spent
         return Status(
             activity=activity,
             share=share,
@@ -123,14 +123,14 @@ class Watcher:
             damaged=received.damaged,
             discarded=received.stale,
             queued_bytes=received.waiting_bytes,
-            skipped=self._feed.counters.skipped,
+            skipped=self._state.counters.skipped,
             delay_seconds=self._clock.delay_seconds,
             eta_seconds=self._eta_seconds(),
             probe_share=spent.probe_share,
             clips_received=received.clips,
-            clips_inserted=self._feed.counters.inserted,
-            fifo_clips=self._state.replay.fifo_clips,
-            long_term_clips=self._state.replay.long_term_clips,
+            clips_inserted=self._state.counters.inserted,
+            fifo_clips=sum(shard.replay.fifo_clips for shard in self._state.shards),
+            long_term_clips=sum(shard.replay.long_term_clips for shard in self._state.shards),
             beside=self.beside,
         )
 

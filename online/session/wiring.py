@@ -116,17 +116,22 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
     """
     config = start.config
     directory = stack.enter_context(RunDirectory(Path(start.run), writes=start.world.writes))
-    changes = directory.claim(config)
+    check_world(start.world, config)
+    changes = directory.claim(config) if start.world.writes else []
+    start.world.gathered([0])  # others go on where rank 0 has not refused the run
     keep_freed_memory()
     set_determinism(config.training)
     device = start.device or default_device()
-    clients = _clients(servers.addresses, start.keys, stack)
+    shards = start.world.share_of(config.training.shards)
+    by_shard = [_clients(servers.addresses, start.keys, stack) for _ in shards]
+    clients = by_shard[0]
     source = JoinedSource(clients, recordings=config.stream.recordings)
     state = RunState(
         config,
-        clients,
+        by_shard,
         device=device,
         world=start.world,
+        stop=stop,
         observe_clips=start.observe_clips,
     )
     prequential = Prequential(state.trainer, config.training, config.stream.clip)
@@ -176,6 +181,18 @@ def wired(start: Start, servers: Servers, stop: StopSignals, stack: ExitStack) -
         stop=stop,
         budget_seconds=budget,
     )
+
+
+def check_world(world: World, config: RunConfig) -> None:
+    """Refuse a number of ranks that the shards of a run cannot be dealt to.
+
+    Raises ConfigError: naming both numbers.
+    """
+    if config.training.shards % world.size:
+        raise ConfigError(
+            f"training.shards is {config.training.shards}, which {world.size} ranks cannot share "
+            "equally; use a number of ranks that divides it"
+        )
 
 
 def _clients(

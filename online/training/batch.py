@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -37,15 +38,17 @@ class Batch:
     """Those of each clip, for slots that start at objects."""
 
 
-def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:
+def collate(clips: Sequence[Clip], config: ClipConfig, *, num_frames: int | None = None) -> Batch:
     """Stack clips; their bytes are copied once.
+
+    They are filled up to `num_frames`, and by default to the longest of them.
 
     Raises ValueError: no clip, or clips of different frame sizes.
     """
     sizes = {clip.frames.images.shape[1:] for clip in clips}
     if len(sizes) != 1:
         raise ValueError(f"a batch needs clips of one frame size, got {sorted(sizes)}")
-    t = max(len(clip.frames) for clip in clips)
+    t = num_frames or max(len(clip.frames) for clip in clips)
     frames = np.empty((len(clips), t, *sizes.pop()), np.uint8)
     valid = torch.zeros(len(clips), t - config.overlap, dtype=torch.bool)
     for row, mask, clip in zip(frames, valid, clips, strict=True):
@@ -54,6 +57,18 @@ def collate(clips: Sequence[Clip], config: ClipConfig) -> Batch:
         row[n:] = clip.frames.images[-1]
         mask[: n - config.overlap] = True
     return Batch(torch.from_numpy(frames), valid)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """One batch of several of equally many frames, clip after clip."""
+    if len(batches) == 1:
+        return batches[0]
+    pieces = [batch.pieces for batch in batches if batch.pieces is not None]
+    return Batch(
+        torch.cat([batch.frames for batch in batches]),
+        torch.cat([batch.valid for batch in batches]),
+        tuple(chain(*pieces)) if pieces else None,
+    )
 
 
 def to_images(images: UInt8[np.ndarray, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:

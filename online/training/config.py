@@ -53,6 +53,10 @@ class TrainingConfig:
     """Optimizer steps of the whole run."""
     batch_clips: int = 12
     """Clips in a batch."""
+    shards: int = 1
+    """Parts of the footage and of the batch that have a replay of their own: at most so many
+    processes can learn the run together (`setcon train --ranks`). What is learned depends on it,
+    and not on the number of processes."""
     precision: Precision = "auto"
     """Arithmetic of encoder and slots; losses stay in float32. `auto` is bfloat16 on GPUs
     that multiply it natively, and float32 on CPUs: there a short run in bfloat16 found fewer
@@ -88,6 +92,7 @@ class TrainingConfig:
             1,
             steps=self.steps,
             batch_clips=self.batch_clips,
+            shards=self.shards,
             log_every_steps=self.log_every_steps,
             keep_checkpoints=self.keep_checkpoints,
             prequential_candidates=self.prequential_candidates,
@@ -95,6 +100,11 @@ class TrainingConfig:
         check_above(0, checkpoint_every_seconds=self.checkpoint_every_seconds)
         check_at_least(0, seed=self.seed, prequential_gap_seconds=self.prequential_gap_seconds)
         check_within(0, MAX_THREADS, threads=self.threads)
+        if self.batch_clips % self.shards:
+            raise ValueError(
+                f"batch_clips is {self.batch_clips}, which {self.shards} shards cannot share "
+                f"equally; use {self.shards * -(-self.batch_clips // self.shards)}"
+            )
         check_within(0, 1, picture_share=self.picture_share)
 
 

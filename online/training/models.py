@@ -8,6 +8,7 @@ import os
 import torch
 
 from online.errors import ConfigError
+from online.ranks import rank_here
 from online.training.config import TrainingConfig
 from setcon.config import SetConConfig
 from setcon.model import SetCon
@@ -53,6 +54,13 @@ def weight_dtype(config: TrainingConfig) -> torch.dtype:
     return torch.float64 if config.precision == "float64" else torch.float32
 
 
+def in_float32(model: SetCon) -> SetCon:
+    """The model itself or, where its weights are of another type, a copy."""
+    if next(model.parameters()).dtype == torch.float32:
+        return model
+    return copy.deepcopy(model).float()
+
+
 def check_frame_size(model: SetCon, *, height: int, width: int) -> None:
     """Refuse frames that the model cannot encode.
 
@@ -66,8 +74,23 @@ def check_frame_size(model: SetCon, *, height: int, width: int) -> None:
 
 
 def default_device() -> torch.device:
-    """A CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """A CUDA device where there is one, for each rank of a run its own, else the CPU."""
+    return own_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def own_device(device: torch.device) -> torch.device:
+    """`device`; of several GPUs, one rank of a run takes one.
+
+    Raises ConfigError: all ranks would share one.
+    """
+    here = rank_here()
+    if here.size == 1 or device.type != "cuda":
+        return device
+    if device.index is not None:
+        raise ConfigError(
+            f"--device {device}: each of {here.size} ranks needs a GPU of its own; use cuda"
+        )
+    return torch.device("cuda", here.local_rank)
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:

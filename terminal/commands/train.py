@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from online.made_for import MADE_FOR, Footage, mismatch
+from online.ranks import rank_here
 from online.scores.numbers import duration
 from terminal.options import (
     holdout_option,
@@ -24,6 +26,7 @@ from terminal.options import (
 from terminal.pages import watched_page
 from terminal.parameters import LOCATION, Finite
 from terminal.progress import progress_line
+from terminal.ranks import launch, with_shards
 from terminal.recordings import (
     ingest_parts,
 )
@@ -98,6 +101,11 @@ if TYPE_CHECKING:
     type=Finite(0, min_open=True),
     help="Learn for at most this long, earlier starts of the run included.",
 )
+@click.option(
+    "--ranks",
+    type=click.IntRange(1),
+    help="Learn with so many processes of this machine, which share every batch.",
+)
 @holdout_option
 @watch_option
 @click.pass_context
@@ -116,6 +124,7 @@ def train(
     settings: tuple[str, ...],
     steps: int | None,
     minutes: float | None,
+    ranks: int | None,
     holdout: float,
     watched: bool,
 ) -> None:
@@ -129,6 +138,9 @@ def train(
     shows what has arrived but is not used yet (queued, bounded by stream.credit_bytes), how often
     the connection was opened again (reconnects), and how many messages were damaged or late and
     were requested again (discarded). The last lines count the clips received and inserted.
+
+    With --ranks, or under torchrun, several processes take every step together, each on its own
+    GPU where there are some. See docs/scaling.md.
     """
     if (store is None) == (not addresses):
         raise click.UsageError("give either STORE or --connect ADDR")
@@ -139,23 +151,34 @@ def train(
     if config_file is None and init is not None and not chosen:
         config_file = _config_of(init)
     config = _config(preset, settings, steps=steps, recordings=recordings, file=config_file)
+    here = rank_here()
+    config = with_shards(config, run, here.size if ranks is None else ranks)
+    if ranks is not None and ranks > 1 and here.size == 1:
+        sys.exit(launch(ranks, _typed(context, without=("ranks",))))
+    speaks = here.rank == 0  # for all
+    if not speaks:
+        logging.getLogger().setLevel(logging.ERROR)
     # first of all: importing torch takes seconds
     source = preset if config_file is None else str(config_file)
-    click.echo(f"{run}: {source}, {config.training.steps:,} steps", err=True)
+    together = f", {here.size} ranks" if here.size > 1 else ""
+    if speaks:
+        click.echo(f"{run}: {source}, {config.training.steps:,} steps{together}", err=True)
     if store is not None and Path(store).is_file():
         raise click.UsageError(
             f"{store}: is a file, not a store; ingest it first: setcon ingest {shlex.quote(store)} "
             f"STORE {MADE_FOR[preset].options if preset in MADE_FOR else ''}".rstrip()
         )
-    unfit = None if config_file is not None else _unfit(preset, store, config)
+    unfit = None if config_file is not None or not speaks else _unfit(preset, store, config)
     if unfit is not None:
         click.secho(f"warning: {unfit}", fg="yellow", err=True)
-    with watched_page(run, wanted=watched), progress_line() as show:
+    with watched_page(run, wanted=watched and speaks), progress_line() as show:
         from online.session.start import train as train_run
         from online.session.wiring import Start
+        from online.session.world import World
 
         on = _device(device)
-        click.echo(_computes(config, on), err=True)
+        if speaks:
+            click.echo(_computes(config, on), err=True)
         has_warned = unfit is None or minutes is not None  # which is then how long it takes
 
         def observe(status: Status) -> None:
@@ -167,8 +190,8 @@ def train(
                 click.secho(slow, fg="yellow", err=True)
             show(*status_parts(status))
 
-        outcome = train_run(
-            Start(
+        with World.joined(on) as world:
+            start = Start(
                 run=run,
                 config=config,
                 store=store,
@@ -178,10 +201,13 @@ def train(
                 minutes=minutes,
                 device=on,
                 init=init,
-                observers=[observe],
+                observers=[observe] if speaks else [],
                 command=command_line(context),
+                world=world,
             )
-        )
+            outcome = train_run(start)
+    if not speaks:
+        return
     _report_outcome(outcome, run)
     if watched:
         click.echo(f"the page is closed; to open it again: setcon watch {run}")
@@ -348,12 +374,12 @@ def _device(name: str | None) -> torch.device:
     """The device of that name; by default a GPU where there is one."""
     import torch
 
-    from online.training.models import default_device
+    from online.training.models import default_device, own_device
 
     if name is None:
         return default_device()
     try:
-        device = torch.device(name)
+        device = own_device(torch.device(name))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise click.UsageError(
@@ -367,21 +393,27 @@ def _computes(config: RunConfig, device: torch.device) -> str:
     """The first line: what it computes on, and how."""
     from online.training.models import uses_bfloat16
 
-    is_bfloat16 = uses_bfloat16(config.training.precision, device)
-    return f"{'bfloat16' if is_bfloat16 else 'float32'} on {device}"
+    precision = config.training.precision
+    if precision != "float64":
+        precision = "bfloat16" if uses_bfloat16(precision, device) else "float32"
+    return f"{precision} on {device}"
 
 
 def command_line(context: click.Context) -> list[str]:
     """The command as it was typed, without --steps and --minutes: by then they are used up."""
-    words = ["setcon", str(context.info_name)]
+    return ["setcon", *_typed(context, without=("steps", "minutes"))]
+
+
+def _typed(context: click.Context, *, without: Sequence[str]) -> list[str]:
+    words = [str(context.info_name)]
     for parameter in context.command.params:
         typed = context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
-        if not typed or parameter.name in ("steps", "minutes"):
+        if not typed or parameter.name in without:
             continue
         value = context.params[parameter.name]
         for each in value if isinstance(value, tuple) else (value,):
-            is_argument = isinstance(parameter, click.Argument)
-            words += [str(each)] if is_argument else [parameter.opts[0], str(each)]
+            words += [] if isinstance(parameter, click.Argument) else [parameter.opts[0]]
+            words += [] if getattr(parameter, "is_flag", False) else [str(each)]
     return words
 
 
@@ -389,10 +421,12 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
     from online.reports.verdict import verdict
     from online.runs.log import read_run
 
-    if outcome.signal_number is not None:
+    if outcome.reason == "stopped":
         saved = f"at step {outcome.step}, saved" if outcome.step else "before the first step"
         goes_on = "makes the last probe of" if outcome.lacks_only_probe else "continues"
         click.echo(f"stopped {saved}; the same command {goes_on} {run}")
+        if outcome.signal_number is None or rank_here().size > 1:
+            return  # torchrun would start ranks again that end with another code
         sys.exit(128 + outcome.signal_number)
     if outcome.step > outcome.first_step:
         click.echo(f"{outcome.reason} at step {outcome.step}; {received_text(outcome)}")
