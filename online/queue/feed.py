@@ -42,6 +42,11 @@ class FeedCounters:
         """Clips of the plan that are done."""
         return self.inserted + self.skipped
 
+    def __add__(self, other: FeedCounters) -> FeedCounters:
+        """Clips of both."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return FeedCounters(*map(sum, pairs))
+
 
 @dataclass(frozen=True, slots=True)
 class Fate:

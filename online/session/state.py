@@ -132,10 +132,7 @@ class RunState:
     def _tally(self) -> Tally:
         clips, received = FeedCounters(), ClientCounters()
         for shard in self.shards:
-            own = shard.feed.counters
-            clips.inserted += own.inserted
-            clips.skipped += own.skipped
-            clips.released += own.released
+            clips += shard.feed.counters
             received += shard.feed.received
         return Tally(clips, received)
 
@@ -215,6 +212,8 @@ class RunState:
             self.segments.restore(run["segments"])
         saved = saved_shards(run, checkpoint.replay)
         check_count(saved, self.config.training.shards, where=where)
+        for shard in saved:  # those of other ranks are counted here until these tell
+            self.agreement.tally.clips += FeedCounters(**shard.feed.get("counters", {}))
         gone = 0
         for done, shard in enumerate(self.shards):
 

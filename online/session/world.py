@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -148,7 +148,6 @@ class World:
             if self.writes:
                 self._store.set(key, "done")
             else:
-                with suppress(KeyboardInterrupt):
-                    while not self._store.check([key]):
-                        time.sleep(_LOOK_SECONDS / 5)
-                        meanwhile()
+                while not self._store.check([key]):
+                    time.sleep(_LOOK_SECONDS / 5)
+                    meanwhile()
