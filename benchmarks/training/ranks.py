@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from noise import noise
+from torch.distributed import FileStore, Store  # type: ignore[attr-defined]
 
 from online.config import RunConfig, load_preset
 from online.session.state import new_trainer
@@ -62,7 +63,7 @@ def seconds(step: Step, device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def wait(store: dist.Store, key: str) -> None:
+def wait(store: Store, key: str) -> None:
     """Leave the cores to others until `key` is set."""
     while not store.check([key]):
         time.sleep(WAIT_SECONDS)
@@ -74,7 +75,7 @@ def rank_main(arguments: argparse.Namespace, rank: int, ranks: int, folder: Path
     device = torch.device("cuda", rank) if has_gpus else torch.device("cpu")
     if has_gpus:
         torch.cuda.set_device(device)
-    store = dist.FileStore(str(folder / "store"), ranks)
+    store = FileStore(str(folder / "store"), ranks)
     backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)
     config = load_preset(arguments.preset, ["training.cuda_graphs=false", "training.threads=1"])
@@ -83,7 +84,7 @@ def rank_main(arguments: argparse.Namespace, rank: int, ranks: int, folder: Path
     exchange = Exchange()
     alone = new_trainer(config, device)
     batch = part(config, arguments.size, clips=clips, rank=0)
-    steps = [lambda: alone.step(batch)]
+    steps: list[Step] = [lambda: alone.step(batch)]
     for each in (clips // ranks, clips):
         own = part(config, arguments.size, clips=each, rank=rank)
         learner = new_trainer(config, device, exchange=exchange)
@@ -120,7 +121,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rank is not None:
-        return rank_main(arguments, *arguments.rank, arguments.folder)
+        rank, ranks = arguments.rank
+        return rank_main(arguments, rank, ranks, arguments.folder)
     gpus = torch.cuda.device_count()
     where = torch.cuda.get_device_name() if gpus else "CPU, one thread a rank"
     side = arguments.size

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from online.errors import RankLost
 from online.ranks import rank_here
@@ -29,7 +31,7 @@ _LOOK_SECONDS = 0.5
 class World:
     """Which of how many ranks this process is; alone unless it was `joined`."""
 
-    def __init__(self, rank: int = 0, size: int = 1, *, store: dist.Store | None = None) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, *, store: Store | None = None) -> None:
         if not 0 <= rank < size:
             raise ValueError(f"rank must lie in 0..size-1, got {rank} of {size}")
         self.rank = rank
@@ -53,11 +55,11 @@ class World:
             return
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        store, rank, size = next(dist.rendezvous("env://"))
+        store, rank, size = next(rendezvous("env://"))
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         try:
             dist.init_process_group(backend, store=store, rank=rank, world_size=size)
-            yield cls(rank, size, store=dist.PrefixStore("setcon", store))
+            yield cls(rank, size, store=PrefixStore("setcon", store))
         except RuntimeError as error:
             if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
