@@ -9,11 +9,12 @@ from pathlib import Path
 
 from ingest.disk.threads import available_cores
 from ingest.errors import IngestError, StoreError, VideoError
-from ingest.open import open_or_create_store, open_source, open_store
+from ingest.open import open_or_create_store, open_store
 from ingest.recorder import Recorded, RecordProgress, record
 from ingest.store.protocols import Store
 from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
 from ingest.video.identity import fingerprint, name_recordings
+from ingest.video.open import open_source
 from ingest.video.reader import VideoInfo
 from ingest.video.sources import SourceSpec, expand, with_masks, with_track
 
