@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from ingest.live.capture import Captured, capture, open_live_store
     from ingest.live.devices import Device, parse_device
     from ingest.live.pushed import PushedCapture, open_capture
-    from ingest.open import open_store, open_video
+    from ingest.open import open_store
     from ingest.recorder import Recorded, RecordProgress, record
     from ingest.store.cache import ChunkCache
     from ingest.store.protocols import RecordingReader, RecordingWriter, Store
     from ingest.store.records import CommitRecord, Counters, RecordSettings, Source
     from ingest.verify import Verified, VerifyProgress, verify_store
+    from ingest.video.open import open_video
     from ingest.video.reader import VideoInfo, VideoReader
 
 __all__ = [
@@ -135,7 +136,7 @@ _HOMES = {
     "open_capture": "ingest.live.pushed",
     "open_live_store": "ingest.live.capture",
     "open_store": "ingest.open",
-    "open_video": "ingest.open",
+    "open_video": "ingest.video.open",
     "parse_device": "ingest.live.devices",
     "record": "ingest.recorder",
     "verify_store": "ingest.verify",

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from ingest.disk.threads import available_cores
 from ingest.errors import IngestError, StoreError, VideoError
-from ingest.open import open_or_create_store, open_source, open_store
+from ingest.open import open_or_create_store, open_store
 from ingest.recorder import Recorded, RecordProgress, record
+from ingest.store.blobs import open_blobs
 from ingest.store.protocols import Store
 from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
 from ingest.video.identity import fingerprint, name_recordings
+from ingest.video.open import open_source
 from ingest.video.reader import VideoInfo
 from ingest.video.sources import SourceSpec, expand, with_masks, with_track
 
@@ -43,6 +45,33 @@ class _Job:
     name: str
 
 
+class _Target:
+    """The store that recordings go into; a new one is made when the first source has opened.
+
+    So no empty store stays where no source could be read.
+    """
+
+    def __init__(
+        self, location: str | Path, store_format: StoreFormat | None, *, durable: bool
+    ) -> None:
+        self._location, self._durable = location, durable
+        self._format: StoreFormat | None = store_format
+        self._lock = threading.Lock()
+        self.there = None if open_blobs(location).found() is None else self._open()
+
+    def store(self) -> Store:
+        """The store, which is made if it is missing; several threads may ask."""
+        with self._lock:
+            if self.there is None:
+                self.there = self._open()
+            return self.there
+
+    def _open(self) -> Store:
+        if self._format is None:
+            return open_or_create_store(self._location, durable=self._durable)
+        return open_store(self._location, create_format=self._format, durable=self._durable)
+
+
 def ingest_sources(
     sources: Sequence[str],
     store_location: str | Path,
@@ -64,8 +93,8 @@ def ingest_sources(
     all sources. A source that fails does not stop the others; its outcome comes last. Unless
     `durable`, nothing waits for the disk, and a power cut may cost what was committed. `progress`
     is called from several threads when `workers`, the sources at once, are more than one; by
-    default there are as many as cores, up to four. Raises StoreError only where the
-    location is not a store.
+    default there are as many as cores, up to four. Where no source opens, no store is made. Raises
+    StoreError only where the location is not a store.
     """
     stop = stop or threading.Event()
     specs, failed = _expand_all(sources)
@@ -76,14 +105,11 @@ def ingest_sources(
         failed += unmasked
     if not specs:
         return failed
-    if store_format is None:
-        store = open_or_create_store(store_location, durable=durable)
-    else:
-        store = open_store(store_location, create_format=store_format, durable=durable)
-    jobs, unreadable = _plan(specs, store)
+    target = _Target(store_location, store_format, durable=durable)
+    jobs, unreadable = _plan(specs, target.there)
 
     def run(job: _Job) -> IngestOutcome:
-        return _run(job, store, settings, overwrite, progress, stop)
+        return _run(job, target, settings, overwrite, progress, stop)
 
     one_each = {job.name: job for job in jobs}  # copies of one file share a name
     with ThreadPoolExecutor(max_workers=workers or _good_workers(len(jobs))) as pool:
@@ -137,7 +163,9 @@ def _with_masks(
     return [each for _, each in found if isinstance(each, SourceSpec)], failed
 
 
-def _plan(specs: Sequence[SourceSpec], store: Store) -> tuple[list[_Job], list[IngestOutcome]]:
+def _plan(
+    specs: Sequence[SourceSpec], store: Store | None
+) -> tuple[list[_Job], list[IngestOutcome]]:
     """A fingerprint and a name for every source that can be read."""
     readable: list[tuple[SourceSpec, Source]] = []
     failed = []
@@ -153,7 +181,7 @@ def _plan(specs: Sequence[SourceSpec], store: Store) -> tuple[list[_Job], list[I
 
 def _run(
     job: _Job,
-    store: Store,
+    target: _Target,
     settings: RecordSettings,
     overwrite: bool,
     progress: Callable[[RecordProgress], None] | None,
@@ -166,7 +194,7 @@ def _run(
         with open_source(job.spec, settings, should_stop=stop.is_set) as reader:
             recorded = record(
                 reader,
-                store,
+                target.store(),
                 name=job.name,
                 source=job.source,
                 settings=replace(settings, reader=reader.info.reader),

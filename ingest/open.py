@@ -1,30 +1,14 @@
-"""The right store for a location, and the right reader for a source."""
+"""The right store for a location; zarr and HDF5 are imported when a recording needs them."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
 
 from ingest.disk.durable import clear_write_errors
-from ingest.errors import NotAStoreError, VideoError
+from ingest.errors import NotAStoreError
 from ingest.store.blobs import Blobs, open_blobs
 from ingest.store.directory import DirectoryStore, OpenFiles
-from ingest.store.formats.h5_files import H5Files
-from ingest.store.formats.zarr_array import create_group
-from ingest.store.formats.zarr_files import ZarrFiles
 from ingest.store.layout import StoreLayout, holds_store
-from ingest.store.protocols import Store
-from ingest.store.records import Fit, RecordSettings, Size, StoreFormat
-from ingest.video.episode_reader import EpisodeReader
-from ingest.video.frames_reader import FrameArchive, PictureMasks, PictureReader
-from ingest.video.image_folder import ImageFolder
-from ingest.video.mask_sources import open_annotations, open_video_masks
-from ingest.video.pyav_reader import PyAVReader
-from ingest.video.reader import VideoReader
-from ingest.video.sources import SourceSpec, expand
-
-ReaderName = Literal["auto", "pyav", "decord"]
-
-_FILES: dict[StoreFormat, OpenFiles] = {"zarr": ZarrFiles, "h5": H5Files}
+from ingest.store.protocols import ChunkFiles, Store
+from ingest.store.records import StoreFormat
 
 
 def open_store(
@@ -45,7 +29,7 @@ def open_store(
             f"{location}: a store of format {layout.format}, not {create_format}; leave the format "
             "out or name another path"
         )
-    return DirectoryStore(layout, _FILES[layout.format])
+    return DirectoryStore(layout, _OPEN_FILES[layout.format])
 
 
 def open_or_create_store(location: str | Path, *, durable: bool = True) -> Store:
@@ -57,75 +41,24 @@ def open_or_create_store(location: str | Path, *, durable: bool = True) -> Store
 def _create(blobs: Blobs, store_format: StoreFormat) -> StoreLayout:
     layout = StoreLayout.create(blobs, store_format)
     if store_format == "zarr":  # the store itself is a group to zarr, of which recordings are part
+        from ingest.store.formats.zarr_array import create_group
+
         with clear_write_errors(blobs.location):
             create_group(blobs)
             create_group(layout.all_recordings)
     return layout
 
 
-def open_video(
-    path: str | Path,
-    *,
-    size: Size = 128,
-    fit: Fit = "crop",
-    fps: float | None = None,
-    reader: str = "auto",
-) -> VideoReader:
-    """Open a video file or a folder of images.
+def _open_zarr_files(blobs: Blobs, where: str) -> ChunkFiles:
+    from ingest.store.formats.zarr_files import ZarrFiles
 
-    Frames are squares of `size` pixels, of (width, height), or as large as the source for None.
-    Raises VideoError for anything that has no frames to give.
-    """
-    specs = expand(str(path))
-    if len(specs) != 1:
-        names = ", ".join(str(spec) for spec in specs)
-        raise VideoError(f"{path}: holds several recordings ({names}); name one of them")
-    return open_source(specs[0], RecordSettings(size=size, fit=fit, fps=fps, reader=reader))
+    return ZarrFiles(blobs, where)
 
 
-def open_source(
-    spec: SourceSpec,
-    settings: RecordSettings,
-    *,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> VideoReader:
-    """Open one source as `settings` say; SourceStopped when it `should_stop` and takes long."""
-    if settings.reader not in get_args(ReaderName):
-        names = ", ".join(get_args(ReaderName))
-        raise VideoError(f"{spec}: no reader {settings.reader!r}; choose one of {names}")
-    path, size, fit, fps = spec.location, settings.size, settings.fit, settings.fps
-    if spec.kind == "images":
-        pictures = ImageFolder(spec.path)
-        named = None
-        if spec.masks is not None:
-            named = PictureMasks(open_annotations(spec.masks), pictures.names, str(spec))
-        return PictureReader(pictures, size=size, fit=fit, fps=fps, masks=named)
-    if spec.kind == "archive":
-        archive = FrameArchive(spec.path, spec.part)
-        return PictureReader(archive, size=size, fit=fit, fps=fps)
-    if settings.reader == "decord" and (spec.track or spec.episode):
-        raise VideoError(f"{spec}: decord reads the main track as a whole; use --reader pyav")
-    if spec.episode is not None:
-        whole = PyAVReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)
-        return EpisodeReader(whole, spec.episode)
-    masks = open_video_masks(path, spec.masks, track=spec.track, should_stop=should_stop)
-    try:
-        if settings.reader == "decord":
-            from ingest.video.decord_reader import DecordReader  # it has few wheels
+def _open_h5_files(blobs: Blobs, where: str) -> ChunkFiles:
+    from ingest.store.formats.h5_files import H5Files
 
-            return DecordReader(
-                path, size=size, fit=fit, fps=fps, masks=masks, should_stop=should_stop
-            )
-        return PyAVReader(
-            path,
-            size=size,
-            fit=fit,
-            fps=fps,
-            track=spec.track,
-            masks=masks,
-            should_stop=should_stop,
-        )
-    except BaseException:
-        if masks is not None:
-            masks.close()
-        raise
+    return H5Files(blobs, where)
+
+
+_OPEN_FILES: dict[StoreFormat, OpenFiles] = {"zarr": _open_zarr_files, "h5": _open_h5_files}

@@ -1,6 +1,7 @@
 """The whole system on one recording: render or take a video, ingest, serve, train, probe, report.
 
     quilt.mp4 + masks ──ingest──▶ store ──serve──▶ train ──▶ probe on held-out footage ──▶ report
+                                    └──look──▶ which camera, how long, does anything move
 
 Everything goes through the same doors as by hand; a second call continues the first.
 """
@@ -20,6 +21,7 @@ from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
 from online.config import RunConfig
 from online.errors import RunError
+from online.look import Look, look_at
 from online.reports.figures import hero_figure
 from online.runs.log import latest_panels
 from online.session.outcome import Outcome
@@ -48,6 +50,8 @@ class DemoProgress:
     rendering: Callable[[int], None]
     """Frames drawn so far, of `SCENE.num_frames`."""
     ingesting: Callable[[RecordProgress], None]
+    looked: Callable[[Look], None]
+    """What the video that is learned from looks like."""
 
 
 def run_demo(
@@ -67,7 +71,6 @@ def run_demo(
     store = out / STORE
     if store.exists():
         _check_held(store, video or _made(out, config.training.seed))
-    out.mkdir(parents=True, exist_ok=True)
     source = video or _rendered(out, config.training.seed, progress.rendering)
     settings = RecordSettings(size=FRAME_SIZE)
     outcomes = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
@@ -80,6 +83,7 @@ def run_demo(
             f"{source}: the demo learns from one video, found {len(outcomes)}; name one of them, "
             "and a new --out"
         )
+    progress.looked(look_at(open_store(store), recordings[0]))
     run = out / RUN
     learned = train_on_store(store, run, config, minutes=minutes, observe=observe, command=command)
     if learned.evaluation is not None:
@@ -109,5 +113,6 @@ def _made(out: Path, seed: int) -> Path:
 def _rendered(out: Path, seed: int, progress: Callable[[int], None]) -> Path:
     path = _made(out, seed)
     if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
         render_scene(replace(SCENE, seed=seed), path, progress=progress)
     return path

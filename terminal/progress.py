@@ -9,15 +9,18 @@ from contextlib import contextmanager
 
 import click
 
+LOADING = "loading PyTorch"
+"""The first line of a command that computes."""
 PLAIN_SECONDS = 5.0
 """Where there is no terminal to redraw a line on, one is printed this often."""
 
 
 @contextmanager
-def progress_line() -> Iterator[Callable[..., None]]:
+def progress_line(first: str | None = None) -> Iterator[Callable[..., None]]:
     """A function that shows one line of progress: redrawn on a terminal, else now and then.
 
-    It takes the parts of the line, in order of importance.
+    It takes the parts of the line, in order of importance. A `first` line is shown at once: what a
+    command imports afterwards may take seconds.
     """
     if sys.stderr.isatty():
         from rich.console import Console
@@ -28,9 +31,13 @@ def progress_line() -> Iterator[Callable[..., None]]:
             text = fitted(parts, live.console.width)
             live.update(Text(text, no_wrap=True, overflow="ellipsis"))
 
-        with Live(console=Console(stderr=True), transient=True, refresh_per_second=8) as live:
+        begun = None if first is None else Text(first)
+        console = Console(stderr=True)
+        with Live(begun, console=console, transient=True, refresh_per_second=8) as live:
             yield redraw
         return
+    if first is not None:
+        click.echo(first, err=True)
     shown_at = -PLAIN_SECONDS
 
     def show(*parts: str) -> None:

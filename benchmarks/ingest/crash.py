@@ -32,10 +32,11 @@ import numpy as np
 from store_speed import looped
 
 from ingest.frame import Frames
-from ingest.open import open_store, open_video
+from ingest.open import open_store
 from ingest.store.protocols import Store
 from ingest.store.records import StoreFormat
 from ingest.video.mp4_writer import write_mp4
+from ingest.video.open import open_video
 
 FORMATS: list[StoreFormat] = ["zarr", "h5"]
 SIZE = 128

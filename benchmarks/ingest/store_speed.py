@@ -11,9 +11,9 @@ from random import Random
 import numpy as np
 
 from ingest.frame import Frames
-from ingest.open import open_video
 from ingest.store.protocols import Store
 from ingest.store.records import Counters, RecordSettings, Source
+from ingest.video.open import open_video
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import ClipConfig
 from online.clips.cursor import Cursor

@@ -52,7 +52,7 @@ def fingerprint(spec: SourceSpec) -> Source:
     return _with_masks(source, spec.masks)
 
 
-def name_recordings(sources: Sequence[Source], store: Store) -> list[str]:
+def name_recordings(sources: Sequence[Source], store: Store | None) -> list[str]:
     """A name for each source, from its file name; the one it already has in `store` if it is there.
 
     Sources that would share a name get six digits of their fingerprint appended; copies of one file
@@ -61,7 +61,7 @@ def name_recordings(sources: Sequence[Source], store: Store) -> list[str]:
     plain = [_plain_name(source) for source in sources]
     contents = {(name, source.digest) for name, source in zip(plain, sources, strict=True)}
     counts = Counter(name for name, _ in contents)
-    held = set(store.recordings())
+    held = set() if store is None else set(store.recordings())
     return [
         _name(source, name, store, held, sources, shared=counts[name] > 1)
         for source, name in zip(sources, plain, strict=True)
@@ -71,14 +71,18 @@ def name_recordings(sources: Sequence[Source], store: Store) -> list[str]:
 def _name(
     source: Source,
     plain: str,
-    store: Store,
+    store: Store | None,
     held: set[str],
     batch: Sequence[Source],
     *,
     shared: bool,
 ) -> str:
     long = f"{plain}-{source.digest[:6]}"
-    stored = {name: _stored_source(store, name) for name in (plain, long) if name in held}
+    stored = {
+        name: _stored_source(store, name)
+        for name in (plain, long)
+        if store is not None and name in held
+    }
     for name, known in stored.items():
         if known is not None and known.same_content(source):
             return name

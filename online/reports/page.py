@@ -99,6 +99,7 @@ ol.events li { display: grid; grid-template-columns: 15em 1fr; gap: 16px; paddin
 ol.events .hot { color: var(--alarm); }
 @media (max-width: 640px) { main { padding: 24px 14px 48px; } h1 { font-size: 1.5rem; }
   figure { --room: min(100vw - 28px, var(--natural)); }
+  svg { overflow: visible; } svg text { font-size: 13px; }
   .wide + figcaption::before { content: "↔ Scrolls sideways. "; font-weight: 650; }
   .scores th:first-child { position: sticky; left: 0; background: var(--card); max-width: 8em;
     white-space: normal; }

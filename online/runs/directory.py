@@ -15,8 +15,9 @@ from types import TracebackType
 import msgspec
 
 from ingest.disk.durable import PARTIAL, write_whole
+from ingest.errors import IngestError
 from online.config import RunConfig, differences, dump_config, load_config
-from online.errors import RunError
+from online.errors import Diverged, OnlineError, RunError
 from online.runs.checkpoint import PREFIX, folder_name, latest_checkpoint, set_aside
 from online.runs.entries import Entry, log_lines, to_line
 from online.runs.lock import LOCK_FILE, RunLock
@@ -68,6 +69,7 @@ class RunDirectory:
         self.segments = path / "segments"
         self.continual_path = path / "continual.json"
         self._lock = RunLock(path)
+        self._is_new = False
 
     def __enter__(self) -> RunDirectory:
         """Make the directory if it is missing, and lock it.
@@ -82,6 +84,7 @@ class RunDirectory:
             raise RunError(
                 f"{self.path}: is not empty and not a run (no config.toml); choose a new directory"
             )
+        self._is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock.take()
         return self
@@ -92,7 +95,16 @@ class RunDirectory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # a start that was refused before its first step has made nothing worth keeping
+        refused = isinstance(error, OnlineError | IngestError) and not isinstance(error, Diverged)
+        if self._is_new and refused and not self._has_learned():
+            shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
+
+    def _has_learned(self) -> bool:
+        """Whether there is a step that was saved or logged."""
+        newest = latest_checkpoint(self.checkpoints)
+        return newest not in (None, self.checkpoint(0)) or self._steps_logged() > 0
 
     def _holds_something(self) -> bool:
         """Whether there is more than a start that failed at once leaves."""

@@ -12,12 +12,14 @@ from ingest.errors import StoreError
 from online.errors import Diverged, RunError
 from online.reports.report import write_report
 from online.runs.checkpoint import (
+    Found,
     latest_checkpoint,
     load_untrained,
     newest_readable,
     save_checkpoint,
 )
 from online.runs.directory import RunDirectory
+from online.runs.entries import EventEntry, read_log
 from online.runs.segments import EndWeights
 from online.runs.weights import load_into
 from online.session.journal import Journal
@@ -32,6 +34,7 @@ EARLY_SECONDS = 60.0
 """Least time between two reports before the first probe."""
 EARLY_SHARE = 0.005
 """Share of the time that they may take."""
+_BEGINS = "begins with the model of step"
 
 
 class Saving:
@@ -82,9 +85,7 @@ class Saving:
         self.clock.start(0.0)
         self.journal.begin()
         if found is not None:
-            load_into(self.state.model, found.checkpoint.model, where=found.path)
-            step = found.checkpoint.step
-            self.journal.event(f"begins with the model of step {step} of {self.init}")
+            self._take(found)
         return False
 
     def save(self) -> None:
@@ -155,6 +156,30 @@ class Saving:
         self.journal.diverged(message, list(names))
         return Diverged(message)
 
+    def _take(self, found: Found) -> None:
+        """Learn from the weights of another run on."""
+        for model in filter(None, (self.state.model, self.trainer.mean)):
+            load_into(model, found.checkpoint.model, where=found.path)
+        self.journal.event(f"{_BEGINS} {found.checkpoint.step} of {self.init}")
+
+    def _init_again(self, init: Path) -> None:
+        """What `init` means to a run that has begun: all, where it continues from step 0."""
+        if self.state.step == 0:
+            self._take(newest_readable(RunDirectory(init).checkpoints))
+        elif self.directory.writes and not self._has_begun_with(init):
+            self.journal.warn(
+                f"--init {init} is ignored: {self.directory.path} has begun without it; choose a "
+                "new --run directory to begin with that model"
+            )
+
+    def _has_begun_with(self, init: Path) -> bool:
+        entries = (line.entry for line in read_log(self.directory.metrics_path))
+        return any(
+            entry.message.startswith(_BEGINS) and entry.message.endswith(f" of {init}")
+            for entry in entries
+            if isinstance(entry, EventEntry)
+        )
+
     def _resume(self) -> None:
         found = newest_readable(self.directory.checkpoints)
         rebuilt = load_untrained(self.state.untrained, self.directory.checkpoint(0))
@@ -173,6 +198,8 @@ class Saving:
         for damage in filter(None, (found.damage, rebuilt)):
             log.warning("%s; continuing from step %d", damage, self.state.step)
             self.journal.event(damage)
+        if self.init is not None:
+            self._init_again(self.init)
         changed = f", with {', '.join(self.changes)}" if self.changes else ""
         self.journal.event(f"continued from the checkpoint of step {self.state.step}{changed}")
         if gone:

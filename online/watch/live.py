@@ -1,7 +1,7 @@
 """Whether a run is at work, and what it does, by its files alone.
 
-The lock says so on this machine. Over a mount locks may not be seen: there a run is at work while
-its files change.
+The lock says so on this machine, where a run whose lock is gone has ended or was killed. Over a
+mount locks may not be seen: there a run is at work while its files change.
 """
 
 from __future__ import annotations
@@ -40,16 +40,20 @@ class LiveFile:
         self._now = now
         self._seen: bytes | None = None
         self._changed_at: float | None = None
+        self._was_locked = False
 
     def poll(self) -> Live:
         """What the run does now."""
         if not (self._run / "config.toml").exists():
             return Live("absent", {})
         written = _read(self._run / "status.json")
-        if self._seen is not None and written not in (None, self._seen):
+        is_locked = is_at_work(self._run)
+        if is_locked or self._was_locked:
+            self._changed_at = None  # what was written until now was written under the lock
+        elif self._seen is not None and written not in (None, self._seen):
             self._changed_at = self._now()
-        self._seen = written
-        if not (is_at_work(self._run) or self._has_just_changed()):
+        self._seen, self._was_locked = written, is_locked
+        if not (is_locked or self._has_just_changed()):
             return Live("ended", {})
         return Live("at work", _fields(written))
 

@@ -14,7 +14,7 @@ from terminal.options import (
     recordings_option,
 )
 from terminal.parameters import LOCATION, Finite
-from terminal.progress import progress_line
+from terminal.progress import LOADING, progress_line
 from terminal.recordings import (
     counted,
 )
@@ -55,12 +55,9 @@ def evaluate(
     if as_continual:  # an option of older versions
         fail(f"--continual is now a command: use `setcon continual {run} {store}`")
     _refuse_bad_folder(out)
-    from online.analysis.opened import evaluate_run
-    from online.reports.figures import panel_figure
-    from online.reports.verdict import evaluation_verdict
-    from online.scores.evaluation import save_evaluation
+    with progress_line(LOADING) as show:
+        from online.analysis.opened import evaluate_run
 
-    with progress_line() as show:
         findings = evaluate_run(
             run,
             store,
@@ -68,6 +65,10 @@ def evaluate(
             holdout=holdout,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
+    from online.reports.figures import panel_figure
+    from online.reports.verdict import evaluation_verdict
+    from online.scores.evaluation import save_evaluation
+
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(findings.evaluation), indent=2))
     else:
@@ -104,12 +105,9 @@ def continual(
     The weights kept at the end of each recording are probed on every recording of the stream.
     """
     _refuse_bad_folder(out)
-    from online.analysis.continual import evaluate_continual, keep_continual
-    from online.reports.heat_map import heat_map_figure
-    from online.reports.report import write_report
-    from online.scores.matrix import to_json
+    with progress_line(LOADING) as show:
+        from online.analysis.continual import evaluate_continual, keep_continual
 
-    with progress_line() as show:
         found = evaluate_continual(
             run,
             store,
@@ -117,6 +115,10 @@ def continual(
             holdout=holdout,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
+    from online.reports.heat_map import heat_map_figure
+    from online.reports.report import write_report
+    from online.scores.matrix import to_json
+
     # the scores are printed first, in case they cannot be written
     click.echo(to_json(found).decode() if as_json else continual_text(found))
     try:
@@ -168,9 +170,9 @@ def render(
     Next to each frame: its segments, one colour per slot, and what the probe reconstructs from the
     slots.
     """
-    from online.analysis.render import render_run
+    with progress_line(LOADING) as show:
+        from online.analysis.render import render_run
 
-    with progress_line() as show:
         rendered = render_run(
             run,
             store,
@@ -208,9 +210,9 @@ def embed(
     run on STORE does not learn from. Slots that start at objects bring the number of each object,
     segments, centres, spreads and velocities instead of attention.
     """
-    from online.analysis.embed import embed_run
+    with progress_line(LOADING) as show:
+        from online.analysis.embed import embed_run
 
-    with progress_line() as show:
         embedded = embed_run(
             run,
             store,

@@ -108,10 +108,10 @@ def ingest_command(
     a data set of LeRobot or laid out as DAVIS or YouTube-VIS, or an HDF5 frame archive with groups
     train and test. Run the same command again to continue after an interruption.
     """
-    from ingest.jobs import ingest_sources
-
     settings = record_settings(size=size, fit=fit, fps=fps, reader=reader)
-    with progress_line() as show:
+    with progress_line("opening the sources") as show:
+        from ingest.jobs import ingest_sources
+
         outcomes = ingest_sources(
             sources,
             store,
@@ -187,7 +187,7 @@ def verify(store: str, recordings: str, as_json: bool) -> None:
     opened = open_store(store)
     entries = []
     faulty = 0
-    with progress_line() as show:
+    with progress_line(f"reading {click.format_filename(store)}") as show:
         for verified in verify_store(
             opened, recordings=recordings, progress=lambda at: show(*verifying_parts(at))
         ):
@@ -235,7 +235,7 @@ def export(
     from ingest.export import export_recording
     from ingest.open import open_store
 
-    with progress_line() as show:
+    with progress_line(f"exporting {recording}") as show:
         exported = export_recording(
             open_store(store),
             recording,
@@ -295,7 +295,7 @@ def scene(
     if fault := video_fault(video, what="a scene", overwrite=overwrite):
         raise ExportError(fault)
     config = _scene_config(scene, settings, num_frames=frames, fps=fps, seed=seed)
-    with progress_line() as show, writing(video):
+    with progress_line(f"rendering {frames} frames") as show, writing(video):
         rendered = render_scene(
             config, video, progress=lambda done: show("rendering", f"{done}/{frames} frames")
         )

@@ -7,6 +7,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from terminal.options import (
 )
 from terminal.pages import watched_page
 from terminal.parameters import LOCATION, Finite
-from terminal.progress import progress_line
+from terminal.progress import LOADING, progress_line
 from terminal.ranks import launch, with_shards
 from terminal.recordings import (
     ingest_parts,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import torch
 
     from online.config import RunConfig
+    from online.look import Look
     from online.queue.keys import TrainerKeys
     from online.session.outcome import Outcome
     from online.session.status import Status
@@ -244,20 +246,10 @@ def demo(
 
     It learns, by the preset `things`, to find what moves on its own. Without VIDEO it renders
     objects on a quilt of the same colours, with ground-truth masks. Of VIDEO it takes the middle
-    square at 128x128; `setcon ingest --fit` has other ways. The demo runs slower on a busy
-    machine; --minutes limits the training time.
+    square at 128x128; `setcon ingest --fit` has other ways. It says whether the camera moves, which
+    `things` allows for by itself, and warns of footage that is too short or in which nothing moves.
+    The demo runs slower on a busy machine; --minutes limits the training time.
     """
-    from online.demo import (
-        PICTURE,
-        PRESET,
-        RUN,
-        SCENE,
-        SCENE_SETTINGS,
-        STORE,
-        DemoProgress,
-        run_demo,
-    )
-
     out = out or Path("setcon-demo" if video is None else f"setcon-demo-{video.stem}")
     if seed is not None:
         if any(setting.startswith("training.seed") for setting in settings):
@@ -265,12 +257,25 @@ def demo(
                 "--seed and --set training.seed are the same setting; give only one"
             )
         settings = (*settings, f"training.seed={seed}")
-    if video is None:
-        settings = (*SCENE_SETTINGS, *settings)
-    config = _config(PRESET, settings)
-    again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", PRESET]
-    again += [word for setting in settings for word in ("--set", setting)]
-    with watched_page(out / RUN, wanted=watched), progress_line() as show:
+    with ExitStack() as stack:
+        show = stack.enter_context(progress_line(LOADING))
+        from online.demo import (
+            PICTURE,
+            PRESET,
+            RUN,
+            SCENE,
+            SCENE_SETTINGS,
+            STORE,
+            DemoProgress,
+            run_demo,
+        )
+
+        if video is None:
+            settings = (*SCENE_SETTINGS, *settings)
+        config = _config(PRESET, settings)
+        again = ["setcon", "train", str(out / STORE), "--run", str(out / RUN), "--preset", PRESET]
+        again += [word for setting in settings for word in ("--set", setting)]
+        stack.enter_context(watched_page(out / RUN, wanted=watched))
         outcome = run_demo(
             out,
             config,
@@ -279,6 +284,7 @@ def demo(
             progress=DemoProgress(
                 rendering=lambda done: show("rendering", f"{done}/{SCENE.num_frames} frames"),
                 ingesting=lambda progress: show(*ingest_parts(progress)),
+                looked=lambda look: _tell_look(look, PRESET),
             ),
             observe=lambda status: show(*status_parts(status)),
             command=again,
@@ -287,6 +293,14 @@ def demo(
     click.echo(f"picture: {out / PICTURE}")
     if watched:
         click.echo(f"the page is closed; to open it again: setcon watch {out / RUN}")
+
+
+def _tell_look(look: Look, preset: str) -> None:
+    """What footage looks like, the preset for it, and what is wrong with it."""
+    other = "fixed" if look.camera_moves else "moving"
+    click.echo(f"{look.text}; preset {preset}, which suits a {other} one as well", err=True)
+    for fault in look.faults:
+        click.secho(f"warning: {fault}", fg="yellow", err=True)
 
 
 @click.command()

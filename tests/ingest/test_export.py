@@ -10,13 +10,14 @@ from ingest.errors import DamagedChunkError, ExportError, NoSuchRecordingError
 from ingest.export import export_recording
 from ingest.frame import Frames
 from ingest.jobs import ingest_sources
-from ingest.open import open_store, open_video
+from ingest.open import open_store
 from ingest.scenes.balls import BallsConfig
 from ingest.scenes.sprites import SpritesConfig
 from ingest.scenes.video import render_scene
 from ingest.store.protocols import Store
 from ingest.store.records import Counters, RecordSettings, Source
 from ingest.verify import verify_store
+from ingest.video.open import open_video
 
 MICROSECOND = 1000
 

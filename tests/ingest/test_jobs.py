@@ -138,6 +138,19 @@ def test_without_any_source_no_store_is_made(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("store_format", ["zarr", "h5"])
+def test_where_no_source_opens_no_store_is_made(tmp_path, store_format):
+    (tmp_path / "a.mp4").write_bytes(bytes(2000))
+    (tmp_path / "b.mp4").write_text("no video")
+    sources = [str(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    for place in (tmp_path / "store", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        outcomes = ingest_sources(sources, place, SETTINGS, store_format=store_format)
+        assert [type(outcome.error) for outcome in outcomes] == [VideoError, VideoError]
+    assert not (tmp_path / "store").exists()
+    assert not list((tmp_path / "empty").iterdir())
+
+
 def test_both_parts_of_an_old_archive_become_recordings(media, tmp_path):
     images = np.stack(list(media.square(12)))
     with h5py.File(tmp_path / "old.h5", "w") as file:
@@ -216,7 +229,7 @@ def test_stopping_ends_all_sources(videos, tmp_path):
     stop.set()
     outcomes = ingest_sources([str(videos)], tmp_path / "store", SETTINGS, stop=stop)
     assert all("stopped before it began" in str(outcome.error) for outcome in outcomes)
-    assert open_store(tmp_path / "store").recordings() == []
+    assert not (tmp_path / "store").exists()
 
 
 def test_progress_is_told_for_every_recording(videos, tmp_path):

@@ -18,11 +18,12 @@ from shape_checks import without_shape_checks
 from ingest.decoding.decoder import MAX_BAD_PACKETS
 from ingest.errors import RecordingExistsError, SourceStopped, StorageFullError, VideoError
 from ingest.frame import Frames
-from ingest.open import open_source, open_store
+from ingest.open import open_store
 from ingest.recorder import Recorded, record
 from ingest.store.protocols import Store
 from ingest.store.records import RecordSettings
 from ingest.video.identity import fingerprint
+from ingest.video.open import open_source
 from ingest.video.sources import expand
 
 # thousands of frames for each test; those of readers and stores check the shapes of some
@@ -38,7 +39,8 @@ from dataclasses import replace
 from ingest.store import layout
 from ingest import recorder
 from ingest.errors import IngestError
-from ingest.open import open_source, open_store
+from ingest.open import open_store
+from ingest.video.open import open_source
 from ingest.video.identity import fingerprint
 from ingest.video.sources import expand
 from ingest.store.records import RecordSettings

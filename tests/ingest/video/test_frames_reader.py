@@ -4,9 +4,9 @@ import pytest
 from PIL import Image
 
 from ingest.errors import VideoError
-from ingest.open import open_video
 from ingest.video.frames_reader import FrameArchive, PictureReader
 from ingest.video.image_folder import ImageFolder
+from ingest.video.open import open_video
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from ingest.errors import VideoError
-from ingest.open import open_video
 from ingest.video.image_folder import ImageFolder
+from ingest.video.open import open_video
 
 
 def pages(count: int) -> list[Image.Image]:

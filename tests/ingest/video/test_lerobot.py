@@ -7,8 +7,9 @@ import pytest
 
 from ingest.errors import VideoError
 from ingest.jobs import ingest_sources
-from ingest.open import open_source, open_store
+from ingest.open import open_store
 from ingest.store.records import RecordSettings
+from ingest.video.open import open_source
 from ingest.video.sources import expand
 
 LENGTHS = (12, 7, 20)

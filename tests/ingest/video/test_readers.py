@@ -10,7 +10,7 @@ import pytest
 
 from ingest.errors import VideoError
 from ingest.frame import Frame
-from ingest.open import open_video
+from ingest.video.open import open_video
 from ingest.video.reader import VideoReader
 
 HAS_DECORD = sys.platform == "linux" and platform.machine() == "x86_64"

@@ -12,8 +12,9 @@ import pytest
 
 from ingest.errors import VideoError
 from ingest.jobs import ingest_sources
-from ingest.open import open_source, open_store
+from ingest.open import open_store
 from ingest.store.records import RecordSettings
+from ingest.video.open import open_source
 from ingest.video.remote import is_address, look_at, shown
 from ingest.video.sources import expand
 

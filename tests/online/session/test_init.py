@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import Learn, config, lines
+from small_runs import Learn, config, damage, lines
 
 import setcon
 from online.errors import CheckpointError, RunError
@@ -41,3 +41,25 @@ def test_another_model_and_no_model_at_all_are_refused(learn: Learn, tmp_path: P
         learn(tmp_path / "second", config("model.encoder.width=16"), init=tmp_path / "first")
     with pytest.raises((CheckpointError, RunError), match="has no checkpoint yet"):
         learn(tmp_path / "third", config(), init=tmp_path / "nothing")
+
+
+def test_it_is_taken_again_from_step_0_and_else_said_to_be_ignored(
+    learn: Learn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    learn(first, config("training.steps=1"))
+    still = ("optimizer.learning_rate=1e-30", "training.seed=7")
+    learn(second, config(*still, "training.steps=1"), init=first)
+    learn(second, config(*still, "training.steps=2"), init=first)
+    assert caplog.messages == []  # the same command again
+    learn(second, config(*still, "training.steps=3"), init=second)
+    assert [message for message in caplog.messages if "is ignored" in message] == [
+        f"--init {second} is ignored: {second} has begun without it; choose a new --run directory "
+        "to begin with that model"
+    ]
+    for folder in (second / "checkpoints").glob("step-*[1-9]"):
+        damage(second, int(folder.name[5:]))
+    learn(second, config(*still, "training.steps=1"), init=first)
+    before, after = setcon.load(first).model, setcon.load(second).model
+    for name, weights in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weights)

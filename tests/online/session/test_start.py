@@ -177,3 +177,17 @@ def test_a_directory_that_is_no_run_is_refused(balls: Path, tmp_path: Path) -> N
     with pytest.raises(RunError, match="is not empty and not a run"):
         train_on_store(balls, tmp_path, config())
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_start_that_is_refused_leaves_no_folder_and_no_other_run(
+    balls: Path, tmp_path: Path
+) -> None:
+    refused = config("training.steps=1", "stream.recordings=nothing")
+    with pytest.raises(OnlineError, match="no recording matches 'nothing'"):
+        train_on_store(balls, tmp_path / "run", refused)
+    assert not (tmp_path / "run").exists()
+    train_on_store(balls, tmp_path / "run", config("training.steps=1"))
+    more = config("training.steps=2", "stream.recordings=nothing")
+    with pytest.raises(RunError, match="was started with another configuration"):
+        train_on_store(balls, tmp_path / "run", more)
+    assert latest_checkpoint(tmp_path / "run" / "checkpoints") is not None

@@ -38,3 +38,17 @@ def test_where_locks_are_not_seen_a_run_is_at_work_while_its_status_changes(tmp_
     assert (found.activity, found.status) == ("at work", {"step": 2})
     now[0] += SILENT_SECONDS
     assert live.poll().activity == "ended"
+
+
+def test_a_run_of_this_machine_that_is_killed_has_ended_at_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    live, lock = LiveFile(run, now=lambda: 0.0), RunLock(run)
+    lock.take()
+    for step in range(3):
+        (run / "status.json").write_text(json.dumps({"step": step}))
+        assert live.poll().activity == "at work"
+    (run / "status.json").write_text('{"step": 3}')
+    lock.release()  # as the kernel does; the file stays
+    assert live.poll().activity == "ended"
+    (run / "status.json").write_text('{"step": 4}')  # another machine continues it
+    assert live.poll().activity == "at work"
