@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import zarr
 from commands import setcon
@@ -488,6 +489,23 @@ def test_a_capture_is_finished_by_ctrl_c_and_readable_after_a_kill(tmp_path: Pat
         assert reader.gap().nonzero()[0].tolist() == [0, killed.length]
     assert setcon("verify", tmp_path / "store").returncode == 0
     assert "there is a recording 'a' already; give another --name" in error_of(other)
+
+
+def test_what_another_program_writes_is_captured_and_ends_with_it(tmp_path: Path) -> None:
+    """All at once, as where the reader starts late: each frame still has its place in time."""
+    frames = [b"FRAME\n" + bytes([16 + 2 * index]) * (16 * 16 * 3 // 2) for index in range(60)]
+    y4m = b"YUV4MPEG2 W16 H16 F25:1 Ip A1:1 C420jpeg\n" + b"".join(frames)
+    options = [tmp_path / "store", "--name", "a", "--size", "16"]
+    done = setcon("capture", "-", *options, stdin=y4m)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a: captured, 60 frames of 16x16, 2.")
+    assert "WARNING" not in done.stderr
+    with open_store(tmp_path / "store").reader("a") as reader:
+        assert reader.commit.complete
+        assert (np.diff(reader.pts_ns()) >= 40_000_000).all()
+        assert reader.gap().sum() == 1
+    refused = setcon("capture", "-", *options)
+    assert "-: standard input is not a pipe; pipe MPEG-TS" in error_of(refused)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ lavfi:testsrc2,realtime       a picture that FFmpeg draws
 import os
 import re
 import stat
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -140,7 +139,10 @@ def _kind_of_file(word: str) -> str:
 
 
 def _check_standard_input() -> None:
-    mode = os.fstat(sys.stdin.fileno()).st_mode
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        mode = 0  # closed
     if stat.S_ISREG(mode):
         raise VideoError("-: standard input is a file; name it to `setcon ingest`")
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):

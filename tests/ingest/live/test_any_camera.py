@@ -27,7 +27,6 @@ from ingest.jobs import ingest_sources
 from ingest.live import camera as camera_module
 from ingest.live.camera import Camera
 from ingest.live.devices import parse_device
-from ingest.open import open_store
 from ingest.store.records import RecordSettings
 
 BOUND = 30.0
@@ -205,25 +204,6 @@ def test_a_playlist_that_grows_is_captured_and_a_whole_one_is_ingested(playlists
 def y4m(length: int) -> bytes:
     planes = [bytes([16 + 2 * index]) * (64 * 48) + b"\x80" * (32 * 48) for index in range(length)]
     return b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\n" + b"".join(b"FRAME\n" + p for p in planes)
-
-
-def test_what_another_program_writes_is_captured_and_ends_with_it(tmp_path):
-    """All at once, as where the reader starts late: each frame still has its place in time."""
-    run = [sys.executable, "-m", "setcon", "capture", "-", str(tmp_path / "store")]
-    done = subprocess.run(
-        [*run, "--name", "a", "--size", "16"],
-        input=y4m(60),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(b"a: captured, 60 frames of 16x16, 2.")
-    assert b"WARNING" not in done.stderr
-    with open_store(tmp_path / "store").reader("a") as reader:
-        assert reader.commit.complete
-        assert (np.diff(reader.pts_ns()) >= 40_000_000).all()
-        assert reader.gap().sum() == 1
 
 
 def test_a_pipe_is_waited_for_and_a_slow_writer_is_not_given_the_rate_of_its_header(tmp_path):
