@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
+import zarr
 from commands import setcon
 
 from ingest.jobs import ingest_sources
@@ -473,14 +475,44 @@ def test_a_capture_is_finished_by_ctrl_c_and_readable_after_a_kill(tmp_path: Pat
         assert store.commit(name).complete == (number == signal.SIGINT)
         with store.reader(name) as reader:
             assert len(reader.read(0, reader.commit.length)) >= 12
-    again = setcon("capture", PICTURE, tmp_path / "store", "--name", "b", "--seconds", "1")
-    assert "there is a recording 'b' already; give another --name" in error_of(again)
+    killed = store.commit("b")
+    assert f"b: {killed.length} frames" in setcon("info", tmp_path / "store").stdout
+    frames = zarr.open_array(tmp_path / "store/recordings/b/frames", mode="r")
+    assert frames.shape == (killed.length, 16, 16, 3)  # no black frames after the last
+    again, other = (
+        setcon("capture", PICTURE, tmp_path / "store", *options, "--seconds", "1")
+        for options in (["--name", "b", "--size", "16"], ["--name", "a", "--size", "16"])
+    )
+    assert again.stdout.startswith("b: captured, ")
+    with store.reader("b") as reader:
+        assert reader.commit.complete
+        assert reader.commit.length > killed.length
+        assert reader.gap().nonzero()[0].tolist() == [0, killed.length]
+    assert setcon("verify", tmp_path / "store").returncode == 0
+    assert "there is a recording 'a' already; give another --name" in error_of(other)
+
+
+def test_what_another_program_writes_is_captured_and_ends_with_it(tmp_path: Path) -> None:
+    """All at once, as where the reader starts late: each frame still has its place in time."""
+    frames = [b"FRAME\n" + bytes([16 + 2 * index]) * (16 * 16 * 3 // 2) for index in range(60)]
+    y4m = b"YUV4MPEG2 W16 H16 F25:1 Ip A1:1 C420jpeg\n" + b"".join(frames)
+    options = [tmp_path / "store", "--name", "a", "--size", "16"]
+    done = setcon("capture", "-", *options, stdin=y4m)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a: captured, 60 frames of 16x16, 2.")
+    assert "WARNING" not in done.stderr
+    with open_store(tmp_path / "store").reader("a") as reader:
+        assert reader.commit.complete
+        assert (np.diff(reader.pts_ns()) >= 40_000_000).all()
+        assert reader.gap().sum() == 1
+    refused = setcon("capture", "-", *options)
+    assert "-: standard input is not a pipe; pipe MPEG-TS" in error_of(refused)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tape:0"], "tape:0: not a device; use v4l2:/dev/video0, rtsp://"),
+        (["tape:0"], "tape:0: not a device; use /dev/video0 or 0, rtsp://"),
         (["v4l2:/dev/video99"], "v4l2:/dev/video99: No such file or directory; th"),
         (["lavfi:testsrc2", "--option", "fast"], "--option fast: not KEY=VALUE"),
     ],

@@ -35,12 +35,16 @@ def open_container(path: str) -> InputContainer:
     """Open a file; VideoError says what is wrong with it."""
     try:
         options = _OVER_HTTP if _is_remote(path) else None
-        return av.open(path, mode="r", options=options, metadata_errors="replace")
+        container = av.open(path, mode="r", options=options, metadata_errors="replace")
     except FFmpegError as error:
         if _is_remote(path):
             why = f"cannot be read ({error.strerror}); check the address and what is there"
             raise VideoError(f"{path}: {why}") from error
         raise VideoError(f"{path}: {_why_not_open(Path(path), error)}") from error
+    if container.format.name == "hls" and container.duration is None:
+        container.close()
+        raise VideoError(f"{path}: a playlist that still grows; record it with `setcon capture`")
+    return container
 
 
 def video_stream(container: InputContainer, path: str, *, track: int | None = None) -> VideoStream:

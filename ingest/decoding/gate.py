@@ -29,6 +29,7 @@ class Gate:
         self._has_times = stream.container.format.name == "mpegts"
         self._knows_leading = codec.name in _KNOW_LEADING
         self._losses = losses
+        self._is_doubtful = losses.can_hide_in_first
         self._sync_pts: int | None = None
         self._is_lost_after = False
         self.is_open = False
@@ -50,6 +51,7 @@ class Gate:
         What is missing between two packets has damaged the first of them, whose end is a part of
         what is missing; that is why `following` matters. Later packets refer to what is missing.
         """
+        is_doubtful, self._is_doubtful = self._is_doubtful, False
         lost_before = self._is_lost_after
         self._is_lost_after = not self._all_keys and self._losses.is_between(packet, following)
         if packet.is_corrupt or self._is_lost_after:
@@ -59,7 +61,7 @@ class Gate:
             self.close()  # but a key frame right after the loss opens it again, below
         # in MPEG-TS, a key frame without a time is the rest of one that began in the hole
         is_remnant = self._has_times and not self.is_open and packet.pts is None
-        if (packet.is_keyframe or self._all_keys) and not is_remnant:
+        if (packet.is_keyframe or self._all_keys) and not (is_remnant or is_doubtful):
             # frames shown before this one refer to what is gone, unless nothing was gone
             is_known = self._knows_leading and not self._has_lost
             self._sync_pts = None if self.is_open or is_known else packet.pts

@@ -26,6 +26,8 @@ from ingest.decoding.transport import TransportLosses
 
 _SPLICED = {"mpegts", "rtsp", "flv", "rtp", "sdp"}
 """What is left of the packets around a hole looks like one in these."""
+_DATAGRAMS = ("udp:", "rtp:")
+"""What addresses begin with from which single datagrams are lost."""
 _MOST_REORDERED = 8
 """Where there are no decoding times, presentation times go up and down by as many frames."""
 
@@ -39,6 +41,11 @@ class Losses(Closing, Protocol):
         """Whether the packet after one is needed to tell."""
         ...
 
+    @property
+    def can_hide_in_first(self) -> bool:
+        """Whether the first packet may be damaged without a sign of it."""
+        ...
+
     def is_between(self, packet: Packet, following: Packet | None) -> bool:
         """Whether something is missing after the start of a packet and before the next one's, if
         there is one.
@@ -50,6 +57,7 @@ class NoLosses(Closing):
     """Of a container that shows nothing, or that lists its packets: none is lost unseen."""
 
     show_in_following = False
+    can_hide_in_first = False
 
     def is_between(self, packet: Packet, following: Packet | None) -> bool:
         """Never."""
@@ -60,15 +68,26 @@ class NoLosses(Closing):
 
 
 class LiveLosses(NoLosses):
-    """Holes in the times of a live source, as soon as its rate is steady."""
+    """Holes in the times of a live source, as soon as its rate is steady, and late marks.
+
+    FFmpeg marks the datagrams between which some are missing, and cuts them into frames afterwards.
+    It knows the end of a frame by the start of the next, so the mark is on the frame before the one
+    that it is meant for. Before the first frame there is none to bear it.
+    """
 
     show_in_following = True
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, *, can_hide_in_first: bool = False) -> None:
+        self.can_hide_in_first = can_hide_in_first
         self._decoding, self._showing = Steps(pace), Steps(pace)
+        self._was_marked = False
 
     def is_between(self, packet: Packet, following: Packet | None) -> bool:
-        """Whether the step between two packets is too long."""
+        """Whether the step between two packets is too long, or the mark before them is meant."""
+        was_marked, self._was_marked = self._was_marked, packet.is_corrupt
+        return was_marked or self._is_hole(packet, following)
+
+    def _is_hole(self, packet: Packet, following: Packet | None) -> bool:
         if following is None or not following.time_base:
             return False
         times = following.time_base
@@ -100,4 +119,6 @@ def losses_of_file(
 
 def losses_of_device(stream: VideoStream, pace: Pace) -> Losses:
     """What shows where something of a live stream is missing."""
-    return LiveLosses(pace) if stream.container.format.name in _SPLICED else NoLosses()
+    if stream.container.format.name not in _SPLICED:
+        return NoLosses()
+    return LiveLosses(pace, can_hide_in_first=stream.container.name.startswith(_DATAGRAMS))

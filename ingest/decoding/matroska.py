@@ -30,6 +30,7 @@ class MatroskaLosses(Closing):
     """Follows the elements of a file, alongside the demuxer."""
 
     show_in_following = True
+    can_hide_in_first = False
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")

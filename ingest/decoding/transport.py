@@ -31,6 +31,7 @@ class TransportLosses(Closing):
     """Follows one stream of a file, alongside the demuxer."""
 
     show_in_following = True
+    can_hide_in_first = False
 
     def __init__(
         self, path: Path, *, pid: int, should_stop: Callable[[], bool] = lambda: False

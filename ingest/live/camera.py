@@ -9,18 +9,17 @@ itself.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from fractions import Fraction
 
-from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ingest.decoding.container import shown_packets, time_ns, video_stream
+from ingest.decoding.container import shown_packets, time_ns
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder
 from ingest.decoding.gate import with_following
 from ingest.decoding.losses import losses_of_device
@@ -28,10 +27,11 @@ from ingest.decoding.scaling import Scaler
 from ingest.decoding.timeline import Pace, Timeline
 from ingest.errors import VideoError
 from ingest.frame import Frame
-from ingest.live import devices
+from ingest.live import connecting
 from ingest.live.backlog import Backlog, Taken
-from ingest.live.clock import SourceClock
-from ingest.live.devices import Device, connect, reason
+from ingest.live.clock import SourceClock, Times
+from ingest.live.connecting import Connected, connected, reason
+from ingest.live.devices import Device
 from ingest.store.records import RecordSettings, sides
 from ingest.video.pyav_reader import pixel_aspect
 
@@ -47,8 +47,14 @@ NO_FRAME_SECONDS = 60.0
 """How long packets may come without a frame among them; key frames are seconds apart."""
 MOST_HANGING = 2
 """Threads that may hang in a driver before it is given up."""
+MEASURED_SECONDS = 1.0
+"""How long the frames of a device are counted that does not say how many come."""
 _SILENT_FRAMES = 5
 _FASTEST_FPS = 240.0  # a stream without a rate shows its time base, such as 90000
+
+
+class _EndedError(VideoError):
+    """A device hung up."""
 
 
 class _Connection:
@@ -60,6 +66,7 @@ class _Connection:
         self.has_heard = False
         self.is_over = False
         self.error: BaseException | None = None
+        self.silent_seconds = connecting.SILENT_SECONDS
 
     def is_silent(self, limit_seconds: float) -> bool:
         return time.monotonic() - self.heard_at > limit_seconds
@@ -125,7 +132,15 @@ class Camera:
             self._leave()
             raise
         self.began_at = time.monotonic()
+        if self.fps is None:
+            self.fps = self._measured_fps()
         return self
+
+    def _measured_fps(self) -> float | None:
+        """Frames that come in a second, where the device does not say; None where none come."""
+        before = self._timeline.counters.stored
+        self._halt.wait(MEASURED_SECONDS)
+        return (self._timeline.counters.stored - before) / MEASURED_SECONDS or None
 
     def __exit__(self, *_: object) -> None:
         self._leave()
@@ -143,6 +158,11 @@ class Camera:
                 except VideoError as lost:
                     if not self._timeline.counters.stored:
                         raise
+                    if self.device.comes_once:
+                        log.log(
+                            logging.INFO if isinstance(lost, _EndedError) else logging.WARNING, lost
+                        )
+                        return self.stop()
                     log.warning("%s; connecting again in %g s", lost, self._pause)
                     self._halt.wait(self._pause)
                     self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
@@ -173,21 +193,24 @@ class Camera:
 
     def _patience(self, connection: "_Connection") -> float:
         """Seconds. FFmpeg's own limits come first, where it keeps them: local devices block."""
+        if self.device.is_pipe:
+            return math.inf
         if not connection.has_heard:
-            return 2 * devices.OPEN_SECONDS + devices.SILENT_SECONDS
-        return max(2 * devices.SILENT_SECONDS, _SILENT_FRAMES / (self.fps or _FASTEST_FPS))
+            return 2 * connecting.OPEN_SECONDS + connection.silent_seconds
+        return max(2 * connection.silent_seconds, _SILENT_FRAMES / (self.fps or _FASTEST_FPS))
 
     def _follow(self, connection: "_Connection") -> None:
         """Put the frames of one connection into the backlog, until it is lost."""
         try:
-            with closing(connect(self.device)) as container:
-                stream = video_stream(container, str(self.device))
+            with connected(self.device) as found:
+                stream = found.video(str(self.device))
+                connection.silent_seconds = found.silent_seconds
                 stream.thread_type = "SLICE"  # whole frames in parallel would each come later
                 with self._keeping:
                     if not connection.is_over:
-                        self._begin(stream)
+                        self._begin(stream, found.times)
                 aspect, is_back = pixel_aspect(stream), self._timeline.counters.stored > 0
-                for decoded in self._decode(container, stream, connection):
+                for decoded in self._decode(found, stream, connection):
                     with self._keeping:
                         if connection.is_over or self._halt.is_set():
                             return
@@ -199,28 +222,30 @@ class Camera:
         except BaseException as error:  # it belongs to the thread that watches
             connection.error = error
 
-    def _begin(self, stream: VideoStream) -> None:
+    def _begin(self, stream: VideoStream, times: Times) -> None:
         """Make ready for a connection, which may have another rate than the one before it."""
-        self._clock.connected()
+        self._clock.connected(times)
         rate = float(stream.average_rate or 0)
-        known = 0 < rate <= _FASTEST_FPS
+        known = times != "arrival" and 0 < rate <= _FASTEST_FPS
         wanted = self.settings.fps
         self.fps = min(rate, wanted or rate) if known else wanted
         interval_ns = round(1e9 / rate) if known else None
         if self._timeline.counters.decoded:
             self._timeline.begin_anew(interval_ns=interval_ns)
         else:
-            self._timeline = Timeline(interval_ns=interval_ns, fps=wanted, pace=Pace(learns=True))
+            # arrivals jitter: a late one is not evidence that something is missing before it
+            pace = Pace(learns=times == "own")
+            self._timeline = Timeline(interval_ns=interval_ns, fps=wanted, pace=pace)
 
     def _decode(
-        self, container: InputContainer, stream: VideoStream, connection: "_Connection"
+        self, found: Connected, stream: VideoStream, connection: "_Connection"
     ) -> Iterator[VideoFrame]:
         """Sound frames until the connection is lost; the others are counted and passed over."""
         losses = losses_of_device(stream, self._timeline.pace)
         decoder = Decoder(stream, self._timeline, losses)
-        lost = "its stream has ended"
+        lost = None
         try:
-            packets = with_following(shown_packets(container, stream), losses)
+            packets = with_following(shown_packets(found.container, stream), losses)
             for number, (packet, following) in enumerate(packets):
                 connection.heard_at, connection.has_heard = time.monotonic(), True
                 if connection.is_over or self._halt.is_set():
@@ -235,6 +260,8 @@ class Camera:
         except FFmpegError as error:
             lost = reason(error)
         yield from decoder.end()  # what it holds back, and the count of what was damaged
+        if lost is None:
+            raise _EndedError(f"{self.device}: its stream has ended; is it still sending?")
         raise VideoError(f"{self.device}: {lost}; is it still sending?")
 
     def _keep(self, decoded: VideoFrame, pixel_aspect: Fraction) -> None:

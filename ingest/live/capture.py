@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from ingest.errors import NotAStoreError, RecordingExistsError
+from ingest.errors import NotAStoreError
 from ingest.live.backlog import Taken
+from ingest.live.continued import Continuation, interrupted
 from ingest.open import open_or_create_store
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import CommitRecord, RecordSettings, Source
@@ -105,25 +106,28 @@ def capture(
 ) -> Captured:
     """Record a camera that has been entered, until `seconds` are over or `should_stop()`.
 
-    `name` must be new to the store; by default it is made of the device and the time. With
+    `name` must be new to the store, or that of a capture of this device that was cut off, which
+    goes on after a gap; by default it is made of the device and the time. Other captures of the
+    store that were cut off are trimmed. With
     `keep_seconds` only the last so many stay on disk, and up to a minute more. `progress` is called
     after every commit. Raises StoreError; what was committed stays.
     """
     kept = None if keep_seconds is None else _Kept(keep_seconds)
     name = name or camera.device.recording_name(datetime.now(UTC))
-    if name in store.recordings():
-        raise RecordingExistsError(
-            f"{store.location}: there is a recording {name!r} already; give another --name"
-        )
+    before = interrupted(store, name, path=str(camera.device), settings=camera.settings)
+    for other in store.recordings():
+        store.settle(other)
     ends_at = math.inf if seconds is None else camera.began_at + seconds
     delay_seconds = 0.0
-    with _writer(camera, store, name) as writer:
+    with _writer(camera, store, name, before) as writer:
+        continuation = Continuation(store, name, writer.commit)
         while True:
             if should_stop() or time.monotonic() >= ends_at:
                 camera.stop()
             taken = camera.take(writer.block_length)
             if taken is None:
                 continue
+            taken = continuation.laid(taken)
             _write(writer, taken, kept)
             if taken.frames is not None and taken.frames.captured_ns is not None:
                 delay_seconds = time.time() - int(taken.frames.captured_ns[0]) / 1e9
@@ -171,10 +175,13 @@ class _Kept:
         return first
 
 
-def _writer(camera: LiveSource, store: Store, name: str) -> RecordingWriter:
+def _writer(
+    camera: LiveSource, store: Store, name: str, before: CommitRecord | None
+) -> RecordingWriter:
+    new = Source(path=str(camera.device), digest=secrets.token_hex(32))
     return store.writer(
         name,
-        source=Source(path=str(camera.device), digest=secrets.token_hex(32)),
+        source=new if before is None else before.source,
         settings=camera.settings,
         height=camera.height,
         width=camera.width,

@@ -1,38 +1,52 @@
-"""What a word for a camera means, and opening it: everything else is a source that can go silent.
+"""What a word for a camera means: everything is a source that can go silent.
 
-v4l2:/dev/video0              a camera of this machine
+/dev/video0  0  v4l2:/dev/…   a camera of this machine
 rtsp://camera/stream          a camera on the network
+http://camera/stream          MJPEG as web cameras send it, HLS, or a container that has no end
+srt://host:port               MPEG-TS; srt://:port?mode=listener waits for the sender
+rtmp://host/app/stream        FLV; with --option listen=1 waits for the sender
 tcp://host:port  udp://:port  MPEG-TS; tcp://:port?listen=1 waits for the sender
+rtp://:port  FILE.sdp         MPEG-TS in RTP; whatever the file describes
+-  FIFO                       what another program writes, such as MPEG-TS or y4m
 x11grab::0.0                  a screen
 lavfi:testsrc2,realtime       a picture that FFmpeg draws
 """
 
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import av
-from av.container import InputContainer
-from av.error import ExitError, FFmpegError
-
 from ingest.errors import VideoError
 from ingest.printable import without_secrets
+from ingest.video.remote import FILE_SCHEMES, LIVE_SCHEMES
 
-OPEN_SECONDS = 10.0
-"""How long a device may take to answer, and again to show what it sends."""
-SILENT_SECONDS = 5.0
-"""A device that sends nothing for so long is taken for lost."""
-
-_LOCAL = {"v4l2": "v4l2", "x11grab": "x11grab", "lavfi": "lavfi"}
-_NETWORK = {"rtsp": None, "rtsps": None, "tcp": "mpegts", "udp": "mpegts"}
+LOCAL_KINDS = ("v4l2", "x11grab", "lavfi")
+_CONTAINERS = {"tcp": "mpegts", "udp": "mpegts", "srt": "mpegts", "sdp": "sdp"} | {
+    kind: kind for kind in LOCAL_KINDS
+}
+_SOON = {"analyzeduration": "2000000"}
+"""In microseconds: FLV without sound would be looked through for the sound that it announces."""
+_WEB = _SOON | {"live_start_index": "-1"}
+"""Of HLS the newest segment first: what a reconnect repeats of the footage is short."""
 _DEFAULTS = {
     "rtsp": {"rtsp_transport": "tcp"},  # over UDP every lost datagram smears some frames
     "rtsps": {"rtsp_transport": "tcp"},
     "udp": {"overrun_nonfatal": "1"},  # what is lost shows as a gap, and the stream goes on
+    "sdp": {"protocol_whitelist": "file,rtp,udp"},
+    "srt": _SOON,
+    "rtmp": _SOON,
+    "rtmps": _SOON,
+    "http": _WEB,
+    "https": _WEB,
 }
-_WORDS = "v4l2:/dev/video0, rtsp://…, tcp://…, udp://…, lavfi:… or x11grab:…"
+_WORDS = (
+    "/dev/video0 or 0, rtsp://…, http://…, srt://…, rtmp://…, rtp://…, udp://…, tcp://…, FILE.sdp, "
+    "- for standard input, lavfi:… or x11grab:…"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +61,31 @@ class Device:
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     """FFmpeg's options."""
 
+    @property
+    def is_pipe(self) -> bool:
+        """Whether another program of this machine writes it, which may pause for as long as it
+        likes.
+        """
+        return self.kind in ("stdin", "fifo")
+
+    @property
+    def comes_once(self) -> bool:
+        """Whether its end is the end: it cannot be connected to again."""
+        return self.kind == "stdin"
+
     def __str__(self) -> str:
         """The word, for people: without the password."""
-        if self.kind in _LOCAL:
+        if self.kind == "stdin":
+            return "-"
+        if self.kind in LOCAL_KINDS:
             return f"{self.kind}:{self.url}"
         return without_secrets(self.url)
 
     def recording_name(self, now: datetime) -> str:
         """A name for what is captured from `now` on: `video0-20260101-120000`."""
-        if self.kind == "v4l2":
-            stem = Path(self.url).name
-        elif self.kind in _LOCAL:
+        if self.kind in ("v4l2", "fifo", "sdp"):
+            stem = Path(self.url).name.removesuffix(".sdp")
+        elif self.kind in (*LOCAL_KINDS, "stdin"):
             stem = self.kind
         else:
             address = without_secrets(self.url).rpartition("@")[2]
@@ -68,13 +96,7 @@ class Device:
 
 def parse_device(word: str, options: Sequence[str] = ()) -> Device:
     """Read the word for a device, and `KEY=VALUE` options for FFmpeg; VideoError for others."""
-    kind, _, rest = word.partition(":")
-    if kind in _LOCAL and rest:
-        url, container = rest, _LOCAL[kind]
-    elif kind in _NETWORK and rest.startswith("//") and rest != "//":
-        url, container = word, _NETWORK[kind]
-    else:
-        raise VideoError(f"{without_secrets(word)}: not a device; use {_WORDS}")
+    kind, url = _kind_and_url(word)
     given: dict[str, str] = {}
     for option in options:
         key, equals, value = option.partition("=")
@@ -83,52 +105,45 @@ def parse_device(word: str, options: Sequence[str] = ()) -> Device:
                 f"--option {without_secrets(option)}: not KEY=VALUE, such as framerate=30"
             )
         given[key] = value
-    return Device(kind=kind, url=url, format=container, options=_DEFAULTS.get(kind, {}) | given)
+    return Device(
+        kind=kind, url=url, format=_CONTAINERS.get(kind), options=_DEFAULTS.get(kind, {}) | given
+    )
 
 
-def connect(device: Device) -> InputContainer:
-    """Open a device; VideoError where it cannot be. Reading from it raises ExitError in silence."""
+def _kind_and_url(word: str) -> tuple[str, str]:
+    if word == "-":
+        _check_standard_input()
+        return "stdin", "pipe:0"
+    if word.isascii() and word.isdecimal():
+        return "v4l2", f"/dev/video{word}"
+    kind, _, rest = word.partition(":")
+    if kind in LOCAL_KINDS and rest:
+        return kind, rest
+    scheme = kind.lower()
+    if scheme in LIVE_SCHEMES | FILE_SCHEMES and rest.startswith("//") and rest != "//":
+        return scheme, scheme + word[len(kind) :]
+    return _kind_of_file(word), word
+
+
+def _kind_of_file(word: str) -> str:
+    path = Path(word)
+    if word.startswith("/dev/video") or path.is_char_device():
+        return "v4l2"
+    if path.is_fifo():
+        return "fifo"
+    if path.suffix.lower() == ".sdp" and path.is_file():
+        return "sdp"
+    if word and path.exists():
+        raise VideoError(f"{word}: not a device but a file or folder; use `setcon ingest` for it")
+    raise VideoError(f"{without_secrets(word)}: not a device; use {_WORDS}")
+
+
+def _check_standard_input() -> None:
     try:
-        return av.open(
-            device.url,
-            format=device.format,
-            options=dict(device.options),
-            timeout=(OPEN_SECONDS, SILENT_SECONDS),
-            metadata_errors="replace",
-        )
-    except (FFmpegError, ValueError) as error:
-        remedy = _REMEDIES.get(device.kind, _network_remedy)(device)
-        raise VideoError(f"{device}: {reason(error)}; {remedy}") from error
-
-
-def reason(error: Exception) -> str:
-    """Why a device is not there, in a few words."""
-    if isinstance(error, ExitError):
-        return "it sends nothing"
-    return (error.strerror if isinstance(error, FFmpegError) else None) or str(error)
-
-
-def _v4l2_remedy(device: Device) -> str:
-    if not Path(device.url).exists():
-        cameras = ", ".join(sorted(map(str, Path("/dev").glob("video*"))))
-        return f"there are: {cameras}" if cameras else "this machine has no cameras"
-    return "is it a camera, free and yours to read (group video)? and is every --option right?"
-
-
-def _x11grab_remedy(device: Device) -> str:
-    return "is there such a screen, as :0.0 or :0.0+X,Y, and is every --option right?"
-
-
-def _lavfi_remedy(device: Device) -> str:
-    return "is it a filter graph that begins with a source, such as testsrc2,realtime?"
-
-
-def _network_remedy(device: Device) -> str:
-    return "is it sending there, and is every --option right?"
-
-
-_REMEDIES: dict[str, Callable[[Device], str]] = {
-    "v4l2": _v4l2_remedy,
-    "x11grab": _x11grab_remedy,
-    "lavfi": _lavfi_remedy,
-}
+        mode = os.fstat(0).st_mode
+    except OSError:
+        mode = 0  # closed
+    if stat.S_ISREG(mode):
+        raise VideoError("-: standard input is a file; name it to `setcon ingest`")
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        raise VideoError("-: standard input is not a pipe; pipe MPEG-TS, y4m or the like into it")

@@ -22,11 +22,12 @@ from jaxtyping import UInt8
 
 from ingest.decoding.scaling import Scaler
 from ingest.decoding.timeline import Pace, Timeline
-from ingest.errors import RecordingExistsError, VideoError
+from ingest.errors import VideoError
 from ingest.frame import Frame
 from ingest.live.backlog import Backlog, Taken
 from ingest.live.capture import Captured, capture, open_live_store
 from ingest.live.clock import SourceClock
+from ingest.live.continued import interrupted
 from ingest.store.records import Fit, RecordSettings, sides
 
 POLL_SECONDS = 0.1
@@ -45,16 +46,13 @@ def open_capture(
     """Begin the recording `name` in a store, which is made if it is missing; enter it to push.
 
     Frames become squares of `size` pixels, at most `fps` of them a second. `keep_seconds` is as in
-    `capture`. Raises StoreError: the store cannot take it, or has a recording of that name.
+    `capture`, and a capture of that name that was cut off goes on. Raises StoreError: the store
+    cannot take it, or has another recording of that name.
     """
     opened = open_live_store(store)
-    if name in opened.recordings():
-        raise RecordingExistsError(
-            f"{opened.location}: there is a recording {name!r} already; give another name"
-        )
-    camera = PushedCamera(
-        name, RecordSettings(size=size, fit=fit, fps=fps, reader="camera"), backlog or Backlog()
-    )
+    settings = RecordSettings(size=size, fit=fit, fps=fps, reader="camera")
+    camera = PushedCamera(name, settings, backlog or Backlog())
+    interrupted(opened, name, path=str(camera.device), settings=settings)  # refused here already
     return PushedCapture(
         camera, lambda: capture(camera, opened, name=name, keep_seconds=keep_seconds)
     )

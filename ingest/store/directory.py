@@ -1,9 +1,10 @@
 """A store of recordings, in any format that can keep chunks."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from ingest.disk.durable import clear_write_errors
-from ingest.errors import RecordingExistsError
+from ingest.errors import RecordingExistsError, StoreError
 from ingest.store.blobs import Blobs, Lease
 from ingest.store.cache import ChunkCache
 from ingest.store.formats.codec import chunk_length
@@ -59,6 +60,23 @@ class DirectoryStore:
     def is_being_written(self, name: str) -> bool:
         """Whether a living process is adding to a recording."""
         return self._layout.is_being_written(name)
+
+    def settle(self, name: str) -> None:
+        """Trim a recording whose writer was killed, so that other programs see what counts.
+
+        Nothing happens where a process writes it, or where this one may not write.
+        """
+        with suppress(StoreError):
+            commit = self.commit(name)
+            if commit.complete or self._files(name).is_trimmed(commit):
+                return
+            lock = self._layout.lock(name)
+            try:
+                commit = self.commit(name)  # which does not change any more
+                with clear_write_errors(self._layout.describe(name)):
+                    self._files(name).trim(commit)
+            finally:
+                lock.release()
 
     def reader(self, name: str, *, cache: ChunkCache | None = None) -> ChunkReader:
         """Open a recording for reading, with a cache that others use too or one of its own."""

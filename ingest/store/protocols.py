@@ -154,6 +154,13 @@ class Store(Protocol):
         """Whether a living process is adding to a recording."""
         ...
 
+    def settle(self, name: str) -> None:
+        """Trim a recording whose writer was killed, so that other programs see what counts.
+
+        Nothing happens where a process writes it, or where this one may not write.
+        """
+        ...
+
     def reader(self, name: str, *, cache: ChunkCache | None = None) -> RecordingReader:
         """Open a recording for reading.
 
@@ -235,6 +242,14 @@ class ChunkFiles(Protocol):
         """Delete the pixels of frames start..stop, which are whole blocks, and keep their index."""
         ...
 
+    def announce(self, commit: CommitRecord) -> None:
+        """Say to programs that know nothing of commit records what has just been committed."""
+        ...
+
+    def is_trimmed(self, commit: CommitRecord) -> bool:
+        """Whether there is no room after the last frame."""
+        ...
+
     def trim(self, commit: CommitRecord) -> None:
-        """Give up all room after the last frame: the recording is complete."""
+        """Give up all room after the last frame: nothing is being written any more."""
         ...

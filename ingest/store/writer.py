@@ -87,7 +87,8 @@ class ChunkWriter(Closing):
         1. The frames are on disk, after all that is committed: no reader looks there yet.
         2. At the end, the room after the last frame is given up, and what was written without
            waiting for the disk is synced.
-        3. The commit record that speaks of it all replaces the previous one.
+        3. The commit record that speaks of it all replaces the previous one, and what other
+           programs read follows it.
 
         Killed before 3, the writer that continues finds the old record, and writes the same places
         again.
@@ -103,7 +104,8 @@ class ChunkWriter(Closing):
                 self._files.trim(commit)
             commit = replace(commit, durable=self._is_durable(complete=complete))
             self._layout.write_commit(self._name, commit)
-        self._commit = commit
+            self._commit = commit
+            self._files.announce(commit)
         return commit
 
     def _is_durable(self, *, complete: bool) -> bool:

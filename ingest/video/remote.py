@@ -15,6 +15,10 @@ from ingest.errors import VideoError
 
 log = logging.getLogger(__name__)
 
+FILE_SCHEMES = frozenset({"http", "https"})
+"""Of addresses that may be those of files."""
+LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtp", "rtmp", "rtmps", "srt", "udp", "tcp"})
+"""Of addresses that can only be those of cameras and other live sources."""
 _MIB = 1 << 20
 _TIMEOUT_SECONDS = 30
 
@@ -38,11 +42,16 @@ def is_address(source: str) -> bool:
 def check_address(source: str) -> None:
     """Refuse what is no file behind http(s), and say what it is."""
     scheme = source.partition("://")[0].lower()
-    if scheme in ("http", "https"):
+    if scheme in FILE_SCHEMES:
         return
-    if scheme in ("rtsp", "rtsps", "udp", "tcp"):
-        raise VideoError(f"{shown(source)}: a live source; record it with `setcon capture`")
+    if scheme in LIVE_SCHEMES:
+        raise not_a_file(shown(source))
     raise VideoError(f"{shown(source)}: {scheme} is not read; name a file or an http(s) address")
+
+
+def not_a_file(source: str) -> VideoError:
+    """What is said of a source that has no end."""
+    return VideoError(f"{source}: a live source; record it with `setcon capture`")
 
 
 def shown(address: str) -> str:
@@ -61,6 +70,8 @@ def look_at(address: str) -> RemoteFile:
     digest = hashlib.sha256()
     try:
         with _get(address, f"bytes=0-{_MIB - 1}") as answer:
+            if answer.headers.get_content_maintype() == "multipart":  # MJPEG, picture by picture
+                raise not_a_file(shown(address))
             first, headers, gives_parts = answer.read(_MIB), answer.headers, answer.status == 206
         if gives_parts:
             size = int(headers.get("Content-Range", "").rpartition("/")[2])

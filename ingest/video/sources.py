@@ -28,10 +28,12 @@ from ingest.video.paths import (
     natural_order,
     path_text,
 )
-from ingest.video.remote import check_address, file_name, is_address, shown
+from ingest.video.remote import check_address, file_name, is_address, not_a_file, shown
 
 log = logging.getLogger(__name__)
 
+_DESCRIPTION = ".sdp"
+"""Suffix of a file that says where a live source sends what."""
 ARCHIVE_PARTS = ("train", "test")
 
 
@@ -87,7 +89,10 @@ def expand(source: str) -> list[SourceSpec]:
             raise VideoError(f"{source}: no file or folder of images matches; check the pattern")
         return found
     if source == "-":
-        raise VideoError("-: standard input cannot be read again to continue; name a file")
+        raise VideoError(
+            "-: standard input cannot be read again to continue; name a file, or take what comes "
+            "with `setcon capture -`"
+        )
     if not path.exists():
         raise VideoError(f"{source}: no such file or folder; check the path")
     return _of_folder(path) if path.is_dir() else _of_file(path)
@@ -186,7 +191,9 @@ def _of_images(folder: Path) -> SourceSpec:
 
 def _of_file(path: Path) -> list[SourceSpec]:
     if not path.is_file():  # opening a pipe would wait forever
-        raise VideoError(f"{path}: a pipe or a device, not a file; name a video file")
+        raise not_a_file(str(path))
+    if path.suffix.lower() == _DESCRIPTION:
+        raise not_a_file(str(path))
     if path.suffix.lower() in PAGED_SUFFIXES:
         return [SourceSpec(path, "images")]
     if not h5py.is_hdf5(path):

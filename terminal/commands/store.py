@@ -150,6 +150,7 @@ def info(store: str, as_json: bool) -> None:
     texts: list[str] = []
     damaged: list[IngestError] = []
     for name in opened.recordings():
+        opened.settle(name)
         try:
             commit, size = opened.commit(name), opened.size_bytes(name)
         except IngestError as error:

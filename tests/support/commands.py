@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -23,17 +24,24 @@ def setcon(
     cwd: Path | None = None,
     file_bytes: int | None = None,
     seconds: float = 150.0,
+    stdin: bytes | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """What a command prints and how it ends; it may write no file larger than `file_bytes`."""
+    """What a command prints and how it ends; it may write no file larger than `file_bytes`.
+
+    `stdin` comes to it through a pipe; without, there is nothing to read.
+    """
     words = [str(argument) for argument in arguments]
     pipes = [_FORKS.Pipe(duplex=False) for _ in ("stdout", "stderr")]
     ends = [end for _, end in pipes]
-    process = _FORKS.Process(target=_run, args=(words, cwd, file_bytes, *ends))
-    with ThreadPoolExecutor(len(pipes)) as pool:
+    source, sink = _FORKS.Pipe(duplex=False)
+    given = None if stdin is None else source
+    process = _FORKS.Process(target=_run, args=(words, cwd, file_bytes, given, *ends))
+    with ThreadPoolExecutor(len(pipes) + 1) as pool:
         try:
             process.start()
-            for end in ends:
+            for end in (*ends, source):
                 end.close()
+            pool.submit(_write, sink, stdin or b"")
             out, err = [pool.submit(_read, pipe) for pipe, _ in pipes]
             process.join(seconds)
             if process.exitcode is None:
@@ -50,9 +58,22 @@ def _read(pipe: Connection) -> str:
         return text.read()
 
 
+def _write(pipe: Connection, data: bytes) -> None:
+    with pipe, suppress(BrokenPipeError), open(pipe.fileno(), "wb", closefd=False) as raw:
+        raw.write(data)
+
+
 def _run(
-    words: list[str], cwd: Path | None, file_bytes: int | None, out: Connection, err: Connection
+    words: list[str],
+    cwd: Path | None,
+    file_bytes: int | None,
+    given: Connection | None,
+    out: Connection,
+    err: Connection,
 ) -> None:
+    if given is not None:
+        os.dup2(given.fileno(), 0)
+        given.close()
     for number, end in ((1, out), (2, err)):
         os.dup2(end.fileno(), number)
         end.close()

@@ -46,6 +46,8 @@ from ingest.store.formats.codec import PixelCodec, copy_pixels, decode_pixels, p
 from ingest.store.records import CommitRecord, Index, Pixels, RecordSettings, Source
 
 _PART_CHUNKS = 16
+_VERSIONS = ("v110", "v110")
+"""The oldest and newest forms that HDF5 may write: those that 1.10 knows, as in Debian 12."""
 _FILTERS = [32001, h5py.h5z.FILTER_FLETCHER32]  # Blosc, and a checksum of what it gives
 _FLETCHER_BYTES = 4
 _ORIGIN = "origin"
@@ -175,6 +177,14 @@ class H5Files:
                     if field in old:
                         old.copy(dataset(old, field), new)
 
+    def announce(self, commit: CommitRecord) -> None:
+        """Parts are closed: each holds what counts, and nothing else."""
+
+    def is_trimmed(self, commit: CommitRecord) -> bool:
+        """Whether there is no part after the last frame."""
+        part = -(-commit.length // self.block_length(commit))
+        return not self._blobs.exists(_part_name(part))
+
     def trim(self, commit: CommitRecord) -> None:
         """Delete the part of a writer that was killed before its commit, if it was the last."""
         part = -(-commit.length // self.block_length(commit))
@@ -186,7 +196,7 @@ class H5Files:
         """A part to fill, which is then put on disk in one step."""
         image = io.BytesIO()
         origin = msgspec.json.encode(_Origin.of(commit, part * self.block_length(commit)))
-        with h5py.File(image, "w", libver="v112") as file:
+        with h5py.File(image, "w", libver=_VERSIONS) as file:
             file.attrs[_ORIGIN] = np.bytes_(origin)  # of fixed length: it is in the header
             yield file
         self._blobs.put(_part_name(part), image.getvalue())

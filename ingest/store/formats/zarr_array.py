@@ -37,6 +37,8 @@ _CHAIN = [BytesCodec, BloscCodec, Crc32cCodec]
 _SEPARATOR = "."  # one file for a chunk, no folders
 _ARE_MARKED = "chunks_are_marked"
 """Attribute of the arrays whose chunks bear marks; stores made before have none."""
+_COMMITTED = "committed_length"
+"""Attribute of the frames of a camera while they grow: how many of them count."""
 _INDEX_CODECS = [BloscCodec(typesize=8, cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()]
 _CHECKSUM_BYTES = 4
 _UNREADABLE = (
@@ -83,7 +85,17 @@ class ZarrArray:
 
     def resize(self, length: int) -> None:
         """Change the length. (zarr's own way looks at each chunk that there is or might be.)"""
-        metadata = self._metadata.update_shape((length, *self._metadata.shape[1:]))
+        self._describe(self._metadata.update_shape((length, *self._metadata.shape[1:])))
+
+    def announce(self, committed: int | None) -> None:
+        """Say to other readers how many frames count; None where the length is their number."""
+        others = {key: v for key, v in self._metadata.attributes.items() if key != _COMMITTED}
+        said = {} if committed is None else {_COMMITTED: committed}
+        self._metadata = self._metadata.update_attributes(others | said)
+        if committed is not None:
+            self._describe(self._metadata)
+
+    def _describe(self, metadata: ArrayV3Metadata) -> None:
         described = metadata.to_buffer_dict(default_buffer_prototype())[_METADATA]
         self._blobs.put(f"{self._field}/{_METADATA}", described.to_bytes())
         self._metadata = metadata

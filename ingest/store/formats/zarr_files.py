@@ -114,10 +114,22 @@ class ZarrFiles:
                 if not array.delete(chunk) and chunk < first:
                     break
 
+    def announce(self, commit: CommitRecord) -> None:
+        """Say how many frames of a camera count: others do not look at the commit record."""
+        if commit.live and not commit.complete:
+            self._array("frames", commit).announce(commit.length)
+
+    def is_trimmed(self, commit: CommitRecord) -> bool:
+        """Whether every array is exactly as long as the recording."""
+        return all(
+            self._array(field, commit).length == commit.length for field in fields_of(commit)
+        )
+
     def trim(self, commit: CommitRecord) -> None:
         """Make every array exactly as long as the recording."""
         for field in fields_of(commit):
             array = self._array(field, commit)
+            array.announce(None)
             array.resize(commit.length)
             chunk = -(-commit.length // array.chunk_shape[0])
             while array.delete(chunk):  # of a writer that was killed before its commit

@@ -12,7 +12,7 @@ import pytest
 from ingest.errors import VideoError
 from ingest.frame import Frames
 from ingest.live import camera as camera_module
-from ingest.live import devices
+from ingest.live import connecting
 from ingest.live.camera import Camera
 from ingest.live.devices import parse_device
 from ingest.store.records import RecordSettings
@@ -63,8 +63,8 @@ def stream(media, tmp_path_factory) -> bytes:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(devices, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(devices, "OPEN_SECONDS", 1.0)
+    monkeypatch.setattr(connecting, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(connecting, "OPEN_SECONDS", 1.0)
     monkeypatch.setattr(camera_module, "FIRST_PAUSE_SECONDS", 0.05)
 
 
@@ -156,7 +156,7 @@ def test_a_camera_that_never_shows_a_frame_is_one_line():
 
 
 def test_waiting_for_the_first_frame_can_be_given_up(monkeypatch):
-    monkeypatch.setattr(devices, "OPEN_SECONDS", BOUND)
+    monkeypatch.setattr(connecting, "OPEN_SECONDS", BOUND)
     with sending(b"", hold=True) as address:
         camera = Camera(parse_device(address), SETTINGS, should_stop=lambda: True)
         with pytest.raises(VideoError, match="stopped before its first frame"), camera:

@@ -1,5 +1,6 @@
 """From real sources into a real store: a drawn picture, and MPEG-TS over loopback."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -218,6 +220,45 @@ def test_a_full_disk_keeps_what_was_committed(store):
         capture(camera, store, name="a")
     assert len(read_all(store, "a")) == store.commit("a").length == 25
     assert not store.commit("a").complete
+
+
+def test_a_capture_that_was_cut_off_goes_on_after_a_gap(store):
+    device = parse_device(PICTURE.format(rate=50))
+    seen: list[dict[str, Any]] = []
+
+    def cut_off(captured: Captured) -> None:
+        seen.append(frames_metadata(store, "a"))
+        if captured.commit.length >= 50:
+            raise KeyboardInterrupt
+
+    with Camera(device, SETTINGS) as camera, pytest.raises(KeyboardInterrupt):
+        capture(camera, store, name="a", progress=cut_off)
+    before = read_all(store, "a")
+    assert [said["attributes"]["committed_length"] for said in seen] == [25, 50]
+    assert seen[-1]["shape"][0] > 50
+    with Camera(device, RecordSettings(size=16, reader="camera")) as camera:
+        refused = pytest.raises(RecordingExistsError, match=r"unfinished .*, size 32; give another")
+        with refused:
+            capture(camera, store, name="a", seconds=0.2)
+        capture(camera, store, name="b", seconds=0.2)
+    said = frames_metadata(store, "a")
+    assert (said["shape"][0], "committed_length" in said["attributes"]) == (50, False)
+    with Camera(device, SETTINGS) as camera:
+        captured = capture(camera, store, name="a", seconds=0.7)
+    frames = read_all(store, "a")
+    check(captured, frames)
+    assert captured.commit.complete
+    assert (frames.images[:50] == before.images).all()
+    assert frames.gap.nonzero()[0].tolist() == [0, 50]
+    assert frames.captured_ns is not None
+    outage_ns = np.diff(frames.captured_ns)[49]
+    assert np.diff(frames.pts_ns)[49] == pytest.approx(outage_ns, abs=1)
+    assert frames_metadata(store, "a")["shape"][0] == len(frames)
+
+
+def frames_metadata(store: Store, name: str) -> dict[str, Any]:
+    """What a program that reads zarr alone finds."""
+    return json.loads((Path(store.location) / f"recordings/{name}/frames/zarr.json").read_text())
 
 
 def test_a_recording_is_never_added_to(store):

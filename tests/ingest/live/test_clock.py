@@ -26,3 +26,20 @@ def test_a_clock_that_steps_back_goes_on():
     assert clock.since_began(72 * SECOND, 3 * SECOND) == 3 * SECOND
     clock.connected()
     assert clock.since_began(5 * SECOND, 9 * SECOND) == 9 * SECOND
+
+
+def test_frames_that_are_only_counted_are_never_before_they_come():
+    clock = SourceClock()
+    clock.connected("counted")
+    assert clock.since_began(0, 10 * SECOND) == 0
+    assert clock.since_began(1 * SECOND, 10 * SECOND) == 1 * SECOND  # they waited in a pipe
+    assert clock.since_began(2 * SECOND, 13 * SECOND) == 3 * SECOND  # fewer than were promised
+    assert clock.since_began(3 * SECOND, 13 * SECOND) == 4 * SECOND
+    assert not clock.has_jumped
+
+
+def test_frames_without_times_are_when_they_come():
+    clock = SourceClock()
+    clock.connected("arrival")
+    assert clock.since_began(0, 10 * SECOND) == 0
+    assert clock.since_began(1, 17 * SECOND) == 7 * SECOND

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -440,22 +440,32 @@ def test_lost_times_are_not_made_up_by_continuing(tmp_path):
     assert not lost.exists()  # zarr would have put zeros in front of the new times
 
 
-def test_frames_behind_the_last_commit_are_gone_when_it_is_complete(store):
+def test_frames_after_the_last_commit_are_gone_once_it_is_settled_and_it_continues(store):
     frames = footage(500)
     with begin(store) as writer:
         write_all(writer, frames, finish=False)
         committed = writer.commit.length
         with killed_in(StoreLayout, "write_commit"):
             writer.append(frames.part(0, writer.block_length), writer.commit.counters)
+        whole = plain_times(store)
+        store.settle("a")  # not while another writes
+        assert len(plain_times(store)) == len(whole) > committed
+    store.settle("a")
+    np.testing.assert_array_equal(plain_times(store), frames.pts_ns[:committed])
     with begin(store) as writer:
-        writer.finish(None, writer.commit.counters)
+        assert writer.commit.length == committed
+        write_all(writer, frames.part(committed, 500), before=committed)
+    np.testing.assert_array_equal(plain_times(store), frames.pts_ns)
+
+
+def plain_times(store: Store) -> np.ndarray:
+    """The times that programs read which know nothing of commit records."""
     folder = Path(store.location) / "recordings" / "a"
-    if store.format == "h5":
-        parts = [h5py.File(path) for path in sorted(folder.glob("*.h5"))]
-        times = np.concatenate([dataset(part, "pts_ns")[:] for part in parts])
-    else:
-        times = zarr.open_array(folder / "pts_ns", mode="r")[:]
-    np.testing.assert_array_equal(times, frames.pts_ns[:committed])
+    if store.format == "zarr":
+        return zarr.open_array(folder / "pts_ns", mode="r")[:]  # type: ignore[return-value]
+    with ExitStack() as stack:
+        parts = [stack.enter_context(h5py.File(path)) for path in sorted(folder.glob("*.h5"))]
+        return np.concatenate([dataset(part, "pts_ns")[:] for part in parts])
 
 
 @contextmanager
@@ -743,6 +753,55 @@ def test_times_of_another_type_are_damaged(tmp_path):
         file.create_dataset("pts_ns", data=values.astype(np.float64))
     with store.reader("a") as reader, pytest.raises(DamagedChunkError, match="float64, not int64"):
         reader.read(0, 20)
+
+
+def test_parts_have_nothing_that_hdf5_1_10_does_not_know(tmp_path):
+    """HDF5 1.12 changed types (4), and later releases the rest."""
+    store = open_store(tmp_path / "store", create_format="h5")
+    with begin(store, has_masks=True, live=True) as writer:
+        write_all(writer, footage(100, masks=True, captured=True))
+    data = (Path(store.location) / "recordings" / "a" / "frames-00000.h5").read_bytes()
+    assert data[8] == 3  # the superblock
+    newest = {0x01: 2, 0x03: 3, 0x05: 3, 0x08: 4, 0x0B: 2, 0x0C: 3}  # dataspace to attribute
+    found = list(header_messages(data))
+    assert newest.keys() <= {kind for kind, _ in found}
+    for kind, message in found:
+        if kind in newest:
+            version = message[0] >> 4 if kind == 0x03 else message[0]
+            assert version <= newest[kind], hex(kind)
+
+
+def header_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and content of what is in the first block of each object's header, of version 2."""
+    at = data.find(b"OHDR")
+    while at >= 0:
+        flags = data[at + 5]
+        place = at + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+        width = 1 << (flags & 3)
+        end = place + width + int.from_bytes(data[place : place + width], "little")
+        place += width
+        while place + 4 <= end:
+            length = int.from_bytes(data[place + 1 : place + 3], "little")
+            content = place + 4 + (2 if flags & 4 else 0)
+            yield data[place], data[content : content + length]
+            place = content + length
+        at = data.find(b"OHDR", at + 4)
+
+
+def test_h5py_without_the_filter_has_the_times_and_says_that_it_lacks_the_pixels(tmp_path):
+    store = open_store(tmp_path / "store", create_format="h5")
+    with begin(store) as writer:
+        write_all(writer, footage(20))
+    part = Path(store.location) / "recordings" / "a" / "frames-00000.h5"
+    script = (
+        f"import h5py; part = h5py.File({str(part)!r}); "
+        "print(len(part['pts_ns'][:])); part['frames'][0]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "20\n"
+    assert re.search(r"OSError: Can't (synchronously )?read data \(", done.stderr)
 
 
 def test_plain_h5py_sees_exactly_what_was_recorded(tmp_path):

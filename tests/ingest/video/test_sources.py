@@ -149,7 +149,7 @@ def test_only_files_of_a_folder_count(tmp_path):
 def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     for path in (tmp_path / "pipe.mp4", "/dev/null"):
-        with pytest.raises(VideoError, match="a pipe or a device"):
+        with pytest.raises(VideoError, match="a live source; record it with"):
             expand(str(path))
 
 
