@@ -82,10 +82,10 @@ def learn(address: str, run: str) -> None:
     waits = os.open(path.with_suffix(".waits"), flags, 0o644)
     next_clip, began = Client.next_clip, None
 
-    def timed(client: Client, timeout_seconds: float = 60.0) -> Any:
+    def timed(self: Client, timeout_seconds: float = 60.0) -> Any:
         nonlocal began
         began = began or time.time()
-        delivery = next_clip(client, timeout_seconds)  # raises where none has come: it waits on
+        delivery = next_clip(self, timeout_seconds)  # raises where none has come: it waits on
         os.write(waits, f"{began} {time.time()}\n".encode())
         began = None
         return delivery
