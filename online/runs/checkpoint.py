@@ -211,7 +211,8 @@ def load_untrained(model: nn.Module, path: Path) -> str:
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     described, moments = _split_optimizer(checkpoint.optimizer)
-    tensors = dict(zip(_TENSORS, (checkpoint.model, moments, checkpoint.replay), strict=True))
+    parts = (checkpoint.model, moments, checkpoint.replay)
+    tensors: dict[str, dict[str, Tensor]] = dict(zip(_TENSORS, parts, strict=True))
     if checkpoint.learning:
         tensors[_LEARNING_FILE] = checkpoint.learning
     files = {name: save(on_host(held)) for name, held in tensors.items()}
