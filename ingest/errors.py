@@ -16,9 +16,14 @@ IngestError
 Every message is one line: what, where, the value found, and the remedy.
 """
 
+from ingest.printable import one_line
+
 
 class IngestError(Exception):
-    """Anything a user can fix; the message is one line."""
+    """Anything a user can fix; the message is one line, whatever names and values it quotes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class VideoError(IngestError):

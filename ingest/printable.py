@@ -3,6 +3,9 @@
 import re
 import unicodedata
 
+MOST_CHARACTERS = 4000
+"""Of a message: it may quote a name, a value or a list of any length."""
+
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
 """Categories of Unicode that move the cursor, colour, or turn the direction of what follows."""
 _CREDENTIALS = re.compile(r"(?<=://)([^/@:?#]*)(:.*)?@")
@@ -19,6 +22,11 @@ def harmless(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(map(_spelled_out, text))
+
+
+def one_line(text: str) -> str:
+    """Text in one harmless line; of a long one the beginning and the end."""
+    return _shortened(harmless(_shortened(text)))
 
 
 def without_secrets(address: str) -> str:
@@ -41,6 +49,11 @@ def message(text: str) -> str:
 def _without_its_secrets(found: re.Match[str]) -> str:
     address = found[0].rstrip(":,;.")
     return without_secrets(address) + found[0][len(address) :]
+
+
+def _shortened(text: str) -> str:
+    half = (MOST_CHARACTERS - 5) // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]} ... {text[-half:]}"
 
 
 def _spelled_out(character: str) -> str:

@@ -115,8 +115,8 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> RunConfig:
     Raises ConfigError: the file cannot be read as TOML, or as for `load_preset`.
     """
     try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        table = _parsed(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML ({error})") from error
     return _resolve(table, settings, where=str(path))
 
@@ -155,15 +155,34 @@ def _resolve(table: dict[str, Any], settings: Iterable[str], *, where: str) -> R
     return _build(RunConfig, table, where="--set", prefix="") if laid_over else config
 
 
+def _parsed(text: str) -> dict[str, Any]:
+    """A table of TOML; ValueError for other text, and for numbers that cannot be printed."""
+    table = tomllib.loads(text)
+    if not _is_printable(table):
+        raise ValueError("a number has too many digits")
+    return table
+
+
+def _is_printable(value: object) -> bool:
+    """Whether all whole numbers within are of a size that Python turns into decimal digits."""
+    if isinstance(value, dict):
+        return all(map(_is_printable, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_printable, value))
+    return not isinstance(value, int) or value.bit_length() <= 1024
+
+
 def _lay_over(table: dict[str, Any], setting: str) -> None:
     """Put `section.key=value` into `table`; the value is TOML, or else a plain string."""
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {setting}: write it as section.key=value")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = _parsed(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
         value = text
+    except ValueError as error:
+        raise ConfigError(f"--set {setting}: {error}") from error
     *sections, name = key.strip().split(".")
     for section in sections:
         table = table.setdefault(section, {})

@@ -20,9 +20,14 @@ OnlineError
 Every message is one line: what, where, the value found, and the remedy.
 """
 
+from ingest.printable import one_line
+
 
 class OnlineError(Exception):
-    """Anything a user can fix; the message is one line."""
+    """Anything a user can fix; the message is one line, whatever names and values it quotes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class ConfigError(OnlineError, ValueError):

@@ -16,6 +16,10 @@ from shape_checks import without_shape_checks
 hypothesis.settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+# for `pytest -m fuzz --hypothesis-profile=fuzz`; see tests/support/fuzzing.py
+hypothesis.settings.register_profile(
+    "fuzz", parent=hypothesis.settings.get_profile("untimed"), print_blob=True
+)
 hypothesis.settings.load_profile("untimed")
 
 # a shell that runs the tests behind it has them ignore Ctrl-C, and all that they start as well

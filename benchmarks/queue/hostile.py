@@ -5,8 +5,9 @@
 
 server   `setcon serve` and, one after the other and then all together: 14 trainers whose clips are
          as long as can be asked for; 233 more sessions, half of which never read; requests of all
-         kinds as fast as they are taken; one request in endless parts. Every second another
-         trainer asks for its first clip.
+         kinds as fast as they are taken; one request in endless parts; and, by themselves, four
+         trainers that leave and come back all the time. Every second another trainer asks for
+         its first clip.
 trainer  a trainer whose server sends one message in endless parts
 
 Memory is resident, over that of an idle server which has sent the whole store once, so that its
@@ -138,11 +139,30 @@ def endless(address: str, count: Any) -> None:
             send_endless_parts(peer, b"DEALER")
 
 
+def comers(address: str, count: Any) -> None:
+    """Four trainers that leave and come back without end, on the same connections."""
+    context = zmq.Context()
+    peers = [context.socket(zmq.DEALER) for _ in range(4)]
+    for peer in peers:
+        peer.connect(address)
+    while True:
+        for peer in peers:
+            with suppress(zmq.Again):
+                while True:
+                    peer.recv_multipart(zmq.NOBLOCK)
+            with suppress(zmq.Again):
+                peer.send(messages.encode(messages.Bye(f"{count.value:08}")), zmq.NOBLOCK)
+                peer.send(hello(count.value, 32), zmq.NOBLOCK)
+        count.value += 1
+        time.sleep(0.001)
+
+
 ATTACKS: dict[str, list[Attack]] = {
     "long clips": [long_clips],
     "255 sessions": [long_clips, sessions],
     "requests": [requests],
     "endless parts": [endless],
+    "coming and going": [comers],
     "all of these": [long_clips, sessions, requests, endless],
 }
 

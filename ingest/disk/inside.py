@@ -45,6 +45,21 @@ def read_inside(folder: Path, name: str, *, most_bytes: int) -> bytes:
         return data
 
 
+def read_plain(path: Path, *, most_bytes: int) -> bytes:
+    """All bytes of a plain file, which may be reached by links.
+
+    Raises FileNotFoundError: there is none; OSError: it is a pipe or a device, whose end might
+    never come, or has more than `most_bytes`.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path.name} is not a plain file; delete it")
+        if found.st_size > most_bytes:
+            raise OSError(f"{path.name} has {found.st_size} bytes, {most_bytes} are the most")
+        return file.read()
+
+
 def _opened(name: str, flags: int, at: int, whole: str) -> int:
     if name in ("", ".", ".."):
         raise OSError(f"{whole} leads out of its folder")

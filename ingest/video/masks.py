@@ -70,7 +70,7 @@ class MaskSidecar:
             self._masks = dataset(self._file, "masks")
             self._pts_ns = np.asarray(dataset(self._file, "pts_ns")[:], np.int64)
             self._gap = np.asarray(dataset(self._file, "gap")[:], np.bool_)
-        except (OSError, RuntimeError, KeyError) as error:
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
             raise self._unusable(f"unreadable ({error})") from error
         if self._masks.ndim != 3 or not len(self._masks) == len(self._pts_ns) == len(self._gap):
             shapes = f"{self._masks.shape}, {self._pts_ns.shape}, {self._gap.shape}"

@@ -23,7 +23,6 @@ from typing import Any
 import msgspec
 import zmq
 
-from ingest.printable import harmless
 from online.clips.cursor import Cursor
 from online.errors import MessageDamaged, ServerError, WireError
 from online.queue import messages
@@ -188,7 +187,7 @@ class Connection:
     def _take(self, parts: list[zmq.Frame]) -> Arrival | None:
         message = self._dealer.decode(parts[0])
         if isinstance(message, messages.Refused) and message.session in (None, self._session):
-            raise ServerError(harmless(message.message))
+            raise ServerError(message.message)
         if isinstance(message, messages.Listed | messages.Fetched):
             raise WireError(f"{self._address}: sent {type(message).__name__} unasked")
         if message.session != self._session:

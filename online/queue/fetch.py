@@ -13,7 +13,6 @@ import zmq
 
 from ingest.errors import ReleasedError
 from ingest.frame import Frames
-from ingest.printable import harmless
 from online.clips.holdout import RecordingSummary
 from online.errors import MessageDamaged, ServerError, ServerSilent, WireError
 from online.queue import messages
@@ -120,7 +119,7 @@ class RemoteStore:
         with self._lock:
             deadline = time.monotonic() + self._timeout_seconds
             patience = messages.SILENCE_SECONDS
-            state, warned = "", False
+            state, warned, damaged = "", False, 0
             while (left := deadline - time.monotonic()) > 0:
                 request = next(self._requests)
                 dealer = self._connected()
@@ -129,7 +128,13 @@ class RemoteStore:
                 with suppress(zmq.Again):
                     dealer.socket.send(messages.encode(make(request)), zmq.NOBLOCK)
                 until = time.monotonic() + min(patience, left)
-                answer = self._await(dealer, request, until)
+                try:
+                    answer = self._await(dealer, request, until)
+                except MessageDamaged as error:
+                    damaged += 1
+                    if damaged == messages.MAX_DAMAGED:
+                        raise MessageDamaged(f"{self._address}: {error}") from error
+                    answer = None  # it is asked for again
                 if answer is not None:
                     return answer
                 is_late = time.monotonic() >= until
@@ -157,12 +162,9 @@ class RemoteStore:
                 dealer.check()
                 continue
             header, *buffers = dealer.socket.recv_multipart(copy=False)
-            try:
-                reply = dealer.decode(header)
-            except MessageDamaged:
-                return None  # it is asked for again
+            reply = dealer.decode(header)
             if isinstance(reply, messages.Refused) and reply.request in (request, None):
-                raise (ReleasedError if reply.released else ServerError)(harmless(reply.message))
+                raise (ReleasedError if reply.released else ServerError)(reply.message)
             if isinstance(reply, messages.Listed | messages.Fetched) and reply.request == request:
                 return reply, [buffer.buffer for buffer in buffers]
         return None

@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from ingest.disk.checksum import crc32c
 from ingest.frame import Frames
+from ingest.printable import MOST_CHARACTERS
 from online.clips.cursor import Cursor
 from online.clips.holdout import RecordingSummary
 from online.clips.limits import Checksum, Count, Name, Side, Small
@@ -178,7 +179,7 @@ class Fetched(Struct, frozen=True, tag="fetched"):
 class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
     """What was asked for cannot be done, in one line for people."""
 
-    message: Annotated[str, Meta(max_length=4000)]
+    message: Annotated[str, Meta(max_length=MOST_CHARACTERS)]
     session: Session | None = None
     request: Count | None = None
     released: bool = False

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ingest.disk.checksum import crc32c
 from ingest.disk.durable import make_folder, written_folder
+from ingest.disk.inside import read_plain
 from online.errors import CheckpointDamaged, CheckpointError
 from online.runs.weights import load_into, on_host
 
@@ -36,12 +37,14 @@ raise it, as older programs ignore what they do not know."""
 OLDEST = 2
 """The oldest version that this program reads."""
 MAX_STEP = 1 << 40
+MAX_STATE_BYTES, MAX_TENSOR_BYTES = 1 << 30, 64 << 30
 PREFIX = "step-"
 MODEL_FILE = "model.safetensors"
 _TENSORS = (MODEL_FILE, "optimizer.safetensors", "replay.safetensors")
 _LEARNING_FILE = "learning.safetensors"
 _UNREADABLE = (
     *(OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError),
+    MemoryError,
     SafetensorError,
 )
 """What files that are cut short, garbled or gone raise."""
@@ -158,7 +161,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises CheckpointDamaged: it is missing or damaged; CheckpointError: it is of another version.
     """
     try:
-        state = json.loads((path / "state.json").read_text())
+        state = json.loads(read_plain(path / "state.json", most_bytes=MAX_STATE_BYTES))
         version = state["version"]
         if version < OLDEST or state.get("readable_from", version) > VERSION:
             raise CheckpointError(
@@ -167,7 +170,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             )
         checksums = state.pop("crc32c")
         names = [*_TENSORS, *({_LEARNING_FILE} & checksums.keys())]
-        files = {name: (path / name).read_bytes() for name in names}
+        files = {name: read_plain(path / name, most_bytes=MAX_TENSOR_BYTES) for name in names}
         if any(checksums.get(name) != of for name, of in _checksums(state, files).items()):
             raise ValueError("a checksum does not hold")
         model, moments, replay = (load(files[name]) for name in _TENSORS)
@@ -208,7 +211,8 @@ def load_untrained(model: nn.Module, path: Path) -> str:
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     described, moments = _split_optimizer(checkpoint.optimizer)
-    tensors = dict(zip(_TENSORS, (checkpoint.model, moments, checkpoint.replay), strict=True))
+    parts = (checkpoint.model, moments, checkpoint.replay)
+    tensors: dict[str, dict[str, Tensor]] = dict(zip(_TENSORS, parts, strict=True))
     if checkpoint.learning:
         tensors[_LEARNING_FILE] = checkpoint.learning
     files = {name: save(on_host(held)) for name, held in tensors.items()}

@@ -8,15 +8,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from made_stores import make_store
 
 from ingest.disk.hdf5 import dataset
 from ingest.errors import IngestError, StoreError
-from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.protocols import Store
-from ingest.store.records import RecordSettings, Source, StoreFormat
 from ingest.verify import verify_store
-from ingest.video.reader import Counters
 
 LENGTH = 40
 SECRET = b"a secret of this user, of which no byte may leave this machine\n" * 40
@@ -27,27 +25,6 @@ def secret(tmp_path: Path) -> Path:
     path = tmp_path / "secret"
     path.write_bytes(SECRET)
     return path
-
-
-def make_store(folder: Path, store_format: StoreFormat) -> Path:
-    """A store with one recording; gives the folder of that."""
-    store = open_store(folder, create_format=store_format)
-    with store.writer(
-        "a",
-        source=Source(path="made", digest="made"),
-        settings=RecordSettings(size=8),
-        height=8,
-        width=8,
-    ) as writer:
-        writer.finish(
-            Frames(
-                images=np.random.default_rng(0).integers(0, 256, (LENGTH, 8, 8, 3), np.uint8),
-                pts_ns=np.arange(LENGTH),
-                gap=np.arange(LENGTH) == 0,
-            ),
-            Counters(decoded=LENGTH, stored=LENGTH, gaps=1),
-        )
-    return folder / "recordings" / "a"
 
 
 def replaced(path: Path, make: Callable[[Path], object]) -> None:
@@ -80,7 +57,8 @@ ODD_FILES = {
 @pytest.mark.parametrize("odd", ODD_FILES)
 @pytest.mark.parametrize("name", ["commit.json", "pts_ns/c.0", "frames/c.0.0.0.0", "gap/zarr.json"])
 def test_a_zarr_store_is_read_from_plain_files_of_a_size_that_can_be(tmp_path, secret, name, odd):
-    folder = make_store(tmp_path / "store", "zarr")
+    make_store(tmp_path / "store")
+    folder = tmp_path / "store" / "recordings" / "a"
     replaced(folder / name, ODD_FILES[odd])
     assert refused(open_store(tmp_path / "store"))
 
@@ -88,14 +66,15 @@ def test_a_zarr_store_is_read_from_plain_files_of_a_size_that_can_be(tmp_path, s
 @pytest.mark.parametrize("odd", list(ODD_FILES)[:4])
 @pytest.mark.parametrize("name", ["commit.json", "frames-00000.h5"])
 def test_an_h5_store_is_read_from_plain_files(tmp_path, secret, name, odd):
-    folder = make_store(tmp_path / "store", "h5")
+    make_store(tmp_path / "store", "h5")
+    folder = tmp_path / "store" / "recordings" / "a"
     replaced(folder / name, ODD_FILES[odd])
     assert refused(open_store(tmp_path / "store"))
 
 
 @pytest.mark.parametrize("place", ["recordings", "recordings/a", "recordings/a/frames"])
 def test_a_folder_that_is_a_link_is_not_followed(tmp_path, place):
-    make_store(tmp_path / "store", "zarr")
+    make_store(tmp_path / "store")
     (tmp_path / "store" / place).rename(tmp_path / "elsewhere")
     (tmp_path / "store" / place).symlink_to(tmp_path / "elsewhere")
     said = refused(open_store(tmp_path / "store"))
@@ -103,7 +82,7 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path, place):
 
 
 def test_a_store_may_itself_be_reached_by_a_link(tmp_path):
-    make_store(tmp_path / "store", "zarr")
+    make_store(tmp_path / "store")
     (tmp_path / "link").symlink_to(tmp_path / "store")
     (verified,) = verify_store(open_store(tmp_path / "link"))
     assert verified.ok
@@ -111,7 +90,7 @@ def test_a_store_may_itself_be_reached_by_a_link(tmp_path):
 
 @pytest.mark.parametrize("odd", ["a link to a file", "a link to a device", "a pipe"])
 def test_a_lock_that_is_none_is_neither_waited_for_nor_written(tmp_path, secret, odd):
-    make_store(tmp_path / "store", "zarr")
+    make_store(tmp_path / "store")
     ODD_FILES[odd](tmp_path / "store" / "recordings" / ".a.lock")
     store = open_store(tmp_path / "store")
     assert not store.is_being_written("a")
@@ -163,7 +142,8 @@ def endless(file: h5py.File, field: str, secret: Path) -> None:
 @pytest.mark.parametrize("field", ["pts_ns", "gap", "frames"])
 @pytest.mark.parametrize("hostile", [external_storage, external_link, soft_link, virtual, endless])
 def test_values_of_an_h5_store_lie_in_its_own_files(tmp_path, secret, field, hostile):
-    folder = make_store(tmp_path / "store", "h5")
+    make_store(tmp_path / "store", "h5")
+    folder = tmp_path / "store" / "recordings" / "a"
     with h5py.File(folder / "frames-00000.h5", "a") as file:
         hostile(file, field, secret)
     said = refused(open_store(tmp_path / "store"))
@@ -172,7 +152,8 @@ def test_values_of_an_h5_store_lie_in_its_own_files(tmp_path, secret, field, hos
 
 @pytest.mark.parametrize("field", ["pts_ns", "gap"])
 def test_fields_without_a_checksum_as_earlier_versions_wrote_them_are_read(tmp_path, field):
-    folder = make_store(tmp_path / "store", "h5")
+    make_store(tmp_path / "store", "h5")
+    folder = tmp_path / "store" / "recordings" / "a"
     with h5py.File(folder / "frames-00000.h5", "a") as file:
         file[field] = without(file, field)
     (verified,) = verify_store(open_store(tmp_path / "store"))
@@ -180,7 +161,8 @@ def test_fields_without_a_checksum_as_earlier_versions_wrote_them_are_read(tmp_p
 
 
 def test_a_commit_record_promises_no_chunk_that_memory_cannot_hold(tmp_path):
-    folder = make_store(tmp_path / "store", "zarr")
+    make_store(tmp_path / "store")
+    folder = tmp_path / "store" / "recordings" / "a"
     record = json.loads((folder / "commit.json").read_text())
     record |= {"height": 15_000, "width": 15_000, "chunk_length": 1024}
     (folder / "commit.json").write_text(json.dumps(record))

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 
@@ -56,6 +57,18 @@ def test_a_file_that_is_no_sidecar_is_refused(tmp_path):
     path = tmp_path / "x.masks.h5"
     path.write_text("nothing of the kind")
     with pytest.raises(VideoError, match="unreadable"):
+        MaskSidecar(path)
+
+
+@pytest.mark.parametrize("field", ["masks", "pts_ns", "gap"])
+def test_a_sidecar_of_links_is_refused(media, tmp_path, field):
+    path = media.masks(
+        tmp_path / "x.mp4", np.zeros((3, 4, 4), np.uint8), np.arange(3), np.zeros(3, bool)
+    )
+    with h5py.File(path, "a") as file:
+        del file[field]
+        file[field] = h5py.SoftLink("/pts_ns")
+    with pytest.raises(VideoError, match=r"unreadable .*link to another place"):
         MaskSidecar(path)
 
 
