@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ingest.live.devices import Device, parse_device
     from ingest.live.pushed import PushedCapture, open_capture
     from ingest.open import open_store
+    from ingest.publish import Published, PublishProgress, publish_store
     from ingest.recorder import Recorded, RecordProgress, record
     from ingest.store.cache import ChunkCache
     from ingest.store.protocols import RecordingReader, RecordingWriter, Store
@@ -64,6 +65,8 @@ __all__ = [
     "IngestOutcome",
     "NoSuchRecordingError",
     "NotAStoreError",
+    "PublishProgress",
+    "Published",
     "PushedCapture",
     "RecordProgress",
     "RecordSettings",
@@ -91,6 +94,7 @@ __all__ = [
     "open_store",
     "open_video",
     "parse_device",
+    "publish_store",
     "record",
     "verify_store",
 ]
@@ -111,6 +115,8 @@ _HOMES = {
     "IngestOutcome": "ingest.jobs",
     "NoSuchRecordingError": "ingest.errors",
     "NotAStoreError": "ingest.errors",
+    "PublishProgress": "ingest.publish",
+    "Published": "ingest.publish",
     "PushedCapture": "ingest.live.pushed",
     "RecordProgress": "ingest.recorder",
     "RecordSettings": "ingest.store.records",
@@ -138,6 +144,7 @@ _HOMES = {
     "open_store": "ingest.open",
     "open_video": "ingest.video.open",
     "parse_device": "ingest.live.devices",
+    "publish_store": "ingest.publish",
     "record": "ingest.recorder",
     "verify_store": "ingest.verify",
 }

@@ -29,30 +29,47 @@ def open_store(
             f"{location}: a store of format {layout.format}, not {create_format}; leave the format "
             "out or name another path"
         )
+    if layout.is_sharded:
+        return DirectoryStore(layout, _open_sharded_files)
     return DirectoryStore(layout, _OPEN_FILES[layout.format])
 
 
 def open_or_create_store(location: str | Path, *, durable: bool = True) -> Store:
     """Open a store of any format, or make one of zarr; otherwise as `open_store`."""
-    is_there = holds_store(open_blobs(location))
+    blobs = open_blobs(location)
+    is_there = holds_store(blobs)
+    if is_there and blobs.is_remote:  # whoever made it may have been killed after the mark
+        _create_groups(StoreLayout.open(blobs))
     return open_store(location, create_format=None if is_there else "zarr", durable=durable)
 
 
 def _create(blobs: Blobs, store_format: StoreFormat) -> StoreLayout:
     layout = StoreLayout.create(blobs, store_format)
     if store_format == "zarr":  # the store itself is a group to zarr, of which recordings are part
-        from ingest.store.formats.zarr_array import create_group
-
-        with clear_write_errors(blobs.location):
-            create_group(blobs)
-            create_group(layout.all_recordings)
+        _create_groups(layout)
     return layout
+
+
+def _create_groups(layout: StoreLayout) -> None:
+    """Describe the groups that are not described yet."""
+    from ingest.store.formats.zarr_array import GROUP, create_group
+
+    with clear_write_errors(layout.blobs.location):
+        for blobs in (layout.blobs, layout.all_recordings):
+            if not blobs.exists(GROUP):
+                create_group(blobs)
 
 
 def _open_zarr_files(blobs: Blobs, where: str) -> ChunkFiles:
     from ingest.store.formats.zarr_files import ZarrFiles
 
     return ZarrFiles(blobs, where)
+
+
+def _open_sharded_files(blobs: Blobs, where: str) -> ChunkFiles:
+    from ingest.store.formats.zarr_files import ZarrFiles
+
+    return ZarrFiles(blobs, where, are_sharded=True)
 
 
 def _open_h5_files(blobs: Blobs, where: str) -> ChunkFiles:

@@ -10,6 +10,7 @@ from ingest.printable import harmless, without_secrets
 
 if TYPE_CHECKING:
     from ingest.live.capture import Captured
+    from ingest.publish import Published, PublishProgress
     from ingest.recorder import RecordProgress
     from ingest.store.records import CommitRecord
     from ingest.verify import Verified, VerifyProgress
@@ -86,6 +87,18 @@ def verified_text(verified: Verified) -> str:
     if verified.leftovers:
         parts.append(f"ignored partial files of a killed writer: {' '.join(verified.leftovers)}")
     return f"{verified.name}: {', '.join(parts)}"
+
+
+def publishing_parts(progress: PublishProgress) -> list[str]:
+    """How much of a recording is copied, as parts of a progress line."""
+    return [f"publishing {progress.name}", f"{progress.frames}/{progress.total_frames} frames"]
+
+
+def published_text(published: Published) -> str:
+    """What became of a recording that was to be copied."""
+    assert published.commit is not None  # there was no error
+    took = f", took {published.seconds:.1f} s" if published.frames_this_run else ""
+    return f"{published.name}: {published.status}, {footage_text(published.commit)}{took}"
 
 
 def capture_parts(captured: Captured) -> list[str]:

@@ -85,6 +85,11 @@ class LiveSource(Protocol):
 
 def open_live_store(location: str | Path) -> Store:
     """Open a store for captures, or make one; NotAStoreError where it cannot take them."""
+    if isinstance(location, str) and "://" in location:
+        raise NotAStoreError(
+            f"{location}: captures are kept in local folders; capture into one, and copy it with "
+            "`setcon publish`"
+        )
     store = open_or_create_store(location)
     if store.format != "zarr":
         raise NotAStoreError(

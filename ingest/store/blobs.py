@@ -1,12 +1,13 @@
 """Where a store keeps its bytes: named blobs under one root, each of them whole or absent.
 
     layout, chunks ──▶ Blobs ──┬── LocalBlobs: files and folders of this machine
-                               └── (any other place that can put, get and list by name)
+                               └── ObjectBlobs: objects of S3, Google Cloud Storage or Azure
 
 A name is a path relative to the root, with `/` between its parts. Nothing above this module opens,
 renames, locks or syncs a file, except HDF5, which can only read files (`LocalBlobs.open`).
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -26,7 +27,8 @@ from ingest.disk.durable import (
 from ingest.disk.inside import open_inside, read_inside
 from ingest.errors import NotAStoreError
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_OBJECT_STORES = ("s3", "gs", "az")
 
 MAX_BLOB_BYTES = 2 << 30
 """Of any blob: the largest chunk there is."""
@@ -47,9 +49,35 @@ class Blob(NamedTuple):
         return self.name.endswith(PARTIAL)
 
 
+class Tail(NamedTuple):
+    """The end of a blob."""
+
+    data: bytes
+    size_bytes: int
+    """Of the whole blob."""
+    version: str
+    """Which blob of that name it is, where several places may have put one."""
+
+
 @runtime_checkable
 class Lease(Protocol):
-    """The exclusive right to write something; it ends with the process that holds it."""
+    """The exclusive right to write a folder and its record; ends with the process that holds it."""
+
+    @property
+    def blobs(self) -> "Blobs":
+        """The folder, to be written."""
+        ...
+
+    def commit(self, data: bytes, *, complete: bool) -> None:
+        """Put the record in one step, safe from a power cut if it is to be the last.
+
+        Raises RecordingLockedError where the right was lost.
+        """
+        ...
+
+    def remove(self) -> None:
+        """Delete the folder and the record; a part of them never passes for the whole."""
+        ...
 
     def release(self) -> None:
         """Let others write; releasing twice is allowed."""
@@ -70,6 +98,11 @@ class Blobs(Protocol):
         """Whether a blob is safe from a power cut as soon as it is put, or only after `sync`."""
         ...
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether every request takes its time and costs money, and nothing can be locked."""
+        ...
+
     def within(self, folder: str) -> "Blobs":
         """The blobs of one folder, with that as the root."""
         ...
@@ -83,6 +116,23 @@ class Blobs(Protocol):
 
         Raises FileNotFoundError where there is none, OSError where it has more than `most_bytes`.
         """
+        ...
+
+    def tail(self, name: str, count: int) -> Tail:
+        """The last `count` bytes of a blob, or all that it has; raises as `get`."""
+        ...
+
+    def get_range(
+        self, name: str, start: int, stop: int, tail: Tail, *, fresh: bool = False
+    ) -> bytes:
+        """Bytes start..stop of the blob that `tail` is of, or as many as there are.
+
+        Raises as `get`. With `fresh` they come from where the blob is, not from what is kept here.
+        """
+        ...
+
+    def fetch(self, name: str, start: int, stop: int, tail: Tail) -> None:
+        """Bring those bytes here, if they are not, for `get_range`; several threads may do so."""
         ...
 
     def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
@@ -124,12 +174,15 @@ class Blobs(Protocol):
         """Delete all blobs of a folder; a part of it never passes for the whole."""
         ...
 
-    def lease(self, name: str, *, what: str) -> Lease:
-        """Keep other writers off; RecordingLockedError, which names `what`, if one is there."""
+    def lease(self, folder: str, record: str, *, what: str) -> Lease:
+        """Keep other writers off a folder and the record that speaks of it.
+
+        Raises RecordingLockedError, which names `what`, if one is there.
+        """
         ...
 
-    def is_leased(self, name: str) -> bool:
-        """Whether a living process holds a lease."""
+    def is_leased(self, folder: str, record: str) -> bool:
+        """Whether a process holds that lease, as far as this place can tell."""
         ...
 
     def sync(self) -> None:
@@ -140,19 +193,30 @@ class Blobs(Protocol):
 def open_blobs(location: str | Path, *, durable: bool = True) -> Blobs:
     """The blobs at the location of a store; this alone decides what a location means.
 
-    Unless `durable`, writing does not wait for the disk. Raises NotAStoreError for an address:
-    stores are folders of this machine.
+    Unless `durable`, writing does not wait for the disk. Raises NotAStoreError for an address of
+    anything but object storage, and where what reads that is not installed.
     """
-    if isinstance(location, str) and _ADDRESS.match(location):
+    found = _ADDRESS.match(location) if isinstance(location, str) else None
+    if found is None:
+        return LocalBlobs(Path(location), durable=durable)
+    if found[1].lower() not in _OBJECT_STORES:
         raise NotAStoreError(
-            f"{location}: is an address, and stores are kept in local folders; name a folder, such "
-            "as one that this storage is mounted in"
+            f"{location}: stores are kept in folders of this machine and in object storage; name a "
+            "folder, or an address that begins with s3://, gs:// or az://"
         )
-    return LocalBlobs(Path(location), durable=durable)
+    try:
+        from ingest.store.objects import open_objects  # few need it
+    except ImportError as error:
+        raise NotAStoreError(
+            f"{location}: object storage needs obstore; run pip install -e '.[scale]'"
+        ) from error
+    return open_objects(str(location))
 
 
 class LocalBlobs:
     """Blobs as files of this machine."""
+
+    is_remote = False
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         """Unless `durable`, writing does not wait for the disk: see `ingest.disk.durable`."""
@@ -196,6 +260,24 @@ class LocalBlobs:
     def open(self, name: str) -> BinaryIO:
         """The same file, for what reads parts of it."""
         return open_inside(self._store, self._name(name))
+
+    def tail(self, name: str, count: int) -> Tail:
+        """The last bytes of a file."""
+        with self.open(name) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - count))
+            return Tail(file.read(count), size, "")
+
+    def get_range(
+        self, name: str, start: int, stop: int, tail: Tail, *, fresh: bool = False
+    ) -> bytes:
+        """Some bytes of a file."""
+        with self.open(name) as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    def fetch(self, name: str, start: int, stop: int, tail: Tail) -> None:
+        """Nothing: they are here."""
 
     def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
         """Make or replace a file in one step.
@@ -243,17 +325,45 @@ class LocalBlobs:
         """Hide a folder by renaming it, then delete it file by file."""
         remove_folder(self._root / folder)
 
-    def lease(self, name: str, *, what: str) -> FileLock:
-        """Lock a file of that name, which is there only as long as it is locked."""
-        return FileLock(self._root / name, what=what)
+    def lease(self, folder: str, record: str, *, what: str) -> "LocalLease":
+        """Lock a file beside the folder, which is there only as long as it is locked."""
+        lock = FileLock(self._root / _lock_name(folder), what=what)
+        return LocalLease(self, folder, record, lock)
 
-    def is_leased(self, name: str) -> bool:
+    def is_leased(self, folder: str, record: str) -> bool:
         """Whether a living process has locked the file."""
-        return is_locked(self._root / name)
+        return is_locked(self._root / _lock_name(folder))
 
     def sync(self) -> None:
         """Put everything on disk."""
         sync_all()
+
+
+def _lock_name(folder: str) -> str:
+    above, slash, name = folder.rpartition("/")
+    return f"{above}{slash}.{name}.lock"
+
+
+class LocalLease:
+    """A Lease on a folder of files, in which its record is too: a lock, which the kernel drops."""
+
+    def __init__(self, blobs: LocalBlobs, folder: str, record: str, lock: FileLock) -> None:
+        self._all = blobs
+        self._folder, self._record = folder, record
+        self._lock = lock
+        self.blobs = blobs.within(folder)
+
+    def commit(self, data: bytes, *, complete: bool) -> None:
+        """Put the record in one step."""
+        self._all.put(self._record, data, durable=complete)
+
+    def remove(self) -> None:
+        """Delete the folder, and the record with it."""
+        self._all.remove_folder(self._folder)
+
+    def release(self) -> None:
+        """Let others write."""
+        self._lock.release()
 
 
 def delete_leftovers(blobs: Blobs) -> None:

@@ -37,6 +37,11 @@ class DirectoryStore:
         """Format of all its recordings."""
         return self._layout.format
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is in object storage."""
+        return self._layout.blobs.is_remote
+
     def recordings(self) -> list[str]:
         """Names of all recordings, sorted."""
         return self._layout.recordings()
@@ -110,7 +115,7 @@ class DirectoryStore:
         lock = self._layout.lock(name)
         try:
             if overwrite:
-                self._layout.remove(name)
+                self._layout.remove(name, lock)
             return self._begin(name, new, lock)
         except BaseException:
             lock.release()
@@ -120,7 +125,7 @@ class DirectoryStore:
         """Delete a recording from disk; RecordingLockedError while a process writes it."""
         lock = self._layout.lock(name)
         try:
-            self._layout.remove(name)
+            self._layout.remove(name, lock)
         finally:
             lock.release()
 
@@ -129,14 +134,15 @@ class DirectoryStore:
         if stored is not None:
             _check_frames_alike(self._layout.describe(name), stored, new)
         else:
-            self._layout.remove(name)  # what a writer left that was killed before its first commit
+            # what a writer left that was killed before its first commit
+            self._layout.remove(name, lock)
         commit = stored or new
-        files = self._files(name)
+        files = self._open_files(lock.blobs, self._layout.describe(name))
         with clear_write_errors(self._layout.describe(name)):
             if not commit.complete:
                 files.begin(commit)
             if stored is None:
-                self._layout.write_commit(name, commit)
+                self._layout.write_commit(commit, lock)
         return ChunkWriter(self._layout, name, commit, files, lock)
 
     def _files(self, name: str) -> ChunkFiles:

@@ -1,9 +1,15 @@
-"""What both formats of store have in common: the store's mark, names and commit records.
+"""What all stores have in common: the store's mark, names and commit records.
 
 store.json                       the mark: format and version
 recordings/NAME/commit.json      the truth about one recording
 recordings/NAME/...              its chunks, as `zarr_files` or `h5_files` name them
 recordings/.NAME.lock            there while a process writes the recording
+
+Version 2 is for object storage, where every request costs: all records are listed at once, and
+chunks lie together in shards.
+
+commits/NAME.json                the truth about one recording, and who writes it
+recordings/NAME/...              its shards
 """
 
 import re
@@ -18,11 +24,14 @@ from ingest.store.blobs import Blobs, Lease, LocalBlobs
 from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
 
 VERSION = 1
+SHARDED_VERSION = 2
+"""Version of a store in object storage."""
 RELEASED_VERSION = 2
 """Version of a commit record some of whose frames were deleted."""
 _MARK = "store.json"
 _RECORDINGS = "recordings"
 _COMMIT = "commit.json"
+_COMMITS, _JSON = "commits", ".json"
 _MAX_MARK_BYTES, _MAX_COMMIT_BYTES = 4 << 10, 1 << 20
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 """What reading garbage instead of JSON raises."""
@@ -50,20 +59,27 @@ class _StoreMark(msgspec.Struct, frozen=True):
 class StoreLayout:
     """Where everything is in a store, and the reading and writing of commit records."""
 
-    def __init__(self, blobs: Blobs, store_format: StoreFormat) -> None:
+    def __init__(self, blobs: Blobs, store_format: StoreFormat, version: int = VERSION) -> None:
         self.blobs = blobs
         self.format: StoreFormat = store_format
+        self.is_sharded = version == SHARDED_VERSION
 
     @classmethod
     def create(cls, blobs: Blobs, store_format: StoreFormat) -> "StoreLayout":
         """Mark a place where there is nothing as a store."""
         if found := blobs.found():
             raise _not_a_store(blobs, found)
-        mark = _StoreMark("setcon store", store_format, VERSION)
+        if blobs.is_remote and store_format != "zarr":
+            raise NotAStoreError(
+                f"{blobs.location}: object storage holds stores of zarr, not {store_format}; use "
+                "--format zarr"
+            )
+        version = SHARDED_VERSION if blobs.is_remote else VERSION
+        mark = _StoreMark("setcon store", store_format, version)
         with clear_write_errors(blobs.location):
             blobs.make_folder(_RECORDINGS)
             blobs.put(_MARK, msgspec.json.encode(mark), durable=True)
-        return cls(blobs, store_format)
+        return cls(blobs, store_format, version)
 
     @classmethod
     def open(cls, blobs: Blobs) -> "StoreLayout":
@@ -79,12 +95,12 @@ class StoreLayout:
                 f"{blobs.location}: no such store; make one with "
                 f"`setcon ingest SOURCE {blobs.location}`"
             ) from error
-        if mark.version != VERSION:
+        if mark.version not in (VERSION, SHARDED_VERSION):
             raise NotAStoreError(
-                f"{blobs.location}: store of version {mark.version}, this program reads {VERSION}; "
-                "use the program that wrote it, or ingest again"
+                f"{blobs.location}: store of version {mark.version}, this program reads up to "
+                f"{SHARDED_VERSION}; use the program that wrote it, or ingest again"
             )
-        return cls(blobs, mark.format)
+        return cls(blobs, mark.format, mark.version)
 
     @property
     def all_recordings(self) -> Blobs:
@@ -110,10 +126,15 @@ class StoreLayout:
 
     def recordings(self) -> list[str]:
         """Names of all recordings that have a commit record, sorted."""
+        if self.is_sharded:
+            names = (blob.name.partition("/")[2] for blob in self.blobs.entries(_COMMITS))
+            return sorted(name[: -len(_JSON)] for name in names if name.endswith(_JSON))
         return [name for name in self._folders() if self._has_commit(name)]
 
     def uncommitted(self) -> list[str]:
         """Names of folders without a commit record that no process is writing, sorted."""
+        if self.is_sharded:
+            return sorted({*self._folders()} - {*self.recordings()})
         names = [name for name in self._folders() if not self._has_commit(name)]
         return [name for name in names if not self.is_being_written(name)]
 
@@ -146,23 +167,30 @@ class StoreLayout:
             )
         return commit
 
-    def write_commit(self, name: str, commit: CommitRecord) -> None:
+    def write_commit(self, commit: CommitRecord, lease: Lease) -> None:
         """Make `commit` the truth; everything it describes must be on disk."""
-        data = msgspec.json.encode(commit) + b"\n"
-        self.blobs.put(self._commit_name(name), data, durable=commit.complete)
+        lease.commit(msgspec.json.encode(commit) + b"\n", complete=commit.complete)
 
     def lock(self, name: str) -> Lease:
         """Keep every other writer off a recording."""
         where = self.describe(name)
+        if self.is_sharded != self.blobs.is_remote:
+            origin = "object storage" if self.is_sharded else "a folder"
+            raise StoreError(
+                f"{self.blobs.location}: is a copy of a store from {origin}, which can be read, "
+                "but not written here; write to the original"
+            )
         with clear_write_errors(where):
-            return self.blobs.lease(self._lock_name(name), what=where)
+            return self.blobs.lease(self.folder(name), self._commit_name(name), what=where)
 
     def is_being_written(self, name: str) -> bool:
-        """Whether a living process holds the lock of a recording."""
-        return self.blobs.is_leased(self._lock_name(name))
+        """Whether a process is writing a recording, as far as its place can tell."""
+        return self.blobs.is_leased(self.folder(name), self._commit_name(name))
 
     def leftovers(self, name: str) -> list[str]:
         """Files that a killed writer left half written; a writer at work has such files too."""
+        if self.is_sharded:
+            return []  # an object is whole or absent
         files = self.files(name)
         found = sorted(blob.name for blob in files.entries() if blob.is_leftover)
         if self.is_being_written(name):
@@ -190,10 +218,10 @@ class StoreLayout:
             )
         return commit
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, lease: Lease) -> None:
         """Delete a recording; a part of it never passes for the whole."""
         with clear_write_errors(self.describe(name)):
-            self.blobs.remove_folder(self.folder(name))
+            lease.remove()
 
     def size_bytes(self, name: str) -> int:
         """Bytes of all files of a recording."""
@@ -206,11 +234,8 @@ class StoreLayout:
         return self.blobs.exists(f"{_RECORDINGS}/{name}/{_COMMIT}")
 
     def _commit_name(self, name: str) -> str:
-        return f"{self.folder(name)}/{_COMMIT}"
-
-    def _lock_name(self, name: str) -> str:
-        self.folder(name)  # refuses what cannot be a name
-        return f"{_RECORDINGS}/.{name}.lock"
+        folder = self.folder(name)  # refuses what cannot be a name
+        return f"{_COMMITS}/{name}{_JSON}" if self.is_sharded else f"{folder}/{_COMMIT}"
 
     def _commit_path(self, name: str) -> str:
         return f"{self.blobs.location}/{self._commit_name(name)}"

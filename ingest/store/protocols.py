@@ -1,7 +1,7 @@
 """What every store of recordings offers, and the one small record that says what is in it.
 
     STORE/
-      store.json                    format and version: what makes a directory a store
+      store.json                    format and version: what makes a place a store
       recordings/NAME/commit.json   the truth: how many frames are safely on disk
       recordings/NAME/...           frames, pts_ns, gap, captured_ns, masks; may run ahead of it
 
@@ -53,7 +53,11 @@ class RecordingReader(Closing, Protocol):
         ...
 
     def refresh(self) -> CommitRecord:
-        """Read the commit record again, to see what a writer has added."""
+        """Read the commit record again, to see what a writer has added.
+
+        In object storage a growing one counts as new for two seconds, and a complete one until its
+        frames cannot be read.
+        """
         ...
 
     def read(self, start: int, stop: int, *, masks: bool = False) -> Frames:
@@ -63,6 +67,10 @@ class RecordingReader(Closing, Protocol):
         the committed range, ReleasedError where frames were deleted, and DamagedChunkError
         where a chunk is missing or fails its checksum.
         """
+        ...
+
+    def prefetch(self, start: int, stop: int) -> None:
+        """Have storage that is far away send frames that are soon to be read; does not wait."""
         ...
 
     def chunks(self) -> Iterator[StoredChunk]:
@@ -126,6 +134,11 @@ class Store(Protocol):
 
     @property
     def format(self) -> StoreFormat: ...  # noqa: D102
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is in object storage, where each request takes its time."""
+        ...
 
     def recordings(self) -> list[str]:
         """Names of all recordings, sorted."""
@@ -214,6 +227,10 @@ class ChunkFiles(Protocol):
 
         A chunk that is full can be decoded into `out`. Several threads may do so at once.
         """
+        ...
+
+    def fetch(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
+        """Bring neighbouring chunks to this machine, if they are not here; raises as `pixels`."""
         ...
 
     def index(

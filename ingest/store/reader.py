@@ -1,7 +1,10 @@
 """Random access to committed frames through a small cache of decoded chunks."""
 
 import math
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -9,7 +12,7 @@ from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from ingest.closing import Closing
 from ingest.disk.threads import available_cores, side_by_side
-from ingest.errors import DamagedChunkError, ReleasedError
+from ingest.errors import DamagedChunkError, IngestError, ReleasedError
 from ingest.frame import Frames
 from ingest.store.cache import ChunkCache, ChunkKey
 from ingest.store.layout import StoreLayout
@@ -18,6 +21,10 @@ from ingest.store.records import CommitRecord, Index, Pixels
 
 _BYTES_PER_THREAD = 128 << 10
 """Smaller chunks are decoded before another thread has started."""
+
+
+FRESH_SECONDS = 2.0
+"""For so long a growing recording in object storage counts as it was read."""
 
 
 class ChunkReader(Closing):
@@ -31,6 +38,7 @@ class ChunkReader(Closing):
         self._files = files
         self._record = layout.read_commit(name)
         self._commit = layout.decode_commit(name, self._record)
+        self._looked_at = time.monotonic()
         self._cache = cache
         self._owner = cache.new_owner()
         self._pts_ns: Int64[np.ndarray, " n"] = np.empty(0, np.int64)
@@ -47,7 +55,18 @@ class ChunkReader(Closing):
         return self._commit
 
     def refresh(self) -> CommitRecord:
-        """Read the commit record again."""
+        """Read the commit record again.
+
+        In object storage only that of a growing recording, now and then: each time is a request.
+        What replaces a complete one has other marks, and so is seen when it is read.
+        """
+        age = time.monotonic() - self._looked_at
+        if self._layout.blobs.is_remote and (self._commit.complete or age < FRESH_SECONDS):
+            return self._commit
+        return self._look()
+
+    def _look(self) -> CommitRecord:
+        self._looked_at = time.monotonic()
         record = self._layout.read_commit(self._name)
         if record != self._record:
             self._commit = self._layout.decode_commit(self._name, record)
@@ -66,7 +85,7 @@ class ChunkReader(Closing):
         try:
             return self._read(start, stop, masks=masks)
         except DamagedChunkError:
-            self.refresh()
+            self._look()
             self._check_kept(start, stop)  # they may just have been deleted
             raise
 
@@ -90,6 +109,20 @@ class ChunkReader(Closing):
             masks=self._gather("masks", start, stop) if masks and commit.has_masks else None,
         )
 
+    def prefetch(self, start: int, stop: int) -> None:
+        """Have storage that is far away send frames start..stop, which are soon to be read."""
+        commit = self._commit
+        start, stop = max(start, commit.released), min(stop, commit.length)
+        if start >= stop or not self._layout.blobs.is_remote:
+            return
+        chunks = range(start // commit.chunk_length, -(-stop // commit.chunk_length))
+
+        def fetch() -> None:
+            with suppress(IngestError, OSError):  # reading them says what is wrong
+                self._files.fetch("frames", chunks, commit)
+
+        threading.Thread(target=fetch, name=f"fetch {self._name}").start()
+
     def pts_ns(self, start: int = 0) -> Int64[np.ndarray, " n"]:
         """Times of all committed frames from `start` on."""
         self._load_index()
@@ -111,7 +144,7 @@ class ChunkReader(Closing):
         for field in pixels:
             for start, stop in _runs(commit.released, commit.length, commit.chunk_length):
                 chunk = _stored(field, partial(self._gather, field, start, stop))
-                if chunk.damage is not None and start < self.refresh().released:
+                if chunk.damage is not None and start < self._look().released:
                     continue  # it was deleted meanwhile
                 yield chunk
 

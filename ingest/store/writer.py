@@ -67,7 +67,7 @@ class ChunkWriter(Closing):
         if start < stop <= self._commit.length:
             commit = replace(self._commit, released=stop, version=RELEASED_VERSION)
             with clear_write_errors(self._where):
-                self._layout.write_commit(self._name, commit)
+                self._layout.write_commit(commit, self._lock)
                 self._commit = commit
                 self._files.release(start, stop, commit)
         return self._commit
@@ -75,7 +75,7 @@ class ChunkWriter(Closing):
     def discard_empty(self) -> None:
         """Delete the recording if nothing is committed; another writer cannot come in between."""
         if not self._commit.length and not self._commit.complete:
-            self._layout.remove(self._name)
+            self._layout.remove(self._name, self._lock)
 
     def close(self) -> None:
         """Let other writers in; what was not committed does not count."""
@@ -103,7 +103,7 @@ class ChunkWriter(Closing):
             if complete:
                 self._files.trim(commit)
             commit = replace(commit, durable=self._is_durable(complete=complete))
-            self._layout.write_commit(self._name, commit)
+            self._layout.write_commit(commit, self._lock)
             self._commit = commit
             self._files.announce(commit)
         return commit

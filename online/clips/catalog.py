@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar, runtime_checkable
@@ -27,7 +28,8 @@ MILESTONE_FRAMES = 1000
 """How far apart, at least, planning notes how many clips there are so far."""
 KNOWN_CUTS = 1024
 """Recordings, times the ways that trainers want them cut, whose milestones are kept."""
-OPEN_READERS = 16
+OPEN_READERS, OPEN_REMOTE_READERS = 16, 256
+"""To open one in object storage takes several requests; it holds the times of its frames."""
 CACHE_BYTES = 256 << 20
 """Decoded chunks that all open readers keep together: what a shuffle mixes, so that a chunk which
 two clips share is decoded once."""
@@ -137,6 +139,13 @@ class StoreCatalog:
         frames = self._reader(recording).read(start, start + length, masks=masks)
         self.commit(recording)  # raises if it was replaced meanwhile
         return frames
+
+    def prefetch(self, recording: str, start: int, length: int) -> None:
+        """Have storage that is far away send frames that will be fetched soon; does not wait."""
+        if not self.store.is_remote:
+            return
+        with suppress(IngestError):  # fetching them says what is wrong
+            self._reader(recording).prefetch(start, start + length)
 
     def clips(self, name: str, config: ClipConfig, *, length: int, closed: bool) -> list[ClipSpec]:
         """Clips of the training part of a recording's first `length` frames.
@@ -252,7 +261,8 @@ class StoreCatalog:
         """The open reader of a recording; the one used longest ago is closed for a new one."""
         reader = self._readers.pop(name, None)
         if reader is None:
-            while len(self._readers) >= OPEN_READERS:
+            most = OPEN_REMOTE_READERS if self.store.is_remote else OPEN_READERS
+            while len(self._readers) >= most:
                 self._readers.pop(next(iter(self._readers))).close()
             reader = self.store.reader(name, cache=self._cache)
         self._readers[name] = reader

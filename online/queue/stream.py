@@ -34,6 +34,8 @@ FOLLOW_SECONDS = 0.25
 """How often a growing store is looked at."""
 SLICE_BYTES = 4 << 20
 """Pixels that are read at a time: some ten milliseconds."""
+CLIPS_AHEAD = 32
+"""How many clips before their turn a store in object storage is asked to send them."""
 MAX_CLIP_BYTES = 64 << 20
 """Pixels of the largest clip that is sent."""
 
@@ -83,6 +85,8 @@ class Stream:
         self._looked_at = 0.0
         self._plan_now: Plan | None = None
         self._index = 0
+        self._ahead = 0
+        """Where in the plan reading ahead goes on."""
         self._announced = False
         self._work: Steps[None] | None = self._first_plan(want.cursor)
 
@@ -156,7 +160,15 @@ class Stream:
                 )
             )
         else:
+            self._read_ahead(plan)
             self._begin_clip(plan.clips[self._index], may_hold)
+
+    def _read_ahead(self, plan: Plan) -> None:
+        """Have the store send what the next clips need, each once; most stores are here anyway."""
+        stop = min(self._index + CLIPS_AHEAD, len(plan.clips))
+        for spec in plan.clips[max(self._index, self._ahead) : stop]:
+            self._catalog.prefetch(spec.recording, spec.start, spec.length)
+        self._ahead = stop
 
     def _turn_over(self, plan: Plan, now: float) -> None:
         """After a plan's last clip: begin the next plan, end the stream, or change nothing."""
@@ -303,6 +315,7 @@ class Stream:
         self._check_sizes(plan)
         self.planned_clips = len(plan.clips)
         self._plan_now, self._index, self._announced = plan, index, False
+        self._ahead = index
 
     def _planning(self, cursor: Cursor) -> Steps[Plan]:
         return planning(self._catalog, self._request, order=self._order, cursor=cursor)

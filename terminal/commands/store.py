@@ -1,4 +1,4 @@
-"""Commands that read and write stores: ingest, info, verify, export, scene."""
+"""Commands that read and write stores: ingest, info, verify, export, publish, scene."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from terminal.recordings import (
     footage_text,
     ingest_parts,
     left_out_text,
+    published_text,
+    publishing_parts,
     recording_text,
     uncommitted_text,
     verified_text,
@@ -252,6 +254,37 @@ def export(
 
 
 @click.command()
+@click.argument("store", type=LOCATION)
+@click.argument("url")
+@recordings_option
+@click.option("--overwrite", is_flag=True, help="Replace recordings made from other sources.")
+def publish(store: str, url: str, recordings: str, overwrite: bool) -> None:
+    """Copy STORE into object storage at URL, such as s3://bucket/store.
+
+    Run the same command again to continue after an interruption, or to add what was recorded
+    since. Of a recording that is not complete, only whole shards are copied. Needs obstore: pip
+    install -e '.[scale]'.
+    """
+    from ingest.open import open_store
+    from ingest.publish import publish_store
+
+    errors = []
+    with progress_line() as show:
+        for published in publish_store(
+            open_store(store),
+            url,
+            recordings=recordings,
+            overwrite=overwrite,
+            progress=lambda at: show(*publishing_parts(at)),
+        ):
+            if published.error is None:
+                click.echo(published_text(published))
+            else:
+                errors.append(published.error)
+    exit_if_any(errors)
+
+
+@click.command()
 @click.argument(
     "scene",
     type=click.Choice(
@@ -324,4 +357,4 @@ def _scene_config(name: str, settings: Sequence[str], **options: int | None) -> 
         raise click.UsageError(f"{name}: {error}") from error
 
 
-COMMANDS = (ingest_command, info, verify, export, scene)
+COMMANDS = (ingest_command, info, verify, export, publish, scene)

@@ -48,12 +48,12 @@ from ingest.store.records import RecordSettings
 video, store, store_format, fate, count = sys.argv[1:]
 write_commit, commits = layout.StoreLayout.write_commit, 0
 
-def count_commits(self, name, commit):
+def count_commits(self, *given):
     global commits
     commits += 1
     if fate == "killed before commit" and commits == int(count):
         os.kill(os.getpid(), signal.SIGKILL)
-    write_commit(self, name, commit)
+    write_commit(self, *given)
     if fate == "killed after commit" and commits == int(count):
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -133,6 +133,9 @@ class H5Files:
             decode = decode_pixels if place.compressed else copy_pixels
             return decode(data, (length, *image), out)[: places.length - first]
 
+    def fetch(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
+        """Nothing: h5 files are always here."""
+
     def index(
         self, field: Index, start: int, stop: int, commit: CommitRecord
     ) -> Shaped[np.ndarray, " n"]:

@@ -1,7 +1,8 @@
 """One zarr array of a recording: what `zarr.json` says of it, and its chunks.
 
     FIELD/zarr.json      shape, type, chunks and codecs, as zarr writes them
-    FIELD/c.7.0.0.0      chunk 7: a Blosc buffer, with the mark of its place, and a CRC-32C
+    FIELD/c.7.0.0.0      chunk 7: a Blosc buffer, with the mark of its place, and a CRC-32C;
+                         in object storage shard 7, of 64 such chunks (see `shards`)
 
 zarr describes the arrays, but does not read or write them. To zarr, a chunk that is missing is one
 of zeros, and one that was copied over another is as good; here the first is damage, and so is the
@@ -11,14 +12,15 @@ second, which the mark shows (see `chunk_mark`). Reading a chunk by way of zarr 
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import get_args
 
 import numpy as np
 import zarr
 from jaxtyping import UInt8
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+from zarr.abc.codec import Codec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.metadata.v3 import ArrayV3Metadata
 
@@ -26,12 +28,13 @@ from ingest.disk.checksum import crc32c
 from ingest.store.blobs import Blobs, Put
 from ingest.store.formats.chunk_mark import check_mark, chunk_mark, marked
 from ingest.store.formats.codec import PixelCodec, stored_bytes
+from ingest.store.formats.shards import SHARD_CHUNKS, Shards
 from ingest.store.records import CommitRecord, Index, Pixels
 
 INDEX_LENGTH = 4096
 """Frames per chunk of an index: a file per 16 times would take seconds to open for an hour."""
 FIRST_CAPACITY = 4096
-_METADATA = "zarr.json"
+GROUP = _METADATA = "zarr.json"
 _MAX_METADATA_BYTES = 1 << 20
 _CHAIN = [BytesCodec, BloscCodec, Crc32cCodec]
 _SEPARATOR = "."  # one file for a chunk, no folders
@@ -59,6 +62,11 @@ class ZarrArray:
         self._suffix = ".0" * (len(metadata.shape) - 1)
         raw = math.prod(metadata.chunks) * metadata.dtype.to_native_dtype().itemsize
         self._most_bytes = stored_bytes(raw)
+        self._shards = (
+            Shards(blobs, f"{field}/c.", self._suffix, self._most_bytes)
+            if metadata.shards is not None
+            else None
+        )
 
     @classmethod
     def open(cls, blobs: Blobs, field: Pixels | Index, commit: CommitRecord) -> "ZarrArray":
@@ -83,6 +91,11 @@ class ZarrArray:
         """Shape of every chunk, frames first."""
         return self._metadata.chunks
 
+    @property
+    def shards(self) -> Shards | None:
+        """What its chunks lie in, if it is that."""
+        return self._shards
+
     def resize(self, length: int) -> None:
         """Change the length. (zarr's own way looks at each chunk that there is or might be.)"""
         self._describe(self._metadata.update_shape((length, *self._metadata.shape[1:])))
@@ -105,13 +118,22 @@ class ZarrArray:
 
         Raises ValueError if it is damaged or belongs to another place, OSError without a file.
         """
-        data = np.frombuffer(
-            self._blobs.get(self._name(chunk), most_bytes=self._most_bytes), np.uint8
-        )
-        buffer, stored = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes()
+        if self._shards is None:
+            data = self._blobs.get(self._name(chunk), most_bytes=self._most_bytes)
+            return self._checked(data, chunk, commit)
+        try:
+            return self._checked(self._shards.read(chunk), chunk, commit)
+        except (ValueError, OSError):  # what was kept of it here may be what is damaged
+            return self._checked(self._shards.read(chunk, fresh=True), chunk, commit)
+
+    def _checked(
+        self, stored: bytes, chunk: int, commit: CommitRecord
+    ) -> UInt8[np.ndarray, " bytes"]:
+        data = np.frombuffer(stored, np.uint8)
+        buffer, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes()
         computed = _checksum(buffer)
-        if computed != stored:
-            raise ValueError(f"checksum {computed.hex()}, stored with {stored.hex()}")
+        if computed != checksum:
+            raise ValueError(f"checksum {computed.hex()}, stored with {checksum.hex()}")
         if self._are_marked:
             check_mark(buffer, chunk_mark(commit, self._field, chunk))
         return buffer
@@ -121,10 +143,14 @@ class ZarrArray:
         return self._blobs.put_together(self._field)
 
     def put(self, put: Put, chunk: int, buffer: bytes, commit: CommitRecord) -> None:
-        """Write the Blosc buffer of a chunk as zarr would, and with its mark."""
+        """Write the Blosc buffer of a chunk."""
+        put(self._name(chunk), self.stored(chunk, buffer, commit))
+
+    def stored(self, chunk: int, buffer: bytes, commit: CommitRecord) -> bytes:
+        """The Blosc buffer of a chunk as zarr would write it, and with its mark."""
         if self._are_marked:
             buffer = marked(buffer, chunk_mark(commit, self._field, chunk))
-        put(self._name(chunk), buffer + _checksum(np.frombuffer(buffer, np.uint8)))
+        return buffer + _checksum(np.frombuffer(buffer, np.uint8))
 
     def delete(self, chunk: int) -> bool:
         """Delete a chunk, which is black to zarr from then on; returns whether there was one."""
@@ -141,7 +167,9 @@ def create_group(blobs: Blobs) -> None:
     _put_all(blobs, described)
 
 
-def create_arrays(blobs: Blobs, commit: CommitRecord, codec: PixelCodec) -> None:
+def create_arrays(
+    blobs: Blobs, commit: CommitRecord, codec: PixelCodec, *, are_sharded: bool
+) -> None:
     """Describe the arrays of a new recording; no chunk is there yet."""
     described: dict[str, Buffer] = {}
     root = zarr.create_group(described)
@@ -151,6 +179,7 @@ def create_arrays(blobs: Blobs, commit: CommitRecord, codec: PixelCodec) -> None
             field,
             shape=(FIRST_CAPACITY, *chunks[1:]),
             chunks=chunks,
+            shards=_shard_shape(chunks) if are_sharded and field in get_args(Pixels) else None,
             dtype=dtype_of(field),
             compressors=[_blosc(codec), Crc32cCodec()] if len(chunks) > 1 else _INDEX_CODECS,
             fill_value=0,
@@ -179,6 +208,10 @@ def chunk_shape(field: Pixels | Index, commit: CommitRecord) -> tuple[int, ...]:
     return (commit.chunk_length, commit.height, commit.width, *((3,) if field == "frames" else ()))
 
 
+def _shard_shape(chunks: tuple[int, ...]) -> tuple[int, ...]:
+    return (SHARD_CHUNKS * chunks[0], *chunks[1:])
+
+
 def dtype_of(field: Pixels | Index) -> np.dtype:
     """Type of the values of a field."""
     if field in get_args(Pixels):
@@ -194,12 +227,26 @@ def _check_chunks(metadata: ArrayV3Metadata, field: Pixels | Index, commit: Comm
     shape, dtype = chunk_shape(field, commit), dtype_of(field)
     chunks, found_dtype = metadata.chunks, metadata.dtype.to_native_dtype()
     separator = getattr(metadata.chunk_key_encoding, "separator", None)
-    codecs = [type(codec) for codec in metadata.codecs]
-    if (chunks, found_dtype, codecs, separator) != (shape, dtype, _CHAIN, _SEPARATOR):
+    if metadata.shards is None:
+        codecs, shards = metadata.codecs, None
+    else:
+        codecs, shards = _inner_codecs(metadata), _shard_shape(shape)
+    chain = [type(codec) for codec in codecs]
+    found = (chunks, metadata.shards, found_dtype, chain, separator)
+    if found != (shape, shards, dtype, _CHAIN, _SEPARATOR):
         raise ValueError(
             f"chunks {chunks} of {found_dtype} in files named with {separator!r}, {shape} of "
             f"{dtype} with {_SEPARATOR!r} were committed together"
         )
+
+
+def _inner_codecs(metadata: ArrayV3Metadata) -> Sequence[Codec]:
+    """How the chunks in a shard are stored; none where the shard is not as `Shards` reads it."""
+    (sharding,) = metadata.codecs
+    assert isinstance(sharding, ShardingCodec)  # else it had no shards
+    index = [type(codec) for codec in sharding.index_codecs]
+    is_known = sharding.index_location.value == "end" and index == [BytesCodec, Crc32cCodec]
+    return sharding.codecs if is_known else ()
 
 
 def _put_all(blobs: Blobs, described: Mapping[str, Buffer]) -> None:

@@ -4,6 +4,7 @@ While a recording grows, the shape of its arrays is capacity and never the truth
 arrays are trimmed, so that a plain `zarr.open(STORE)` then sees exactly what was recorded.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,8 +23,10 @@ from ingest.store.formats.codec import (
     encode_values,
     padded,
 )
+from ingest.store.formats.shards import SHARD_CHUNKS, packed
 from ingest.store.formats.zarr_array import (
     FIRST_CAPACITY,
+    GROUP,
     INDEX_LENGTH,
     ZarrArray,
     create_arrays,
@@ -34,7 +37,6 @@ from ingest.store.records import CommitRecord, Index, Pixels
 
 _BLOCK_BYTES = 8 * CHUNK_BYTES  # several chunks at once: their compression and syncing overlap
 _WRITERS = 4  # more than cores: they wait for the disk
-_GROUP = "zarr.json"
 _DAMAGE = (ValueError, RuntimeError, OSError)
 """What reading and decoding raise on chunks that were changed."""
 
@@ -47,11 +49,16 @@ class ZarrFiles:
         blobs: Blobs,
         where: str,
         codec: PixelCodec = PixelCodec(),  # noqa: B008 - frozen
+        *,
+        are_sharded: bool = False,
     ) -> None:
+        """New ones put many chunks into one blob if they `are_sharded`."""
         self._blobs = blobs
         self._where = where
         self._codec = codec
+        self._are_sharded = are_sharded
         self._open: dict[Pixels | Index, ZarrArray] = {}
+        self._opening = threading.Lock()
 
     def pixels(
         self,
@@ -81,18 +88,26 @@ class ZarrFiles:
         """The same for all: times are small."""
         return INDEX_LENGTH
 
+    def fetch(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
+        """Bring chunks here, which those that lie in shards may not be."""
+        array = self._array(field, commit)
+        if array.shards is not None:
+            array.shards.fetch(chunks)
+
     def block_length(self, commit: CommitRecord) -> int:
-        """Several chunks for a file; one for a live source, which must not wait."""
+        """A shard, or some chunks; one chunk of a live source, which must not wait."""
+        if self._are_sharded:
+            return SHARD_CHUNKS * commit.chunk_length
         chunk_bytes = commit.chunk_length * commit.height * commit.width * 3
         chunks = 1 if commit.live else max(1, min(8, _BLOCK_BYTES // chunk_bytes))
         return chunks * commit.chunk_length
 
     def begin(self, commit: CommitRecord) -> None:
         """Create the arrays, or clear away what a killed writer left half written."""
-        if commit.length or self._blobs.exists(_GROUP):
+        if commit.length or self._blobs.exists(GROUP):
             delete_leftovers(self._blobs)
         else:
-            create_arrays(self._blobs, commit, self._codec)
+            create_arrays(self._blobs, commit, self._codec, are_sharded=self._are_sharded)
 
     def write(self, frames: Frames, start: int, commit: CommitRecord) -> None:
         """Put frames on disk; the chunk of an index that is not full is replaced in one step."""
@@ -131,6 +146,8 @@ class ZarrFiles:
             array = self._array(field, commit)
             array.announce(None)
             array.resize(commit.length)
+            if self._are_sharded:
+                continue  # there, a writer that continued later may have put them
             chunk = -(-commit.length // array.chunk_shape[0])
             while array.delete(chunk):  # of a writer that was killed before its commit
                 chunk += 1
@@ -143,6 +160,8 @@ class ZarrFiles:
         commit: CommitRecord,
     ) -> None:
         array, length = self._roomy(field, start + len(pixels), commit), commit.chunk_length
+        if self._are_sharded:
+            return self._write_shard(array, pixels, start // length, commit)
 
         def write_chunk(first: int) -> None:
             buffer = self._codec.encode(padded(pixels[first : first + length], length))
@@ -150,6 +169,27 @@ class ZarrFiles:
 
         with array.putting() as put:
             side_by_side(write_chunk, range(0, len(pixels), length), workers=_WRITERS)
+
+    def _write_shard(
+        self,
+        array: ZarrArray,
+        pixels: UInt8[np.ndarray, "n h w *c"],
+        begin: int,
+        commit: CommitRecord,
+    ) -> None:
+        """Put chunks from `begin` on, which fill a shard or are the last."""
+        length = commit.chunk_length
+        chunks: list[bytes | None] = [None] * -(-len(pixels) // length)
+
+        def encode(number: int) -> None:
+            part = pixels[number * length : (number + 1) * length]
+            buffer = self._codec.encode(padded(part, length))
+            chunks[number] = array.stored(begin + number, buffer, commit)
+
+        side_by_side(encode, range(len(chunks)), workers=_WRITERS)
+        assert array.shards is not None
+        with array.putting() as put:
+            put(array.shards.blob(begin // SHARD_CHUNKS), packed(chunks))
 
     def _write_index(
         self, field: Index, values: Shaped[np.ndarray, " n"], start: int, commit: CommitRecord
@@ -183,11 +223,12 @@ class ZarrFiles:
         self, field: Pixels | Index, commit: CommitRecord, *, at_least: int = 0
     ) -> ZarrArray:
         """Open an array once, and again when a writer has enlarged it."""
-        array = self._open.get(field)
-        if array is None or array.length < at_least:
-            with self._naming_damage(field, 0):
-                array = ZarrArray.open(self._blobs, field, commit)
-            self._open[field] = array
+        with self._opening:  # several threads read ahead, and each would ask for it
+            array = self._open.get(field)
+            if array is None or array.length < at_least:
+                with self._naming_damage(field, 0):
+                    array = ZarrArray.open(self._blobs, field, commit)
+                self._open[field] = array
         if array.length < at_least:
             raise ValueError(f"zarr.json: {array.length} frames, {at_least} were committed")
         return array

@@ -1087,5 +1087,7 @@ def test_a_commit_record_survives_its_file(tmp_path_factory, length, complete, f
         counters=Counters(decoded=decoded),
     )
     layout = StoreLayout.open(LocalBlobs(store))
-    layout.write_commit("a", commit)
+    lease = layout.lock("a")
+    layout.write_commit(commit, lease)
+    lease.release()
     assert layout.commit("a") == commit

@@ -1,0 +1,409 @@
+"""Stores in object storage: an S3 server over HTTP, its conditional PUTs, and what is kept here."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import obstore
+import pytest
+import zarr
+from click.testing import CliRunner
+from killed import Killed
+from object_store import ObjectServer
+from obstore.exceptions import PreconditionError
+from obstore.store import MemoryStore
+from zarr.storage import ObjectStore
+
+import cli
+from ingest.errors import DamagedChunkError, NotAStoreError, RecordingLockedError, StoreError
+from ingest.frame import Frames
+from ingest.live.capture import open_live_store
+from ingest.open import open_store
+from ingest.publish import publish_store
+from ingest.store.blocks import Blocks
+from ingest.store.cache import ChunkCache
+from ingest.store.protocols import RecordingWriter, Store
+from ingest.store.records import Counters, RecordSettings, Source
+from ingest.verify import verify_store
+
+URL = "s3://bucket/a store"
+SHARD = 64 * 8
+"""Frames: a shard has 64 chunks, and these have 8 frames."""
+LENGTH = 2 * SHARD + 100
+
+
+def footage(length: int = LENGTH, *, seed: int = 0) -> Frames:
+    random = np.random.default_rng(seed)
+    return Frames(
+        images=random.integers(0, 256, (length, 9, 7, 3), np.uint8),
+        pts_ns=np.arange(length) * 1000,
+        gap=np.arange(length) % 50 == 0,
+        masks=random.integers(0, 4, (length, 9, 7), np.uint8),
+    )
+
+
+def begin(store: Store, name: str = "a b (é)", *, overwrite: bool = False, of: str = "x"):
+    return store.writer(
+        name,
+        source=Source(path=f"/{of}.mp4", size_bytes=10, digest=of),
+        settings=RecordSettings(size=None),
+        height=9,
+        width=7,
+        has_masks=True,
+        max_chunk_length=8,
+        overwrite=overwrite,
+    )
+
+
+def write_all(writer: RecordingWriter, frames: Frames) -> None:
+    step = writer.block_length
+    for start in range(writer.commit.length, len(frames), step):
+        stop = min(start + step, len(frames))
+        counted = Counters(decoded=stop, stored=stop, gaps=int(frames.gap[:stop].sum()))
+        part = frames.part(start, stop)
+        writer.append(part, counted) if stop - start == step else writer.finish(part, counted)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ObjectServer]:
+    with ObjectServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SETCON_CACHE", str(tmp_path / "cache"))
+        yield server
+
+
+@pytest.fixture
+def filled(server: ObjectServer) -> Store:
+    store = open_store(URL, create_format="zarr")
+    with begin(store) as writer:
+        write_all(writer, footage())
+    return open_store(URL)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    store = open_store(tmp_path / "local", create_format="zarr", durable=False)
+    with begin(store, "whole") as writer:
+        write_all(writer, footage())
+    with begin(store, "short", of="s") as writer:
+        write_all(writer, footage(SHARD + 20))
+    with begin(store, "growing", of="y") as writer:
+        step = writer.block_length
+        for start in range(0, SHARD + step, step):
+            frames = footage(SHARD + step).part(start, start + step)
+            writer.append(frames, Counters(decoded=start + step, stored=start + step))
+    return store
+
+
+def test_a_recording_reads_back_over_http_bit_for_bit(filled: Store) -> None:
+    expected = footage()
+    with filled.reader("a b (é)") as reader:
+        read = reader.read(0, LENGTH, masks=True)
+    for field in ("images", "masks", "pts_ns", "gap"):
+        np.testing.assert_array_equal(getattr(read, field), getattr(expected, field), field)
+    assert filled.recordings() == ["a b (é)"]
+    assert filled.uncommitted() == []
+    (verified,) = verify_store(filled)
+    assert verified.ok, verified
+
+
+def test_plain_zarr_opens_the_same_address(filled: Store) -> None:
+    objects = ObjectStore(obstore.store.from_url(URL), read_only=True)
+    group = zarr.open_group(objects, mode="r")["recordings/a b (é)"]
+    frames = group["frames"]
+    assert frames.shape == (LENGTH, 9, 7, 3)
+    assert (frames.chunks[0], frames.shards[0]) == (8, SHARD)
+    np.testing.assert_array_equal(frames[:], footage().images)
+    np.testing.assert_array_equal(group["masks"][SHARD - 3 : SHARD + 3], footage().masks[509:515])
+
+
+def test_a_copy_in_a_folder_can_be_read_and_not_written(
+    filled: Store, server: ObjectServer, tmp_path: Path
+) -> None:
+    for key, data in server.objects.items():
+        path = tmp_path / key.removeprefix("bucket/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    copy = open_store(tmp_path / "a store")
+    (verified,) = verify_store(copy)
+    assert verified.ok, verified
+    with pytest.raises(StoreError, match="a copy of a store from object storage"):
+        begin(copy, "new")
+
+
+def test_an_epoch_needs_few_requests(filled: Store, server: ObjectServer) -> None:
+    server.requests.clear()
+    with open_store(URL).reader("a b (é)", cache=ChunkCache(0)) as reader:
+        for start in np.random.default_rng(0).permutation(np.arange(0, LENGTH - 34, 32)):
+            reader.read(int(start), int(start) + 34)
+    shards = 3
+    # mark, record, three arrays, times and gaps; the index of each shard, and its only block
+    assert server.requests["GET"] == 7 + 2 * shards
+
+
+def test_what_was_read_ahead_is_there_when_it_is_read(
+    filled: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(URL).reader("a b (é)") as reader:
+        reader.pts_ns()
+        reader.prefetch(SHARD - 10, SHARD + 10)
+        for thread in threading.enumerate():
+            if thread.name.startswith("fetch "):
+                thread.join(20)
+        server.requests.clear()
+        reader.read(SHARD - 10, SHARD + 10)
+    assert server.requests["GET"] == 0
+
+
+def test_damage_to_what_is_kept_here_is_read_past(filled: Store, tmp_path: Path) -> None:
+    with filled.reader("a b (é)", cache=ChunkCache(0)) as reader:
+        reader.read(0, LENGTH)
+        for number, block in enumerate(sorted((tmp_path / "cache").iterdir())):
+            data = bytearray(block.read_bytes())
+            data[:: max(1, len(data) // 500)] = b"\0" * len(data[:: max(1, len(data) // 500)])
+            block.write_bytes(data[: len(data) // 2] if number % 2 else data)
+        np.testing.assert_array_equal(reader.read(0, LENGTH).images, footage().images)
+
+
+def test_damage_in_the_object_store_is_damage(filled: Store, server: ObjectServer) -> None:
+    (key,) = (key for key in server.objects if key.endswith("frames/c.1.0.0.0"))
+    server.objects[key] = b"\0" * 100 + server.objects[key][100:]
+    with filled.reader("a b (é)") as reader:
+        reader.read(0, SHARD)
+        with pytest.raises(DamagedChunkError, match="chunk 64 of `frames` is damaged"):
+            reader.read(0, SHARD + 1)
+    del server.objects[key]
+    with (
+        open_store(URL).reader("a b (é)") as reader,
+        pytest.raises(DamagedChunkError, match=r"damaged \(the chunk is missing\)"),
+    ):
+        reader.read(0, SHARD + 1)
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/full/x", ""])
+def test_where_nothing_can_be_kept_reading_goes_on(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    if folder:
+        monkeypatch.setenv("SETCON_CACHE", folder)
+    else:
+        monkeypatch.setenv("SETCON_CACHE_GB", "0")
+    with open_store(URL).reader("a b (é)") as reader:
+        reader.prefetch(0, 10)
+        np.testing.assert_array_equal(reader.read(0, LENGTH).images, footage().images)
+
+
+def test_without_the_extra_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "ingest.store.objects", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(NotAStoreError, match=rf"{URL}: .* needs obstore; run pip install -e"):
+        open_store(URL)
+
+
+def test_a_capture_into_object_storage_is_refused() -> None:
+    with pytest.raises(NotAStoreError, match=rf"^{URL}: captures are kept in local folders;"):
+        open_live_store(URL)
+
+
+def test_commands_take_addresses(
+    server: ObjectServer, local: Store, clip: Path, tmp_path: Path
+) -> None:
+    def setcon(*words: str | Path) -> str:
+        done = CliRunner().invoke(cli.main, [*map(str, words)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    url = "s3://bucket/cli"
+    assert "whole: published, 1124 frames" in setcon("publish", local.location, url)
+    assert "whole: already there" in setcon("publish", local.location, url)
+    assert "clip: recorded, 60 frames of 32x32" in setcon("ingest", clip, url, "--size", "32")
+    assert f"{url}: zarr, 4 recordings" in setcon("info", url)
+    assert setcon("verify", url).count(": ok, ") == 4
+    setcon("export", url, "clip", tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").stat().st_size > 1000
+
+
+def test_a_wrong_size_of_what_is_kept_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SETCON_CACHE_GB", "many")
+    with pytest.raises(NotAStoreError, match="SETCON_CACHE_GB='many' is not a number of gigabytes"):
+        open_store(URL)
+
+
+def test_what_is_kept_stays_within_its_bound(tmp_path: Path) -> None:
+    blocks = Blocks(tmp_path, 10_000, block_bytes=1000)
+    data = np.random.default_rng(0).integers(0, 256, 50_000, np.uint8).tobytes()
+    for start in range(0, 49_000, 700):
+        read = blocks.read("object", start, start + 900, len(data), lambda a, b: data[a:b])
+        assert read == data[start : start + 900]
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 10_000
+
+
+def test_an_object_store_that_cannot_be_reached_is_told_in_a_line(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.before_put = lambda key: (_ for _ in ()).throw(PermissionError(key))
+    with pytest.raises(
+        StoreError, match=rf"^{URL}.*refuses or does not answer \([^\n]*rights[^\n]*$"
+    ):
+        open_store(URL, create_format="zarr")
+
+
+def test_publishing_gives_the_bytes_of_writing_there(
+    filled: Store, server: ObjectServer, local: Store
+) -> None:
+    directly = {key: data for key, data in server.objects.items() if "/recordings/" in key}
+    growing, _, whole = publish_store(local, "s3://bucket/p")
+    assert (whole.status, whole.frames_this_run) == ("published", LENGTH)
+    assert (growing.status, growing.frames_this_run) == ("not complete yet", SHARD)
+    for key, data in directly.items():
+        copied = key.replace("a store", "p").replace("a b (é)", "whole")
+        assert server.objects[copied] == data, key
+    target = open_store("s3://bucket/p")
+    assert all(verified.ok for verified in verify_store(target))
+    with begin(local, "growing", of="y") as writer:
+        writer.finish(None, Counters(decoded=writer.commit.length, stored=writer.commit.length))
+    again = {published.name: published for published in publish_store(local, "s3://bucket/p")}
+    assert again["whole"].status == "already there"
+    assert (again["growing"].status, again["growing"].frames_this_run) == ("continued", 64)
+
+
+def test_another_source_is_published_only_to_overwrite(
+    server: ObjectServer, local: Store, tmp_path: Path
+) -> None:
+    other = open_store(tmp_path / "other", create_format="zarr", durable=False)
+    with begin(other, "whole", of="z") as writer:
+        write_all(writer, footage(SHARD + 9, seed=1))
+    list(publish_store(local, "s3://bucket/p", recordings="whole"))
+    (refused,) = publish_store(other, "s3://bucket/p")
+    assert "use --overwrite" in str(refused.error)
+    reader = open_store("s3://bucket/p").reader("whole", cache=ChunkCache(0))
+    reader.read(0, 10)
+    (replaced,) = publish_store(other, "s3://bucket/p", overwrite=True)
+    assert replaced.status == "published"
+    assert [verified.ok for verified in verify_store(open_store("s3://bucket/p"))] == [True]
+    with pytest.raises(DamagedChunkError):  # it has been replaced: no reader sees frames of both
+        reader.read(SHARD, SHARD + 1)
+
+
+def test_killed_at_any_put_it_continues_to_the_same_bytes(
+    local: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puts_left, put = 1 << 30, obstore.put
+
+    def then_killed(*args, **kwargs):
+        nonlocal puts_left
+        if puts_left <= 0:  # nothing is sent by a process that is dead
+            raise Killed
+        result = put(*args, **kwargs)
+        puts_left -= 1
+        if puts_left == 0:
+            raise Killed
+        return result
+
+    def publish(objects: MemoryStore, most_puts: int) -> int:
+        nonlocal puts_left
+        monkeypatch.setattr("ingest.store.objects.from_url", lambda url: objects)
+        puts_left = most_puts
+        list(publish_store(local, URL, recordings="short"))
+        return most_puts - puts_left
+
+    def held(objects: MemoryStore) -> dict[str, bytes]:
+        paths = [meta["path"] for page in objects.list() for meta in page]
+        return {path: bytes(objects.get(path).bytes()) for path in paths}
+
+    monkeypatch.setattr(obstore, "put", then_killed)
+    whole = MemoryStore()
+    puts = publish(whole, 1 << 30)
+    assert puts > 15
+    for kill_at in range(1, puts + 1):
+        objects = MemoryStore()
+        with pytest.raises(Killed):
+            publish(objects, kill_at)
+        publish(objects, 1 << 30)
+        assert held(objects) == held(whole), kill_at
+
+
+@pytest.mark.parametrize("committed", [0, SHARD])
+def test_of_eight_racing_writers_one_wins_and_the_others_name_it(
+    server: ObjectServer, committed: int
+) -> None:
+    store, frames = open_store(URL, create_format="zarr"), footage()
+    if committed:
+        with begin(store) as writer:
+            writer.append(frames.part(0, SHARD), Counters(decoded=SHARD, stored=SHARD))
+    ready = threading.Barrier(8)
+    claimed = threading.Barrier(8 if committed else 1)  # a new recording is had by the first one
+
+    def race(number: int) -> RecordingLockedError | None:
+        mine = open_store(URL)
+        ready.wait(60)
+        try:
+            with begin(mine) as writer:
+                claimed.wait(60)
+                write_all(writer, frames)
+        except RecordingLockedError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(race, range(8)))
+    assert outcomes.count(None) == 1
+    for error in filter(None, outcomes):
+        assert f"process {os.getpid()} on " in str(error)
+    (verified,) = verify_store(open_store(URL))
+    assert verified.ok, verified
+    assert verified.complete
+
+
+def test_a_writer_that_was_away_does_no_harm(server: ObjectServer) -> None:
+    store = open_store(URL, create_format="zarr")
+    zombie = begin(store, "a")
+    zombie.append(footage().part(0, SHARD), Counters(decoded=SHARD, stored=SHARD, gaps=11))
+    assert store.is_being_written("a")
+    with begin(store, "a", overwrite=True, of="other") as writer:
+        write_all(writer, footage(seed=1))
+    objects = dict(server.objects)
+    assert not store.is_being_written("a")
+    with pytest.raises(RecordingLockedError, match=r"process \d+ on .* has written it meanwhile"):
+        zombie.append(footage().part(SHARD, 2 * SHARD), Counters())
+    zombie.close()
+    assert server.objects == objects
+
+
+def test_a_put_whose_answer_was_lost_is_not_taken_for_anothers(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = obstore.put
+
+    def sent_again(*args, **kwargs):
+        put(*args, **kwargs)
+        if "mode" in kwargs:  # what the second attempt of the same request is told
+            raise PreconditionError("412")
+
+    store = open_store(URL, create_format="zarr")
+    with begin(store) as writer:
+        monkeypatch.setattr(obstore, "put", sent_again)
+        writer.append(footage().part(0, SHARD), Counters(decoded=SHARD, stored=SHARD, gaps=11))
+        monkeypatch.setattr(obstore, "put", put)
+        write_all(writer, footage())
+    (verified,) = verify_store(store)
+    assert verified.ok, verified
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_of_a_reader_is_refused_and_does_not_hang(filled: Store) -> None:
+    reads, writes = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            filled.recordings()
+        except StoreError as error:
+            os.write(writes, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert b"start processes by 'spawn' or 'forkserver'" in os.read(reads, 1000)
