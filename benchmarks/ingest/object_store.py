@@ -5,7 +5,7 @@
 An S3 server in a process of its own waits before the first byte of each answer. A stream of clips,
 as a server of clips has one for each trainer, is taken as fast as it comes: with reading ahead, and
 without (`SETCON_CACHE_GB=0`: each chunk is read when it is needed). Nothing is kept from one run to
-the next. 2,560 frames of 128x128, a fifth held out: 64 clips of 32 triplets.
+the next. 2,560 frames, a fifth held out: 64 clips of 32 triplets.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from online.queue import messages
 from online.queue.stream import ServeConfig, Stream
 
 URL = "s3://bucket/store"
-FRAMES, SIDE, STEP = 2560, 128, 1024
+FRAMES = 2560
 SERVER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -70,24 +70,24 @@ class Server:
         return json.loads(self._process.stdout.readline())
 
 
-def fill() -> int:
+def fill(side: int) -> int:
     """Footage that compresses to about half; returns the bytes of the frames of all clips."""
     store = open_store(URL, create_format="zarr")
     random = np.random.default_rng(0)
-    texture = random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    texture = random.integers(0, 256, (side, side, 3), np.uint8)
     with store.writer(
         "a",
         source=Source(path="/a.mp4", digest="a"),
-        settings=RecordSettings(size=SIDE),
-        height=SIDE,
-        width=SIDE,
+        settings=RecordSettings(size=side),
+        height=side,
+        width=side,
     ) as writer:
-        for start in range(0, FRAMES, STEP):
-            index = np.arange(start, min(start + STEP, FRAMES))
-            noise = random.integers(0, 16, (len(index), SIDE, SIDE, 3), np.uint8)
+        for start in range(0, FRAMES, writer.block_length):
+            index = np.arange(start, min(start + writer.block_length, FRAMES))
+            noise = random.integers(0, 16, (len(index), side, side, 3), np.uint8)
             frames = Frames(noise + np.roll(texture, start), index * 33_000_000, index == 0)
             counted = Counters(decoded=int(index[-1]) + 1, stored=int(index[-1]) + 1, gaps=1)
-            whole = len(index) == STEP
+            whole = len(index) == writer.block_length
             writer.append(frames, counted) if whole else writer.finish(frames, counted)
     return store.size_bytes("a") * 4 // 5
 
@@ -132,9 +132,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--delays", type=float, nargs="+", default=[0.0, 0.05])
+    parser.add_argument("--side", type=int, default=128)
     options = parser.parse_args()
     with closing(Server()) as server:
-        clip_bytes = fill()
+        clip_bytes = fill(options.side)
         print(f"{clip_bytes / 1e6:.0f} MB of compressed frames in the training part")
         for delay in options.delays:
             rates = {}

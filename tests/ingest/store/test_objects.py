@@ -36,24 +36,26 @@ SHARD = 64 * 8
 LENGTH = 2 * SHARD + 100
 
 
-def footage(length: int = LENGTH, *, seed: int = 0) -> Frames:
+def footage(length: int = LENGTH, *, seed: int = 0, masks: bool = True) -> Frames:
     random = np.random.default_rng(seed)
     return Frames(
         images=random.integers(0, 256, (length, 9, 7, 3), np.uint8),
         pts_ns=np.arange(length) * 1000,
         gap=np.arange(length) % 50 == 0,
-        masks=random.integers(0, 4, (length, 9, 7), np.uint8),
+        masks=random.integers(0, 4, (length, 9, 7), np.uint8) if masks else None,
     )
 
 
-def begin(store: Store, name: str = "a b (é)", *, overwrite: bool = False, of: str = "x"):
+def begin(
+    store: Store, name: str = "a b (é)", *, overwrite: bool = False, of: str = "x", masks=True
+):
     return store.writer(
         name,
         source=Source(path=f"/{of}.mp4", size_bytes=10, digest=of),
         settings=RecordSettings(size=None),
         height=9,
         width=7,
-        has_masks=True,
+        has_masks=masks,
         max_chunk_length=8,
         overwrite=overwrite,
     )
@@ -90,8 +92,8 @@ def local(tmp_path: Path) -> Store:
     store = open_store(tmp_path / "local", create_format="zarr", durable=False)
     with begin(store, "whole") as writer:
         write_all(writer, footage())
-    with begin(store, "short", of="s") as writer:
-        write_all(writer, footage(SHARD + 20))
+    with begin(store, "short", of="s", masks=False) as writer:
+        write_all(writer, footage(SHARD + 20, masks=False))
     with begin(store, "growing", of="y") as writer:
         step = writer.block_length
         for start in range(0, SHARD + step, step):

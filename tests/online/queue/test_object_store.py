@@ -86,7 +86,7 @@ def test_a_server_process_sends_the_clips_of_an_address(store: Store) -> None:
     ):
         client.open(REQUEST)
         for _ in range(3):
-            delivery = client.next_clip(60)
+            delivery = client.next_clip(60.0)
             assert delivery is not None
             clip = delivery.clip
             np.testing.assert_array_equal(
