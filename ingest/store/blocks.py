@@ -110,8 +110,8 @@ class Blocks:
         """A block from where it is, once for all threads that wait for it."""
         with self._lock:
             coming = self._coming.get(path)
-            if coming is None:
-                mine = self._coming[path] = Future()
+            mine: Future[bytes] = Future()
+            self._coming.setdefault(path, mine)
         if coming is not None:
             return coming.result()
         try:

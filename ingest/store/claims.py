@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ingest.store.blobs import Blobs
     from ingest.store.objects import ObjectBlobs, Version
 
-_MOST_CLAIMS = 100
-"""Attempts to claim a record that others claim at the same time: one of them succeeds each time."""
+_MOST_ATTEMPTS = 100
+"""To claim a record that others claim at the same time: one of them succeeds each time."""
 
 
 class Writer(msgspec.Struct, frozen=True):
@@ -86,10 +86,14 @@ class Claim:
         """
         key = f"{blobs.location}/{name}"
         version = self._versions.get(key)
-        while (made := blobs.put_if(name, data, version)) is None:
+        for _ in range(_MOST_ATTEMPTS):
+            made = blobs.put_if(name, data, version)
+            if made is not None:
+                self._versions[key] = made
+                return
             version = blobs.version(name)
             self.check()
-        self._versions[key] = made
+        raise self._locked()
 
     def check(self) -> None:
         """Raise RecordingLockedError where another writer has claimed it."""
@@ -112,7 +116,7 @@ class Claim:
                 self._all.put_if(self._record, data, self._version)
 
     def _claim(self) -> Version | None:
-        for _ in range(_MOST_CLAIMS):
+        for _ in range(_MOST_ATTEMPTS):
             found = self._all.look(self._record)
             if found is None:
                 return None

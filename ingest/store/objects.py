@@ -149,7 +149,7 @@ class ObjectBlobs:
         """The last bytes of an object, and what is needed to read more of just that one."""
 
         def tail() -> Tail:
-            options = {"range": {"suffix": count}}
+            options: GetOptions = {"range": {"suffix": count}}
             result = obstore.get(self._objects, self._key(name), options=options)
             meta = result.meta
             return Tail(bytes(result.bytes()), meta["size"], meta["e_tag"] or "")

@@ -380,12 +380,14 @@ def test_a_writer_that_was_away_does_no_harm(server: ObjectServer) -> None:
 def test_a_put_whose_answer_was_lost_is_not_taken_for_anothers(
     server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put = obstore.put
+    put, lost = obstore.put, set()
 
-    def sent_again(*args, **kwargs):
-        put(*args, **kwargs)
-        if "mode" in kwargs:  # what the second attempt of the same request is told
-            raise PreconditionError("412")
+    def sent_again(objects, path: str, data: bytes, **kwargs):
+        result = put(objects, path, data, **kwargs)
+        if (path, data) not in lost:
+            lost.add((path, data))
+            raise PreconditionError("412")  # what the second attempt of the same request is told
+        return result
 
     store = open_store(URL, create_format="zarr")
     with begin(store) as writer:
