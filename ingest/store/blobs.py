@@ -75,6 +75,10 @@ class Lease(Protocol):
         """
         ...
 
+    def clear(self) -> None:
+        """Delete what is in the folder."""
+        ...
+
     def remove(self) -> None:
         """Delete the folder and the record; a part of them never passes for the whole."""
         ...
@@ -357,9 +361,11 @@ class LocalLease:
         """Put the record in one step."""
         self._all.put(self._record, data, durable=complete)
 
-    def remove(self) -> None:
+    def clear(self) -> None:
         """Delete the folder, and the record with it."""
         self._all.remove_folder(self._folder)
+
+    remove = clear
 
     def release(self) -> None:
         """Let others write."""

@@ -1,6 +1,6 @@
 """Who may write a recording where nothing can be locked: its commit record names the writer.
 
-    first     GET record ── none: its first commit is PUT If-None-Match: *
+    first     GET record ── none: PUT If-None-Match: * one of no frames, before anything else
                          └─ incomplete: PUT If-Match with my name in it; I write it from now on
     a blob    PUT If-None-Match: *, or If-Match the version that I put before
                 └─ 412: which version is there? is the record still mine? PUT If-Match that version
@@ -100,13 +100,18 @@ class Claim:
         if self._all.version(self._record) != self._version:
             raise self._locked()
 
-    def remove(self) -> None:
-        """Delete the record, then all that it speaks of."""
+    def clear(self) -> None:
+        """Delete what is in the folder, while the record keeps others off."""
         self.check()
+        self._all.remove_folder(self._folder)
+        self._versions.clear()
+
+    def remove(self) -> None:
+        """Delete all that the record speaks of, then the record."""
+        self.clear()
         if self._version is not None:
             self._all.delete(self._record)
             self._version = self._claimed = None
-        self._all.remove_folder(self._folder)
 
     def release(self) -> None:
         """Take my name out of the record, if it is still there."""

@@ -114,9 +114,9 @@ class DirectoryStore:
         )
         lock = self._layout.lock(name)
         try:
-            if overwrite:
+            if overwrite and not self.is_remote:
                 self._layout.remove(name, lock)
-            return self._begin(name, new, lock)
+            return self._begin(name, new, lock, is_new=overwrite)
         except BaseException:
             lock.release()
             raise
@@ -129,19 +129,20 @@ class DirectoryStore:
         finally:
             lock.release()
 
-    def _begin(self, name: str, new: CommitRecord, lock: Lease) -> ChunkWriter:
-        stored = self._layout.unfinished(name, new.source, new.settings)
+    def _begin(self, name: str, new: CommitRecord, lock: Lease, *, is_new: bool) -> ChunkWriter:
+        stored = None if is_new else self._layout.unfinished(name, new.source, new.settings)
         if stored is not None:
             _check_frames_alike(self._layout.describe(name), stored, new)
-        else:
-            # what a writer left that was killed before its first commit
-            self._layout.remove(name, lock)
         commit = stored or new
         files = self._open_files(lock.blobs, self._layout.describe(name))
         with clear_write_errors(self._layout.describe(name)):
+            if stored is None:
+                if self.is_remote:  # only the record, once it is there, keeps others off
+                    self._layout.write_commit(commit, lock)
+                lock.clear()  # what a writer left that was killed, or what is overwritten
             if not commit.complete:
                 files.begin(commit)
-            if stored is None:
+            if stored is None and not self.is_remote:
                 self._layout.write_commit(commit, lock)
         return ChunkWriter(self._layout, name, commit, files, lock)
 

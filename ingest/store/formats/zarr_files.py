@@ -104,7 +104,8 @@ class ZarrFiles:
 
     def begin(self, commit: CommitRecord) -> None:
         """Create the arrays, or clear away what a killed writer left half written."""
-        if commit.length or self._blobs.exists(GROUP):
+        is_begun = not self._are_sharded and self._blobs.exists(GROUP)  # else the record is first
+        if commit.length or is_begun:
             delete_leftovers(self._blobs)
         else:
             create_arrays(self._blobs, commit, self._codec, are_sharded=self._are_sharded)
