@@ -62,6 +62,11 @@ class RunConfig:
                 "slots that start at objects need augment.shift and augment.jitter to be 0: "
                 "objects are found in frames as they are"
             )
+        if self.model.keeps_maps and self.augment != AugmentConfig():
+            raise ValueError(
+                "a frozen encoder sees each frame once, as it is: set augment.shift, jitter and "
+                "colour to 0 and augment.flip to false, or model.encoder.timm.tuned to true"
+            )
         if self.model.finds_objects and (self.loss.horizon > 1 or self.loss.unit == "slot"):
             raise ValueError(
                 'slots that start at objects need loss.horizon = 1 and loss.unit = "set": which of '

@@ -1,7 +1,7 @@
 """Every setting of the model, its loss and its probe; importing them does not import torch.
 
-    SetConConfig ─┬─ EncoderConfig           ProbeConfig ── DecoderConfig
-                  ├─ SlotAttentionConfig     LossConfig
+    SetConConfig ─┬─ EncoderConfig ── TimmConfig    ProbeConfig ── DecoderConfig
+                  ├─ SlotAttentionConfig            LossConfig
                   ├─ TransitionConfig
                   └─ SetEncoderConfig
 
@@ -16,7 +16,7 @@ from setcon.checks import check_above, check_at_least, check_below, check_choice
 
 Activation = Literal["relu", "elu"]
 Normalisation = Literal["none", "batch", "group"]
-EncoderKind = Literal["paper", "small", "normal", "large", "dilated"]
+EncoderKind = Literal["paper", "small", "normal", "large", "dilated", "timm"]
 Starts = Literal["learned", "objects"]
 TransitionKind = Literal["paper", "interacting"]
 DecoderKind = Literal["bilinear", "pixel", "object", "broadcast", "small", "normal", "large"]
@@ -27,12 +27,31 @@ GROUPS = 8  # of GroupNorm
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimmConfig:
+    """Which pretrained model of the library timm an encoder begins with."""
+
+    name: str = ""
+    """Its name there, such as `vit_small_patch14_dinov2.lvd142m` or `resnet18`."""
+    weights: str = ""
+    """File of its weights, .safetensors or .pth; where it is empty, timm downloads its own."""
+    tuned: bool = False
+    """Learn its weights too. Otherwise they stay, what it sees of a frame is kept for as long as
+    the replay holds the frame, and checkpoints are small."""
+    enlarge: float = 1.0
+    """Frames are enlarged so many times for it: small frames are few patches."""
+
+    def __post_init__(self) -> None:
+        check_within(0.25, 16, timm_enlarge=self.enlarge)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """Which convolutions an encoder starts with, and how wide it is."""
 
     kind: EncoderKind = "paper"
     """`paper` keeps the resolution; `small`, `normal` and `large` reduce it to an eighth; `dilated`
-    reduces it to a quarter and sees far around each position."""
+    reduces it to a quarter and sees far around each position; `timm` is a pretrained model, brought
+    to a quarter."""
     width: int = 32
     """Size of a feature vector; for `paper` also the filter size of its convolutions."""
     patch: int = 1
@@ -40,9 +59,16 @@ class EncoderConfig:
     normalisation: Normalisation = "none"
     """Normalisation after the first convolution: none (paper), BatchNorm (port), or GroupNorm of 8
     groups."""
+    timm: TimmConfig = field(default_factory=TimmConfig)
+    """The pretrained model of `timm`."""
 
     def __post_init__(self) -> None:
         check_choice("encoder kind", self.kind, get_args(EncoderKind))
+        if (self.kind == "timm") != bool(self.timm.name):
+            raise ValueError(
+                "an encoder of kind timm, and no other, needs timm.name, got "
+                f"{self.timm.name!r} for {self.kind}"
+            )
         check_choice("encoder normalisation", self.normalisation, get_args(Normalisation))
         check_at_least(1, encoder_width=self.width, encoder_patch=self.patch)
         if self.patch != 1 and self.kind != "paper":
@@ -59,7 +85,7 @@ class SlotAttentionConfig:
     starts: Starts = "learned"
     """`learned`: each slot starts from its own vector, and slots compete for positions (paper).
     `objects`: slot 0 is the background, and each of the others is one of the objects found in a
-    run of frames by what moves and what belongs together; needs the encoder `dilated`."""
+    run of frames by what moves and what belongs together; needs the encoder `dilated` or `timm`."""
     num_slots: int = 4
     """Slots per image; with `objects` the most there can be, the background's included."""
     slot_size: int = 16
@@ -138,11 +164,16 @@ class SetConConfig:
     """Slots to one vector."""
 
     def __post_init__(self) -> None:
-        if self.finds_objects and self.encoder.kind != "dilated":
+        if self.finds_objects and self.encoder.kind not in ("dilated", "timm"):
             raise ValueError(
                 "slots that start at objects need encoder.kind = "
-                f'"dilated", got {self.encoder.kind!r}'
+                f'"dilated" or "timm", got {self.encoder.kind!r}'
             )
+
+    @property
+    def keeps_maps(self) -> bool:
+        """Whether the encoder begins with a frozen model, whose maps can be kept."""
+        return self.encoder.kind == "timm" and not self.encoder.timm.tuned
 
     @property
     def finds_objects(self) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from setcon.config import LossConfig, SetConConfig
 from setcon.deep_set import DeepSet
 from setcon.encoders import build_encoder
+from setcon.encoders.timm_encoder import TimmEncoder
 from setcon.frozen import keep_frozen_in_evaluation
 from setcon.layers import Total, alone, at_least_float32
 from setcon.loss import SetConLoss, slot_shares
@@ -75,40 +76,55 @@ class SetCon(nn.Module):
         run_length: int = 1,
         pieces: Sequence[Supervoxels] | None = None,
         outlines: bool = True,
+        maps: Sequence[Float[Tensor, "*n _c _r _s"]] | None = None,
     ) -> Slots:
         """The slots of each image; of a single one, n is 1. Bytes are taken as shares of 255.
 
         Slots that start at objects keep their object through a run: the images are runs of
         `run_length` frames, one after another. `pieces` are the supervoxels of each run, if they
-        are known already; `outlines` asks for the segment of every pixel.
+        are known already; `outlines` asks for the segment of every pixel. `maps` are what a frozen
+        encoder made of the images, if that was kept.
         """
         images = as_images(images)
         if isinstance(self.slot_attention, SlotAttention):
-            return self.slot_attention(self.encoder(images))
+            return self.slot_attention(self._features(images, maps))
         if pieces is None:
             pieces = [
                 Supervoxels.of(run, distance=None) for run in as_bytes(images).split(run_length)
             ]
         with torch.no_grad():  # it learns from the loss of the foreground
-            features = self.encoder(images)
+            features = self._features(images, maps)
         return self.slot_attention(features, images, pieces, outlines=outlines)
+
+    def _features(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        maps: Sequence[Float[Tensor, "n _c _r _s"]] | None,
+    ) -> Float[Tensor, "n p c"]:
+        """Features of images, of which a frozen encoder may have made `maps` before."""
+        if maps is None:
+            return self.encoder(images)
+        assert isinstance(self.encoder, TimmEncoder)
+        return self.encoder.read(maps, height=images.shape[-2], width=images.shape[-1])
 
     def foreground_loss(
         self,
         images: Float[Tensor, "n 3 h w"],
         targets: Float[Tensor, "n p"],
         *,
+        maps: Sequence[Float[Tensor, "n _c _r _s"]] | None = None,
         total: Total = alone,
     ) -> Float[Tensor, ""]:
         """What slots that start at objects learn to find them with; see `foreground_targets`.
 
-        With `total`, this is the part of these images in the loss of more.
+        With `total`, this is the part of these images in the loss of more. `maps` are those of
+        `encode`.
 
         Raises TypeError: this model has learned starts.
         """
         if not isinstance(self.slot_attention, ObjectSlots):
             raise TypeError("slots with learned starts have no foreground")
-        logits = self.slot_attention.foreground(self.encoder(images)).squeeze(-1)
+        logits = self.slot_attention.foreground(self._features(images, maps)).squeeze(-1)
         return foreground_loss(logits, targets, total=total)
 
     def predict(

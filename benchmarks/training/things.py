@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,21 +65,18 @@ def call(*words: str) -> None:
 
 
 def learn(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Masks' scores of the trained and the untrained model, and of what needs none."""
+    """The scores of a run on a scene."""
     run = options.folder / "-".join([f"run-{name}-{seed}", str(options.steps), *options.set])
+    settings = (f"training.seed={seed}", f"training.steps={options.steps}", *options.set)
+    return scores(make_store(name, options.folder), run, settings)
+
+
+def scores(store: Path, run: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """Masks' scores of the trained and the untrained model, and of what needs none."""
     if not (run / "finished").exists():
         started = time.monotonic()
-        told = [f"training.seed={seed}", f"training.steps={options.steps}", *options.set]
-        words = [word for setting in told for word in ("--set", setting)]
-        call(
-            "train",
-            str(make_store(name, options.folder)),
-            "--run",
-            str(run),
-            "--preset",
-            "things",
-            *words,
-        )
+        words = [word for setting in settings for word in ("--set", setting)]
+        call("train", str(store), "--run", str(run), "--preset", "things", *words)
         (run / "finished").touch()
         print(f"{run.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     found = load_evaluation(max((run / "probes").iterdir()))
@@ -90,7 +88,7 @@ def learn(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     if found.without_model is not None:
         for key in ("blocks", "colours", "frame_k_means", "frame_ward"):
             rows[key.replace("_", " ")] = getattr(found.without_model, key)
-    return {row: asdict(scores) for row, scores in rows.items() if scores is not None}
+    return {row: asdict(measured) for row, measured in rows.items() if measured is not None}
 
 
 def main() -> None:
@@ -100,11 +98,12 @@ def main() -> None:
         runs = [learn(name, seed, options) for seed in options.seeds]
         print(f"\n{name:20}" + "".join(f"{measure:>24}" for measure in MEASURES))
         for row in runs[0]:
-            cells = [_mean_and_each([run[row][measure] for run in runs]) for measure in MEASURES]
+            cells = [mean_and_each([run[row][measure] for run in runs]) for measure in MEASURES]
             print(f"{row:20}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
-def _mean_and_each(values: list[float]) -> str:
+def mean_and_each(values: list[float]) -> str:
+    """The mean, and in brackets what it is of."""
     each = " ".join(f"{value:.2f}" for value in values)
     return f"{statistics.mean(values):.3f} ({each})"
 

@@ -29,6 +29,7 @@ from online.session.status import Watcher
 from online.stop import StopRequested, StopSignals
 from online.training.augment import augmented
 from online.training.batch import Batch, collate, joined
+from online.training.kept_maps import KeptMaps
 from online.training.pieces import Pieces
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Session:
         self._first_step = 0
         self._batch: Sequence[Clip] = ()
         self._pieces = pieces
+        self._maps = KeptMaps(state.trainer)
 
     def run(self) -> Outcome:
         """Learn until the steps or the minutes are used up, the stream ends, or a signal comes.
@@ -182,6 +184,8 @@ class Session:
             batch = collate(clips, self.config.stream.clip, num_frames=num_frames)
             if self.config.model.finds_objects:
                 batch = self._pieces.added(batch, clips)
+            if self.config.model.keeps_maps:
+                batch = self._maps.added(batch, clips)
             key = f"{self.config.training.seed}/{self.state.step}"
             key += f"/{shard.index}" if shard.index else ""
             batches.append(augmented(batch, self.config.augment, key=key))

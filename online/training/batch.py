@@ -17,7 +17,7 @@ from itertools import chain
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import BFloat16, Bool, Float, UInt8
 from torch import Tensor
 
 from online.clips.clip import Clip, ClipConfig
@@ -36,6 +36,8 @@ class Batch:
     j + 2 * frame_stride. False where a clip is filled up."""
     pieces: tuple[Supervoxels, ...] | None = None
     """Those of each clip, for slots that start at objects."""
+    maps: tuple[BFloat16[Tensor, "b t _c _r _s"], ...] | None = None
+    """What each layer of a frozen encoder makes of the frames, where that is kept."""
 
 
 def collate(clips: Sequence[Clip], config: ClipConfig, *, num_frames: int | None = None) -> Batch:
@@ -64,10 +66,12 @@ def joined(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     pieces = [batch.pieces for batch in batches if batch.pieces is not None]
+    maps = [batch.maps for batch in batches if batch.maps is not None]
     return Batch(
         torch.cat([batch.frames for batch in batches]),
         torch.cat([batch.valid for batch in batches]),
         tuple(chain(*pieces)) if pieces else None,
+        tuple(map(torch.cat, zip(*maps, strict=True))) if maps else None,
     )
 
 

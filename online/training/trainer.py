@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import BFloat16, Float, Int, UInt8
 from torch import Tensor
 
 from online.errors import Diverged, TrainingError
@@ -35,6 +35,7 @@ from online.training.optimizer import (
 )
 from setcon.config import LossConfig
 from setcon.cuda_graph import CudaGraphed
+from setcon.encoders.timm_encoder import TimmEncoder
 from setcon.frozen import learned_state
 from setcon.matching import Matching
 from setcon.model import SetCon, SetConOutput
@@ -195,16 +196,21 @@ class Trainer:
         frames: Float[Tensor, "b t c h w"],
         *,
         pieces: Sequence[Supervoxels] | None = None,
+        maps: Sequence[Float[Tensor, "b t _c _r _s"]] | None = None,
     ) -> SetConOutput:
         """What `model` makes of frames, in the arithmetic and memory layout of training.
 
-        `pieces` are those of `SetCon.encode`.
+        `pieces` and `maps` are those of `SetCon.encode`.
         """
         images = self._images(frames)
         # only the encoder gains by bfloat16: in it, z would lose what distinguishes near frames
         with self._autocast():
             encoded = model.encode(
-                images, run_length=frames.shape[1], pieces=pieces, outlines=False
+                images,
+                run_length=frames.shape[1],
+                pieces=pieces,
+                outlines=False,
+                maps=self._on_device(maps),
             )
         return model.of_slots(encoded, num_runs=len(frames), frame_stride=self.frame_stride)
 
@@ -220,6 +226,13 @@ class Trainer:
                 outlines=False,
             ).attention
 
+    def maps(self, images: UInt8[Tensor, "t h w 3"]) -> tuple[BFloat16[Tensor, "t _c _r _s"], ...]:
+        """What the layers of a frozen encoder make of images, on the CPU."""
+        assert isinstance(self.model.encoder, TimmEncoder)
+        with torch.no_grad(), self._autocast():
+            maps = self.model.encoder.maps(self._images(as_floats(images)[None]))
+        return tuple(each.cpu() for each in maps)
+
     def _shared(self, batch: Batch, lengths: Sequence[Sequence[int]]) -> Shared:
         if self.exchange is None:
             return Shared(batch.valid, (range(len(batch.valid)),), rank=0)
@@ -229,14 +242,14 @@ class Trainer:
         assert (batch.pieces is not None) == self.model.config.finds_objects
         num_frames, horizon = batch.frames.shape[1], self.loss_config.horizon
         parts = shared.parts(num_frames=num_frames, horizon=horizon)
-        if self.exchange is None and batch.pieces is None:
+        if self.exchange is None and batch.pieces is None and batch.maps is None:
             return self._passes(batch.frames, *parts[0].tensors())
         parts = [
             Matching.of(*(tensor.to(self.device) for tensor in part.tensors())) for part in parts
         ]
         self.model.zero_grad(set_to_none=True)
         frames = batch.frames.to(self.device)
-        output = self.encode(self.model, as_floats(frames), pieces=batch.pieces)
+        output = self.encode(self.model, as_floats(frames), pieces=batch.pieces, maps=batch.maps)
         foreground = added = output.slots.new_zeros(())
         if batch.pieces is not None:
             foreground = self._foreground_loss(
@@ -318,8 +331,16 @@ class Trainer:
         chosen = slice(self.step_count % apart, None, apart)
         images = self._images(as_floats(frames[:, chosen]))
         truth = torch.stack(targets)[:, chosen].flatten(0, 1).flatten(1).to(self.device)
+        maps = None if batch.maps is None else [each[:, chosen] for each in batch.maps]
         with self._autocast():
-            return self.model.foreground_loss(images, truth, total=self._total)
+            return self.model.foreground_loss(
+                images, truth, maps=self._on_device(maps), total=self._total
+            )
+
+    def _on_device(
+        self, maps: Sequence[Float[Tensor, "b t _c _r _s"]] | None
+    ) -> list[Float[Tensor, "n _c _r _s"]] | None:
+        return None if maps is None else [each.flatten(0, 1).to(self.device) for each in maps]
 
     def _images(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "n c h w"]:
         images = frames.flatten(0, 1).to(self.device, self.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from setcon.config import EncoderConfig
 from setcon.encoders.convolutional import ConvolutionalEncoder
+from setcon.encoders.timm_encoder import TimmEncoder
 
 
 @runtime_checkable
@@ -42,5 +43,9 @@ def build_encoder(config: EncoderConfig, *, center_inputs: bool = False) -> Enco
     """The encoder that a configuration asks for.
 
     `center_inputs` is for those that are trained from scratch: they see [-1, 1] instead of [0, 1].
+
+    Raises EncoderError where a pretrained one is not to be had.
     """
+    if config.kind == "timm":
+        return TimmEncoder(config.timm, width=config.width)
     return ConvolutionalEncoder(config, center_inputs=center_inputs)

@@ -92,7 +92,7 @@ def test_normalisation_follows_the_first_convolution(kind, normalisation, layer)
     [
         (
             {"kind": "huge"},
-            "encoder kind must be one of paper, small, normal, large, dilated, got 'huge'",
+            "encoder kind must be one of paper, small, normal, large, dilated, timm, got 'huge'",
         ),
         ({"normalisation": "layer"}, "encoder normalisation must be one of"),
         ({"width": 0}, "encoder_width must be at least 1, got 0"),

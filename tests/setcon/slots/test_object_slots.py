@@ -217,7 +217,7 @@ def test_weights_that_mean_nothing_are_refused(name, value):
 
 @pytest.mark.parametrize("kind", ["paper", "small", "normal", "large"])
 def test_objects_need_the_dilated_encoder(kind):
-    with pytest.raises(ValueError, match=f'need encoder.kind = "dilated", got {kind!r}'):
+    with pytest.raises(ValueError, match=f'"dilated" or "timm", got {kind!r}'):
         SetConConfig(
             encoder=EncoderConfig(kind=kind), slot_attention=SlotAttentionConfig(starts="objects")
         )
