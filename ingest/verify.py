@@ -164,6 +164,11 @@ def _disagreements(commit: CommitRecord, index: Mapping[str, list[np.ndarray]]) 
         )
     if "gap" in index and (gaps := int(np.concatenate(index["gap"]).sum())) != counters.gaps:
         yield f"{gaps} gaps are stored, the counters say {counters.gaps}"
+    if commit.breaks is not None and "gap" in index:
+        found = np.flatnonzero(np.concatenate(index["gap"])).tolist()
+        if found != list(commit.breaks):
+            said = list(commit.breaks)
+            yield f"gaps are stored at {found[:9]}, the commit record says {said[:9]}"
     if "pts_ns" in index:
         yield from _wrong_times(commit, np.concatenate(index["pts_ns"]))
 
