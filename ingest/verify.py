@@ -16,6 +16,7 @@ from jaxtyping import Int64
 
 from ingest.errors import StoreError
 from ingest.store.cache import ChunkCache
+from ingest.store.layout import listed
 from ingest.store.protocols import RecordingReader, Store
 from ingest.store.records import CommitRecord
 from ingest.video.paths import path_text
@@ -72,9 +73,8 @@ def verify_store(
     names = store.recordings()
     chosen = [name for name in names if fnmatchcase(name, recordings)]
     if not chosen:
-        there = ", ".join(names) or "none"
         raise StoreError(
-            f"{store.location}: no recording matches {recordings!r}; it holds: {there}"
+            f"{store.location}: no recording matches {recordings!r}; it holds: {listed(names)}"
         )
     return (_verify(store, name, progress) for name in chosen)
 
