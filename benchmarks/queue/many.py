@@ -186,7 +186,7 @@ def plan(path: Path, recordings: int, clips: int) -> dict[str, float]:
 
 def main() -> None:
     """Do what is asked for, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="A store of many short recordings.")
     parser.add_argument("store", type=Path)
     parser.add_argument("what", nargs="*", default=["make", "serve", "info"])
     parser.add_argument("--recordings", type=int, default=5000)

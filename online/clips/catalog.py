@@ -108,12 +108,15 @@ class StoreCatalog:
         found = []
         for number, name in enumerate(self.store.recordings()):
             if fnmatchcase(name, self._glob) and fnmatchcase(name, glob):
-                is_known = name in self._known and name not in self._left_out
-                if is_known or self._tried(name, self._look_at) is not None:
+                indexes = len(self._summaries)
+                if self._is_known(name) or self._tried(name, self._look_at) is not None:
                     found.append(name)
-                if not is_known or number % STEP_NAMES == 0:
+                if len(self._summaries) > indexes or number % STEP_NAMES == STEP_NAMES - 1:
                     yield 0
         return found
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._known and name not in self._left_out
 
     def has_any(self) -> bool:
         """Whether there is a recording to offer, found without looking at all of them."""
@@ -171,10 +174,11 @@ class StoreCatalog:
         """The steps of `recordings`."""
         found = []
         names = yield from self.naming()
-        for name in names:
+        for number, name in enumerate(names):
             if (summary := self._tried(name, self._summary)) is not None:
                 found.append(summary)
-            yield 0
+            if number % STEP_NAMES == STEP_NAMES - 1:
+                yield 0
         return found
 
     def fetch(self, recording: str, start: int, length: int, *, masks: bool = False) -> Frames:

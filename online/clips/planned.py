@@ -55,10 +55,10 @@ class Cut:
         runs = np.searchsorted(self._firsts, numbers, side="right") - 1
         starts = self._starts[runs] + length * (numbers - self._firsts[runs])
         lengths = np.minimum(starts + overlap + length, self._stops[runs]) - starts
-        recordings = self._recordings[runs]
-        for recording, start, frames in zip(
-            *(found.tolist() for found in (recordings, starts, lengths)), strict=True
-        ):
+        numbered = zip(
+            self._recordings[runs].tolist(), starts.tolist(), lengths.tolist(), strict=True
+        )
+        for recording, start, frames in numbered:
             yield ClipSpec(self._names[recording], start, frames)
 
 

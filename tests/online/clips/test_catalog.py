@@ -90,7 +90,7 @@ def test_planning_what_is_new_finds_what_planning_all_finds(store, record, monke
     grows = {"fps": 1.0, "live": live, "gaps": gaps}
     record("a", 16, complete=False, **grows)
     catalog, late = StoreCatalog(store), StoreCatalog(store)
-    base = 0
+    base = newest = 0
     for step in range(1, 45):
         length = record("a", 16 * step + 5, complete=step == 44, **grows)
         closed = step == 44
@@ -105,7 +105,8 @@ def test_planning_what_is_new_finds_what_planning_all_finds(store, record, monke
                 newest = looked_at[-1]
             assert (count, found.of("a")) == (len(known), whole[len(known) :])
         base = length
-    assert newest < max(looked_at) / 3  # most is what is held out; those who come late look at all
+    # most of it is what is held out; those who come late look at all
+    assert 0 < newest < max(looked_at) / 3
 
 
 def test_no_triplet_of_a_camera_comes_near_a_held_out_minute(store, record):

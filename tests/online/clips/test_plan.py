@@ -137,8 +137,8 @@ def test_a_plan_is_that_of_earlier_versions(store, record, order, shards, base, 
     )
     plan = make_plan(catalog, want, order=order, cursor=cursor)
     found = [(clip.recording, clip.start, clip.length) for clip in plan.clips[:3]]
-    found.append((len(plan.clips), plan.total, plan.full, plan.start.released))
-    assert (plan.start.fingerprint, found) == (fingerprint, first)
+    counts = (len(plan.clips), plan.total, plan.full, plan.start.released)
+    assert (plan.start.fingerprint, [*found, counts]) == (fingerprint, first)
 
 
 @pytest.mark.parametrize("order", ["stream", "shuffled"])
