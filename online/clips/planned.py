@@ -59,7 +59,7 @@ class Cut:
             self._recordings[runs].tolist(), starts.tolist(), lengths.tolist(), strict=True
         )
         for recording, start, frames in numbered:
-            yield ClipSpec(self._names[recording], start, frames)
+            yield ClipSpec(self._names[int(recording)], start, frames)
 
 
 class Shard(Sequence[int]):
