@@ -16,6 +16,7 @@ from jaxtyping import Int64
 
 from ingest.errors import StoreError
 from ingest.store.cache import ChunkCache
+from ingest.store.layout import listed
 from ingest.store.protocols import RecordingReader, Store
 from ingest.store.records import CommitRecord
 from ingest.video.paths import path_text
@@ -72,9 +73,8 @@ def verify_store(
     names = store.recordings()
     chosen = [name for name in names if fnmatchcase(name, recordings)]
     if not chosen:
-        there = ", ".join(names) or "none"
         raise StoreError(
-            f"{store.location}: no recording matches {recordings!r}; it holds: {there}"
+            f"{store.location}: no recording matches {recordings!r}; it holds: {listed(names)}"
         )
     return (_verify(store, name, progress) for name in chosen)
 
@@ -165,6 +165,11 @@ def _disagreements(commit: CommitRecord, index: Mapping[str, list[np.ndarray]]) 
         )
     if "gap" in index and (gaps := int(np.concatenate(index["gap"]).sum())) != counters.gaps:
         yield f"{gaps} gaps are stored, the counters say {counters.gaps}"
+    if commit.breaks is not None and "gap" in index:
+        found = np.flatnonzero(np.concatenate(index["gap"])).tolist()
+        if found != list(commit.breaks):
+            said = list(commit.breaks)
+            yield f"gaps are stored at {found[:9]}, the commit record says {said[:9]}"
     if "pts_ns" in index:
         yield from _wrong_times(commit, np.concatenate(index["pts_ns"]))
 

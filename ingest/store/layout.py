@@ -28,6 +28,8 @@ SHARDED_VERSION = 2
 """Version of a store in object storage."""
 RELEASED_VERSION = 2
 """Version of a commit record some of whose frames were deleted."""
+SHOWN_NAMES = 8
+"""Recordings that a message names."""
 _MARK = "store.json"
 _RECORDINGS = "recordings"
 _COMMIT = "commit.json"
@@ -147,7 +149,7 @@ class StoreLayout:
         try:
             return self.blobs.get(self._commit_name(name), most_bytes=_MAX_COMMIT_BYTES)
         except (FileNotFoundError, NotADirectoryError):
-            names = ", ".join(self.recordings()) or "none"
+            names = listed(self.recordings())
             raise NoSuchRecordingError(
                 f"{self.blobs.location}: no recording {name!r}; it holds: {names}"
             ) from None
@@ -245,6 +247,12 @@ class StoreLayout:
             f"{self._commit_path(name)}: damaged commit record ({error}); restore it, or delete "
             f"{self.blobs.location}/{self.folder(name)} and ingest its source again"
         )
+
+
+def listed(names: list[str]) -> str:
+    """Some names in words, for messages: a store may hold any number."""
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return (", ".join(names[:SHOWN_NAMES]) or "none") + more
 
 
 def _not_a_store(blobs: Blobs, found: str) -> NotAStoreError:

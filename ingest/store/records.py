@@ -1,6 +1,7 @@
 """The one small record that says what of a recording is on disk, and what it was made from."""
 
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Literal
 
 from setcon.checks import check_at_least, check_within
@@ -12,6 +13,11 @@ Fit = Literal["crop", "pad", "stretch"]
 Size = int | tuple[int, int] | None
 """Of frames: the side of a square, (width, height), or None for that of the source."""
 
+Content = tuple[str, int, str]
+"""Part, size and digest of a source."""
+
+MAX_BREAKS = 256
+"""Breaks that a commit record lists: it is read whole, and written again at each commit."""
 MAX_CHUNK_BYTES = 1 << 30
 """Pixels of a chunk that holds several frames; this program writes chunks of a MiB."""
 MAX_SIDE = 15_000
@@ -86,10 +92,14 @@ class Source:
     """SHA-256 over the first and last MiB and those of its masks; random for live sources, which
     are never the same again."""
 
+    @property
+    def content(self) -> Content:
+        """Its bytes: equal where two sources name the same, wherever they are."""
+        return self.part, self.size_bytes, self.digest
+
     def same_content(self, other: "Source") -> bool:
         """Whether both name the same bytes, wherever they are."""
-        mine = (self.part, self.size_bytes, self.digest)
-        return mine == (other.part, other.size_bytes, other.digest)
+        return self.content == other.content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +150,9 @@ class CommitRecord:
     first_pts_ns: int | None = None
     last_pts_ns: int | None = None
     counters: Counters = Counters()
+    breaks: tuple[int, ...] | None = None
+    """The frames that do not continue their predecessor, the first one included; None where they
+    are too many to list, and in records of older programs: then `gap` has to be read."""
 
     def __post_init__(self) -> None:
         check_within(0, 1 << 40, length=self.length)
@@ -155,10 +168,13 @@ class CommitRecord:
                 f"first_pts_ns and last_pts_ns must be those of {self.length} frames, got {times}"
             )
 
+        if self.breaks and not _ascending((-1, *self.breaks, self.length)):
+            raise ValueError(f"breaks must be some of {self.length} frames, in order")
+
     @property
     def identity(self) -> str:
         """What stays the same while a recording grows, and differs in one that replaces it."""
-        source = (self.source.part, self.source.size_bytes, self.source.digest)
+        source = self.source.content
         frames = (self.height, self.width, self.has_masks, self.live, self.chunk_length)
         return repr((source, self.settings, frames))
 
@@ -173,6 +189,10 @@ class CommitRecord:
         if self.first_pts_ns is None or self.last_pts_ns is None:
             return 0.0
         return (self.last_pts_ns - self.first_pts_ns) / 1e9
+
+
+def _ascending(numbers: tuple[int, ...]) -> bool:
+    return all(a < b for a, b in pairwise(numbers))
 
 
 def _in_order(times: tuple[int | None, int | None]) -> bool:

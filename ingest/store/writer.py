@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from ingest.closing import Closing
 from ingest.disk.durable import clear_write_errors
 from ingest.errors import StoreError
@@ -9,7 +11,7 @@ from ingest.frame import Frames
 from ingest.store.blobs import Lease
 from ingest.store.layout import RELEASED_VERSION, StoreLayout
 from ingest.store.protocols import ChunkFiles
-from ingest.store.records import CommitRecord, Counters
+from ingest.store.records import MAX_BREAKS, CommitRecord, Counters
 
 
 class ChunkWriter(Closing):
@@ -134,7 +136,17 @@ def _extended(commit: CommitRecord, frames: Frames) -> CommitRecord:
     first = commit.first_pts_ns
     return replace(
         commit,
+        breaks=_breaks(commit, frames),
         length=commit.length + len(frames),
         first_pts_ns=int(frames.pts_ns[0]) if first is None else first,
         last_pts_ns=int(frames.pts_ns[-1]),
     )
+
+
+def _breaks(commit: CommitRecord, frames: Frames) -> tuple[int, ...] | None:
+    """Those so far; once they were not listed, they never are again."""
+    before = commit.breaks if commit.length else ()
+    if before is None:
+        return None
+    breaks = (*before, *(commit.length + np.flatnonzero(frames.gap)).tolist())
+    return breaks if len(breaks) <= MAX_BREAKS else None

@@ -4,13 +4,13 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
 from ingest.errors import StoreError
 from ingest.store.protocols import Store
-from ingest.store.records import Source
+from ingest.store.records import Content, Source
 from ingest.video.mask_sources import MaskSource
 from ingest.video.masks import find_sidecar
 from ingest.video.paths import image_files, path_text
@@ -62,8 +62,9 @@ def name_recordings(sources: Sequence[Source], store: Store | None) -> list[str]
     contents = {(name, source.digest) for name, source in zip(plain, sources, strict=True)}
     counts = Counter(name for name, _ in contents)
     held = set() if store is None else set(store.recordings())
+    batch = {source.content for source in sources}
     return [
-        _name(source, name, store, held, sources, shared=counts[name] > 1)
+        _name(source, name, store, held, batch, shared=counts[name] > 1)
         for source, name in zip(sources, plain, strict=True)
     ]
 
@@ -73,7 +74,7 @@ def _name(
     plain: str,
     store: Store | None,
     held: set[str],
-    batch: Sequence[Source],
+    batch: Set[Content],
     *,
     shared: bool,
 ) -> str:
@@ -93,8 +94,7 @@ def _name(
     known = stored[plain]
     if known is None:
         return long if shared else plain  # damaged: the writer refuses, and reports it
-    moved = any(known.same_content(other) for other in batch)
-    changed = known.path == source.path and not moved
+    changed = known.path == source.path and known.content not in batch  # else it moved
     return plain if changed else long  # where the file changed, the writer refuses
 
 

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64
 
 from ingest.errors import IngestError, NoSuchRecordingError, StoreError
 from ingest.frame import Frames
@@ -16,6 +19,7 @@ from ingest.store.cache import ChunkCache
 from ingest.store.protocols import RecordingReader, Store
 from ingest.store.records import CommitRecord
 from online.clips.clip import ClipConfig, ClipSpec, Cuts, cuts
+from online.clips.cursor import Extent
 from online.clips.holdout import DEFAULT_HOLDOUT, RecordingSummary, split
 from online.clips.steps import STEP_NAMES, Steps, done
 from setcon.checks import check_at_least, check_below
@@ -60,6 +64,15 @@ class _Milestone:
     start: int
 
 
+class _Known(NamedTuple):
+    """What is kept of a recording that was looked at, so that it is not read again and again."""
+
+    identity: str
+    frame_bytes: int
+    final: Extent | None
+    """Of a complete one, which does not grow any more."""
+
+
 class StoreCatalog:
     """The recordings of one store, its held-out parts decided by `holdout`.
 
@@ -76,7 +89,9 @@ class StoreCatalog:
         self._glob = recordings
         self._readers: dict[str, RecordingReader] = {}
         self._cache = ChunkCache(CACHE_BYTES)
-        self._identities: dict[str, str] = {}
+        self._known: dict[str, _Known] = {}
+        self._breaks: dict[str, tuple[int, Int64[np.ndarray, " n"]]] = {}
+        """Of complete recordings whose record does not list them, with their length."""
         self._summaries: dict[str, tuple[CommitRecord, RecordingSummary]] = {}
         self._milestones: dict[tuple[str, ClipConfig], list[_Milestone]] = {}
         self._left_out: dict[str, str] = {}
@@ -88,13 +103,30 @@ class StoreCatalog:
 
     def names(self, glob: str = "*") -> list[str]:
         """Recordings whose names match, sorted; one that was damaged from the first is left out."""
-        return [
-            name
-            for name in self.store.recordings()
-            if fnmatchcase(name, self._glob)
-            and fnmatchcase(name, glob)
-            and (name in self._identities or self._tried(name, self._summary) is not None)
-        ]
+        return done(self.naming(glob))
+
+    def naming(self, glob: str = "*") -> Steps[list[str]]:
+        """The steps of `names`."""
+        found = []
+        for number, name in enumerate(self.store.recordings()):
+            if fnmatchcase(name, self._glob) and fnmatchcase(name, glob):
+                indexes = len(self._summaries)
+                if self._is_known(name) or self._tried(name, self._look_at) is not None:
+                    found.append(name)
+                if len(self._summaries) > indexes or number % STEP_NAMES == STEP_NAMES - 1:
+                    yield 0
+        return found
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._known and name not in self._left_out
+
+    def has_any(self) -> bool:
+        """Whether there is a recording to offer, found without looking at all of them."""
+        for _ in (naming := self.naming()):
+            if self._known:
+                naming.close()
+                return True
+        return bool(self._known)
 
     def commit(self, name: str) -> CommitRecord:
         """What is committed now.
@@ -103,12 +135,38 @@ class StoreCatalog:
         it was replaced: no reader may see frames of both.
         """
         commit = self._offered(name)
-        if self._identities.setdefault(name, commit.identity) != commit.identity:
+        final = Extent(commit.length, True, commit.released) if commit.complete else None
+        now = _Known(commit.identity, commit.height * commit.width * 3, final)
+        if self._known.get(name, now).identity != now.identity:
             raise StoreError(
                 f"{self.store.location}: recording {name!r} was replaced by another one while it "
                 "was being read; restart the server, and begin a new run"
             )
+        self._known[name] = now
         return commit
+
+    def extent(self, name: str, *, follow: bool) -> Extent:
+        """What is committed now; a recording that may be followed further stays open at its end.
+
+        A complete one is not looked at again. Errors as in `commit`.
+        """
+        if (final := self._look_up(name).final) is not None:
+            return final
+        commit = self.commit(name)
+        return Extent(commit.length, commit.complete or not follow, commit.released)
+
+    def identity(self, name: str) -> str:
+        """`CommitRecord.identity`, of which the server's recordings never change theirs."""
+        return self._look_up(name).identity
+
+    def frame_bytes(self, name: str) -> int:
+        """Of the pixels of one frame."""
+        return self._look_up(name).frame_bytes
+
+    def _look_up(self, name: str) -> _Known:
+        if name not in self._known:
+            self.commit(name)
+        return self._known[name]
 
     def recordings(self) -> list[RecordingSummary]:
         """What there is now and can be read, sorted by name."""
@@ -117,7 +175,8 @@ class StoreCatalog:
     def listing(self) -> Steps[list[RecordingSummary]]:
         """The steps of `recordings`."""
         found = []
-        for number, name in enumerate(self.names()):
+        names = yield from self.naming()
+        for number, name in enumerate(names):
             if (summary := self._tried(name, self._summary)) is not None:
                 found.append(summary)
             if number % STEP_NAMES == STEP_NAMES - 1:
@@ -159,9 +218,9 @@ class StoreCatalog:
         self, name: str, config: ClipConfig, *, length: int, closed: bool, start: int = 0
     ) -> Cuts:
         """The same as numbers, and only those that begin at `start` or after it; one does there."""
-        commit, reader = self.commit(name), self._reader(name)
+        commit = self.commit(name)
         parts = split(
-            reader.pts_ns(start)[: length - start],
+            self._times(name, commit, start, length),
             live=commit.live,
             complete=False,  # only the training part matters here, and it is the same
             holdout=self.holdout,
@@ -169,8 +228,8 @@ class StoreCatalog:
             start=start,
             first_pts_ns=commit.first_pts_ns,
         )
-        gap = reader.gap(start)[: length - start]
-        return cuts(gap, parts.train, config, closed=closed).moved(start)
+        breaks = self._breaks_of(name, commit, start)
+        return cuts(breaks - start, parts.train, config, closed=closed).moved(start)
 
     def cuts_beyond(
         self,
@@ -193,8 +252,8 @@ class StoreCatalog:
         found = self.cuts(name, config, length=length, closed=closed, start=latest.start)
         count = latest.count + len(before)
         if not base_closed and len(before) and base_length >= passed[-1].length + MILESTONE_FRAMES:
-            passed.append(_Milestone(base_length, count - 1, int(before.starts[-1])))
-        return count, found[len(before) :]
+            passed.append(_Milestone(base_length, count - 1, before.last_start))
+        return count, found.after(len(before))
 
     def _milestones_of(self, name: str, config: ClipConfig) -> list[_Milestone]:
         """Those of one way to cut; the ones that were not asked for the longest are forgotten."""
@@ -216,11 +275,40 @@ class StoreCatalog:
             known = self._summaries[name] = commit, self._summed_up(name, commit)
         return known[1]
 
+    def _look_at(self, name: str) -> CommitRecord:
+        """Read the commit record, and also the index where what is in it will be needed."""
+        commit = self.commit(name)
+        if commit.breaks is None:
+            self._summary(name)
+        return commit
+
+    def _breaks_of(
+        self, name: str, commit: CommitRecord, start: int = 0
+    ) -> Int64[np.ndarray, " n"]:
+        """The committed frames from `start` on that do not continue their predecessor."""
+        if commit.breaks is not None:
+            breaks = np.array(commit.breaks, np.int64)
+            return breaks[np.searchsorted(breaks, start) :]
+        length, known = self._breaks.get(name, (-1, np.empty(0, np.int64)))
+        if length != commit.length:
+            known = start + np.flatnonzero(self._reader(name).gap(start))
+            if commit.complete and not start:
+                self._breaks[name] = commit.length, known
+            return known
+        return known[np.searchsorted(known, start) :]
+
+    def _times(
+        self, name: str, commit: CommitRecord, start: int, stop: int
+    ) -> Int64[np.ndarray, " n"] | int:
+        """Of frames start..stop; of files, which are not split by them, only how many there are."""
+        return self._reader(name).pts_ns(start)[: stop - start] if commit.live else stop - start
+
     def _summed_up(self, name: str, commit: CommitRecord) -> RecordingSummary:
-        reader = self._reader(name)
-        gap = reader.gap()
         parts = split(
-            reader.pts_ns(), live=commit.live, complete=commit.complete, holdout=self.holdout
+            self._times(name, commit, 0, commit.length),
+            live=commit.live,
+            complete=commit.complete,
+            holdout=self.holdout,
         ).without(commit.released)
         return RecordingSummary(
             name=name,
@@ -230,7 +318,7 @@ class StoreCatalog:
             height=commit.height,
             width=commit.width,
             has_masks=commit.has_masks,
-            gaps=int(gap.sum()),
+            gaps=len(self._breaks_of(name, commit)),
             train=parts.train,
             held_out=parts.held_out,
             released=commit.released,
@@ -240,7 +328,8 @@ class StoreCatalog:
         """A fresh commit record; of recordings that are not offered an error says nothing."""
         try:
             if fnmatchcase(name, self._glob):
-                return self._reader(name).refresh()
+                reader = self._readers.get(name)
+                return self.store.commit(name) if reader is None else reader.refresh()
         except NoSuchRecordingError:
             pass
         raise NoSuchRecordingError(f"{self.store.location}: no recording {name!r} is offered")

@@ -119,26 +119,57 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cuts:
-    """Clips of one recording in time order, as numbers: a thousandth of the objects."""
+    """Clips of one recording in time order: the runs that they are cut from, each with a clip."""
 
-    starts: Int64[np.ndarray, " n"]
-    lengths: Int64[np.ndarray, " n"]
+    starts: Int64[np.ndarray, " runs"]
+    stops: Int64[np.ndarray, " runs"]
+    config: ClipConfig
+
+    @property
+    def counts(self) -> Int64[np.ndarray, " runs"]:
+        """Clips of each run."""
+        owned = self.stops - self.starts - self.config.overlap
+        return -(-owned // self.config.clip_length)
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return int(self.counts.sum())
 
-    def __getitem__(self, chosen: slice | np.ndarray) -> Cuts:
-        """Some of them: a slice, or those that a mask names."""
-        return Cuts(self.starts[chosen], self.lengths[chosen])
+    @property
+    def nbytes(self) -> int:
+        """What the numbers take."""
+        return self.starts.nbytes + self.stops.nbytes
+
+    def after(self, count: int) -> Cuts:
+        """The same without the first `count` clips."""
+        ends = self.counts.cumsum()
+        run = int(np.searchsorted(ends, count, side="right"))
+        starts = self.starts[run:].copy()
+        if len(starts):
+            starts[0] += self.config.clip_length * (count - (int(ends[run - 1]) if run else 0))
+        return Cuts(starts, self.stops[run:], self.config)
+
+    def beginning_before(self, frame: int) -> int:
+        """How many clips begin before a frame."""
+        length = self.config.clip_length
+        return int(np.clip(-((self.starts - frame) // length), 0, self.counts).sum())
+
+    @property
+    def last_start(self) -> int:
+        """Where the last clip begins; there must be one."""
+        return int(self.starts[-1]) + self.config.clip_length * (int(self.counts[-1]) - 1)
 
     def moved(self, frames: int) -> Cuts:
         """The same, so many frames later."""
-        return Cuts(self.starts + frames, self.lengths)
+        return Cuts(self.starts + frames, self.stops + frames, self.config)
 
     def of(self, recording: str) -> list[ClipSpec]:
         """Each by itself, with the name of the recording."""
-        pairs = zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
-        return [ClipSpec(recording, start, length) for start, length in pairs]
+        length, overlap = self.config.clip_length, self.config.overlap
+        return [
+            ClipSpec(recording, begin, min(begin + overlap + length, stop) - begin)
+            for start, stop in zip(self.starts.tolist(), self.stops.tolist(), strict=True)
+            for begin in range(start, stop - overlap, length)
+        ]
 
 
 def cut(
@@ -149,12 +180,15 @@ def cut(
     *,
     closed: bool = True,
 ) -> list[ClipSpec]:
-    """The clips that `cuts` finds, each by itself."""
-    return cuts(gap, within, config, closed=closed).of(recording)
+    """The clips of parts of a recording, each by itself.
+
+    `gap[i]` says that frame i does not continue frame i - 1.
+    """
+    return cuts(np.flatnonzero(gap), within, config, closed=closed).of(recording)
 
 
 def cuts(
-    gap: Bool[np.ndarray, " n"],
+    breaks: Int64[np.ndarray, " m"],
     within: Sequence[Interval],
     config: ClipConfig,
     *,
@@ -162,33 +196,26 @@ def cuts(
 ) -> Cuts:
     """Cut the parts of a recording that lie `within` intervals into clips, in time order.
 
-    `gap[i]` says that frame i does not continue frame i - 1. The intervals are disjoint and in time
-    order; no clip crosses their borders. While the last of them may still grow, `closed` is False:
-    its last clip is then left out unless it is full, so that cutting again later gives the same
-    clips and then more.
+    `breaks` are the frames that do not continue their predecessor, in order. The intervals are
+    disjoint and in time order; no clip crosses their borders. While the last of them may still
+    grow, `closed` is False: its last clip is then left out unless it is full, so that cutting again
+    later gives the same clips and then more.
     """
-    starts, stops = _runs(gap, within)
-    owned = np.maximum(stops - starts - config.overlap, 0)
-    counts = -(-owned // config.clip_length)
-    run = np.repeat(np.arange(len(starts)), counts)
-    first = np.repeat(counts.cumsum() - counts, counts)
-    before = config.clip_length * (np.arange(len(run)) - first)
-    lengths = config.overlap + np.minimum(owned[run] - before, config.clip_length)
-    found = Cuts(starts[run] + before, lengths)
-    grows = not closed and len(starts) > 0 and stops[-1] == within[-1].stop
-    if grows and counts[-1] and lengths[-1] < config.frames:
-        return found[:-1]
-    return found
+    starts, stops = _runs(breaks, within)
+    if not closed and len(starts) and stops[-1] == within[-1].stop:
+        owned = max(0, int(stops[-1] - starts[-1]) - config.overlap)
+        stops[-1] -= owned % config.clip_length
+    has_clip = stops - starts > config.overlap
+    return Cuts(starts[has_clip], stops[has_clip], config)
 
 
 def _runs(
-    gap: Bool[np.ndarray, " n"], within: Sequence[Interval]
-) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    breaks: Int64[np.ndarray, " m"], within: Sequence[Interval]
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """First and last frame (exclusive) of the longest runs without a gap inside each interval.
 
-    `gap[i]` says that frame i does not continue frame i - 1, so a run may begin with one.
+    A run may begin with a break.
     """
-    breaks = np.flatnonzero(gap)
     starts, stops = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for interval in within:
         if interval.stop > interval.start:

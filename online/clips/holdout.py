@@ -83,7 +83,7 @@ class Split:
 
 
 def split(
-    pts_ns: Int64[np.ndarray, " n"],
+    frames: Int64[np.ndarray, " n"] | int,
     *,
     live: bool,
     complete: bool,
@@ -94,16 +94,19 @@ def split(
 ) -> Split:
     """Divide a recording's first n frames, or those from `start` on, and count from there.
 
-    `pts_ns` are their times. A `live` recording comes from a camera and has no end to take a share
-    of; of another, `complete` says that these are all frames there will be. `holdout` is the share
-    of the frames that is held out, 0 for none. `guard` frames are left out of training wherever a
-    camera's held-out minute begins or ends, or might begin next. `start` is a frame that is trained
-    on; `first_pts_ns` is the time of the recording's first frame, where that is not among these.
+    `frames` are their times, or how many there are where these are not `live`. A `live` recording
+    comes from a camera and has no end to take a share of; of another, `complete` says that these
+    are all frames there will be. `holdout` is the share of the frames that is held out, 0 for none.
+    `guard` frames are left out of training wherever a camera's held-out minute begins or ends, or
+    might begin next. `start` is a frame that is trained on; `first_pts_ns` is the time of the
+    recording's first frame, where that is not among these.
     """
     if live and holdout:
-        began_ns = pts_ns[:1] if first_pts_ns is None else first_pts_ns
-        return _split_by_time(pts_ns - began_ns, guard)
-    n = start + len(pts_ns)
+        if isinstance(frames, int):
+            raise TypeError("a camera's recording is split by the times of its frames")
+        began_ns = frames[:1] if first_pts_ns is None else first_pts_ns
+        return _split_by_time(frames - began_ns, guard)
+    n = start + (frames if isinstance(frames, int) else len(frames))
     border = n - int(n * holdout + 1e-9)  # 0.2 * 15 is a hair below 3 in some orders of rounding
     held_out = [Interval(border - start, n - start)] if complete else []
     return Split(_nonempty([Interval(0, border - start)]), _nonempty(held_out))

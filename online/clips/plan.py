@@ -10,28 +10,21 @@ that was restarted makes it again from the cursor alone.
 from __future__ import annotations
 
 import hashlib
-import random
-from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from jaxtyping import Bool, UInt32
+from jaxtyping import UInt32
 
 from ingest.disk.checksum import crc32c
 from online.clips.catalog import StoreCatalog
-from online.clips.clip import ClipConfig, ClipSpec, Cuts
+from online.clips.clip import ClipConfig, Cuts
 from online.clips.cursor import Cursor, Extent
-from online.clips.planned import Planned
+from online.clips.planned import Cut, Planned, Shard
 from online.clips.request import ClipRequest, Order
+from online.clips.shuffle import MAX_PACKED, VastShuffle, shuffling
 from online.clips.steps import STEP_CLIPS, STEP_NAMES, Steps, done
 from online.errors import ServerError
-
-BLOCK_CLIPS = 8
-"""Neighbouring clips that a shuffle keeps near each other, because they share chunks on disk."""
-POOL_BLOCKS = 16
-"""Blocks whose clips are mixed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +33,7 @@ class Plan:
 
     start: Cursor
     """The cursor at its beginning, index 0."""
-    clips: Sequence[ClipSpec]
+    clips: Planned
     total: int
     """Clips of all shards."""
     full: int
@@ -55,9 +48,9 @@ def extents_now(catalog: StoreCatalog, glob: str, *, follow: bool) -> dict[str, 
 def looking(catalog: StoreCatalog, glob: str, *, follow: bool) -> Steps[dict[str, Extent]]:
     """The steps of `extents_now`."""
     extents = {}
-    for number, name in enumerate(catalog.names(glob)):
-        commit = catalog.commit(name)
-        extents[name] = Extent(commit.length, commit.complete or not follow, commit.released)
+    names = yield from catalog.naming(glob)
+    for number, name in enumerate(names):
+        extents[name] = catalog.extent(name, follow=follow)
         if number % STEP_NAMES == STEP_NAMES - 1:
             yield 0
     return extents
@@ -80,24 +73,25 @@ def planning(
 ) -> Steps[Plan]:
     """The steps of `make_plan`."""
     names = sorted(cursor.extents)  # the order in which a store lists them must not matter
-    yield from _check_nothing_is_missing(catalog, cursor, names)
+    there = set((yield from catalog.naming()))  # some that the store has may have been withdrawn
     recordings: list[_Added] = []
-    count = 0
+    count = nbytes = 0
     for name in names:
-        recordings.append(_Added.of(catalog, request, name, cursor))
+        recordings.append(_Added.of(catalog, request, name, cursor, is_there=name in there))
         count += len(recordings[-1].kept)
-        yield count
-    kept = _joined(names, recordings)
-    # one order over all shards, so that it does not depend on which of them asks
-    if order == "shuffled":
-        key = f"{request.seed}/{cursor.epoch}/{cursor.round}"
-        ordered = yield from shuffling(count, key=key)
-    else:
-        ordered = np.arange(count, dtype=np.uint32)
-    made_of = [catalog.commit(name).identity for name in names]
+        nbytes += recordings[-1].kept.nbytes
+        yield nbytes + _order_bytes(order, count)
+    cut = Cut(names, [added.kept for added in recordings], request.clip)
+    shard = Shard(
+        [len(added.kept) for added in recordings],
+        [added.begins for added in recordings],
+        request.shards,
+    )
+    made_of = [catalog.identity(name) for name in names]
     if request.shards > 1:
         made_of.append(f"{request.shards} shards, by place in the recording")
-    fingerprint = yield from _fingerprint(made_of, kept, ordered)
+    ordering = _Ordering(cut, shard, order, f"{request.seed}/{cursor.epoch}/{cursor.round}")
+    clips, fingerprint = yield from ordering.planning("\n".join(made_of).encode())
     start = msgspec.structs.replace(
         cursor,
         index=0,
@@ -109,10 +103,7 @@ def planning(
         fingerprint=fingerprint,
         holdout=catalog.holdout,
     )
-    if request.shards > 1:
-        is_ours = np.concatenate([np.empty(0, np.bool_), *(added.is_ours for added in recordings)])
-        ordered = ordered[is_ours[ordered]]
-    return Plan(start, kept[ordered], count, full=kept.count_of(request.clip.frames))
+    return Plan(start, clips, count, full=cut.full)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,39 +112,75 @@ class _Added:
 
     kept: Cuts
     """Clips of all shards, in time order."""
-    is_ours: Bool[np.ndarray, " n"]
-    """Which of them the wanted shard gets."""
+    begins: int
+    """The wanted shard gets this one of them, and every one that is a number of shards later."""
     released: int
     """Clips of the wanted shard that were deleted when the round began."""
 
     @classmethod
-    def of(cls, catalog: StoreCatalog, request: ClipRequest, name: str, cursor: Cursor) -> _Added:
+    def of(
+        cls,
+        catalog: StoreCatalog,
+        request: ClipRequest,
+        name: str,
+        cursor: Cursor,
+        *,
+        is_there: bool,
+    ) -> _Added:
         extent, base = cursor.extents[name], cursor.base.get(name)
+        if not is_there:
+            raise _missing(catalog, name, 0, extent)
         before, added = _beyond(catalog, name, request.clip, base, extent)
+        if (length := catalog.extent(name, follow=False).length) < extent.length:
+            raise _missing(catalog, name, length, extent)
         # A clip's shard follows from its place in its recording, not in the round: trainers that
         # share a growing store look at it at different times, so their rounds differ, and still
         # each clip must belong to exactly one of them. The offset by the recording's name keeps
         # recordings of a single clip from all falling to shard 0.
-        first = (before + _scattered(name)) % request.shards
-        is_ours = (first + np.arange(len(added))) % request.shards == request.shard
-        is_kept = added.starts >= extent.released
-        return cls(added[is_kept], is_ours[is_kept], int(np.sum(is_ours & ~is_kept)))
+        begins = (request.shard - before - _scattered(name)) % request.shards
+        gone = added.beginning_before(extent.released)
+        ours_gone = -(-max(0, gone - begins) // request.shards)
+        return cls(added.after(gone), (begins - gone) % request.shards, ours_gone)
 
 
-def _check_nothing_is_missing(
-    catalog: StoreCatalog, cursor: Cursor, names: Sequence[str]
-) -> Steps[None]:
-    there = set(catalog.names())  # not all that the store has: some may have been withdrawn
-    for number, name in enumerate(names):
-        length = catalog.commit(name).length if name in there else 0
-        if length < cursor.extents[name].length:
-            raise ServerError(
-                f"{catalog.store.location}: {name} has {length} frames and the trainer has seen "
-                f"{cursor.extents[name].length}; the store was replaced, or the recording is not "
-                "offered any more; start a new run"
-            )
-        if number % STEP_NAMES == STEP_NAMES - 1:
-            yield 0
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ordering:
+    """From the clips of all shards to those of one, in order."""
+
+    cut: Cut
+    shard: Shard
+    order: Order
+    key: str
+    """Decides a shuffle: one order over all shards, whichever of them asks."""
+
+    def planning(self, made_of: bytes) -> Steps[tuple[Planned, int]]:
+        """The clips of the shard; and the fingerprint of all, that of the recordings included."""
+        count = len(self.cut)
+        if count > MAX_PACKED:
+            numbers = self.shard
+            is_shuffled = self.order == "shuffled"
+            ordered = VastShuffle(numbers, key=self.key) if is_shuffled else numbers
+            how = f"\n{self.order}/{self.key if is_shuffled else ''}\n".encode()
+            return Planned(self.cut, ordered), crc32c(self.cut.fingerprint, crc32c(made_of + how))
+        if self.order == "shuffled":
+            packed = yield from shuffling(count, key=self.key)
+            fingerprint = yield from _fingerprint(made_of, self.cut, packed)
+            return Planned(self.cut, packed[self.shard.has(packed)]), fingerprint
+        in_time = np.arange(count, dtype=np.uint32)
+        fingerprint = yield from _fingerprint(made_of, self.cut, in_time)
+        return Planned(self.cut, self.shard), fingerprint
+
+
+def _order_bytes(order: Order, count: int) -> int:
+    return 4 * count if order == "shuffled" and count <= MAX_PACKED else 0
+
+
+def _missing(catalog: StoreCatalog, name: str, length: int, extent: Extent) -> ServerError:
+    return ServerError(
+        f"{catalog.store.location}: {name} has {length} frames and the trainer has seen "
+        f"{extent.length}; the store was replaced, or the recording is not offered any more; "
+        "start a new run"
+    )
 
 
 def has_grown(before: Extent | None, now: Extent) -> bool:
@@ -161,27 +188,12 @@ def has_grown(before: Extent | None, now: Extent) -> bool:
     return before is None or (before.length, before.closed) != (now.length, now.closed)
 
 
-def shuffling(count: int, *, key: str) -> Steps[UInt32[np.ndarray, " count"]]:
-    """Shuffle blocks of neighbours, then the clips of every few blocks among themselves."""
-    rng = random.Random(key)  # stable between versions, unlike numpy's streams
-    blocks = [range(i, min(i + BLOCK_CLIPS, count)) for i in range(0, count, BLOCK_CLIPS)]
-    rng.shuffle(blocks)
-    shuffled = array("I")
-    for i in range(0, len(blocks), POOL_BLOCKS):
-        pool = [clip for block in blocks[i : i + POOL_BLOCKS] for clip in block]
-        rng.shuffle(pool)
-        shuffled.extend(pool)
-        if i % (STEP_CLIPS // BLOCK_CLIPS) == 0:
-            yield count
-    return np.frombuffer(shuffled, np.uint32) if count else np.empty(0, np.uint32)
-
-
 def _beyond(
     catalog: StoreCatalog, name: str, config: ClipConfig, base: Extent | None, extent: Extent
 ) -> tuple[int, Cuts]:
     """How many clips lie in `base`, and those that `extent` adds."""
     if base is not None and not has_grown(base, extent):
-        return 0, Cuts(np.empty(0, np.int64), np.empty(0, np.int64))
+        return 0, Cuts(np.empty(0, np.int64), np.empty(0, np.int64), config)
     if base is None:
         return 0, catalog.cuts(name, config, length=extent.length, closed=extent.closed)
     return catalog.cuts_beyond(
@@ -200,26 +212,12 @@ def _scattered(name: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _joined(names: list[str], recordings: Sequence[_Added]) -> Planned:
-    """The clips of all recordings, in the order of their names."""
-    none = np.empty(0, np.int64)
-    counts = [len(added.kept) for added in recordings]
-    return Planned(
-        names,
-        np.repeat(np.arange(len(names), dtype=np.uint32), counts),
-        np.concatenate([none, *(added.kept.starts for added in recordings)]),
-        np.concatenate([none, *(added.kept.lengths for added in recordings)]).astype(np.uint32),
-    )
-
-
-def _fingerprint(
-    made_of: Sequence[str], clips: Planned, ordered: UInt32[np.ndarray, " n"]
-) -> Steps[int]:
+def _fingerprint(made_of: bytes, cut: Cut, ordered: UInt32[np.ndarray, " n"]) -> Steps[int]:
     """CRC-32C of a line for each recording and each clip."""
-    found = crc32c("\n".join(made_of).encode())
+    found = crc32c(made_of)
     for first in range(0, len(ordered), STEP_CLIPS):
-        some = clips[ordered[first : first + STEP_CLIPS]]
+        some = cut.specs(ordered[first : first + STEP_CLIPS])
         lines = "".join(f"\n{c.recording}/{c.start}/{c.length}" for c in some)
         found = crc32c(lines.encode(), found)
-        yield len(ordered)
+        yield 4 * len(ordered)
     return found

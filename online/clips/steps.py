@@ -11,7 +11,7 @@ STEP_NAMES = 1 << 6
 
 Result = TypeVar("Result")
 Steps = Generator[int, None, Result]
-"""Every step gives how many clips were planned so far."""
+"""Every step gives how many bytes the plan takes, as far as it is known."""
 
 
 def done(steps: Steps[Result]) -> Result:

@@ -58,8 +58,8 @@ MAX_REQUEST_BYTES = 4 << 20
 MAX_REQUESTS = 8
 """Requests of one trainer that ZeroMQ keeps before they are read."""
 MAX_SESSIONS = 256
-MAX_PLANNED_CLIPS = 1 << 22
-"""In the plans of all sessions, at 16 bytes each."""
+MAX_PLANNED_BYTES = 64 << 20
+"""What the plans of all sessions take: mostly 4 bytes for each clip of a shuffled one."""
 REPORT_SECONDS = 1.0
 DEAF_MILLISECONDS = 10_000
 """A TCP connection on which nothing is read for so long is closed; what waits there is freed."""
@@ -235,11 +235,12 @@ class Server:
 
     def _check_room_for_session(self) -> None:
         """A session costs its plan, so there is a limit."""
-        planned = sum(session.stream.planned_clips for session in self._sessions.values())
-        if len(self._sessions) >= MAX_SESSIONS or planned >= MAX_PLANNED_CLIPS:
+        planned = sum(session.stream.planned_bytes for session in self._sessions.values())
+        if len(self._sessions) >= MAX_SESSIONS or planned >= MAX_PLANNED_BYTES:
             raise ServerError(
                 f"{self._catalog.store.location}: is already served to {len(self._sessions)} "
-                f"trainers, with {planned} planned clips; that is a server's limit, start another"
+                f"trainers, whose plans take {planned} bytes; that is a server's limit, start "
+                "another"
             )
 
     def _update(
@@ -338,12 +339,12 @@ class Server:
         return 0.0
 
     def _check_planned(self) -> None:
-        planned = sum(session.stream.planned_clips for session in self._sessions.values())
-        if planned > MAX_PLANNED_CLIPS:
+        planned = sum(session.stream.planned_bytes for session in self._sessions.values())
+        if planned > MAX_PLANNED_BYTES:
             raise ServerError(
-                f"{self._catalog.store.location}: {planned} clips would be planned for "
-                f"{len(self._sessions)} trainers, and a server's limit is {MAX_PLANNED_CLIPS}; "
-                "use a larger clip_length or start another server"
+                f"{self._catalog.store.location}: plans for {len(self._sessions)} trainers would "
+                f"take {planned} bytes, and a server's limit is {MAX_PLANNED_BYTES}; use a larger "
+                "clip_length or start another server"
             )
 
     def _lose(self, identity: bytes) -> _Session | None:
@@ -447,7 +448,7 @@ def serve(
     """
     stop = stop or threading.Event()
     catalog = StoreCatalog(store, holdout=config.holdout, recordings=config.recordings)
-    if not catalog.names() and catalog.left_out:
+    if not catalog.has_any() and catalog.left_out:
         raise ServerError(
             f"{store.location}: nothing to serve: of its recordings none can be read "
             f"({', '.join(sorted(catalog.left_out)[:5])}); `setcon verify {store.location}` names "

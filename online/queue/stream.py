@@ -68,8 +68,8 @@ class Stream:
         self.is_finishing = False
         """Whether a stream that follows the store is to end after what there is."""
         self.sent_bytes = 0
-        self.planned_clips = 0
-        """Clips in the plan, those that were sent included, as far as it is made."""
+        self.planned_bytes = 0
+        """What the plan takes in memory, as far as it is made."""
         self.held_bytes = 0
         """Of the clip that is being read, or waits for its turn to be sent."""
         self._catalog = catalog
@@ -140,7 +140,7 @@ class Stream:
     def _go_on(self) -> None:
         assert self._work is not None
         try:
-            self.planned_clips = max(next(self._work), self.planned_clips)
+            self.planned_bytes = max(next(self._work), self.planned_bytes)
         except StopIteration:
             self._work = None
 
@@ -313,7 +313,7 @@ class Stream:
         if not self._follow:
             self._check_has_clips(plan)
         self._check_sizes(plan)
-        self.planned_clips = len(plan.clips)
+        self.planned_bytes = plan.clips.nbytes
         self._plan_now, self._index, self._announced = plan, index, False
         self._ahead = index
 
@@ -345,8 +345,7 @@ class Stream:
 
     def _check_sizes(self, plan: Plan) -> None:
         """Refuse clips that the credit never covers, or that are larger than any."""
-        commits = [self._catalog.commit(name) for name in plan.start.extents]
-        frame = max((commit.height * commit.width * 3 for commit in commits), default=0)
+        frame = max(map(self._catalog.frame_bytes, plan.start.extents), default=0)
         frames = self._request.clip.frames
         if frames * frame > MAX_CLIP_BYTES:
             raise ServerError(

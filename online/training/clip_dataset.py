@@ -142,9 +142,10 @@ class ClipDataset(IterableDataset[Item]):
             if not plan.full:
                 raise self._too_short()
             begin = 0 if resume is None else resume.index
-            for index, spec in enumerate(plan.clips[begin:], start=begin + 1):
+            for index in range(begin, len(plan.clips)):
+                spec = plan.clips[index]
                 frames = catalog.fetch(spec.recording, spec.start, spec.length)
-                self._cursor = msgspec.structs.replace(plan.start, index=index)
+                self._cursor = msgspec.structs.replace(plan.start, index=index + 1)
                 yield Clip(spec, frames)
 
     def _sent(self, request: ClipRequest, resume: Cursor | None) -> Iterator[Clip]:

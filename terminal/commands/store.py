@@ -140,6 +140,10 @@ def ingest_command(
     exit_if_any(outcome.error for outcome in outcomes if outcome.error is not None)
 
 
+SHOWN_RECORDINGS = 500
+"""After how many `info` shows how far it is: fewer take no time."""
+
+
 @click.command()
 @click.argument("store", type=LOCATION)
 @json_option
@@ -151,18 +155,22 @@ def info(store: str, as_json: bool) -> None:
     entries: list[dict[str, Any]] = []
     texts: list[str] = []
     damaged: list[IngestError] = []
-    for name in opened.recordings():
-        opened.settle(name)
-        try:
-            commit, size = opened.commit(name), opened.size_bytes(name)
-        except IngestError as error:
-            entries.append({"name": name, "error": str(error)})
-            damaged.append(error)
-        else:
-            told = msgspec.to_builtins(commit)
-            told["source"]["path"] = without_secrets(told["source"]["path"])
-            entries.append({"name": name, "size_bytes": size} | told)
-            texts.append(recording_text(name, commit, size))
+    names = opened.recordings()
+    with progress_line() as show:
+        for number, name in enumerate(names, start=1):
+            opened.settle(name)
+            try:
+                commit, size = opened.commit(name), opened.size_bytes(name)
+            except IngestError as error:
+                entries.append({"name": name, "error": str(error)})
+                damaged.append(error)
+            else:
+                told = msgspec.to_builtins(commit)
+                told["source"]["path"] = without_secrets(told["source"]["path"])
+                entries.append({"name": name, "size_bytes": size} | told)
+                texts.append(recording_text(name, commit, size))
+            if number % SHOWN_RECORDINGS == 0:
+                show(f"{number} of {counted(len(names), 'recording')} read")
     if as_json:
         path = click.format_filename(opened.location)
         held = {"path": path, "format": opened.format, "recordings": entries}

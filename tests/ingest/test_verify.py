@@ -213,6 +213,15 @@ def test_ends_that_differ_from_the_commit_record_are_told(store, end, step):
     assert "the commit record says from" in fault
 
 
+def test_breaks_that_differ_from_the_stored_gaps_are_told(store):
+    write(store, footage(100))
+    edit_commit(store, lambda record: record["breaks"].pop(0))
+    (found,) = verify_store(store)
+    (fault,) = found.faults
+    assert fault.startswith("gaps are stored at [0, ")
+    assert "the commit record says [0" not in fault
+
+
 def test_times_that_do_not_grow_are_told(store):
     frames = footage(100)
     frames.pts_ns[50] = frames.pts_ns[49]
