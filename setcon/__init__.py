@@ -25,10 +25,11 @@ if TYPE_CHECKING:
         SetConConfig,
         SetEncoderConfig,
         SlotAttentionConfig,
+        TimmConfig,
         TransitionConfig,
     )
     from setcon.encoders import Encoder, build_encoder
-    from setcon.errors import SeedCheckpointError, SetConError
+    from setcon.errors import EncoderError, SeedCheckpointError, SetConError
     from setcon.export import export_encoder
     from setcon.loss import ContrastiveLoss, SetConLoss
     from setcon.matching import Matching, match
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     )
     from setcon.model import SetCon, SetConOutput
     from setcon.probe import DecoderProbe, FittedProbe, Reconstruction, fit_probe
+    from setcon.rows import Rows
     from setcon.seed_checkpoint import load_model, load_probe
     from setcon.slots.slot_attention import Slots
     from setcon.supervoxels.supervoxels import Supervoxels
@@ -55,11 +57,13 @@ __all__ = [
     "DecoderProbe",
     "Encoder",
     "EncoderConfig",
+    "EncoderError",
     "FittedProbe",
     "LossConfig",
     "Matching",
     "ProbeConfig",
     "Reconstruction",
+    "Rows",
     "SeedCheckpointError",
     "SetCon",
     "SetConConfig",
@@ -71,6 +75,7 @@ __all__ = [
     "SlotWhitening",
     "Slots",
     "Supervoxels",
+    "TimmConfig",
     "TransitionConfig",
     "alpha_labels",
     "ari",
@@ -95,11 +100,13 @@ _HOMES = {
     "DecoderProbe": "setcon.probe",
     "Encoder": "setcon.encoders",
     "EncoderConfig": "setcon.config",
+    "EncoderError": "setcon.errors",
     "FittedProbe": "setcon.probe",
     "LossConfig": "setcon.config",
     "Matching": "setcon.matching",
     "ProbeConfig": "setcon.config",
     "Reconstruction": "setcon.probe",
+    "Rows": "setcon.rows",
     "SeedCheckpointError": "setcon.errors",
     "SetCon": "setcon.model",
     "SetConConfig": "setcon.config",
@@ -111,6 +118,7 @@ _HOMES = {
     "SlotWhitening": "setcon.whitening",
     "Slots": "setcon.slots.slot_attention",
     "Supervoxels": "setcon.supervoxels.supervoxels",
+    "TimmConfig": "setcon.config",
     "TransitionConfig": "setcon.config",
     "alpha_labels": "setcon.measures.metrics",
     "ari": "setcon.measures.metrics",

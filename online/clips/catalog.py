@@ -291,7 +291,9 @@ class StoreCatalog:
             return breaks[np.searchsorted(breaks, start) :]
         length, known = self._breaks.get(name, (-1, np.empty(0, np.int64)))
         if length != commit.length:
-            known = start + np.flatnonzero(self._reader(name).gap(start))
+            # a reader that is opened now may see more than was committed then
+            gap = self._reader(name).gap(start)[: commit.length - start]
+            known = start + np.flatnonzero(gap)
             if commit.complete and not start:
                 self._breaks[name] = commit.length, known
             return known

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,6 +41,11 @@ class FeedCounters:
     def offered(self) -> int:
         """Clips of the plan that are done."""
         return self.inserted + self.skipped
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> FeedCounters:
+        """Those in a feed's `state`; before there were counters, nothing was skipped."""
+        return msgspec.convert(state.get("counters", {}), cls)  # others, of older versions, go
 
     def __add__(self, other: FeedCounters) -> FeedCounters:
         """Clips of both."""
@@ -192,8 +197,7 @@ class Feed:
             )
         self._cursors = msgspec.convert(state["cursors"], list[Cursor | None])
         self._turn = state["turn"]
-        # checkpoints older than the counters had skipped nothing
-        self.counters = msgspec.convert(state.get("counters", {}), FeedCounters)
+        self.counters = FeedCounters.of(state)
 
     def agree(self) -> None:
         """Open the feed, and have every server agree to go on where it was saved.

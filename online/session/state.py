@@ -213,7 +213,7 @@ class RunState:
         saved = saved_shards(run, checkpoint.replay)
         check_count(saved, self.config.training.shards, where=where)
         for shard in saved:  # those of other ranks are counted here until these tell
-            self.agreement.tally.clips += FeedCounters(**shard.feed.get("counters", {}))
+            self.agreement.tally.clips += FeedCounters.of(shard.feed)
         gone = 0
         for done, shard in enumerate(self.shards):
 

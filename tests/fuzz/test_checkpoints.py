@@ -40,7 +40,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def new_state(client: Client) -> RunState:
-    return RunState(config(), [client], device=torch.device("cpu"), world=World())
+    return RunState(config(), [[client]], device=torch.device("cpu"), world=World())
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def saved(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.grad = torch.zeros_like(parameter)
         state.trainer.optimizer.step()
         state.trainer.step_count = 1
-        held = state.checkpoint()
+        held = state.checkpoint(state.saved_shards())
     held.run["replay"]["fifo"] = [["a", 0, 10, 0], ["a", 8, 10, 0]]
     return save_checkpoint(folder, held, keep=5)
 

@@ -240,7 +240,7 @@ def test_a_camera_that_comes_back_at_a_lower_rate_loses_no_frame_and_has_one_gap
         Camera(parse_device(address), SETTINGS) as camera,
     ):
         frames = take(camera, 170)
-        wait_for(lambda: camera.reconnects == 1)
+        wait_for(lambda: camera.reconnects >= 1)
         camera.stop()
         taken = camera.take(100)
     assert taken is not None

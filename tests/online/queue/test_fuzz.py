@@ -265,7 +265,7 @@ def test_sessions_are_limited_and_one_that_ends_makes_room(record, counting, mon
             assert client.next_clip(BOUND) is not None
         fourth.open(WANT)
         with pytest.raises(
-            ServerError, match="is already served to 3 trainers, with 57 planned cl"
+            ServerError, match="is already served to 3 trainers, whose plans take 96 bytes"
         ):
             fourth.next_clip(BOUND)
         clients.pop().close()
