@@ -123,10 +123,10 @@ class StoreCatalog:
     def has_any(self) -> bool:
         """Whether there is a recording to offer, found without looking at all of them."""
         for _ in (naming := self.naming()):
-            if self._known:
+            if any(map(self._is_known, self._known)):
                 naming.close()
                 return True
-        return bool(self._known)
+        return any(map(self._is_known, self._known))
 
     def commit(self, name: str) -> CommitRecord:
         """What is committed now.

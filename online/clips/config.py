@@ -27,7 +27,7 @@ class StreamConfig:
     max_epochs: int = 0
     """Passes through the store; 0 for no limit."""
     credit_bytes: int = CREDIT_BYTES
-    """Bytes that may be in flight from each server; at least two clips."""
+    """Bytes that may be in flight from each server, for each shard; at least two clips."""
     max_delay_seconds: float = 300.0
     """Camera footage older than this when its turn comes is skipped and counted, so that a slow
     trainer's delay stops growing; 0 skips nothing. Finished recordings, and stores served without

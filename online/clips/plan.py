@@ -151,7 +151,7 @@ class _Ordering:
     shard: Shard
     order: Order
     key: str
-    """Decides a shuffle: one order over all shards, whichever of them asks."""
+    """Decides a shuffle: one order over all shards, or, of very many clips, of each shard's own."""
 
     def planning(self, made_of: bytes) -> Steps[tuple[Planned, int]]:
         """The clips of the shard; and the fingerprint of all, that of the recordings included."""

@@ -34,8 +34,9 @@ FOLLOW_SECONDS = 0.25
 """How often a growing store is looked at."""
 SLICE_BYTES = 4 << 20
 """Pixels that are read at a time: some ten milliseconds."""
-CLIPS_AHEAD = 32
-"""How many clips before their turn a store in object storage is asked to send them."""
+CLIPS_AHEAD, CLIPS_AT_ONCE = 32, 2
+"""How many clips before their turn a store in object storage is asked to send them, and how many
+more whenever a clip is begun."""
 MAX_CLIP_BYTES = 64 << 20
 """Pixels of the largest clip that is sent."""
 
@@ -164,11 +165,15 @@ class Stream:
             self._begin_clip(plan.clips[self._index], may_hold)
 
     def _read_ahead(self, plan: Plan) -> None:
-        """Have the store send what the next clips need, each once; most stores are here anyway."""
-        stop = min(self._index + CLIPS_AHEAD, len(plan.clips))
-        for spec in plan.clips[max(self._index, self._ahead) : stop]:
+        """Have the store send what the next clips need, each once; most stores are here anyway.
+
+        A few at a time: to open a recording that is far away takes a while, and others wait.
+        """
+        start = max(self._index, self._ahead)
+        stop = min(self._index + CLIPS_AHEAD, start + CLIPS_AT_ONCE, len(plan.clips))
+        for spec in plan.clips[start:stop]:
             self._catalog.prefetch(spec.recording, spec.start, spec.length)
-        self._ahead = stop
+        self._ahead = max(start, stop)
 
     def _turn_over(self, plan: Plan, now: float) -> None:
         """After a plan's last clip: begin the next plan, end the stream, or change nothing."""

@@ -62,9 +62,13 @@ class Replay:
     """Fresh clips and two buffers behind one limiter, for batches of `batch_clips`."""
 
     def __init__(
-        self, config: ReplayConfig, *, seed: int, batch_clips: int, shard: int = 0
+        self, config: ReplayConfig, *, seed: int, batch_clips: int, shard: int = 0, shards: int = 1
     ) -> None:
-        """Draw by `seed`; replays of several shards of one run draw differently."""
+        """Draw by `seed`; replays of several shards of one run draw differently.
+
+        `config` says what this shard has; that of the run has `shards` times the bytes.
+        """
+        self._shards = shards
         self.config = config
         self.batch_clips = batch_clips
         self._rng = np.random.default_rng([seed, 0x5E7C, shard] if shard else [seed, 0x5E7C])
@@ -77,6 +81,11 @@ class Replay:
 
     def __len__(self) -> int:
         return len(self._by_spec())
+
+    def _of_run(self, name: str) -> str:
+        held = getattr(self.config, name)
+        shared = f" for {self._shards} shards" if self._shards > 1 else ""
+        return f"{held * self._shards}{shared}"
 
     @property
     def inserts(self) -> int:
@@ -135,7 +144,7 @@ class Replay:
         for name in ("fifo_bytes", "long_term_bytes"):
             if 0 < getattr(self.config, name) < clip.nbytes:
                 raise ReplayError(
-                    f"replay.{name} is {getattr(self.config, name)}, and one clip has "
+                    f"replay.{name} is {self._of_run(name)}, and one clip has "
                     f"{clip.nbytes} bytes; raise it, lower stream.clip_length, or set it to 0"
                 )
         self._limiter.inserted()

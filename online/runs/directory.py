@@ -26,7 +26,8 @@ from online.runs.tensorboard import TensorBoard, open_tensorboard
 # May change between two starts of one run: how long, how often, on what; never what is learned.
 _CHANGEABLE = (
     *("optimizer.learning_rate", "optimizer.warmup_steps"),
-    *("optimizer.weight_decay", "optimizer.clip_norm"),
+    *("optimizer.weight_decay", "optimizer.clip_norm", "optimizer.average_steps"),
+    "model.encoder.timm.weights",  # whose fingerprint is in the checkpoint
     "stream.credit_bytes",
     "stream.max_epochs",
     "stream.max_delay_seconds",

@@ -63,7 +63,11 @@ class Shard:
             min_clips=math.ceil(config.replay.min_clips / shards),
         )
         replay = Replay(
-            share, batch_clips=training.batch_clips // shards, seed=training.seed, shard=index
+            share,
+            batch_clips=training.batch_clips // shards,
+            seed=training.seed,
+            shard=index,
+            shards=shards,
         )
         return cls(index, feed, replay)
 

@@ -125,14 +125,14 @@ def _backbone(config: TimmConfig) -> Any:
             ".pth file, or leave it empty to download timm's own"
         )
     name = config.name
-    if ":" not in name and not timm.is_model(name):
+    if not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models())
         raise EncoderError(
             f"model.encoder.timm.name: timm {timm.__version__} has no model {name!r}"
             + (f"; it has {', '.join(near)}" if near else "; timm.list_models() lists them")
         )
     overlay = {"file": config.weights, "custom_load": False} if config.weights else None
-    fixed = timm.get_pretrained_cfg(name, allow_unregistered=True) if ":" not in name else None
+    fixed = timm.get_pretrained_cfg(name, allow_unregistered=True)
     options = {"dynamic_img_size": True} if fixed is not None and fixed.fixed_input_size else {}
     source = config.weights or "its weights"
     try:
@@ -197,5 +197,6 @@ def _check_fingerprint(module: nn.Module, state: dict[str, Tensor], prefix: str,
     if saved is not None and not torch.equal(saved.cpu(), module.fingerprint.cpu()):
         raise EncoderError(
             f"model.encoder.timm: the weights of {module.config.name} are not those that this "
-            "was learned with; name their file in model.encoder.timm.weights"
+            "was learned with; name their file in model.encoder.timm.weights, in the run's "
+            "config.toml"
         )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 import zmq
 from click.testing import CliRunner
 from small_runs import Learn, config, learned, lines, stop_at
@@ -22,6 +23,8 @@ from online.errors import (
     OnlineError,
     RunError,
 )
+from online.runs.checkpoint import newest_readable
+from online.runs.directory import RunDirectory
 from online.session.outcome import Outcome
 from online.session.start import train_connected, train_on_store
 from online.session.status import Status
@@ -50,6 +53,20 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(
     assert len(fetched) > 5
     assert fetched == [count / (len(fetched) - 1) for count in range(len(fetched))]
     assert ("learning", 1.0) in told
+
+
+def test_a_running_mean_that_is_asked_for_later_or_no_longer_changes_no_loss(
+    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train_on_store(balls, run, config(), observe=stop_at(3))
+    train_on_store(balls, run, config("optimizer.average_steps=5"), observe=stop_at(6))
+    newest = newest_readable(RunDirectory(run).checkpoints).checkpoint
+    assert newest.learning.keys() == newest.model.keys()
+    assert any(not torch.equal(newest.learning[n], w) for n, w in newest.model.items())
+    train_on_store(balls, run, config())
+    losses = [[line["loss"] for line in lines(at, "step")] for at in (run, uninterrupted[0])]
+    assert losses[0] == losses[1]
 
 
 def test_a_run_does_not_go_on_from_footage_that_was_replaced(
