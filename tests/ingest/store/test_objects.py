@@ -19,7 +19,13 @@ from obstore.store import MemoryStore
 from zarr.storage import ObjectStore
 
 import cli
-from ingest.errors import DamagedChunkError, NotAStoreError, RecordingLockedError, StoreError
+from ingest.errors import (
+    DamagedChunkError,
+    NotAStoreError,
+    RecordingExistsError,
+    RecordingLockedError,
+    StoreError,
+)
 from ingest.frame import Frames
 from ingest.live.capture import open_live_store
 from ingest.open import open_store
@@ -375,6 +381,23 @@ def test_a_writer_that_was_away_does_no_harm(server: ObjectServer) -> None:
         zombie.append(footage().part(SHARD, 2 * SHARD), Counters())
     zombie.close()
     assert server.objects == objects
+
+
+def test_who_only_looks_or_is_refused_leaves_a_writer_alone(
+    server: ObjectServer, local: Store
+) -> None:
+    store, frames = open_store(URL, create_format="zarr"), footage()
+    with begin(store, "whole", of="other") as writer:
+        writer.append(frames.part(0, SHARD), Counters(decoded=SHARD, stored=SHARD, gaps=11))
+        objects = dict(server.objects)
+        for command in ("info", "verify"):
+            assert CliRunner().invoke(cli.main, [command, URL]).exit_code == 0
+        (refused,) = publish_store(local, URL, recordings="whole")
+        assert isinstance(refused.error, RecordingExistsError)
+        with pytest.raises(RecordingExistsError, match="its frames are 7x9"):
+            begin(store, "whole", of="other", masks=False)
+        assert server.objects == objects
+        write_all(writer, frames)
 
 
 def test_a_put_whose_answer_was_lost_is_not_taken_for_anothers(
