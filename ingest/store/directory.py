@@ -67,22 +67,23 @@ class DirectoryStore:
         return self._layout.is_being_written(name)
 
     def settle(self, name: str) -> None:
-        """Trim a recording whose writer was killed, so that other programs see what counts.
+        """Let other programs see what counts of a recording whose writer was killed.
 
-        Nothing happens where a process writes it, or where this one may not write; nor in object
-        storage, where asking for the lease would take it from a writer at work.
+        Nothing is deleted, for its record may be damaged. Nothing happens where a process writes
+        it, or where this one may not write; nor in object storage, where asking for the lease would
+        take it from a writer at work.
         """
         if self.is_remote:
             return
         with suppress(StoreError):
             commit = self.commit(name)
-            if commit.complete or self._files(name).is_trimmed(commit):
+            if commit.complete or self._files(name).is_settled(commit):
                 return
             lock = self._layout.lock(name)
             try:
                 commit = self.commit(name)  # which does not change any more
                 with clear_write_errors(self._layout.describe(name)):
-                    self._files(name).trim(commit)
+                    self._files(name).settle(commit)
             finally:
                 lock.release()
 

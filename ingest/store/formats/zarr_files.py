@@ -135,20 +135,26 @@ class ZarrFiles:
         if commit.live and not commit.complete:
             self._array("frames", commit).announce(commit.length)
 
-    def is_trimmed(self, commit: CommitRecord) -> bool:
+    def is_settled(self, commit: CommitRecord) -> bool:
         """Whether every array is exactly as long as the recording."""
         return all(
             self._array(field, commit).length == commit.length for field in fields_of(commit)
         )
 
-    def trim(self, commit: CommitRecord) -> None:
+    def settle(self, commit: CommitRecord) -> None:
         """Make every array exactly as long as the recording."""
         for field in fields_of(commit):
             array = self._array(field, commit)
             array.announce(None)
             array.resize(commit.length)
-            if self._are_sharded:
-                continue  # there, a writer that continued later may have put them
+
+    def trim(self, commit: CommitRecord) -> None:
+        """Settle, and delete the chunks after the last frame."""
+        self.settle(commit)
+        if self._are_sharded:
+            return  # there, a writer that continued later may have put them
+        for field in fields_of(commit):
+            array = self._array(field, commit)
             chunk = -(-commit.length // array.chunk_shape[0])
             while array.delete(chunk):  # of a writer that was killed before its commit
                 chunk += 1
