@@ -90,9 +90,10 @@ class ZarrFiles:
 
     def fetch(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
         """Bring chunks here, which those that lie in shards may not be."""
-        array = self._array(field, commit)
-        if array.shards is not None:
-            array.shards.fetch(chunks)
+        with self._naming_damage(field, chunks.start):
+            array = self._array(field, commit)
+            if array.shards is not None:
+                array.shards.fetch(chunks)
 
     def block_length(self, commit: CommitRecord) -> int:
         """A shard, or some chunks; one chunk of a live source, which must not wait."""

@@ -32,6 +32,7 @@ from ingest.open import open_store
 from ingest.publish import publish_store
 from ingest.store.blocks import Blocks
 from ingest.store.cache import ChunkCache
+from ingest.store.objects import ObjectBlobs
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import Counters, RecordSettings, Source
 from ingest.verify import verify_store
@@ -191,6 +192,37 @@ def test_damage_in_the_object_store_is_damage(filled: Store, server: ObjectServe
         pytest.raises(DamagedChunkError, match=r"damaged \(the chunk is missing\)"),
     ):
         reader.read(0, SHARD + 1)
+
+
+def test_a_damaged_index_is_damage_to_who_reads_ahead(server: ObjectServer) -> None:
+    store = open_store(URL, create_format="zarr")
+    with begin(store, masks=False) as writer:
+        writer.finish(footage(9, masks=False), Counters(decoded=9, stored=9, gaps=1))
+    (key,) = (key for key in server.objects if key.endswith("frames/c.0.0.0.0"))
+    server.objects[key] = server.objects[key][:-9] + bytes(9)
+    with open_store(URL).reader("a b (é)") as reader:
+        reader.prefetch(0, 9)
+        for thread in threading.enumerate():
+            if thread.name.startswith("fetch "):
+                thread.join(20)  # what it raises would fail this test
+
+
+def test_a_removal_that_is_killed_leaves_nothing_that_passes_for_whole(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(URL, create_format="zarr")
+    with begin(store, masks=False) as writer:
+        writer.finish(footage(9, masks=False), Counters(decoded=9, stored=9, gaps=1))
+
+    def killed(blobs: ObjectBlobs, name: str) -> None:
+        raise Killed
+
+    monkeypatch.setattr(ObjectBlobs, "remove_folder", killed)
+    with pytest.raises(Killed):
+        store.remove("a b (é)")
+    commit = store.commit("a b (é)")
+    assert (commit.length, commit.complete) == (0, False)
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/full/x", ""])
