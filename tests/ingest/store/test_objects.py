@@ -274,6 +274,41 @@ def test_a_wrong_size_of_what_is_kept_is_refused(monkeypatch: pytest.MonkeyPatch
         open_store(URL)
 
 
+def test_what_is_kept_is_of_this_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, data = tmp_path / "cache", bytes(1000)
+    blocks = Blocks(folder, 10_000, block_bytes=1000)
+    assert blocks.read("object", 0, 9, 1000, lambda a, b: data[a:b]) == data[:9]
+    (kept,) = folder.iterdir()
+    assert (folder.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
+    kept.write_bytes(b"x" * 1000)
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    others = Blocks(folder, 10_000, block_bytes=1000)
+    for _ in range(2):
+        assert others.read("object", 0, 9, 1000, lambda a, b: data[a:b]) == data[:9]
+    assert caplog.text.count("it belongs to another user") == 1
+
+
+def test_a_home_folder_is_needed_only_where_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for name in ("SETCON_CACHE", "SETCON_CACHE_GB", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(NotAStoreError, match=rf"^{URL}: no folder .*name one with SETCON_CACHE,"):
+        Blocks.of_this_user(URL)
+    monkeypatch.setenv("SETCON_CACHE_GB", "0")
+    Blocks.of_this_user(URL)
+    monkeypatch.delenv("SETCON_CACHE_GB")
+    monkeypatch.setenv("SETCON_CACHE", str(tmp_path))
+    Blocks.of_this_user(URL)
+
+
 def test_what_is_kept_stays_within_its_bound(tmp_path: Path) -> None:
     blocks = Blocks(tmp_path, 10_000, block_bytes=1000)
     data = np.random.default_rng(0).integers(0, 256, 50_000, np.uint8).tobytes()
