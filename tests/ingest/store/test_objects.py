@@ -365,6 +365,39 @@ def test_another_source_is_published_only_to_overwrite(
         reader.read(SHARD, SHARD + 1)
 
 
+def test_a_copy_that_is_not_a_part_of_it_is_not_continued(
+    server: ObjectServer, tmp_path: Path
+) -> None:
+    def made(name: str, length: int, seed: int) -> Store:
+        store = open_store(tmp_path / name, create_format="zarr", durable=False)
+        with begin(store, "a", masks=False) as writer:
+            step, frames = writer.block_length, footage(length, seed=seed, masks=False)
+            for start in range(0, length, step):
+                counted = Counters(decoded=start + step, stored=start + step)
+                writer.append(frames.part(start, start + step), counted)
+        return store
+
+    url = "s3://bucket/p"
+    list(publish_store(made("first", SHARD, 0), url))
+    objects = dict(server.objects)
+    (other,) = publish_store(made("other", SHARD, 1), url)
+    assert "its frames 504..512 are not those" in str(other.error)
+    (shorter,) = publish_store(made("shorter", 64, 0), url)
+    assert "has 512 frames, more than the 64" in str(shorter.error)
+    assert server.objects == objects
+
+
+def test_no_store_is_made_where_nothing_can_be_copied(server: ObjectServer, tmp_path: Path) -> None:
+    store = open_store(tmp_path / "local", create_format="zarr", durable=False)
+    with begin(store, masks=False) as writer:
+        step = writer.block_length
+        writer.append(footage(step, masks=False), Counters(decoded=step, stored=step))
+        writer.release(step)
+    (refused,) = publish_store(store, "s3://bucket/p")
+    assert "only whole recordings are published" in str(refused.error)
+    assert not server.objects
+
+
 def test_killed_at_any_put_it_continues_to_the_same_bytes(
     local: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
