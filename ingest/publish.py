@@ -12,8 +12,18 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from ingest.errors import IngestError, NotAStoreError, RecordingExistsError, StoreError
+import numpy as np
+
+from ingest.errors import (
+    IngestError,
+    NoSuchRecordingError,
+    NotAStoreError,
+    RecordingExistsError,
+    StoreError,
+)
 from ingest.open import open_or_create_store
+from ingest.store.blobs import is_address
+from ingest.store.layout import listed
 from ingest.store.protocols import RecordingReader, RecordingWriter, Store
 from ingest.store.records import CommitRecord, Counters
 
@@ -53,23 +63,40 @@ def publish_store(
     """Copy the recordings whose name matches a glob to a store in object storage, one by one.
 
     It is made where there is none. A recording that fails does not stop the others. `overwrite`
-    replaces recordings of the same names that were made from other sources. Raises StoreError
+    replaces recordings of the same names that are not a part of these. Raises StoreError
     where no name matches, or `location` is not in object storage.
     """
     names = store.recordings()
     chosen = [name for name in names if fnmatchcase(name, recordings)]
     if not chosen:
-        there = ", ".join(names) or "none"
         raise StoreError(
-            f"{store.location}: no recording matches {recordings!r}; it holds: {there}"
+            f"{store.location}: no recording matches {recordings!r}; it holds: {listed(names)}"
         )
-    if "://" not in location:
+    if not is_address(location):
         raise NotAStoreError(
             f"{location}: is not in object storage; name an address such as s3://bucket/store, or "
             "copy the folder of the store"
         )
-    target = open_or_create_store(location)
-    return (_published(store, target, name, overwrite, progress) for name in chosen)
+    return _copies(store, location, chosen, overwrite, progress)
+
+
+def _copies(
+    store: Store,
+    location: str,
+    names: list[str],
+    overwrite: bool,
+    progress: Callable[[PublishProgress], None] | None,
+) -> Iterator[Published]:
+    target: Store | None = None
+    for name in names:
+        try:
+            with store.reader(name) as reader:
+                _check_can_be_copied(store, reader.commit, name)
+        except IngestError as error:
+            yield Published(name=name, error=error)
+            continue
+        target = target or open_or_create_store(location)  # none is made for nothing
+        yield _published(store, target, name, overwrite, progress)
 
 
 def _published(
@@ -81,12 +108,13 @@ def _published(
 ) -> Published:
     begun = time.monotonic()
     try:
-        with store.reader(name) as reader:
-            _check_can_be_copied(store, reader.commit, name)
-            with _writer(target, reader.commit, name, overwrite) as writer:
-                before = writer.commit
-                _copy(reader, writer, progress)
-                commit = writer.commit
+        with (
+            store.reader(name) as reader,
+            _writer(target, reader, name, overwrite) as writer,
+        ):
+            before = writer.commit
+            _copy(reader, writer, progress)
+            commit = writer.commit
     except IngestError as error:
         return Published(name=name, error=error)
     return Published(
@@ -106,7 +134,9 @@ def _check_can_be_copied(store: Store, commit: CommitRecord, name: str) -> None:
         )
 
 
-def _writer(target: Store, commit: CommitRecord, name: str, overwrite: bool) -> RecordingWriter:
+def _writer(target: Store, reader: RecordingReader, name: str, overwrite: bool) -> RecordingWriter:
+    commit = reader.commit
+
     def begin(*, overwrite: bool) -> RecordingWriter:
         return target.writer(
             name,
@@ -121,11 +151,39 @@ def _writer(target: Store, commit: CommitRecord, name: str, overwrite: bool) -> 
         )
 
     try:
+        _check_is_part_of(reader, target, name)
         return begin(overwrite=False)  # of the same source: a copy is continued, never begun again
     except RecordingExistsError:
         if not overwrite:
             raise
     return begin(overwrite=True)
+
+
+def _check_is_part_of(reader: RecordingReader, target: Store, name: str) -> None:
+    """Refuse a copy that the recording does not continue: two may be made of one source."""
+    try:
+        copied = target.commit(name)
+    except NoSuchRecordingError:
+        return
+    commit = reader.commit
+    if not copied.source.same_content(commit.source):
+        return  # the writer says how they differ
+    where = f"{target.location}: recording {name!r}"
+    if copied.length > commit.length:
+        raise RecordingExistsError(
+            f"{where}: has {copied.length} frames, more than the {commit.length} of what is to be "
+            "copied; use --overwrite to replace it"
+        )
+    if copied.complete or not copied.length:
+        return
+    start, stop = max(0, copied.length - copied.chunk_length), copied.length
+    with target.reader(name) as copy:
+        found, own = copy.read(start, stop), reader.read(start, stop)
+    if not (np.array_equal(found.pts_ns, own.pts_ns) and np.array_equal(found.images, own.images)):
+        raise RecordingExistsError(
+            f"{where}: its frames {start}..{stop} are not those of what is to be copied; use "
+            "--overwrite to replace it"
+        )
 
 
 def _copy(

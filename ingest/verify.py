@@ -81,7 +81,6 @@ def verify_store(
 
 def _verify(store: Store, name: str, progress: Callable[[VerifyProgress], None] | None) -> Verified:
     begun = time.monotonic()
-    store.settle(name)
     try:
         with store.reader(name, cache=ChunkCache(0)) as reader:
             commit = reader.commit

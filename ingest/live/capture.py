@@ -17,6 +17,7 @@ from ingest.errors import NotAStoreError
 from ingest.live.backlog import Taken
 from ingest.live.continued import Continuation, interrupted
 from ingest.open import open_or_create_store
+from ingest.store.blobs import is_address
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import CommitRecord, RecordSettings, Source
 from setcon.checks import check_at_least
@@ -85,7 +86,7 @@ class LiveSource(Protocol):
 
 def open_live_store(location: str | Path) -> Store:
     """Open a store for captures, or make one; NotAStoreError where it cannot take them."""
-    if isinstance(location, str) and "://" in location:
+    if isinstance(location, str) and is_address(location):
         raise NotAStoreError(
             f"{location}: captures are kept in local folders; capture into one, and copy it with "
             "`setcon publish`"

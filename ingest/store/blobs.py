@@ -194,6 +194,11 @@ class Blobs(Protocol):
         ...
 
 
+def is_address(location: str) -> bool:
+    """Whether the location of a store is an address, and not a path."""
+    return _ADDRESS.match(location) is not None
+
+
 def open_blobs(location: str | Path, *, durable: bool = True) -> Blobs:
     """The blobs at the location of a store; this alone decides what a location means.
 

@@ -8,6 +8,7 @@ checksum of the chunk, and asks for `fresh` bytes where that fails. Where nothin
 nothing may be kept, exactly the bytes that are asked for are read, each time.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -42,17 +43,20 @@ class Blocks:
         self._folder = folder
         self._max_bytes = max_bytes
         self._block_bytes = block_bytes
-        self._works = max_bytes >= block_bytes
         self._unseen_bytes = max_bytes
         """Written by this process since it looked at what is there; so much at first, to look."""
         self._coming: dict[Path, Future[bytes]] = {}
         self._lock = threading.Lock()
+        self._works = max_bytes >= block_bytes
+        if self._works and folder.is_dir():
+            try:
+                _check_mine(folder)
+            except OSError as error:
+                self._give_up(error)
 
     @classmethod
     def of_this_user(cls, store: str) -> "Blocks":
         """Those in the user's cache, or where two environment variables say."""
-        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "setcon"
-        folder = Path(os.environ.get(FOLDER_VARIABLE) or default)
         text = os.environ.get(SIZE_VARIABLE) or str(DEFAULT_GB)
         try:
             size = int(float(text) * 1e9)
@@ -63,7 +67,13 @@ class Blocks:
                 f"{store}: {SIZE_VARIABLE}={text!r} is not a number of gigabytes; use for example "
                 f"{DEFAULT_GB:g}, or 0 to keep nothing"
             )
-        return cls(folder, size)
+        try:
+            return cls(_folder() if size else Path(os.devnull), size)
+        except RuntimeError as error:
+            raise NotAStoreError(
+                f"{store}: no folder for what is kept of it ({error}); name one with "
+                f"{FOLDER_VARIABLE}, or set {SIZE_VARIABLE}=0 to keep nothing"
+            ) from error
 
     def read(
         self, name: str, start: int, stop: int, size_bytes: int, get: Get, fresh: bool = False
@@ -129,21 +139,26 @@ class Blocks:
     def _keep(self, path: Path, data: bytes) -> None:
         partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}{PARTIAL}")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_mine(self._folder)
             self._make_room(len(data))
-            partial.write_bytes(data)
+            with open(partial, "xb", opener=_private) as file:
+                file.write(data)
             partial.replace(path)
         except OSError as error:
             with suppress(OSError):
                 partial.unlink()
-            self._works = False
-            log.warning(
-                "%s: nothing can be kept (%s); reading on without, which takes longer; free some "
-                "space, or name another folder with %s",
-                self._folder,
-                error.strerror or error,
-                FOLDER_VARIABLE,
-            )
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._works = False
+        log.warning(
+            "%s: nothing can be kept (%s); reading on without, which takes longer; free some "
+            "space, or name another folder with %s",
+            self._folder,
+            error.strerror or error,
+            FOLDER_VARIABLE,
+        )
 
     def _make_room(self, more: int) -> None:
         """Delete the blocks that were unused for longest, those of other processes too."""
@@ -163,3 +178,21 @@ class Blocks:
             room -= size
             if room < 0:
                 path.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    """Where blocks are kept; RuntimeError where that needs a home folder and there is none."""
+    if named := os.environ.get(FOLDER_VARIABLE):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "setcon"
+
+
+def _check_mine(folder: Path) -> None:
+    """PermissionError where somebody else could read what is kept, or put it there."""
+    if folder.stat().st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it belongs to another user")
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that only this user may read."""
+    return os.open(path, flags, 0o600)

@@ -67,19 +67,23 @@ class DirectoryStore:
         return self._layout.is_being_written(name)
 
     def settle(self, name: str) -> None:
-        """Trim a recording whose writer was killed, so that other programs see what counts.
+        """Let other programs see what counts of a recording whose writer was killed.
 
-        Nothing happens where a process writes it, or where this one may not write.
+        Nothing is deleted, for its record may be damaged. Nothing happens where a process writes
+        it, or where this one may not write; nor in object storage, where asking for the lease would
+        take it from a writer at work.
         """
+        if self.is_remote:
+            return
         with suppress(StoreError):
             commit = self.commit(name)
-            if commit.complete or self._files(name).is_trimmed(commit):
+            if commit.complete or self._files(name).is_settled(commit):
                 return
             lock = self._layout.lock(name)
             try:
                 commit = self.commit(name)  # which does not change any more
                 with clear_write_errors(self._layout.describe(name)):
-                    self._files(name).trim(commit)
+                    self._files(name).settle(commit)
             finally:
                 lock.release()
 
@@ -112,6 +116,8 @@ class DirectoryStore:
             source=source,
             settings=settings,
         )
+        if self.is_remote and not overwrite:
+            self._stored(name, new)  # what is refused must not claim: that ends another's lease
         lock = self._layout.lock(name)
         try:
             if overwrite and not self.is_remote:
@@ -130,9 +136,7 @@ class DirectoryStore:
             lock.release()
 
     def _begin(self, name: str, new: CommitRecord, lock: Lease, *, is_new: bool) -> ChunkWriter:
-        stored = None if is_new else self._layout.unfinished(name, new.source, new.settings)
-        if stored is not None:
-            _check_frames_alike(self._layout.describe(name), stored, new)
+        stored = None if is_new else self._stored(name, new)
         commit = stored or new
         files = self._open_files(lock.blobs, self._layout.describe(name))
         with clear_write_errors(self._layout.describe(name)):
@@ -145,6 +149,13 @@ class DirectoryStore:
             if stored is None and not self.is_remote:
                 self._layout.write_commit(commit, lock)
         return ChunkWriter(self._layout, name, commit, files, lock)
+
+    def _stored(self, name: str, new: CommitRecord) -> CommitRecord | None:
+        """The record to continue from; refuses one that `new` does not continue."""
+        stored = self._layout.unfinished(name, new.source, new.settings)
+        if stored is not None:
+            _check_frames_alike(self._layout.describe(name), stored, new)
+        return stored
 
     def _files(self, name: str) -> ChunkFiles:
         return self._open_files(self._layout.files(name), self._layout.describe(name))

@@ -223,11 +223,32 @@ class StoreLayout:
     def remove(self, name: str, lease: Lease) -> None:
         """Delete a recording; a part of it never passes for the whole."""
         with clear_write_errors(self.describe(name)):
+            if self.blobs.is_remote:  # its blobs go one by one, before the record
+                self._write_emptied(name, lease)
             lease.remove()
 
     def size_bytes(self, name: str) -> int:
         """Bytes of all files of a recording."""
         return sum(blob.size_bytes for blob in self.files(name).entries())
+
+    def _write_emptied(self, name: str, lease: Lease) -> None:
+        """Make one without frames of a record that can be read."""
+        try:
+            old = self.commit(name)
+        except StoreError:
+            return
+        if old.length or old.complete:
+            new = CommitRecord(
+                durable=old.durable,
+                live=old.live,
+                height=old.height,
+                width=old.width,
+                has_masks=old.has_masks,
+                chunk_length=old.chunk_length,
+                source=old.source,
+                settings=old.settings,
+            )
+            self.write_commit(new, lease)
 
     def _folders(self) -> list[str]:
         return self.blobs.folders(_RECORDINGS)

@@ -168,9 +168,10 @@ class Store(Protocol):
         ...
 
     def settle(self, name: str) -> None:
-        """Trim a recording whose writer was killed, so that other programs see what counts.
+        """Let other programs see what counts of a recording whose writer was killed.
 
-        Nothing happens where a process writes it, or where this one may not write.
+        Nothing is deleted, for its record may be damaged. Nothing happens where a process writes
+        it, where this one may not write, or in object storage.
         """
         ...
 
@@ -263,8 +264,12 @@ class ChunkFiles(Protocol):
         """Say to programs that know nothing of commit records what has just been committed."""
         ...
 
-    def is_trimmed(self, commit: CommitRecord) -> bool:
-        """Whether there is no room after the last frame."""
+    def is_settled(self, commit: CommitRecord) -> bool:
+        """Whether `settle` has nothing to do."""
+        ...
+
+    def settle(self, commit: CommitRecord) -> None:
+        """Say to other programs how many frames there are; nothing is deleted."""
         ...
 
     def trim(self, commit: CommitRecord) -> None:

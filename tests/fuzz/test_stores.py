@@ -161,6 +161,11 @@ RECORD = {
     st.sampled_from(FORMATS),
 )
 @example(b"[" * 100_000, "zarr")
+@example(
+    json.dumps({k: v for k, v in RECORD.items() if k != "complete"} | {"length": 2}).encode(),
+    "zarr",
+)
+@example(json.dumps(RECORD | {"length": 0, "complete": False}).encode(), "h5")
 def test_any_commit_record(made, copies, record: bytes, store_format: str) -> None:
     folder = copies(made[store_format])
     (folder / "recordings/a/commit.json").write_bytes(record)

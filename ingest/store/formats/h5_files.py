@@ -183,10 +183,12 @@ class H5Files:
     def announce(self, commit: CommitRecord) -> None:
         """Parts are closed: each holds what counts, and nothing else."""
 
-    def is_trimmed(self, commit: CommitRecord) -> bool:
-        """Whether there is no part after the last frame."""
-        part = -(-commit.length // self.block_length(commit))
-        return not self._blobs.exists(_part_name(part))
+    def is_settled(self, commit: CommitRecord) -> bool:
+        """Always: a part after the last frame is left to the next writer."""
+        return True
+
+    def settle(self, commit: CommitRecord) -> None:
+        """Nothing: only deleting a part would change what other programs see."""
 
     def trim(self, commit: CommitRecord) -> None:
         """Delete the part of a writer that was killed before its commit, if it was the last."""

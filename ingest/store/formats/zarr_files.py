@@ -90,9 +90,10 @@ class ZarrFiles:
 
     def fetch(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
         """Bring chunks here, which those that lie in shards may not be."""
-        array = self._array(field, commit)
-        if array.shards is not None:
-            array.shards.fetch(chunks)
+        with self._naming_damage(field, chunks.start):
+            array = self._array(field, commit)
+            if array.shards is not None:
+                array.shards.fetch(chunks)
 
     def block_length(self, commit: CommitRecord) -> int:
         """A shard, or some chunks; one chunk of a live source, which must not wait."""
@@ -135,20 +136,26 @@ class ZarrFiles:
         if commit.live and not commit.complete:
             self._array("frames", commit).announce(commit.length)
 
-    def is_trimmed(self, commit: CommitRecord) -> bool:
+    def is_settled(self, commit: CommitRecord) -> bool:
         """Whether every array is exactly as long as the recording."""
         return all(
             self._array(field, commit).length == commit.length for field in fields_of(commit)
         )
 
-    def trim(self, commit: CommitRecord) -> None:
+    def settle(self, commit: CommitRecord) -> None:
         """Make every array exactly as long as the recording."""
         for field in fields_of(commit):
             array = self._array(field, commit)
             array.announce(None)
             array.resize(commit.length)
-            if self._are_sharded:
-                continue  # there, a writer that continued later may have put them
+
+    def trim(self, commit: CommitRecord) -> None:
+        """Settle, and delete the chunks after the last frame."""
+        self.settle(commit)
+        if self._are_sharded:
+            return  # there, a writer that continued later may have put them
+        for field in fields_of(commit):
+            array = self._array(field, commit)
             chunk = -(-commit.length // array.chunk_shape[0])
             while array.delete(chunk):  # of a writer that was killed before its commit
                 chunk += 1

@@ -19,13 +19,20 @@ from obstore.store import MemoryStore
 from zarr.storage import ObjectStore
 
 import cli
-from ingest.errors import DamagedChunkError, NotAStoreError, RecordingLockedError, StoreError
+from ingest.errors import (
+    DamagedChunkError,
+    NotAStoreError,
+    RecordingExistsError,
+    RecordingLockedError,
+    StoreError,
+)
 from ingest.frame import Frames
 from ingest.live.capture import open_live_store
 from ingest.open import open_store
 from ingest.publish import publish_store
 from ingest.store.blocks import Blocks
 from ingest.store.cache import ChunkCache
+from ingest.store.objects import ObjectBlobs
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import Counters, RecordSettings, Source
 from ingest.verify import verify_store
@@ -187,6 +194,37 @@ def test_damage_in_the_object_store_is_damage(filled: Store, server: ObjectServe
         reader.read(0, SHARD + 1)
 
 
+def test_a_damaged_index_is_damage_to_who_reads_ahead(server: ObjectServer) -> None:
+    store = open_store(URL, create_format="zarr")
+    with begin(store, masks=False) as writer:
+        writer.finish(footage(9, masks=False), Counters(decoded=9, stored=9, gaps=1))
+    (key,) = (key for key in server.objects if key.endswith("frames/c.0.0.0.0"))
+    server.objects[key] = server.objects[key][:-9] + bytes(9)
+    with open_store(URL).reader("a b (é)") as reader:
+        reader.prefetch(0, 9)
+        for thread in threading.enumerate():
+            if thread.name.startswith("fetch "):
+                thread.join(20)  # what it raises would fail this test
+
+
+def test_a_removal_that_is_killed_leaves_nothing_that_passes_for_whole(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(URL, create_format="zarr")
+    with begin(store, masks=False) as writer:
+        writer.finish(footage(9, masks=False), Counters(decoded=9, stored=9, gaps=1))
+
+    def killed(blobs: ObjectBlobs, name: str) -> None:
+        raise Killed
+
+    monkeypatch.setattr(ObjectBlobs, "remove_folder", killed)
+    with pytest.raises(Killed):
+        store.remove("a b (é)")
+    commit = store.commit("a b (é)")
+    assert (commit.length, commit.complete) == (0, False)
+    monkeypatch.undo()
+
+
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/full/x", ""])
 def test_where_nothing_can_be_kept_reading_goes_on(
     filled: Store, monkeypatch: pytest.MonkeyPatch, folder: str
@@ -234,6 +272,41 @@ def test_a_wrong_size_of_what_is_kept_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SETCON_CACHE_GB", "many")
     with pytest.raises(NotAStoreError, match="SETCON_CACHE_GB='many' is not a number of gigabytes"):
         open_store(URL)
+
+
+def test_what_is_kept_is_of_this_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, data = tmp_path / "cache", bytes(1000)
+    blocks = Blocks(folder, 10_000, block_bytes=1000)
+    assert blocks.read("object", 0, 9, 1000, lambda a, b: data[a:b]) == data[:9]
+    (kept,) = folder.iterdir()
+    assert (folder.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
+    kept.write_bytes(b"x" * 1000)
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    others = Blocks(folder, 10_000, block_bytes=1000)
+    for _ in range(2):
+        assert others.read("object", 0, 9, 1000, lambda a, b: data[a:b]) == data[:9]
+    assert caplog.text.count("it belongs to another user") == 1
+
+
+def test_a_home_folder_is_needed_only_where_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for name in ("SETCON_CACHE", "SETCON_CACHE_GB", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(NotAStoreError, match=rf"^{URL}: no folder .*name one with SETCON_CACHE,"):
+        Blocks.of_this_user(URL)
+    monkeypatch.setenv("SETCON_CACHE_GB", "0")
+    Blocks.of_this_user(URL)
+    monkeypatch.delenv("SETCON_CACHE_GB")
+    monkeypatch.setenv("SETCON_CACHE", str(tmp_path))
+    Blocks.of_this_user(URL)
 
 
 def test_what_is_kept_stays_within_its_bound(tmp_path: Path) -> None:
@@ -290,6 +363,39 @@ def test_another_source_is_published_only_to_overwrite(
     assert [verified.ok for verified in verify_store(open_store("s3://bucket/p"))] == [True]
     with pytest.raises(DamagedChunkError):  # it has been replaced: no reader sees frames of both
         reader.read(SHARD, SHARD + 1)
+
+
+def test_a_copy_that_is_not_a_part_of_it_is_not_continued(
+    server: ObjectServer, tmp_path: Path
+) -> None:
+    def made(name: str, length: int, seed: int) -> Store:
+        store = open_store(tmp_path / name, create_format="zarr", durable=False)
+        with begin(store, "a", masks=False) as writer:
+            step, frames = writer.block_length, footage(length, seed=seed, masks=False)
+            for start in range(0, length, step):
+                counted = Counters(decoded=start + step, stored=start + step)
+                writer.append(frames.part(start, start + step), counted)
+        return store
+
+    url = "s3://bucket/p"
+    list(publish_store(made("first", SHARD, 0), url))
+    objects = dict(server.objects)
+    (other,) = publish_store(made("other", SHARD, 1), url)
+    assert "its frames 504..512 are not those" in str(other.error)
+    (shorter,) = publish_store(made("shorter", 64, 0), url)
+    assert "has 512 frames, more than the 64" in str(shorter.error)
+    assert server.objects == objects
+
+
+def test_no_store_is_made_where_nothing_can_be_copied(server: ObjectServer, tmp_path: Path) -> None:
+    store = open_store(tmp_path / "local", create_format="zarr", durable=False)
+    with begin(store, masks=False) as writer:
+        step = writer.block_length
+        writer.append(footage(step, masks=False), Counters(decoded=step, stored=step))
+        writer.release(step)
+    (refused,) = publish_store(store, "s3://bucket/p")
+    assert "only whole recordings are published" in str(refused.error)
+    assert not server.objects
 
 
 def test_killed_at_any_put_it_continues_to_the_same_bytes(
@@ -375,6 +481,23 @@ def test_a_writer_that_was_away_does_no_harm(server: ObjectServer) -> None:
         zombie.append(footage().part(SHARD, 2 * SHARD), Counters())
     zombie.close()
     assert server.objects == objects
+
+
+def test_who_only_looks_or_is_refused_leaves_a_writer_alone(
+    server: ObjectServer, local: Store
+) -> None:
+    store, frames = open_store(URL, create_format="zarr"), footage()
+    with begin(store, "whole", of="other") as writer:
+        writer.append(frames.part(0, SHARD), Counters(decoded=SHARD, stored=SHARD, gaps=11))
+        objects = dict(server.objects)
+        for command in ("info", "verify"):
+            assert CliRunner().invoke(cli.main, [command, URL]).exit_code == 0
+        (refused,) = publish_store(local, URL, recordings="whole")
+        assert isinstance(refused.error, RecordingExistsError)
+        with pytest.raises(RecordingExistsError, match="its frames are 7x9"):
+            begin(store, "whole", of="other", masks=False)
+        assert server.objects == objects
+        write_all(writer, frames)
 
 
 def test_a_put_whose_answer_was_lost_is_not_taken_for_anothers(
