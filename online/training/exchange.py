@@ -20,6 +20,8 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from online.errors import ConfigError
+from setcon.frozen import is_frozen
 from setcon.matching import Matching, match
 from setcon.rows import Rows
 
@@ -165,8 +167,19 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 def share_statistics(model: nn.Module) -> None:
-    """Let every BatchNorm of a model take the statistics of all processes."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, SharedBatchNorm.like(child))
+    """Let every BatchNorm that is trained take the statistics of all processes.
+
+    Raises ConfigError where one does more than BatchNorm2d, which would be lost.
+    """
+    for name, child in model.named_children():
+        if is_frozen(child):
+            continue
+        if type(child) is nn.BatchNorm2d:
+            setattr(model, name, SharedBatchNorm.like(child))
+        elif isinstance(child, nn.BatchNorm2d):
+            raise ConfigError(
+                f"model: layer {name} is of type {type(child).__name__}, whose statistics several "
+                "ranks cannot share; use --ranks 1"
+            )
+        else:
+            share_statistics(child)

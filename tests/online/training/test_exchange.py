@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from shared_steps import CASES, stepped
-from torch import Tensor
+from torch import Tensor, nn
 
-from online.training.exchange import Shared
+from online.errors import ConfigError
+from online.training.exchange import Shared, share_statistics
 from setcon.matching import match
 
 STEPS = Path(__file__).parents[2] / "support" / "shared_steps.py"
@@ -68,6 +69,15 @@ def test_the_tolerance_tells_a_mean_from_a_sum(together: Path) -> None:
     (key,) = (k for k, g in alone.items() if k.startswith("gradient/") and g.abs().max() == largest)
     assert relative_error(shared[key], alone[key]) < EXACT
     assert relative_error(shared[key] / 2, alone[key]) > 0.4
+
+
+def test_a_batchnorm_that_does_more_is_refused() -> None:
+    class Activated(nn.BatchNorm2d):
+        """As timm's, which holds the activation."""
+
+    model = nn.Sequential(nn.BatchNorm2d(4), nn.Sequential(Activated(4)))
+    with pytest.raises(ConfigError, match=r"is of type Activated, whose .* use --ranks 1"):
+        share_statistics(model)
 
 
 def test_parts_of_a_matching_are_those_of_the_clips_with_targets_among_all() -> None:
