@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from online.errors import ConfigError
 from setcon.frozen import is_frozen
+from setcon.layers import at_least_float32
 from setcon.matching import Matching, match
 from setcon.rows import Rows
 
@@ -147,6 +148,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
         """As BatchNorm2d; while training, all processes must call it."""
         if not self.training:
             return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):  # bfloat16 would round the count
+            return self._normalised(at_least_float32(input)).to(input.dtype)
+
+    def _normalised(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         count, axes = _Sum.apply(input.new_tensor(input.numel() / input.shape[1])), (0, 2, 3)
         mean = _Sum.apply(input.sum(dim=axes)) / count
         centred = input - mean[:, None, None]

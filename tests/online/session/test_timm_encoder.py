@@ -187,9 +187,11 @@ def test_a_model_with_patches_takes_frames_of_any_size(
     encoder = build_encoder(EncoderConfig(kind="timm", width=8, timm=asked))
     rows, columns = encoder.grid_size(*side)
     assert (rows, columns) == (-(-side[0] // 4), -(-side[1] // 4))
-    features = encoder(torch.rand(2, 3, *side))
+    images = torch.rand(2, 3, *side)
+    features = encoder(images)
     assert features.shape == (2, rows * columns, 8)
     assert features.std(dim=1).min() > 0
+    assert torch.allclose(encoder.double()(images.double()).float(), features, atol=0.1)
 
 
 def test_several_ranks_leave_a_frozen_model_as_it_is(weights: Path) -> None:
