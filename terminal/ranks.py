@@ -37,8 +37,7 @@ def with_shards(config: RunConfig, run: Path, ranks: int) -> RunConfig:
     try:
         config = replace(config, training=replace(config.training, shards=shards))
     except ValueError as error:
-        key, _, rest = str(error).partition(" is ")
-        raise ConfigError(f"{ranks} ranks: training.{key} is {rest}") from error
+        raise ConfigError(f"{ranks} ranks: {error}") from error
     if shards % ranks:
         raise ConfigError(
             f"{run}: has {shards} shards, which {ranks} ranks cannot share equally; use a number "

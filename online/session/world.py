@@ -50,21 +50,22 @@ class World:
 
         Raises RankLost, also from inside: another rank has ended before the run has.
         """
-        if rank_here().size == 1:
+        here = rank_here()
+        if here.size == 1:
             yield cls()
             return
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        store, rank, size = next(rendezvous("env://"))
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         try:
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
+            store, rank, size = next(rendezvous("env://"))
             dist.init_process_group(backend, store=store, rank=rank, world_size=size)
             yield cls(rank, size, store=PrefixStore("setcon", store))
         except RuntimeError as error:
             if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
             raise RankLost(
-                f"rank {rank}: another rank has ended or cannot be reached "
+                f"rank {here.rank}: another rank has ended or cannot be reached "
                 f"({str(error).splitlines()[0][:120]}); the same command continues the run"
             ) from error
         finally:

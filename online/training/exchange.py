@@ -20,6 +20,9 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from online.errors import ConfigError
+from setcon.frozen import is_frozen
+from setcon.layers import at_least_float32
 from setcon.matching import Matching, match
 from setcon.rows import Rows
 
@@ -145,6 +148,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
         """As BatchNorm2d; while training, all processes must call it."""
         if not self.training:
             return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):  # bfloat16 would round the count
+            return self._normalised(at_least_float32(input)).to(input.dtype)
+
+    def _normalised(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         count, axes = _Sum.apply(input.new_tensor(input.numel() / input.shape[1])), (0, 2, 3)
         mean = _Sum.apply(input.sum(dim=axes)) / count
         centred = input - mean[:, None, None]
@@ -165,8 +172,19 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 def share_statistics(model: nn.Module) -> None:
-    """Let every BatchNorm of a model take the statistics of all processes."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, SharedBatchNorm.like(child))
+    """Let every BatchNorm that is trained take the statistics of all processes.
+
+    Raises ConfigError where one does more than BatchNorm2d, which would be lost.
+    """
+    for name, child in model.named_children():
+        if is_frozen(child):
+            continue
+        if type(child) is nn.BatchNorm2d:
+            setattr(model, name, SharedBatchNorm.like(child))
+        elif isinstance(child, nn.BatchNorm2d):
+            raise ConfigError(
+                f"model: layer {name} is of type {type(child).__name__}, whose statistics several "
+                "ranks cannot share; use --ranks 1"
+            )
+        else:
+            share_statistics(child)

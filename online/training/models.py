@@ -81,7 +81,7 @@ def default_device() -> torch.device:
 def own_device(device: torch.device) -> torch.device:
     """`device`; of several GPUs, one rank of a run takes one.
 
-    Raises ConfigError: all ranks would share one.
+    Raises ConfigError: all ranks would share one, or there are fewer GPUs than ranks.
     """
     here = rank_here()
     if here.size == 1 or device.type != "cuda":
@@ -89,6 +89,11 @@ def own_device(device: torch.device) -> torch.device:
     if device.index is not None:
         raise ConfigError(
             f"--device {device}: each of {here.size} ranks needs a GPU of its own; use cuda"
+        )
+    count = torch.cuda.device_count()
+    if 0 < count <= here.local_rank:
+        raise ConfigError(
+            f"{here.size} ranks, {count} GPUs on this machine; use --ranks {count} or --device cpu"
         )
     return torch.device("cuda", here.local_rank)
 

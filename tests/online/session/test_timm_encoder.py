@@ -24,6 +24,7 @@ from online.runs.directory import RunDirectory
 from online.runs.models import load_pair
 from online.session.start import train_on_store
 from online.training.batch import as_floats, collate
+from online.training.exchange import share_statistics
 from online.training.kept_maps import KeptMaps
 from online.training.trainer import Trainer
 from setcon.config import EncoderConfig, TimmConfig
@@ -186,9 +187,20 @@ def test_a_model_with_patches_takes_frames_of_any_size(
     encoder = build_encoder(EncoderConfig(kind="timm", width=8, timm=asked))
     rows, columns = encoder.grid_size(*side)
     assert (rows, columns) == (-(-side[0] // 4), -(-side[1] // 4))
-    features = encoder(torch.rand(2, 3, *side))
+    images = torch.rand(2, 3, *side)
+    features = encoder(images)
     assert features.shape == (2, rows * columns, 8)
     assert features.std(dim=1).min() > 0
+    assert torch.allclose(encoder.double()(images.double()).float(), features, atol=0.1)
+
+
+def test_several_ranks_leave_a_frozen_model_as_it_is(weights: Path) -> None:
+    asked = TimmConfig(name=NAME, weights=str(weights))
+    encoder = build_encoder(EncoderConfig(kind="timm", width=8, timm=asked))
+    images = torch.rand(1, 3, 32, 32)
+    expected = encoder(images)
+    share_statistics(encoder)  # its BatchNorms hold activations
+    assert torch.equal(encoder(images), expected)
 
 
 def test_what_is_not_to_be_had_is_said(weights: Path, tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """What two processes compute of a batch that they share, against one process that has all of it."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from shared_steps import CASES, stepped
-from torch import Tensor
+from torch import Tensor, nn
 
-from online.training.exchange import Shared
+from online.errors import ConfigError
+from online.training.exchange import Shared, SharedBatchNorm, share_statistics
 from setcon.matching import match
 
 STEPS = Path(__file__).parents[2] / "support" / "shared_steps.py"
@@ -60,14 +63,31 @@ def test_two_processes_take_the_step_of_one(name: str, together: Path) -> None:
             assert relative_error(first[key], expected, least=least) < EXACT, key
 
 
-def test_the_tolerance_tells_a_mean_from_a_sum(together: Path) -> None:
-    """Of two processes, a mean gives half the gradient; Adam would hide it."""
-    alone = stepped("plain")
-    shared = load_file(together / "plain-0.safetensors")
-    largest = largest_gradient(alone)
-    (key,) = (k for k, g in alone.items() if k.startswith("gradient/") and g.abs().max() == largest)
-    assert relative_error(shared[key], alone[key]) < EXACT
-    assert relative_error(shared[key] / 2, alone[key]) > 0.4
+def test_statistics_of_bfloat16_are_taken_in_float32() -> None:
+    torch.manual_seed(0)
+    images = (3 + torch.randn(1, 4, 29, 35)).bfloat16()  # 1015 positions, in bfloat16 1016
+    plain = nn.BatchNorm2d(4)
+    shared = SharedBatchNorm.like(copy.deepcopy(plain))
+    expected = plain(images)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = shared(images)
+    finally:
+        dist.destroy_process_group()
+    assert found.dtype == torch.bfloat16
+    assert relative_error(found, expected) < 1e-2
+    for name, statistic in plain.named_buffers():
+        assert relative_error(shared.get_buffer(name), statistic) < 1e-5, name
+
+
+def test_a_batchnorm_that_does_more_is_refused() -> None:
+    class Activated(nn.BatchNorm2d):
+        """As timm's, which holds the activation."""
+
+    model = nn.Sequential(nn.BatchNorm2d(4), nn.Sequential(Activated(4)))
+    with pytest.raises(ConfigError, match=r"is of type Activated, whose .* use --ranks 1"):
+        share_statistics(model)
 
 
 def test_parts_of_a_matching_are_those_of_the_clips_with_targets_among_all() -> None:
