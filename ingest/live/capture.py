@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from ingest.errors import NotAStoreError
+from ingest.errors import NotAStoreError, RecordingLockedError
 from ingest.live.backlog import Taken
 from ingest.live.continued import Continuation, interrupted
 from ingest.open import open_or_create_store
@@ -23,6 +23,8 @@ from setcon.checks import check_at_least
 
 _CHUNK_SECONDS = 0.5
 _UNKNOWN_FPS = 30.0
+_LOCKED_SECONDS = 2.0
+_LOCKED_POLL_SECONDS = 0.05
 LEAST_KEPT_SECONDS = 600.0
 """The least of a camera that may be kept: two of its ten minutes are held out."""
 RELEASE_SECONDS = 60.0
@@ -112,16 +114,13 @@ def capture(
     """Record a camera that has been entered, until `seconds` are over or `should_stop()`.
 
     `name` must be new to the store, or that of a capture of this device that was cut off, which
-    goes on after a gap; by default it is made of the device and the time. Other captures of the
-    store that were cut off are trimmed. With
-    `keep_seconds` only the last so many stay on disk, and up to a minute more. `progress` is called
-    after every commit. Raises StoreError; what was committed stays.
+    goes on after a gap; by default it is made of the device and the time. With `keep_seconds` only
+    the last so many stay on disk, and up to a minute more. `progress` is called after every commit.
+    Raises StoreError; what was committed stays.
     """
     kept = None if keep_seconds is None else _Kept(keep_seconds)
     name = name or camera.device.recording_name(datetime.now(UTC))
     before = interrupted(store, name, path=str(camera.device), settings=camera.settings)
-    for other in store.recordings():
-        store.settle(other)
     ends_at = math.inf if seconds is None else camera.began_at + seconds
     delay_seconds = 0.0
     with _writer(camera, store, name, before) as writer:
@@ -183,13 +182,21 @@ class _Kept:
 def _writer(
     camera: LiveSource, store: Store, name: str, before: CommitRecord | None
 ) -> RecordingWriter:
+    """Open the recording, also while another program trims it, which takes a moment."""
     new = Source(path=str(camera.device), digest=secrets.token_hex(32))
-    return store.writer(
-        name,
-        source=new if before is None else before.source,
-        settings=camera.settings,
-        height=camera.height,
-        width=camera.width,
-        live=True,
-        max_chunk_length=max(1, int((camera.fps or _UNKNOWN_FPS) * _CHUNK_SECONDS)),
-    )
+    gives_up_at = time.monotonic() + _LOCKED_SECONDS
+    while True:
+        try:
+            return store.writer(
+                name,
+                source=new if before is None else before.source,
+                settings=camera.settings,
+                height=camera.height,
+                width=camera.width,
+                live=True,
+                max_chunk_length=max(1, int((camera.fps or _UNKNOWN_FPS) * _CHUNK_SECONDS)),
+            )
+        except RecordingLockedError:
+            if time.monotonic() >= gives_up_at:
+                raise
+            time.sleep(_LOCKED_POLL_SECONDS)
