@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from ingest.errors import NotAStoreError, RecordingLockedError
 from ingest.live.backlog import Taken
 from ingest.live.continued import Continuation, interrupted
@@ -125,6 +127,8 @@ def capture(
     delay_seconds = 0.0
     with _writer(camera, store, name, before) as writer:
         continuation = Continuation(store, name, writer.commit)
+        if kept is not None and writer.commit.length:
+            kept.go_on(store, name, writer.commit)
         while True:
             if should_stop() or time.monotonic() >= ends_at:
                 camera.stop()
@@ -166,6 +170,15 @@ class _Kept:
         self._step_ns = round(RELEASE_SECONDS * 1e9)
         self._marks: deque[tuple[int, int]] = deque()
         """Time and number of frames, a step apart and the earliest first."""
+
+    def go_on(self, store: Store, name: str, commit: CommitRecord) -> None:
+        """Find the frames that are there already, which get old as the new ones do."""
+        with store.reader(name) as reader:
+            times = reader.pts_ns(commit.released)
+        at = 0
+        while at < len(times):
+            self._marks.append((int(times[at]), commit.released + at + 1))
+            at = int(np.searchsorted(times, times[at] + self._step_ns))
 
     def begins_at(self, commit: CommitRecord) -> int | None:
         """The first frame to keep; None while it stays the same."""

@@ -109,6 +109,18 @@ def cut_off_at(length: int):
     return progress
 
 
+def test_a_capture_that_goes_on_releases_what_was_there_before(store, monkeypatch):
+    monkeypatch.setattr("ingest.live.capture.LEAST_KEPT_SECONDS", 0.5)
+    monkeypatch.setattr("ingest.live.capture.RELEASE_SECONDS", 0.1)
+    device = parse_device(PICTURE.format(rate=50))
+    released = []
+    for length in (50, 75):
+        with Camera(device, SETTINGS) as camera, pytest.raises(KeyboardInterrupt):
+            capture(camera, store, name="a", keep_seconds=0.5, progress=cut_off_at(length))
+        released.append(store.commit("a").released)
+    assert released == [0, 25]
+
+
 def test_captures_go_on_together_while_another_program_trims_one_of_them(store):
     device = parse_device(PICTURE.format(rate=50))
     for name in "ab":
