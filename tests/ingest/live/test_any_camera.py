@@ -186,7 +186,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 def test_a_playlist_that_grows_is_captured_and_a_whole_one_is_ingested(playlists, tmp_path):
     with serving(functools.partial(Quiet, directory=str(playlists))) as address:
-        with Camera(parse_device(f"{address}/live.m3u8"), SETTINGS) as camera:
+        with Camera(parse_device(f"{address}/live.m3u8", SOON), SETTINGS) as camera:
             frames = take(camera, 15)
         assert (np.diff(frames.pts_ns) == 40_000_000).all()
         refused = pytest.raises(VideoError, match=r"a recording of 3\.0 s, not live; use `setcon")
