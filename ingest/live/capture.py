@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from ingest.errors import NotAStoreError
+import numpy as np
+
+from ingest.errors import NotAStoreError, RecordingLockedError
 from ingest.live.backlog import Taken
 from ingest.live.continued import Continuation, interrupted
 from ingest.open import open_or_create_store
@@ -24,6 +26,8 @@ from setcon.checks import check_at_least
 
 _CHUNK_SECONDS = 0.5
 _UNKNOWN_FPS = 30.0
+_LOCKED_SECONDS = 2.0
+_LOCKED_POLL_SECONDS = 0.05
 LEAST_KEPT_SECONDS = 600.0
 """The least of a camera that may be kept: two of its ten minutes are held out."""
 RELEASE_SECONDS = 60.0
@@ -113,20 +117,19 @@ def capture(
     """Record a camera that has been entered, until `seconds` are over or `should_stop()`.
 
     `name` must be new to the store, or that of a capture of this device that was cut off, which
-    goes on after a gap; by default it is made of the device and the time. Other captures of the
-    store that were cut off are trimmed. With
-    `keep_seconds` only the last so many stay on disk, and up to a minute more. `progress` is called
-    after every commit. Raises StoreError; what was committed stays.
+    goes on after a gap; by default it is made of the device and the time. With `keep_seconds` only
+    the last so many stay on disk, and up to a minute more. `progress` is called after every commit.
+    Raises StoreError; what was committed stays.
     """
     kept = None if keep_seconds is None else _Kept(keep_seconds)
     name = name or camera.device.recording_name(datetime.now(UTC))
     before = interrupted(store, name, path=str(camera.device), settings=camera.settings)
-    for other in store.recordings():
-        store.settle(other)
     ends_at = math.inf if seconds is None else camera.began_at + seconds
     delay_seconds = 0.0
     with _writer(camera, store, name, before) as writer:
         continuation = Continuation(store, name, writer.commit)
+        if kept is not None and writer.commit.length:
+            kept.go_on(store, name, writer.commit)
         while True:
             if should_stop() or time.monotonic() >= ends_at:
                 camera.stop()
@@ -169,6 +172,15 @@ class _Kept:
         self._marks: deque[tuple[int, int]] = deque()
         """Time and number of frames, a step apart and the earliest first."""
 
+    def go_on(self, store: Store, name: str, commit: CommitRecord) -> None:
+        """Find the frames that are there already, which get old as the new ones do."""
+        with store.reader(name) as reader:
+            times = reader.pts_ns(commit.released)
+        at = 0
+        while at < len(times):
+            self._marks.append((int(times[at]), commit.released + at + 1))
+            at = int(np.searchsorted(times, times[at] + self._step_ns))
+
     def begins_at(self, commit: CommitRecord) -> int | None:
         """The first frame to keep; None while it stays the same."""
         assert commit.last_pts_ns is not None  # something was committed
@@ -184,13 +196,21 @@ class _Kept:
 def _writer(
     camera: LiveSource, store: Store, name: str, before: CommitRecord | None
 ) -> RecordingWriter:
+    """Open the recording, also while another program trims it, which takes a moment."""
     new = Source(path=str(camera.device), digest=secrets.token_hex(32))
-    return store.writer(
-        name,
-        source=new if before is None else before.source,
-        settings=camera.settings,
-        height=camera.height,
-        width=camera.width,
-        live=True,
-        max_chunk_length=max(1, int((camera.fps or _UNKNOWN_FPS) * _CHUNK_SECONDS)),
-    )
+    gives_up_at = time.monotonic() + _LOCKED_SECONDS
+    while True:
+        try:
+            return store.writer(
+                name,
+                source=new if before is None else before.source,
+                settings=camera.settings,
+                height=camera.height,
+                width=camera.width,
+                live=True,
+                max_chunk_length=max(1, int((camera.fps or _UNKNOWN_FPS) * _CHUNK_SECONDS)),
+            )
+        except RecordingLockedError:
+            if time.monotonic() >= gives_up_at:
+                raise
+            time.sleep(_LOCKED_POLL_SECONDS)

@@ -3,6 +3,7 @@
 camera ── SRT ──▶ ffmpeg -c copy ── MPEG-TS, a pipe ──▶ PyAV
 """
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -36,6 +37,7 @@ def relayed(device: Device, error: Exception) -> Iterator[str]:
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for this program, which then ends the relay
     ) as process:
+        atexit.register(process.kill)  # a thread that hangs in its pipe never comes to the end
         assert process.stdout is not None
         descriptor = process.stdout.fileno()
         os.set_blocking(descriptor, False)  # so that FFmpeg keeps its time limits while it reads
@@ -44,6 +46,7 @@ def relayed(device: Device, error: Exception) -> Iterator[str]:
         finally:
             process.kill()
             process.wait(_END_SECONDS)
+            atexit.unregister(process.kill)
 
 
 def _speaks(command: str, protocol: str) -> bool:

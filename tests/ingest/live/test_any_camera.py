@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -185,7 +186,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 def test_a_playlist_that_grows_is_captured_and_a_whole_one_is_ingested(playlists, tmp_path):
     with serving(functools.partial(Quiet, directory=str(playlists))) as address:
-        with Camera(parse_device(f"{address}/live.m3u8"), SETTINGS) as camera:
+        with Camera(parse_device(f"{address}/live.m3u8", SOON), SETTINGS) as camera:
             frames = take(camera, 15)
         assert (np.diff(frames.pts_ns) == 40_000_000).all()
         refused = pytest.raises(VideoError, match=r"a recording of 3\.0 s, not live; use `setcon")
@@ -315,6 +316,43 @@ def test_srt_is_captured_through_the_command_that_has_it(media, tmp_path):
         finally:
             sender.kill()
     assert (np.diff(frames.pts_ns) > 0).all()
+
+
+LISTENER = """
+    import sys
+    from ingest.live.camera import Camera
+    from ingest.live.devices import parse_device
+    from ingest.store.records import RecordSettings
+    with Camera(parse_device(sys.argv[1]), RecordSettings(size=16, reader="camera")):
+        pass
+"""
+
+
+@pytest.mark.skipif(not has_srt(), reason="needs an ffmpeg with SRT")
+def test_ctrl_c_leaves_no_relay_that_waits_for_a_sender(monkeypatch, tmp_path):
+    started, command = tmp_path / "started", tmp_path / "ffmpeg"
+    command.write_text(
+        f'#!/bin/sh\ncase "$*" in *pipe:1) echo $$ > {started};; esac\n'
+        f'exec {shutil.which("ffmpeg")} "$@"\n'
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    address = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}?mode=listener"
+    run = [sys.executable, "-c", textwrap.dedent(LISTENER), address]
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as camera:
+        try:
+            deadline = time.monotonic() + BOUND
+            while not (started.exists() and started.read_text().endswith("\n")):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            camera.send_signal(signal.SIGINT)
+            _, printed = camera.communicate(timeout=BOUND)  # which the relay would hold open
+        except BaseException:
+            camera.kill()
+            if started.exists():
+                os.kill(int(started.read_text()), signal.SIGKILL)
+            raise
+    assert "KeyboardInterrupt" in printed
 
 
 def test_srt_without_the_command_is_one_line(monkeypatch, tmp_path):

@@ -101,6 +101,54 @@ def test_a_capture_keeps_the_last_that_it_is_told_to_keep(store, monkeypatch):
     assert store.recordings() == ["a"]
 
 
+def cut_off_at(length: int):
+    def progress(captured: Captured) -> None:
+        if captured.commit.length >= length:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_a_capture_that_goes_on_releases_what_was_there_before(store, monkeypatch):
+    monkeypatch.setattr("ingest.live.capture.LEAST_KEPT_SECONDS", 0.5)
+    monkeypatch.setattr("ingest.live.capture.RELEASE_SECONDS", 0.1)
+    device = parse_device(PICTURE.format(rate=50))
+    released = []
+    for length in (50, 75):
+        with Camera(device, SETTINGS) as camera, pytest.raises(KeyboardInterrupt):
+            capture(camera, store, name="a", keep_seconds=0.5, progress=cut_off_at(length))
+        released.append(store.commit("a").released)
+    assert released == [0, 25]
+
+
+def test_captures_go_on_together_while_another_program_trims_one_of_them(store):
+    device = parse_device(PICTURE.format(rate=50))
+    for name in "ab":
+        with Camera(device, SETTINGS) as camera, pytest.raises(KeyboardInterrupt):
+            capture(camera, store, name=name, progress=cut_off_at(25))
+    trims, goes_on = threading.Event(), threading.Event()
+
+    class Trimming(ZarrFiles):
+        def trim(self, commit):
+            trims.set()
+            assert goes_on.wait(BOUND)
+            super().trim(commit)
+
+    layout = StoreLayout.open(LocalBlobs(Path(store.location)))
+    trimmer = threading.Thread(target=DirectoryStore(layout, Trimming).settle, args=("a",))
+    trimmer.start()
+    assert trims.wait(BOUND)
+    threading.Timer(0.3, goes_on.set).start()
+    with Camera(device, SETTINGS) as camera, Camera(device, SETTINGS) as other:
+        second = threading.Thread(target=lambda: capture(other, store, name="b", seconds=0.2))
+        second.start()
+        capture(camera, store, name="a", seconds=0.2)
+        second.join(BOUND)
+    trimmer.join(BOUND)
+    assert store.commit("a").complete
+    assert store.commit("b").complete
+
+
 def read_all(store: Store, name: str) -> Frames:
     with store.reader(name) as reader:
         return reader.read(0, reader.commit.length)
@@ -241,6 +289,7 @@ def test_a_capture_that_was_cut_off_goes_on_after_a_gap(store):
         with refused:
             capture(camera, store, name="a", seconds=0.2)
         capture(camera, store, name="b", seconds=0.2)
+    store.settle("a")  # as `info` does
     said = frames_metadata(store, "a")
     assert (said["shape"][0], "committed_length" in said["attributes"]) == (50, False)
     with Camera(device, SETTINGS) as camera:
