@@ -95,7 +95,7 @@ class TimmEncoder(nn.Module):
         grid = self.grid_size(height, width)
         total = self.position(*grid)
         for each, norm, project in zip(maps, self.norms, self.projections, strict=True):
-            projected = project(norm(each.to(norm.weight.dtype).movedim(1, -1))).movedim(-1, 1)
+            projected = project(norm(each.to(self.norm.weight.dtype).movedim(1, -1))).movedim(-1, 1)
             fitted = F.interpolate(projected, grid, mode="bilinear", align_corners=False)
             total = total + fitted.flatten(2).transpose(1, 2)
         return self.mlp(self.norm(total))

@@ -154,9 +154,10 @@ def train(
         config_file = _config_of(init)
     config = _config(preset, settings, steps=steps, recordings=recordings, file=config_file)
     here = rank_here()
-    config = with_shards(config, run, here.size if ranks is None else ranks)
+    config = with_shards(config, run, here.size if here.size > 1 else ranks or 1)
     if ranks is not None and ranks > 1 and here.size == 1:
-        sys.exit(launch(ranks, _typed(context, without=("ranks",))))
+        verbose = ["-v"] if context.find_root().params.get("verbose") else []
+        sys.exit(launch(ranks, [*verbose, *_typed(context)]))
     speaks = here.rank == 0  # for all
     if not speaks:
         logging.getLogger().setLevel(logging.ERROR)
@@ -418,7 +419,7 @@ def command_line(context: click.Context) -> list[str]:
     return ["setcon", *_typed(context, without=("steps", "minutes"))]
 
 
-def _typed(context: click.Context, *, without: Sequence[str]) -> list[str]:
+def _typed(context: click.Context, *, without: Sequence[str] = ()) -> list[str]:
     words = [str(context.info_name)]
     for parameter in context.command.params:
         typed = context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE

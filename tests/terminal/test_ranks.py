@@ -44,7 +44,7 @@ def test_ranks_that_cannot_share_a_batch_are_refused_in_a_line(tmp_path: Path) -
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
     assert line == (
-        "error: 8 ranks: training.batch_clips is 12, which 8 shards cannot share equally; use 16"
+        "error: 8 ranks: batch_clips is 12, which 8 shards cannot share equally; use 16"
     )
 
 

@@ -129,10 +129,10 @@ def test_captures_go_on_together_while_another_program_trims_one_of_them(store):
     trims, goes_on = threading.Event(), threading.Event()
 
     class Trimming(ZarrFiles):
-        def trim(self, commit):
+        def settle(self, commit):
             trims.set()
             assert goes_on.wait(BOUND)
-            super().trim(commit)
+            super().settle(commit)
 
     layout = StoreLayout.open(LocalBlobs(Path(store.location)))
     trimmer = threading.Thread(target=DirectoryStore(layout, Trimming).settle, args=("a",))
