@@ -90,8 +90,7 @@ def _copies(
     target: Store | None = None
     for name in names:
         try:
-            with store.reader(name) as reader:
-                _check_can_be_copied(store, reader.commit, name)
+            _check_can_be_copied(store, name)
         except IngestError as error:
             yield Published(name=name, error=error)
             continue
@@ -126,10 +125,10 @@ def _published(
     )
 
 
-def _check_can_be_copied(store: Store, commit: CommitRecord, name: str) -> None:
-    if commit.released:
+def _check_can_be_copied(store: Store, name: str) -> None:
+    if released := store.commit(name).released:
         raise StoreError(
-            f"{store.location}: recording {name!r}: its first {commit.released} frames were "
+            f"{store.location}: recording {name!r}: its first {released} frames were "
             "deleted (--keep), and only whole recordings are published; export what is left"
         )
 

@@ -124,8 +124,8 @@ class StoreCatalog:
         """Whether there is a recording to offer, found without looking at all of them."""
         for _ in (naming := self.naming()):
             if any(map(self._is_known, self._known)):
-                naming.close()
-                return True
+                break
+        naming.close()
         return any(map(self._is_known, self._known))
 
     def commit(self, name: str) -> CommitRecord:
