@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from online.errors import ConfigError
+
 _CONTRACT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -24,3 +26,15 @@ def rank_here() -> Rank:
         return Rank()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     return Rank(*(int(os.environ.get(name, "0")) for name in names))
+
+
+def check_shards(shards: int, ranks: int, *, what: str) -> None:
+    """Refuse a number of ranks that shards cannot be dealt to equally.
+
+    `what` begins the message, and says how many shards there are. Raises ConfigError.
+    """
+    if shards % ranks:
+        raise ConfigError(
+            f"{what}, which {ranks} ranks cannot share equally; use a number of ranks that "
+            "divides it"
+        )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from online.errors import ConfigError
+from online.ranks import check_shards
 
 if TYPE_CHECKING:
     from online.config import RunConfig
@@ -38,11 +39,7 @@ def with_shards(config: RunConfig, run: Path, ranks: int) -> RunConfig:
         config = replace(config, training=replace(config.training, shards=shards))
     except ValueError as error:
         raise ConfigError(f"{ranks} ranks: {error}") from error
-    if shards % ranks:
-        raise ConfigError(
-            f"{run}: has {shards} shards, which {ranks} ranks cannot share equally; use a number "
-            "of ranks that divides it"
-        )
+    check_shards(shards, ranks, what=f"{run}: has {shards} shards")
     return config
 
 

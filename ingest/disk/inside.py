@@ -29,10 +29,7 @@ def open_inside(folder: Path, name: str) -> BinaryIO:
         file = os.fdopen(_opened(last, _FILE, at, name), "rb")
     finally:
         os.close(at)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(f"{name} is not a plain file; delete it")
-    return file
+    return _plain(file, name)
 
 
 def read_inside(folder: Path, name: str, *, most_bytes: int) -> bytes:
@@ -40,8 +37,7 @@ def read_inside(folder: Path, name: str, *, most_bytes: int) -> bytes:
     with open_inside(folder, name) as file:
         data = file.read(most_bytes + 1)
         if len(data) > most_bytes:
-            size = os.fstat(file.fileno()).st_size
-            raise OSError(f"{name} has {size} bytes, {most_bytes} are the most")
+            raise _too_large(file, name, most_bytes)
         return data
 
 
@@ -51,13 +47,24 @@ def read_plain(path: Path, *, most_bytes: int) -> bytes:
     Raises FileNotFoundError: there is none; OSError: it is a pipe or a device, whose end might
     never come, or has more than `most_bytes`.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(f"{path.name} is not a plain file; delete it")
-        if found.st_size > most_bytes:
-            raise OSError(f"{path.name} has {found.st_size} bytes, {most_bytes} are the most")
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    with _plain(file, path.name):
+        # asked before reading: room for the most is too much to ask for
+        if os.fstat(file.fileno()).st_size > most_bytes:
+            raise _too_large(file, path.name, most_bytes)
         return file.read()
+
+
+def _plain(file: BinaryIO, name: str) -> BinaryIO:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{name} is not a plain file; delete it")
+    return file
+
+
+def _too_large(file: BinaryIO, name: str, most_bytes: int) -> OSError:
+    size = os.fstat(file.fileno()).st_size
+    return OSError(f"{name} has {size} bytes, {most_bytes} are the most")
 
 
 def _opened(name: str, flags: int, at: int, whole: str) -> int:

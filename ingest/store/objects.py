@@ -24,7 +24,7 @@ from ingest.store.blocks import Blocks
 from ingest.store.claims import Claim, writer_of
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, GetResult
     from obstore.store import ObjectStore
 
 Answer = TypeVar("Answer")
@@ -112,10 +112,7 @@ class ObjectBlobs:
         """All bytes of an object."""
 
         def get() -> bytes:
-            result = obstore.get(self._objects, self._key(name))
-            if (size := result.meta["size"]) > most_bytes:
-                raise OSError(f"{name} has {size} bytes, {most_bytes} are the most")
-            return bytes(result.bytes())
+            return _all_bytes(obstore.get(self._objects, self._key(name)), name, most_bytes)
 
         return self._asked(name, get)
 
@@ -127,10 +124,9 @@ class ObjectBlobs:
                 result = obstore.get(self._objects, self._key(name))
             except FileNotFoundError:
                 return None
-            if (size := result.meta["size"]) > _MAX_RECORD_BYTES:
-                raise OSError(f"{name} has {size} bytes, {_MAX_RECORD_BYTES} are the most")
+            data = _all_bytes(result, name, _MAX_RECORD_BYTES)
             writer = str(result.attributes.get("writer", ""))
-            return Found(bytes(result.bytes()), _version(result.meta), writer)
+            return Found(data, _version(result.meta), writer)
 
         return self._asked(name, look)
 
@@ -309,6 +305,12 @@ class _Forks:
 
 
 _FORKS = _Forks()
+
+
+def _all_bytes(result: GetResult, name: str, most_bytes: int) -> bytes:
+    if (size := result.meta["size"]) > most_bytes:
+        raise OSError(f"{name} has {size} bytes, {most_bytes} are the most")
+    return bytes(result.bytes())
 
 
 def _version(meta: object) -> Version:

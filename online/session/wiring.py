@@ -22,6 +22,7 @@ from online.probing.evaluator import Evaluator
 from online.queue.client import Client
 from online.queue.feed import Fate
 from online.queue.keys import TrainerKeys
+from online.ranks import check_shards
 from online.runs.directory import RunDirectory
 from online.runs.segments import EndWeights
 from online.runs.status_file import StatusFile
@@ -188,11 +189,8 @@ def check_world(world: World, config: RunConfig) -> None:
 
     Raises ConfigError: naming both numbers.
     """
-    if config.training.shards % world.size:
-        raise ConfigError(
-            f"training.shards is {config.training.shards}, which {world.size} ranks cannot share "
-            "equally; use a number of ranks that divides it"
-        )
+    shards = config.training.shards
+    check_shards(shards, world.size, what=f"training.shards is {shards}")
 
 
 def _clients(
