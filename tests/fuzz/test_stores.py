@@ -15,12 +15,12 @@ import pytest
 from fuzzing import assert_one_line, changed, contents, few_unless_asked, garbled, limited_memory
 from hypothesis import example, given
 from hypothesis import strategies as st
-from made_stores import make_store, noise
+from made_stores import make_store, noise, writer_of
 
 from ingest.errors import IngestError
 from ingest.open import open_store
 from ingest.store.protocols import Store
-from ingest.store.records import RecordSettings, Source, StoreFormat
+from ingest.store.records import StoreFormat
 from ingest.verify import verify_store
 from online.clips.catalog import StoreCatalog
 
@@ -78,15 +78,7 @@ def verified(store: Store) -> bool:
 
 def continued(store: Store) -> None:
     """What the next capture or ingest of the same source does first."""
-    with store.writer(
-        "a",
-        source=Source(path="made", digest="made"),
-        settings=RecordSettings(size=8),
-        height=8,
-        width=8,
-        has_masks=True,
-        live=True,
-    ):
+    with writer_of(store, masks=True, live=True):
         pass
 
 

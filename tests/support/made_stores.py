@@ -6,7 +6,7 @@ import numpy as np
 
 from ingest.frame import Frames
 from ingest.open import open_store
-from ingest.store.protocols import Store
+from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import RecordSettings, Source, StoreFormat
 from ingest.video.reader import Counters
 
@@ -23,6 +23,19 @@ def noise(length: int = 40, *, masks: bool = False, live: bool = False) -> Frame
     )
 
 
+def writer_of(store: Store, *, masks: bool, live: bool) -> RecordingWriter:
+    """What begins the recording `a` of a made store, or continues it."""
+    return store.writer(
+        "a",
+        source=Source(path="made", digest="made"),
+        settings=RecordSettings(size=8),
+        height=8,
+        width=8,
+        has_masks=masks,
+        live=live,
+    )
+
+
 def make_store(
     folder: Path,
     store_format: StoreFormat = "zarr",
@@ -33,15 +46,7 @@ def make_store(
 ) -> Store:
     """A store whose recording is called `a`."""
     store = open_store(folder, create_format=store_format)
-    with store.writer(
-        "a",
-        source=Source(path="made", digest="made"),
-        settings=RecordSettings(size=8),
-        height=8,
-        width=8,
-        has_masks=masks,
-        live=live,
-    ) as writer:
+    with writer_of(store, masks=masks, live=live) as writer:
         frames = noise(length, masks=masks, live=live)
         writer.finish(frames, Counters(decoded=length, stored=length, gaps=1))
     return store

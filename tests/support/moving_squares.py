@@ -1,12 +1,18 @@
 """Textured squares that move over a textured background, and where each of them is."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
+
+from ingest.frame import Frames
+from ingest.open import open_store
+from ingest.store.records import Counters, RecordSettings, Source
 
 BLUE, RED, YELLOW = (40, 60, 200), (210, 40, 40), (220, 200, 40)
 
@@ -74,3 +80,30 @@ def by_cell(mask: Bool[Tensor, "t h w"], side: int = 4) -> Float[Tensor, "t r c"
     height, width = mask.shape[1:]
     whole = F.pad(mask.float(), (0, -width % side, 0, -height % side), mode="replicate")
     return F.avg_pool2d(whole, side)
+
+
+def stored(
+    images: UInt8[Tensor, "n h w 3"],
+    masks: Int64[Tensor, "n h w"],
+    path: Path,
+    *,
+    breaks: Collection[int] = (0,),
+) -> Path:
+    """A store whose recording, `squares`, has these frames, ten a second."""
+    n, height, width, _ = images.shape
+    frames = Frames(
+        images=images.numpy(),
+        pts_ns=(np.arange(n) * 1e8).astype(np.int64),
+        gap=np.isin(np.arange(n), list(breaks)),
+        masks=masks.numpy().astype(np.uint8),
+    )
+    with open_store(path, create_format="zarr").writer(
+        "squares",
+        source=Source(path="squares", digest="squares"),
+        settings=RecordSettings(size=(width, height)),
+        height=height,
+        width=width,
+        has_masks=True,
+    ) as writer:
+        writer.finish(frames, Counters(decoded=n, stored=n, gaps=len(breaks)))
+    return path

