@@ -3,10 +3,11 @@
     python benchmarks/training/fixed_camera.py VIDEO [--size 128] [--steps 500] [--seed 0]
                                                [--live MINUTES] [--folder DIR] [--json FILE]
 
-What differs from the median picture by more than 28 of 255, in one piece, is taken for a person,
-or several who walk close together. One counts as found if a segment covers it with an intersection
-over union above 0.4. Every fourth frame counts, of the last fifth of the recording, which is not
-learned from.
+What differs from the recording's median picture by more than 28 of 255, in one piece, is taken for
+a person, or several who walk close together. One counts as found if a segment covers it with an
+intersection over union above 0.4. Every fourth frame counts, of the last fifth of the recording,
+which is not learned from. Segmentations that need no model are given the mean number of people, and
+any of their segments may cover one.
 
 --live  show VIDEO over and over in real time to `setcon capture --serve`, from which `setcon train
         --connect` learns meanwhile. For each checkpoint: the share of people found (in footage that
@@ -34,6 +35,7 @@ from online.analysis.readout import Readout
 from online.clips.clip import Interval
 from online.runs.checkpoint import load_checkpoint, step_of
 from online.runs.weights import load_into
+from setcon.measures.baselines import block_labels, frame_k_means_labels, frame_ward_labels
 
 CLI = [sys.executable, "-m", "setcon"]
 DIFFERENT, LEAST_PIXELS, LEAST_IOU = 28, 30, 0.4
@@ -65,36 +67,66 @@ def is_found(person: Bool[np.ndarray, "h w"], segments: Int64[np.ndarray, "h w"]
     return max(shares, default=0.0) > LEAST_IOU
 
 
-def recall(trained: TrainedRun, store: Path, *, share: float) -> dict[str, float]:
+def recall(trained: TrainedRun, store: Path, *, share: float) -> dict[str, dict[str, float]]:
     """Share of people found in the last `share` of a store's only recording, by their height."""
-    found: dict[int, list[bool]] = {height: [] for height in HEIGHTS}
     with opened_store(trained, store) as opened:
         (recording,) = opened.catalog.recordings()
         whole = opened.catalog.fetch(recording.name, 0, recording.length).images
-        median = np.median(whole[::5], axis=0).astype(np.uint8)
         readout = Readout(trained.model, None, opened.catalog, device=trained.device)
         first = round(recording.length * (1 - share))
-        for read in readout.read(recording.name, Interval(first, recording.length)):
-            assert read.segments is not None
-            for image, segments in zip(
-                read.frames.images[::EVERY], read.segments[::EVERY], strict=True
-            ):
-                for height, each in found.items():
-                    tall = height * image.shape[0] / 128
-                    each += [is_found(p, segments) for p in people(image, median, height=tall)]
-    return {f"over {height} px": float(np.mean(each)) for height, each in found.items()} | {
-        f"people over {HEIGHTS[0]} px": len(found[HEIGHTS[0]])
+        read = list(readout.read(recording.name, Interval(first, recording.length)))
+    median = np.median(whole[::5], axis=0).astype(np.uint8)
+    images = np.concatenate([each.frames.images[::EVERY] for each in read])
+    segments = [each.segments[::EVERY] for each in read if each.segments is not None]
+    small = min(HEIGHTS) * images.shape[1] / 128
+    there = [people(image, median, height=small) for image in images]
+    ways = {"things": np.concatenate(segments), **_without_model(images, there)}
+    return {way: _found(there, labels) for way, labels in ways.items()}
+
+
+def _without_model(
+    images: UInt8[np.ndarray, "n h w 3"], there: list[list[Bool[np.ndarray, "h w"]]]
+) -> dict[str, Int64[np.ndarray, "n h w"]]:
+    """Labels from 1 on, as any may be a person."""
+    frames, count = torch.from_numpy(images), 1 + round(np.mean([len(each) for each in there]))
+    n, height, width, _ = images.shape
+    labels = {
+        "blocks": block_labels(n, num_segments=count, height=height, width=width),
+        "k-means in each frame": frame_k_means_labels(frames, num_segments=count),
+        "Ward in each frame": frame_ward_labels(frames, num_segments=count),
     }
+    return {way: 1 + each.numpy() for way, each in labels.items()}
+
+
+def _found(
+    there: list[list[Bool[np.ndarray, "h w"]]], labels: Int64[np.ndarray, "n h w"]
+) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for height in HEIGHTS:
+        tall = height * labels.shape[1] / 128
+        each = [
+            is_found(person, segments)
+            for those, segments in zip(there, labels, strict=True)
+            for person in those
+            if person.any(axis=1).sum() > tall
+        ]
+        found |= {f"over {height} px": float(np.mean(each)), f"people over {height} px": len(each)}
+    return found
+
+
+def stored(options: argparse.Namespace) -> Path:
+    """VIDEO as a store."""
+    store = options.folder / f"store-{options.size}"
+    if not store.exists():
+        given = [options.video, store, "--size", str(options.size)]
+        subprocess.run([*CLI, "ingest", *given], check=True)
+    return store
 
 
 def recorded(options: argparse.Namespace) -> dict[str, Any]:
     """Learn from a file."""
-    store = options.folder / f"store-{options.size}"
+    store = stored(options)
     run = options.folder / f"run-{options.size}-{options.seed}-{options.steps}"
-    if not store.exists():
-        subprocess.run(
-            [*CLI, "ingest", options.video, store, "--size", str(options.size)], check=True
-        )
     told = [*SETTINGS, f"training.steps={options.steps}", f"training.seed={options.seed}"]
     subprocess.run([*CLI, "train", store, "--run", run, *_train(told)], check=True)
     return recall(load_run(run), store, share=0.2)
@@ -132,17 +164,13 @@ def live(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _found_since(run: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The share of people found by each checkpoint, in VIDEO as ingested from the file."""
-    store, trained, rows = options.folder / f"store-{options.size}", load_run(run), []
-    if not store.exists():
-        subprocess.run(
-            [*CLI, "ingest", options.video, store, "--size", str(options.size)], check=True
-        )
+    store, trained, rows = stored(options), load_run(run), []
     for path in sorted((run / "checkpoints").iterdir()):
         checkpoint = load_checkpoint(path)
         load_into(trained.model, checkpoint.model, where=path)
         minutes = checkpoint.run["seconds"] / 60
         row = {"learned_minutes": minutes, "step": step_of(path)}
-        rows.append(row | recall(trained, store, share=0.5))
+        rows.append(row | recall(trained, store, share=0.5)["things"])
         _progress(str(rows[-1]))
     return rows
 

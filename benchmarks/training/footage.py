@@ -1,6 +1,6 @@
 """The preset `things` on the same scene in other sizes, shapes, rates and light.
 
-    python benchmarks/training/footage.py [--kinds 128 64 30fps cuts ...] [--seeds 0] [--steps 120]
+    python benchmarks/training/footage.py [--kinds 128 64 5fps cuts ...] [--seeds 0] [--steps 120]
                                           [--set KEY=VALUE ...] [--folder DIR]
 
 A minute of four objects that hands move on a quilt of the same colours, at 256x256 and 60 frames a

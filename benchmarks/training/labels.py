@@ -1,6 +1,6 @@
 """How good the labels are that `things` learns from, and its pieces, on footage of other kinds.
 
-    python benchmarks/training/labels.py [--kinds 128 64 30fps ...]
+    python benchmarks/training/labels.py [--kinds 128 64 5fps ...]
 
 Twelve seconds of the recording of footage.py, in its kinds; nothing is trained. Of four clips of 24
 frames (two at 5 frames a second):
