@@ -45,7 +45,9 @@ class FeedCounters:
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> FeedCounters:
         """Those in a feed's `state`; before there were counters, nothing was skipped."""
-        return msgspec.convert(state.get("counters", {}), cls)  # others, of older versions, go
+        return msgspec.convert(
+            state.get("counters", {}), cls
+        )  # counters of older versions are dropped
 
     def __add__(self, other: FeedCounters) -> FeedCounters:
         """Clips of both."""

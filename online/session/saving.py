@@ -157,7 +157,7 @@ class Saving:
         return Diverged(message)
 
     def _take(self, found: Found) -> None:
-        """Learn from the weights of another run on."""
+        """Continue learning from the weights of another run."""
         for model in filter(None, (self.state.model, self.trainer.mean)):
             load_into(model, found.checkpoint.model, where=found.path)
         self.journal.event(f"{_BEGINS} {found.checkpoint.step} of {self.init}")

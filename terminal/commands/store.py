@@ -265,7 +265,7 @@ def export(
 @click.argument("store", type=LOCATION)
 @click.argument("url")
 @recordings_option
-@click.option("--overwrite", is_flag=True, help="Replace recordings made from other sources.")
+@click.option("--overwrite", is_flag=True, help="Replace recordings that these do not continue.")
 def publish(store: str, url: str, recordings: str, overwrite: bool) -> None:
     """Copy STORE into object storage at URL, such as s3://bucket/store.
 
