@@ -10,6 +10,7 @@ Recordings of 1,920 frames at 128x128, of which the last fifth of every block is
     three     three objects that hands move about on a table, moving camera, 10 frames a second
     seven     seven of them
     sprites   plain shapes that share their colours, over one another
+    balls     three of the paper's balls, of radius 0.14, that move 0.1 sides a frame
 
 `tumble` and `room` need the extra `tumble`. FG-ARI, ARI and mBO are of the segments that slots
 read, without a probe. Segmentations that need no model are told how many objects there are, on
@@ -40,6 +41,7 @@ SCENES: dict[str, tuple[list[str], list[str]]] = {
     "seven": (["seven-object"], ["--fps", "10"]),
     "quilt": (["quilt"], []),
     "sprites": (["sprites", "--set", "size=128"], []),
+    "balls": (["balls", "--set", "size=128", "--set", "radius=0.14", "--set", "speed=0.1"], []),
 }
 """Arguments of `setcon scene` and of `setcon ingest`."""
 MEASURES = ("fg_ari", "ari", "mbo")

@@ -12,7 +12,8 @@ A step is a jump where it takes over a second and over ten usual intervals.
 A step is a hole where the source is steady and frames are missing within it. A source is steady
 where at least 90% of the steps looked at are within 20% of the usual one, their median. There, a
 step of more than 1.5 usual ones means that frames are missing, unless the steps before it were as
-long: then the rate has changed. Footage of a variable rate has no usual step, and no holes.
+long: then the rate has changed. Footage of a variable rate has no usual step, and no holes. Until
+a live source has shown its rate, the one that it declares counts.
 """
 
 import math
@@ -53,6 +54,11 @@ class Pace:
         """Mean time between two frames; None where it is not known yet."""
         self._judge()
 
+    @property
+    def is_known(self) -> bool:
+        """Whether enough steps were seen to say which is usual, if any is."""
+        return len(self._steps_ns) >= _FEWEST_STEPS
+
     def observe(self, step_ns: int) -> None:
         """Note the time between two frames, if this pace learns."""
         if self.learns:
@@ -60,10 +66,9 @@ class Pace:
             self._judge()
 
     def _judge(self) -> None:
-        enough = len(self._steps_ns) >= _FEWEST_STEPS
-        usual = round(median(self._steps_ns)) if enough else 0
+        usual = round(median(self._steps_ns)) if self.is_known else 0
         alike = sum(_is_alike(step, usual) for step in self._steps_ns)
-        self.mean_ns = round(mean(self._steps_ns)) or None if enough else None
+        self.mean_ns = round(mean(self._steps_ns)) or None if self.is_known else None
         self.usual_ns = None
         if usual and alike >= _STEADY_SHARE * len(self._steps_ns):
             self.usual_ns = usual
@@ -72,13 +77,15 @@ class Pace:
 class Steps:
     """Follows one sequence of times and says which steps are holes."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, *, declared_ns: int | None = None) -> None:
+        """Until the pace is known, `declared_ns` counts as the usual step."""
         self._pace = pace
+        self._declared_ns = declared_ns
         self._latest_ns: deque[int] = deque(maxlen=_CHANGED_STEPS)
 
     def is_hole(self, step_ns: int) -> bool:
         """Whether frames are missing within the next step."""
-        usual_ns = self._pace.usual_ns
+        usual_ns = self._pace.usual_ns if self._pace.is_known else self._declared_ns
         is_longer = usual_ns is not None and step_ns > _HOLE_STEPS * usual_ns
         has_changed = len(self._latest_ns) == _CHANGED_STEPS and all(
             _is_alike(step, step_ns) for step in self._latest_ns
@@ -115,7 +122,7 @@ class Timeline:
         self._from_pts_ns = from_pts_ns
         self.pace = pace or Pace()
         """Whether frames come at a steady rate."""
-        self._steps = Steps(self.pace)
+        self._steps = self._new_steps()
         self._known_ns: int | None = None
         self._shift_ns = 0
         self._is_wrong = False
@@ -146,7 +153,7 @@ class Timeline:
         """Note that the source was connected anew: what comes now may come at another rate."""
         self._interval_ns = interval_ns
         self.pace = Pace(learns=self.pace.learns)
-        self._steps = Steps(self.pace)
+        self._steps = self._new_steps()
         self._broken = True
 
     def place(self, source_ns: int | None) -> Placed | None:
@@ -163,6 +170,9 @@ class Timeline:
         self._broken = False
         self._count(decoded=1, stored=1, gaps=int(gap))
         return Placed(now, gap)
+
+    def _new_steps(self) -> Steps:
+        return Steps(self.pace, declared_ns=self._interval_ns if self.pace.learns else None)
 
     def _usual_step_ns(self) -> int:
         known = [self._interval_ns, self.pace.usual_ns, self.pace.mean_ns]

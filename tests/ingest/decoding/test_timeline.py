@@ -211,3 +211,18 @@ def test_a_pace_that_was_given_steps_does_not_learn():
     for _ in range(100):
         pace.observe(80 * MS)
     assert pace.usual_ns == 40 * MS
+
+
+def test_a_hole_among_the_first_frames_of_a_live_source_is_one_by_its_declared_rate():
+    timeline = Timeline(interval_ns=100 * MS, pace=Pace(learns=True))
+    placed = [timeline.place(index * 100 * MS) for index in (0, 2, 3, 4)]
+    assert [frame.gap for frame in placed if frame] == [True, True, False, False]
+    timeline.begin_anew(interval_ns=50 * MS)
+    placed = [timeline.place((20 + index) * 50 * MS) for index in (0, 1, 3, 4)]
+    assert [frame.gap for frame in placed if frame] == [True, False, True, False]
+
+
+def test_a_rate_that_a_live_source_declares_wrongly_is_soon_forgotten():
+    timeline = Timeline(interval_ns=20 * MS, pace=Pace(learns=True))  # of fields
+    placed = [timeline.place(index * 40 * MS) for index in range(40)]
+    assert [frame.gap for frame in placed if frame] == [True] * 5 + [False] * 35
