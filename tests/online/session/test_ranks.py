@@ -16,7 +16,7 @@ from small_runs import config, lines
 from online.queue.server_process import ServerProcess
 from online.session.start import train_on_store
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 RANKED_RUN = Path(__file__).parents[2] / "support" / "ranked_run.py"
 EXACT = ("training.precision=float64", "training.steps=10", "evaluation.every_steps=1000")
@@ -81,6 +81,18 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
+def test_two_ranks_learn_what_one_process_learns(balls: Path, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    short = (*EXACT, *TWO, "training.steps=3")
+    train_on_store(balls, alone, config(*short))
+    code, told = start(2, balls, together, *short).ended()
+    assert code == 0, told
+    assert losses(together) == pytest.approx(losses(alone), rel=1e-8)
+    assert shards(together, 3) == shards(alone, 3)
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_four_ranks_and_then_two_learn_what_one_process_learns(balls: Path, tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     train_on_store(balls, alone, config(*EXACT, *FOUR))
@@ -96,6 +108,7 @@ def test_four_ranks_and_then_two_learn_what_one_process_learns(balls: Path, tmp_
     assert sum(len(each["ledger"]) for each in (*told, *more)) == inserted
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("fault", "settings", "reason"),
     [
@@ -120,6 +133,7 @@ def test_all_ranks_end_together(
     assert {each["inserted"] for each in told} == {sum(len(each["ledger"]) for each in told)}
 
 
+@pytest.mark.soak
 def test_weights_that_are_not_finite_on_one_end_all_and_are_not_saved(
     balls: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +146,7 @@ def test_weights_that_are_not_finite_on_one_end_all_and_are_not_saved(
     assert len(line["batch"]) == 4  # of both
 
 
+@pytest.mark.soak
 def test_a_rank_that_is_killed_is_started_again_with_the_others(
     balls: Path, tmp_path: Path
 ) -> None:
@@ -144,6 +159,7 @@ def test_a_rank_that_is_killed_is_started_again_with_the_others(
     assert [line["step"] for line in lines(run, "step")] == [*range(1, 13)]
 
 
+@pytest.mark.soak
 def test_ranks_wait_for_a_server_that_is_started_again(balls: Path, tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/s"
     with ServerProcess(balls, bind=address):
@@ -155,6 +171,7 @@ def test_ranks_wait_for_a_server_that_is_started_again(balls: Path, tmp_path: Pa
     assert [each["step"] for each in told] == [60, 60]
 
 
+@pytest.mark.soak
 def test_a_signal_to_the_launcher_saves_the_run(balls: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "setcon", "train", balls, "--run", run, "--ranks", "2"]
