@@ -33,8 +33,10 @@ if TYPE_CHECKING:
         VideoError,
     )
     from ingest.export import Exported, export_recording
+    from ingest.fleet import Fleet
     from ingest.frame import Frame, Frames
-    from ingest.jobs import IngestOutcome, ingest_sources
+    from ingest.job import IngestOutcome
+    from ingest.jobs import ingest_sources
     from ingest.live.camera import Camera
     from ingest.live.capture import Captured, capture, open_live_store
     from ingest.live.devices import Device, parse_device
@@ -59,6 +61,7 @@ __all__ = [
     "Device",
     "ExportError",
     "Exported",
+    "Fleet",
     "Frame",
     "Frames",
     "IngestError",
@@ -109,10 +112,11 @@ _HOMES = {
     "Device": "ingest.live.devices",
     "ExportError": "ingest.errors",
     "Exported": "ingest.export",
+    "Fleet": "ingest.fleet",
     "Frame": "ingest.frame",
     "Frames": "ingest.frame",
     "IngestError": "ingest.errors",
-    "IngestOutcome": "ingest.jobs",
+    "IngestOutcome": "ingest.job",
     "NoSuchRecordingError": "ingest.errors",
     "NotAStoreError": "ingest.errors",
     "PublishProgress": "ingest.publish",

@@ -35,6 +35,11 @@ class SourceStopped(IngestError):  # noqa: N818 - not an error of the source
 
     def __init__(self, source: object) -> None:
         super().__init__(f"{source}: stopped; run the same command again")
+        self._source = str(source)
+
+    def __reduce__(self) -> tuple[type["SourceStopped"], tuple[str]]:
+        """Another process gets the same message, not one of this message."""
+        return type(self), (self._source,)
 
 
 class ExportError(IngestError):

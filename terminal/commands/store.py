@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import click
 import msgspec
@@ -81,7 +81,27 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Recordings to ingest at once.  [default: as many as cores, up to 4]",
+    help="Recordings to ingest at once.  [default: as many as cores, here up to 4]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Who ingests: this process, or the workers of a Ray cluster.",
+)
+@click.option(
+    "--ray",
+    "ray_address",
+    metavar="ADDRESS",
+    help="The Ray cluster.  [default: RAY_ADDRESS, or one that is started on this machine]",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="With Ray: how often a recording is continued after its worker died.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the recordings made from these sources.")
 @click.option(
@@ -101,6 +121,9 @@ def ingest_command(
     masks: str | None,
     store_format: Any,
     workers: int | None,
+    engine: Literal["local", "ray"],
+    ray_address: str | None,
+    retries: int,
     overwrite: bool,
     durable: bool,
 ) -> None:
@@ -111,7 +134,10 @@ def ingest_command(
     train and test. Run the same command again to continue after an interruption.
     """
     settings = record_settings(size=size, fit=fit, fps=fps, reader=reader)
+    if ray_address is not None and engine != "ray":
+        fail("--ray needs --engine ray")
     with progress_line("opening the sources") as show:
+        from ingest.fleet import Fleet
         from ingest.jobs import ingest_sources
 
         outcomes = ingest_sources(
@@ -122,6 +148,7 @@ def ingest_command(
             track=track,
             masks=masks,
             workers=workers,
+            fleet=Fleet(address=ray_address, retries=retries) if engine == "ray" else None,
             overwrite=overwrite,
             durable=durable,
             progress=lambda progress: show(*ingest_parts(progress)),

@@ -12,7 +12,7 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-import ingest.jobs
+import ingest.job
 from ingest.errors import NotAStoreError, RecordingExistsError, VideoError
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
@@ -332,9 +332,9 @@ def test_what_the_system_refuses_costs_one_source_only(videos, tmp_path, monkeyp
             raise broken[spec.path.stem]
         return original(spec, settings, **kwargs)
 
-    original = ingest.jobs.open_source
+    original = ingest.job.open_source
     broken = {"a": PermissionError(13, "Permission denied"), "b": UnicodeError("surrogates")}
-    monkeypatch.setattr(ingest.jobs, "open_source", open_source)
+    monkeypatch.setattr(ingest.job, "open_source", open_source)
     sources = [str(videos), "x" * 300 + ".mp4"]
     a, b, c, long = ingest_sources(sources, tmp_path / "store", SETTINGS)
     assert "a.mp4: cannot be ingested (Permission denied)" in str(a.error)

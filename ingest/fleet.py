@@ -1,0 +1,252 @@
+"""Sources that the workers of a Ray cluster ingest, one task for each recording.
+
+    this process: names all ──jobs──▶ Ray ──one task each──▶ workers ─▶ store
+         ▲                                                     │
+         └──── progress and outcomes ◀──── relay, an actor ◀───┘
+
+Ray places the tasks, and runs those of dead workers again: a recording goes on at its last commit,
+as it does on one machine. What a source fails with is a value, so only death is retried.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ingest.disk.durable import FileLock, is_locked
+from ingest.errors import IngestError, StoreError
+from ingest.job import IngestOutcome, Job, Order, Target, run_job
+from ingest.recorder import RecordProgress
+from ingest.store.blobs import is_address
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+TELL_SECONDS = 1.0
+"""How often a worker reports, and hears whether to stop."""
+REACH_SECONDS = 5.0
+LEAVE_SECONDS = 30.0
+"""How long workers that are asked to stop may take to commit what they have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """A Ray cluster that ingests."""
+
+    address: str | None = None
+    """Of the cluster; None is that of RAY_ADDRESS, else one of this machine is started."""
+    retries: int = 20
+    """How often the task of a recording is run again after its worker died."""
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        order: Order,
+        *,
+        workers: int | None,
+        tell: Callable[[RecordProgress], None],
+        stop: threading.Event,
+    ) -> dict[str, IngestOutcome]:
+        """The outcome of each job, by name; at most `workers` at once.
+
+        Raises IngestError where there is no cluster, and StoreError where its machines do not share
+        the store.
+        """
+        order = replace(order, store=_absolute(order.store))
+        with self._connected() as ray:
+            _check_shared(ray, order.store)
+            return _Run(ray, order, self.retries, tell).outcomes(jobs, workers, stop)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        try:
+            import ray
+        except ImportError:
+            raise IngestError(
+                "--engine ray needs Ray, which is not installed; pip install 'setcon[fleet]'"
+            ) from None
+        if ray.is_initialized():  # by the program that calls; it stays connected
+            yield ray
+            return
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        try:
+            _reach(address)
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise IngestError(
+                f"Ray at {address or 'this machine'}: {str(error).splitlines()[0]}; start it "
+                "with `ray start --head`, or name another with --ray"
+            ) from None
+        _keep_quiet()
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """OSError where nothing listens there, of which Ray is sure after a minute only."""
+    if address and (found := re.fullmatch(r"([\w.-]+):(\d{1,5})", address)):
+        socket.create_connection((found[1], int(found[2])), timeout=REACH_SECONDS).close()
+
+
+def _keep_quiet() -> None:
+    """Print nothing of each worker that dies: Ray has a thousand characters, and no setting."""
+    from ray._private import worker
+
+    setattr(worker, "_worker_logs_enabled", False)  # noqa: B010 - it may not be there
+
+
+class _Run:
+    """Jobs that are with the cluster."""
+
+    def __init__(
+        self, ray: Any, order: Order, retries: int, tell: Callable[[RecordProgress], None]
+    ) -> None:
+        self._ray, self._tell, self._retries = ray, tell, retries
+        self._order = ray.put(order)
+        self._relay = ray.remote(num_cpus=0)(Relay).remote()
+        self._task = ray.remote(num_cpus=1, max_retries=retries)(_record_far)
+        self._at_work: dict[Any, Job] = {}
+
+    def outcomes(
+        self, jobs: Sequence[Job], workers: int | None, stop: threading.Event
+    ) -> dict[str, IngestOutcome]:
+        """Hand out all jobs, some at a time, and wait for them."""
+        found: dict[str, IngestOutcome] = {}
+        waiting = list(reversed(jobs))
+        try:
+            while waiting or self._at_work:
+                most = workers or int(self._ray.cluster_resources().get("CPU", 1))
+                while waiting and len(self._at_work) < most:
+                    job = waiting.pop()
+                    self._at_work[self._task.remote(job, self._order, self._relay)] = job
+                found |= self._ended(POLL_SECONDS)
+                if stop.is_set():
+                    self._relay.stop.remote()
+        except BaseException:  # Ctrl-C: the workers end at their next block
+            self._leave()
+            raise
+        return found
+
+    def _ended(self, seconds: float) -> dict[str, IngestOutcome]:
+        tasks = list(self._at_work)
+        ended, _ = self._ray.wait(tasks, num_returns=len(tasks), timeout=seconds)
+        news, again = self._ray.get(self._relay.take.remote())
+        for now in news:
+            self._tell(now)
+        for name in again:
+            log.warning("%s: its worker died, and another goes on", name)
+        return {self._at_work[task].name: self._outcome(task) for task in ended}
+
+    def _outcome(self, task: Any) -> IngestOutcome:
+        job = self._at_work.pop(task)
+        try:
+            return self._ray.get(task)
+        except self._ray.exceptions.RayTaskError:
+            raise  # a bug, as it would be here
+        except self._ray.exceptions.RayError as error:
+            died = IngestError(
+                f"{job.spec}: its worker died {self._retries + 1} times ({type(error).__name__}); "
+                "what was committed is kept; look at Ray's logs, and run the same command again"
+            )
+            return IngestOutcome(source=str(job.spec), name=job.name, error=died)
+
+    def _leave(self) -> None:
+        self._relay.stop.remote()
+        tasks = list(self._at_work)
+        if tasks:
+            _, late = self._ray.wait(tasks, num_returns=len(tasks), timeout=LEAVE_SECONDS)
+            for task in late:
+                self._ray.cancel(task, force=True)
+
+
+class Relay:
+    """An actor that workers report to."""
+
+    def __init__(self) -> None:
+        self._news: dict[str, RecordProgress] = {}
+        self._begun: set[str] = set()
+        self._again: list[str] = []
+        self._is_stopped = False
+
+    def begin(self, name: str) -> None:
+        """Note that a worker takes on a recording, for the first time or after another died."""
+        if name in self._begun:
+            self._again.append(name)
+        self._begun.add(name)
+
+    def tell(self, now: RecordProgress) -> bool:
+        """Note how far a recording is; returns whether to stop."""
+        self._news[now.name] = now
+        return self._is_stopped
+
+    def take(self) -> tuple[list[RecordProgress], list[str]]:
+        """What is new: of each recording the latest, and the names of those begun again."""
+        news, self._news = self._news, {}
+        again, self._again = self._again, []
+        return list(news.values()), again
+
+    def stop(self) -> None:
+        """Have workers stop when they report next."""
+        self._is_stopped = True
+
+
+def _record_far(job: Job, order: Order, relay: Any) -> IngestOutcome:
+    """Run by a worker."""
+    import ray
+
+    relay.begin.remote(job.name)
+    stop, told_at = threading.Event(), 0.0
+
+    def tell(now: RecordProgress) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= TELL_SECONDS:
+            told_at = time.monotonic()
+            if ray.get(relay.tell.remote(now)):
+                stop.set()
+
+    return run_job(job, order, Target(order), tell=tell, stop=stop)
+
+
+def _absolute(store: str | Path) -> str | Path:
+    """Workers have a working directory of their own."""
+    return store if is_address(str(store)) else Path(store).absolute()
+
+
+def _check_shared(ray: Any, store: str | Path) -> None:
+    """StoreError where machines of the cluster have other folders, or locks, than this one."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if is_address(str(store)) or len(nodes) < 2:
+        return
+    folder = next(path for path in (Path(store), *Path(store).parents) if path.is_dir())
+    probe = folder / f".setcon-{uuid.uuid4().hex}"
+    lock = FileLock(probe, what="this check")
+    try:
+        for node in nodes:
+            placed = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                node["NodeID"], soft=False
+            )
+            look = ray.remote(num_cpus=0, scheduling_strategy=placed)(_is_locked_far)
+            if not ray.get(look.remote(probe)):
+                raise StoreError(
+                    f"{store}: {node['NodeManagerHostname']} does not see a lock that this machine "
+                    "holds there; use a store in object storage (s3://...), or one machine"
+                )
+    finally:
+        lock.release()
+        probe.unlink(missing_ok=True)
+
+
+def _is_locked_far(path: Path) -> bool:
+    return is_locked(path)

@@ -1,0 +1,163 @@
+"""Sources that the workers of a Ray cluster ingest."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from object_store import ObjectServer
+
+from ingest.errors import IngestError
+from ingest.fleet import Fleet
+from ingest.jobs import ingest_sources
+from ingest.open import open_store
+from ingest.store.records import RecordSettings
+
+SETTINGS = RecordSettings(size=16)
+
+
+@pytest.fixture(scope="module")
+def videos(media, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for name in ("a", "b"):
+        media.video(folder / f"{name}.mp4", 40)
+    (folder / "broken.mp4").write_bytes((folder / "a.mp4").read_bytes()[:500])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster that this process is connected to, whose workers reach an object store."""
+    with pytest.MonkeyPatch.context() as patch, ObjectServer() as server:
+        for name, value in {"RAY_worker_niceness": "0", **server.environment}.items():
+            patch.setenv(name, value)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()
+
+
+def files(store: Path) -> dict[str, bytes]:
+    recordings = store / "recordings"
+    return {
+        str(path.relative_to(recordings)): path.read_bytes()
+        for path in recordings.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_of_a_cluster_ingest_what_one_process_does(videos, tmp_path):
+    sources = [str(videos), str(tmp_path / "missing.mp4")]
+    told = []
+    here = ingest_sources(sources, tmp_path / "here", SETTINGS)
+    far = ingest_sources(sources, tmp_path / "far", SETTINGS, fleet=Fleet(), progress=told.append)
+    assert [(o.source, o.name, str(o.error), o.warning) for o in far] == [
+        (o.source, o.name, str(o.error), o.warning) for o in here
+    ]
+    assert [o.recorded and o.recorded.status for o in far] == ["recorded", "recorded", None, None]
+    assert files(tmp_path / "far") == files(tmp_path / "here")
+    again = ingest_sources([str(videos / "a.mp4")], tmp_path / "far", SETTINGS, fleet=Fleet())
+    assert [o.recorded and o.recorded.status for o in again] == ["already complete"]
+    assert {now.name for now in told} == {"a", "b"}
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("cluster")
+def test_a_run_that_is_stopped_keeps_what_was_committed(media, tmp_path):
+    media.video(tmp_path / "long.mp4", 20_000)
+    stop = threading.Event()
+    (outcome,) = ingest_sources(
+        [str(tmp_path / "long.mp4")],
+        tmp_path / "store",
+        SETTINGS,
+        fleet=Fleet(),
+        progress=lambda now: stop.set(),
+        stop=stop,
+    )
+    recorded = outcome.recorded
+    assert outcome.error is not None or (recorded is not None and recorded.status == "stopped")
+    commit = open_store(tmp_path / "store").commit("long")
+    assert 0 < commit.length < 20_000
+    assert not commit.complete
+
+
+def test_what_is_missing_is_one_line(videos, tmp_path, monkeypatch):
+    fleet = Fleet(address="127.0.0.1:9")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(IngestError, match=r"127\.0\.0\.1:9: .*refused; start it"):
+        ingest_sources([str(videos)], tmp_path / "store", SETTINGS, fleet=fleet)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(IngestError, match=r"not installed; pip install 'setcon\[fleet\]'"):
+        ingest_sources([str(videos)], tmp_path / "store", SETTINGS, fleet=Fleet())
+    assert not (tmp_path / "store").exists()
+
+
+def workers() -> list[int]:
+    """Processes that record, of all clusters of this machine."""
+    shown = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    lines = [line.split(maxsplit=1) for line in shown.stdout.splitlines()[1:]]
+    return [int(pid) for pid, words in lines if words.startswith("ray::_record_far")]
+
+
+@contextlib.contextmanager
+def killing(every_seconds: float, times: int):
+    """Workers are killed meanwhile, one after the other."""
+    over, killed = threading.Event(), []
+
+    def kill() -> None:
+        while len(killed) < times and not over.wait(every_seconds):
+            for pid in workers()[:1]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_recordings_of_killed_workers_go_on(is_remote, media, tmp_path):
+    for name in "abcd":
+        media.video(tmp_path / f"{name}.mp4", 6_000)
+    sources = [str(tmp_path / f"{name}.mp4") for name in "abcd"]
+    settings = RecordSettings(size=64)
+    store = "s3://bucket/store" if is_remote else str(tmp_path / "far")
+    with killing(1.5, 6) as killed:
+        outcomes = ingest_sources(sources, store, settings, fleet=Fleet())
+    assert [outcome.error for outcome in outcomes] == [None] * 4
+    assert len(killed) >= 3
+    ingest_sources(sources, tmp_path / "here", settings)
+    here, far = open_store(tmp_path / "here"), open_store(store)
+    for name in "abcd":
+        alone, together = (each.reader(name).read(0, 6_000) for each in (here, far))
+        assert far.commit(name).complete
+        np.testing.assert_array_equal(alone.images, together.images)
+        np.testing.assert_array_equal(alone.pts_ns, together.pts_ns)
+
+
+@pytest.mark.soak
+def test_machines_that_share_a_folder_and_its_locks_ingest_into_it(videos, tmp_path):
+    from ray.cluster_utils import Cluster
+
+    two = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        two.add_node(num_cpus=1)
+        fleet = Fleet(address=two.address)
+        outcomes = ingest_sources([str(videos)], tmp_path / "far", SETTINGS, fleet=fleet)
+    finally:
+        two.shutdown()
+    assert [o.recorded and o.recorded.status for o in outcomes] == ["recorded", "recorded", None]
+    assert not list(tmp_path.glob(".setcon-*"))
