@@ -40,13 +40,13 @@ MOSTLY = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Figures of one machine and one bucket, of frames of 64x64 in clips of 10 new ones."""
+    """Figures of one machine and one bucket, of frames of 128x128 in clips of 32 new ones."""
 
-    side: int = 64
+    side: int = 128
     """Height and width of the frames in pixels."""
     fps: float = 10.0
     """Frames that are stored of each second of footage."""
-    clip_frames: int = 10
+    clip_frames: int = 32
     """New frames of a clip."""
     stored_share: float = 0.65
     """Bytes in the store, of raw pixels."""
@@ -67,13 +67,13 @@ class Measured:
     cache_bytes: float = 10e9
     """Of blocks that a machine keeps; with more footage, what is read is gone when it is needed
     again."""
-    decompress_frames: float = 59_000.0
+    decompress_frames: float = 14_800.0
     """A second, by one core."""
     cores: int = 4
     """That one rank may use to decompress."""
-    serving_frames: float = 33_000.0
+    serving_frames: float = 9983.0
     """A second, by the thread that serves."""
-    step_frames: float = 33_000.0
+    step_frames: float = 8200.0
     """A second, that one GPU learns from; the same frame again counts again."""
     planning_seconds: float = 3.1e-4
     """For one recording, once per start."""
@@ -233,13 +233,13 @@ def learned(
 def check(measured: Measured) -> None:
     """The same epoch simulated, and read from a server of this machine."""
     script = Path(__file__).parents[1] / "ingest" / "object_store.py"
-    words = [sys.executable, str(script), "--side", "64", "--repeat", "3"]
+    words = [sys.executable, str(script), "--side", "128", "--repeat", "3"]
     delays = ["0.02", "0.05", "0.1"]
     done = subprocess.run([*words, "--delays", *delays], capture_output=True, text=True, check=True)
     print(done.stdout)
     for delay in map(float, delays):
         here = replace(
-            measured, block_seconds=delay, block_spread=0.0, clip_frames=32, stored_share=0.5
+            measured, block_seconds=delay, block_spread=0.0, stored_share=0.5
         )
         flow = simulate(here, samples_per_insert=0.0, ranks=1, store_bytes=0.0)
         print(f"{delay * 1e3:5.0f} ms  simulated {flow.clips_per_second:.1f} clips/s, {flow.limit}")
