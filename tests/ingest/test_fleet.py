@@ -127,6 +127,7 @@ def killing(every_seconds: float, times: int):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("is_remote", [False, True])
 def test_recordings_of_killed_workers_go_on(is_remote, media, tmp_path):
@@ -135,7 +136,7 @@ def test_recordings_of_killed_workers_go_on(is_remote, media, tmp_path):
     sources = [str(tmp_path / f"{name}.mp4") for name in "abcd"]
     settings = RecordSettings(size=64)
     store = "s3://bucket/store" if is_remote else str(tmp_path / "far")
-    with killing(1.5, 6) as killed:
+    with killing(4.0, 6) as killed:
         outcomes = ingest_sources(sources, store, settings, fleet=Fleet())
     assert [outcome.error for outcome in outcomes] == [None] * 4
     assert len(killed) >= 3
