@@ -16,8 +16,6 @@ from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from ingest.disk.durable import (
     PARTIAL,
-    FileLock,
-    is_locked,
     make_folder,
     remove_folder,
     sync_all,
@@ -25,6 +23,7 @@ from ingest.disk.durable import (
     written_together,
 )
 from ingest.disk.inside import open_inside, read_inside
+from ingest.disk.locks import FileLock, is_locked
 from ingest.errors import NotAStoreError
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
