@@ -121,7 +121,7 @@ def decode_file(
             "damage in it may go unseen",
             path,
         )
-        traits = replace(traits, is_strict=False)
+        traits = replace(traits, is_strict=False, fills_in=False)
     with closing(open_container(path)) as again:
         stream = stream_at(again, stream.index)
         if from_pts_ns is not None:

@@ -41,8 +41,15 @@ def join_to_pictures(packets: Iterable[Packet], stream: VideoStream) -> Iterator
             yield packet
 
 
+def padded(data: bytes) -> Packet:
+    """A packet with the zeros after it that decoders read; that of `Packet(data)` has none."""
+    packet = Packet(len(data))
+    packet.update(data)
+    return packet
+
+
 def _joined(parts: list[bytes], packet: Packet) -> Packet:
-    joined = Packet(b"".join(parts))
+    joined = padded(b"".join(parts))
     joined.pts, joined.dts, joined.duration = packet.pts, packet.dts, packet.duration
     joined.time_base, joined.stream = packet.time_base, packet.stream
     joined.is_keyframe, joined.is_corrupt = packet.is_keyframe, packet.is_corrupt
