@@ -17,6 +17,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ingest.decoding.losses import Losses, NoLosses, marked
 from ingest.decoding.nal import join_to_pictures
 from ingest.errors import VideoError
 
@@ -114,12 +115,16 @@ def packet_times_ns(container: InputContainer, stream: VideoStream) -> Iterator[
             yield packet_ns(packet)
 
 
-def shown_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+def shown_packets(
+    container: InputContainer, stream: VideoStream, losses: Losses | None = None
+) -> Iterator[Packet]:
     """Packets of a stream in file order, each with a picture; empty ones would end a decoder.
 
-    Raises FFmpegError where the file cannot be read on; asking again may continue after it.
+    Those next to `losses` are marked as corrupt. Raises FFmpegError where the file cannot be read
+    on; asking again may continue after it.
     """
-    return join_to_pictures((packet for packet in container.demux(stream) if packet.size), stream)
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    return join_to_pictures(marked(packets, losses or NoLosses()), stream)
 
 
 def up_to_key(container: InputContainer, stream: VideoStream) -> list[Packet]:

@@ -25,8 +25,8 @@ from av.video.stream import VideoStream
 from ingest.decoding.account import Account
 from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, stream_at
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder, drain, prepare
-from ingest.decoding.gate import Gate, Verdict, with_following
-from ingest.decoding.losses import Losses, losses_of_file
+from ingest.decoding.gate import Gate, Verdict
+from ingest.decoding.losses import Losses, NoLosses, losses_of_file
 from ingest.decoding.second_look import is_junk
 from ingest.decoding.timeline import Timeline
 from ingest.decoding.traits import PLAIN, Traits
@@ -102,9 +102,9 @@ def decode_file(
         )
         return
     handed = Handed()
-    packets = _packets(container, stream, path, should_stop)
     with closing(losses_of_file(stream, path, should_stop)) as losses:
-        ended = yield from _on_all_cores(packets, stream, timeline, losses, handed, traits=traits)
+        packets = _packets(container, stream, path, should_stop, losses)
+        ended = yield from _on_all_cores(packets, stream, timeline, handed, traits=traits)
     if ended == "done":
         return
     if (
@@ -156,14 +156,14 @@ def decode_on_one_thread(
     stream.codec_context.thread_count = 1
     number, unread = 0, 0
     with closing(losses_of_file(stream, path, should_stop)) as losses:
-        decoder = Decoder(stream, timeline, losses, settled=handed.settled, traits=traits)
+        decoder = Decoder(stream, timeline, NoLosses(), settled=handed.settled, traits=traits)
         while unread < MAX_BAD_PACKETS:
             try:
-                packets = _packets(container, stream, path, should_stop, ahead)
+                packets = _packets(container, stream, path, should_stop, losses, ahead)
                 ahead = ()
-                for packet, following in with_following(packets, losses):
+                for packet in packets:
                     if number >= handed.restart:
-                        yield from decoder.decode(number, packet, following)
+                        yield from decoder.decode(number, packet)
                     number, unread = number + 1, 0
                 break
             except FFmpegError as error:  # it ends the iterator, not the file
@@ -188,10 +188,11 @@ def _packets(
     stream: VideoStream,
     path: str,
     should_stop: Callable[[], bool],
+    losses: Losses,
     ahead: Sequence[Packet] = (),
 ) -> Iterator[Packet]:
     """Packets in file order; a stretch without a frame may be long, so each may be the last."""
-    for packet in chain(ahead, shown_packets(container, stream)):
+    for packet in chain(ahead, shown_packets(container, stream, losses)):
         if should_stop():
             raise SourceStopped(path)
         yield packet
@@ -201,20 +202,19 @@ def _on_all_cores(
     packets: Iterator[Packet],
     stream: VideoStream,
     timeline: Timeline,
-    losses: Losses,
     handed: Handed,
     *,
     traits: Traits,
 ) -> Generator[VideoFrame, None, Ended]:
     """Decode until anything is wrong; what was."""
     context = prepare(stream, traits)
-    gate = Gate(stream, losses)
+    gate = Gate(stream, NoLosses())
     account = Account(stream, frame_threads=True, times_by_order=traits.times_by_order)
     try:
-        for packet, following in chain(with_following(packets, losses), [(None, None)]):
+        for packet in chain(packets, [None]):
             if packet is not None:
                 was_open, number = gate.is_open, handed.add(packet)
-                verdict = gate.judge(packet, following)
+                verdict = gate.judge(packet)
                 if was_open and not gate.is_open:
                     return "broken"
                 if verdict != "sound":

@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from ingest.decoding.container import open_container, seek, shown_packets, stream_at
 from ingest.decoding.decoder import drain
 from ingest.decoding.losses import losses_of_file
-from ingest.decoding.nal import padded
+from ingest.decoding.nal import coding_of_fields, padded
 
 _FILL_IN = frozenset(
     {"h264", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263"}
@@ -74,19 +74,18 @@ def _pictures(
         stream = _stream(container, index, from_pts_ns)
         if stream.codec_context.name not in _FILL_IN:
             raise ValueError(f"{stream.codec_context.name} fills nothing in")
+        if coding_of_fields(stream) is not None:
+            raise ValueError("nothing is filled in where a field is damaged")
         if not may_fill_in:
             stream.codec_context.options = {"ec": "0"}
         shown = due = 0
         with closing(losses_of_file(stream, path)) as losses:
-            before = None
-            for number, packet in enumerate(
-                islice(shown_packets(container, stream), first, None), first
-            ):
+            packets = islice(shown_packets(container, stream, losses), first, None)
+            for number, packet in enumerate(packets, first):
                 if number > last and packet.is_keyframe:
                     break
-                if packet.is_corrupt or (before and losses.is_between(before, packet)):
+                if packet.is_corrupt:
                     raise ValueError(f"packet {number} is damaged")
-                before = packet
                 due += not packet.is_discard
                 for frame in stream.codec_context.decode(packet):
                     shown += 1
