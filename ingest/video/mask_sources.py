@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest.addresses import is_address
 from ingest.decoding.container import open_container, shown_packets, video_stream
 from ingest.errors import SourceStopped, VideoError
 from ingest.video.annotations import Annotations, LabelPictures, NumberedMasks
 from ingest.video.coco import CocoAnnotations, coco_videos
 from ingest.video.masks import MaskSidecar, VideoMasks, find_sidecar
 from ingest.video.paths import FRAMES_FOLDER, folders, has_masks, label_files
-from ingest.video.remote import is_address
 
 log = logging.getLogger(__name__)
 
