@@ -7,7 +7,8 @@ from base64 import b64encode
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import PurePosixPath
-from urllib.error import HTTPError
+from ssl import SSLCertVerificationError
+from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ingest.addresses import scheme_of, without_secrets
@@ -87,6 +88,12 @@ def look_at(address: str) -> RemoteFile:
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()  # it is the answer, too
+        if isinstance(error, URLError) and isinstance(error.reason, SSLCertVerificationError):
+            raise VideoError(
+                f"{without_secrets(address)}: its certificate is not trusted "
+                f"({error.reason.verify_message}); check the address, or trust the certificates of "
+                "a file: SSL_CERT_FILE=FILE setcon ingest ..."
+            ) from error
         raise VideoError(
             f"{without_secrets(address)}: cannot be read ({error}); check the address and the "
             "network"
