@@ -35,6 +35,9 @@ from ingest.errors import SourceStopped, VideoError
 log = logging.getLogger(__name__)
 
 _RUN_IN_KEYS = 3
+_MOST_FAILED_READS = 2
+"""In a row. A disk or a server that fails is asked for the same bytes each time, and FFmpeg has
+waited for the server before; junk in a file lies before what comes next."""
 _LATE_NS = 1_000_000_000
 
 
@@ -157,7 +160,7 @@ def decode_on_one_thread(
     number, unread = 0, 0
     with closing(losses_of_file(stream, path, should_stop)) as losses:
         decoder = Decoder(stream, timeline, NoLosses(), settled=handed.settled, traits=traits)
-        while unread < MAX_BAD_PACKETS:
+        while True:
             try:
                 packets = _packets(container, stream, path, should_stop, losses, ahead)
                 ahead = ()
@@ -170,11 +173,13 @@ def decode_on_one_thread(
                 if not unread:
                     decoder.skip(number)
                 unread += 1
-                if unread == MAX_BAD_PACKETS:
+                may_go_on = not isinstance(error, OSError)
+                if unread == (MAX_BAD_PACKETS if may_go_on else _MOST_FAILED_READS):
                     log.warning(
                         "%s: cannot be read on after %d packets (%s); what follows is left out",
                         *(path, number, error.strerror),
                     )
+                    break
     yield from decoder.end()
     if decoder.errors_in_a_row >= MAX_BAD_PACKETS:
         raise VideoError(
@@ -230,8 +235,8 @@ def _on_all_cores(
                 yield frame
             if account.is_short():
                 return "broken"
-    except FFmpegError:
-        return "refused"
+    except FFmpegError as error:
+        return "broken" if isinstance(error, OSError) else "refused"
     return "done" if handed.is_complete else "broken"
 
 
