@@ -3,17 +3,13 @@
 import re
 import unicodedata
 
+from ingest.addresses import without_secrets
+
 MOST_CHARACTERS = 4000
 """Of a message: it may quote a name, a value or a list of any length."""
 
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
 """Categories of Unicode that move the cursor, colour, or turn the direction of what follows."""
-_CREDENTIALS = re.compile(r"(?<=://)([^/@:?#]*)(:.*)?@")
-_SECRET = re.compile(
-    r"(?<=[?&;])([^=&;#]*(?:user|usr|login|pass|pwd|token|secret|auth|key|sig|credential)[^=&;#]*)=[^&;#]*",
-    re.IGNORECASE,
-)
-
 _WEB_ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
@@ -27,18 +23,6 @@ def harmless(text: str) -> str:
 def one_line(text: str) -> str:
     """Text in one harmless line; of a long one the beginning and the end."""
     return _shortened(harmless(_shortened(text)))
-
-
-def without_secrets(address: str) -> str:
-    """An address without passwords, and without names and tokens in its query.
-
-    A password may hold any character, so all up to the last `@` is taken for one.
-    """
-    before, mark, query = address.partition("?")
-    if "@" in query:  # then the ? may be a part of the password
-        before, mark, query = address, "", ""
-    before = _CREDENTIALS.sub(lambda found: f"{found[1]}:***@" if found[2] else found[0], before)
-    return before + _SECRET.sub(r"\1=***", mark + query)
 
 
 def message(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from ingest.addresses import is_address
 from ingest.errors import (
     IngestError,
     NoSuchRecordingError,
@@ -22,7 +23,6 @@ from ingest.errors import (
     StoreError,
 )
 from ingest.open import open_or_create_store
-from ingest.store.blobs import is_address
 from ingest.store.layout import listed
 from ingest.store.protocols import RecordingReader, RecordingWriter, Store
 from ingest.store.records import CommitRecord, Counters

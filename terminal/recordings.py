@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ingest.printable import harmless, without_secrets
+from ingest.addresses import without_secrets
+from ingest.printable import harmless
 
 if TYPE_CHECKING:
     from ingest.live.capture import Captured

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
@@ -17,6 +18,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ingest.addresses import scheme_of
+from ingest.decoding.losses import Losses, NoLosses, marked
 from ingest.decoding.nal import join_to_pictures
 from ingest.errors import VideoError
 
@@ -25,6 +28,8 @@ log = logging.getLogger(__name__)
 _SAMPLED_PACKETS = 250
 _OVER_HTTP = {"rw_timeout": "30000000", "reconnect": "1", "reconnect_delay_max": "10"}
 """Options of FFmpeg: give a silent server up after 30 s, and go on where a connection broke."""
+_BUNDLE = "ca-certificates.crt"
+"""File of all trusted certificates, where they are in a folder."""
 _MOST_WITHOUT_KEY = 1000
 """Packets among which there is a key frame, if a stream marks any."""
 _HEADERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
@@ -34,7 +39,7 @@ _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)")
 def open_container(path: str) -> InputContainer:
     """Open a file; VideoError says what is wrong with it."""
     try:
-        options = _OVER_HTTP if _is_remote(path) else None
+        options = _OVER_HTTP | _trusted(path) if _is_remote(path) else None
         container = av.open(path, mode="r", options=options, metadata_errors="replace")
     except FFmpegError as error:
         if _is_remote(path):
@@ -114,12 +119,16 @@ def packet_times_ns(container: InputContainer, stream: VideoStream) -> Iterator[
             yield packet_ns(packet)
 
 
-def shown_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+def shown_packets(
+    container: InputContainer, stream: VideoStream, losses: Losses | None = None
+) -> Iterator[Packet]:
     """Packets of a stream in file order, each with a picture; empty ones would end a decoder.
 
-    Raises FFmpegError where the file cannot be read on; asking again may continue after it.
+    Those next to `losses` are marked as corrupt. Raises FFmpegError where the file cannot be read
+    on; asking again may continue after it.
     """
-    return join_to_pictures((packet for packet in container.demux(stream) if packet.size), stream)
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    return join_to_pictures(marked(packets, losses or NoLosses()), stream)
 
 
 def up_to_key(container: InputContainer, stream: VideoStream) -> list[Packet]:
@@ -200,8 +209,21 @@ def _to_ns(pts: int | None, time_base: Fraction | None) -> int | None:
     return (pts * numerator * 1_000_000_000 + denominator // 2) // denominator
 
 
+def _trusted(address: str) -> dict[str, str]:
+    """Options that check who a server is, by what Python trusts; FFmpeg would not check at all.
+
+    Nothing where no file holds trusted certificates: then only Python's own request has checked.
+    """
+    if scheme_of(address) != "https":
+        return {}
+    paths = ssl.get_default_verify_paths()
+    bundles = [paths.cafile, f"{paths.capath}/{_BUNDLE}"]
+    found = next((file for file in bundles if file and Path(file).is_file()), None)
+    return {"tls_verify": "1", "ca_file": found} if found else {}
+
+
 def _is_remote(path: str) -> bool:
-    return path.lower().startswith(("http://", "https://"))
+    return scheme_of(path) in ("http", "https")
 
 
 def _why_not_open(path: Path, error: FFmpegError) -> str:

@@ -206,6 +206,8 @@ def prepare(stream: VideoStream, traits: Traits) -> VideoCodecContext:
     context = stream.codec_context
     if traits.is_strict:
         context.options = {"err_detect": "explode"}
+    elif not traits.fills_in:
+        context.options = {"ec": "0"}
     return context
 
 

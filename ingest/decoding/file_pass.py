@@ -25,8 +25,8 @@ from av.video.stream import VideoStream
 from ingest.decoding.account import Account
 from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, stream_at
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder, drain, prepare
-from ingest.decoding.gate import Gate, Verdict, with_following
-from ingest.decoding.losses import Losses, losses_of_file
+from ingest.decoding.gate import Gate, Verdict
+from ingest.decoding.losses import Losses, NoLosses, losses_of_file
 from ingest.decoding.second_look import is_junk
 from ingest.decoding.timeline import Timeline
 from ingest.decoding.traits import PLAIN, Traits
@@ -35,6 +35,9 @@ from ingest.errors import SourceStopped, VideoError
 log = logging.getLogger(__name__)
 
 _RUN_IN_KEYS = 3
+_MOST_FAILED_READS = 2
+"""In a row. A disk or a server that fails is asked for the same bytes each time, and FFmpeg has
+waited for the server before; junk in a file lies before what comes next."""
 _LATE_NS = 1_000_000_000
 
 
@@ -102,9 +105,9 @@ def decode_file(
         )
         return
     handed = Handed()
-    packets = _packets(container, stream, path, should_stop)
     with closing(losses_of_file(stream, path, should_stop)) as losses:
-        ended = yield from _on_all_cores(packets, stream, timeline, losses, handed, traits=traits)
+        packets = _packets(container, stream, path, should_stop, losses)
+        ended = yield from _on_all_cores(packets, stream, timeline, handed, traits=traits)
     if ended == "done":
         return
     if (
@@ -121,7 +124,7 @@ def decode_file(
             "damage in it may go unseen",
             path,
         )
-        traits = replace(traits, is_strict=False)
+        traits = replace(traits, is_strict=False, fills_in=False)
     with closing(open_container(path)) as again:
         stream = stream_at(again, stream.index)
         if from_pts_ns is not None:
@@ -156,25 +159,27 @@ def decode_on_one_thread(
     stream.codec_context.thread_count = 1
     number, unread = 0, 0
     with closing(losses_of_file(stream, path, should_stop)) as losses:
-        decoder = Decoder(stream, timeline, losses, settled=handed.settled, traits=traits)
-        while unread < MAX_BAD_PACKETS:
+        decoder = Decoder(stream, timeline, NoLosses(), settled=handed.settled, traits=traits)
+        while True:
             try:
-                packets = _packets(container, stream, path, should_stop, ahead)
+                packets = _packets(container, stream, path, should_stop, losses, ahead)
                 ahead = ()
-                for packet, following in with_following(packets, losses):
+                for packet in packets:
                     if number >= handed.restart:
-                        yield from decoder.decode(number, packet, following)
+                        yield from decoder.decode(number, packet)
                     number, unread = number + 1, 0
                 break
             except FFmpegError as error:  # it ends the iterator, not the file
                 if not unread:
                     decoder.skip(number)
                 unread += 1
-                if unread == MAX_BAD_PACKETS:
+                may_go_on = not isinstance(error, OSError)
+                if unread == (MAX_BAD_PACKETS if may_go_on else _MOST_FAILED_READS):
                     log.warning(
                         "%s: cannot be read on after %d packets (%s); what follows is left out",
                         *(path, number, error.strerror),
                     )
+                    break
     yield from decoder.end()
     if decoder.errors_in_a_row >= MAX_BAD_PACKETS:
         raise VideoError(
@@ -188,10 +193,11 @@ def _packets(
     stream: VideoStream,
     path: str,
     should_stop: Callable[[], bool],
+    losses: Losses,
     ahead: Sequence[Packet] = (),
 ) -> Iterator[Packet]:
     """Packets in file order; a stretch without a frame may be long, so each may be the last."""
-    for packet in chain(ahead, shown_packets(container, stream)):
+    for packet in chain(ahead, shown_packets(container, stream, losses)):
         if should_stop():
             raise SourceStopped(path)
         yield packet
@@ -201,20 +207,19 @@ def _on_all_cores(
     packets: Iterator[Packet],
     stream: VideoStream,
     timeline: Timeline,
-    losses: Losses,
     handed: Handed,
     *,
     traits: Traits,
 ) -> Generator[VideoFrame, None, Ended]:
     """Decode until anything is wrong; what was."""
     context = prepare(stream, traits)
-    gate = Gate(stream, losses)
+    gate = Gate(stream, NoLosses())
     account = Account(stream, frame_threads=True, times_by_order=traits.times_by_order)
     try:
-        for packet, following in chain(with_following(packets, losses), [(None, None)]):
+        for packet in chain(packets, [None]):
             if packet is not None:
                 was_open, number = gate.is_open, handed.add(packet)
-                verdict = gate.judge(packet, following)
+                verdict = gate.judge(packet)
                 if was_open and not gate.is_open:
                     return "broken"
                 if verdict != "sound":
@@ -230,8 +235,8 @@ def _on_all_cores(
                 yield frame
             if account.is_short():
                 return "broken"
-    except FFmpegError:
-        return "refused"
+    except FFmpegError as error:
+        return "broken" if isinstance(error, OSError) else "refused"
     return "done" if handed.is_complete else "broken"
 
 

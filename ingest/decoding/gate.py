@@ -1,9 +1,7 @@
 """Which packets of a stream refer to nothing that is missing or damaged."""
 
-from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -45,7 +43,7 @@ class Gate:
         """Let everything pass from here on."""
         self.is_open, self._sync_pts = True, None
 
-    def judge(self, packet: Packet, following: Packet | None) -> Verdict:
+    def judge(self, packet: Packet, following: Packet | None = None) -> Verdict:
         """Look at the next packet, and at the one after it where that is known already.
 
         What is missing between two packets has damaged the first of them, whose end is a part of
@@ -80,25 +78,3 @@ class Gate:
             return self._is_first_after_key and self._is_matroska
         self._is_first_after_key &= packet.pts <= self._sync_pts
         return packet.pts < self._sync_pts
-
-
-def with_following(
-    packets: Iterable[Packet], losses: Losses
-) -> Iterator[tuple[Packet, Packet | None]]:
-    """Each packet, and the one after it where losses show in that; waiting for it takes a frame."""
-    if not losses.show_in_following:
-        for packet in packets:
-            yield packet, None
-        return
-    before: Packet | None = None
-    try:
-        for packet in packets:
-            if before is not None:
-                yield before, packet
-            before = packet
-    except FFmpegError:
-        if before is not None:
-            yield before, None
-        raise
-    if before is not None:
-        yield before, None

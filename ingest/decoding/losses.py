@@ -11,11 +11,12 @@ Of other formats nothing is known but what a decoder finds. A live source has no
 but a network loses more than a camera leaves out: there, a hole in a steady rate is a loss.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -106,9 +107,12 @@ class LiveLosses(NoLosses):
 def losses_of_file(
     stream: VideoStream, path: str, should_stop: Callable[[], bool] = lambda: False
 ) -> Losses:
-    """What shows where bytes of a file are missing; of one behind a URL only FFmpeg's marks do."""
+    """What shows where bytes of a file are missing; of one behind a URL only FFmpeg's marks do.
+
+    Where no frame refers to another, a decoder says what is damaged.
+    """
     name = stream.container.format.name
-    if not Path(path).is_file():
+    if not Path(path).is_file() or stream.codec_context.codec.intra_only:
         return NoLosses()
     if name == "mpegts":
         return TransportLosses(Path(path), pid=stream.id, should_stop=should_stop)
@@ -122,3 +126,32 @@ def losses_of_device(stream: VideoStream, pace: Pace) -> Losses:
     if stream.container.format.name not in _SPLICED:
         return NoLosses()
     return LiveLosses(pace, can_hide_in_first=stream.container.name.startswith(_DATAGRAMS))
+
+
+def marked(packets: Iterable[Packet], losses: Losses) -> Iterator[Packet]:
+    """Packets as a file has them, those with something missing in or after them as corrupt ones."""
+    for packet, following in with_following(packets, losses):
+        packet.is_corrupt |= losses.is_between(packet, following)
+        yield packet
+
+
+def with_following(
+    packets: Iterable[Packet], losses: Losses
+) -> Iterator[tuple[Packet, Packet | None]]:
+    """Each packet, and the one after it where losses show in that; waiting for it takes a frame."""
+    if not losses.show_in_following:
+        for packet in packets:
+            yield packet, None
+        return
+    before: Packet | None = None
+    try:
+        for packet in packets:
+            if before is not None:
+                yield before, packet
+            before = packet
+    except FFmpegError:
+        if before is not None:
+            yield before, None
+        raise
+    if before is not None:
+        yield before, None

@@ -25,6 +25,9 @@ class Traits:
 
     is_strict: bool = True
     """False of a file in which nothing decodes where every breach of its codec's rules counts."""
+    fills_in: bool = True
+    """False of a file with junk after its pictures, which a lenient decoder takes for errors in
+    them: it would fill in what is there."""
     times_by_order: Stamps | None = None
     """Which times of packets, in the order in which they are stored, are those of the frames in the
     order in which they are shown. None where each frame has the time of its own packet."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, also after a kill or a power cut, and a lock that dies with us.
+"""Files that are whole or absent, also after a kill or a power cut.
 
     write under another name ──▶ fsync ──▶ rename ──▶ fsync the folder
 
@@ -15,7 +15,6 @@ The other name is hidden, and says which process writes: `.NAME.PID.RANDOM.parti
 """
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -23,18 +22,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
-from ingest.disk.inside import open_inside
-from ingest.errors import RecordingLockedError, StorageFullError, StoreError
+from ingest.errors import StorageFullError, StoreError
 
 PARTIAL = ".partial"
 """Suffix of a file that is still being written; one that is left over counts for nothing."""
 
 ASIDE = ".removed"
 """Suffix of a folder that is to be deleted."""
-
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _FULL = {errno.ENOSPC: "disk", errno.EDQUOT: "quota", errno.EFBIG: "file size limit"}
 
@@ -232,62 +227,3 @@ def clear_write_errors(where: str, *, kept: str = "what was committed is safe") 
         raise StoreError(f"{where}: cannot write ({reason}); check the path and its rights") from (
             error
         )
-
-
-class FileLock:
-    """Keeps a second writer off; the kernel drops it when the process ends, however it ends."""
-
-    def __init__(self, path: Path, *, what: str) -> None:
-        self._path = path
-        self._file: BinaryIO | None = _lock(path, what)
-
-    def release(self) -> None:
-        """Let others write; releasing twice is allowed."""
-        if self._file is not None:
-            self._path.unlink(missing_ok=True)  # before unlocking, lest one locks the old file
-            self._file.close()
-            self._file = None
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock of this file."""
-    try:
-        with open_inside(path.parent, path.name) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False  # not a file that this program made
-    return False  # a killed process left the file, but not the lock
-
-
-def _lock(path: Path, what: str) -> BinaryIO:
-    while True:
-        file = os.fdopen(os.open(path, _LOCK_FLAGS, 0o666), "r+b")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not is_locked(path):  # another process has only looked
-                file.close()
-                continue
-            file.seek(0)
-            holder = file.read(20).decode(errors="replace").strip() or "unknown"
-            file.close()
-            raise RecordingLockedError(
-                f"{what}: process {holder} is writing it; wait for that, or stop it"
-            ) from None
-        if _is_still_there(path, file):
-            file.truncate(0)
-            file.write(str(os.getpid()).encode())
-            file.flush()
-            return file
-        file.close()  # its holder removed it between our open and our lock
-
-
-def _is_still_there(path: Path, file: BinaryIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False

@@ -21,8 +21,7 @@ from av.video.stream import VideoStream
 
 from ingest.decoding.container import shown_packets, time_ns
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder
-from ingest.decoding.gate import with_following
-from ingest.decoding.losses import losses_of_device
+from ingest.decoding.losses import losses_of_device, with_following
 from ingest.decoding.scaling import Scaler
 from ingest.decoding.timeline import Pace, Timeline
 from ingest.errors import VideoError

@@ -15,11 +15,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ingest.addresses import is_address
 from ingest.errors import NotAStoreError, RecordingLockedError
 from ingest.live.backlog import Taken
 from ingest.live.continued import Continuation, interrupted
 from ingest.open import open_or_create_store
-from ingest.store.blobs import is_address
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import CommitRecord, RecordSettings, Source
 from setcon.checks import check_at_least

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from ingest.addresses import without_secrets
 from ingest.errors import VideoError
-from ingest.printable import without_secrets
 from ingest.video.remote import FILE_SCHEMES, LIVE_SCHEMES
 
 LOCAL_KINDS = ("v4l2", "x11grab", "lavfi")

@@ -8,16 +8,14 @@ renames, locks or syncs a file, except HDF5, which can only read files (`LocalBl
 """
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
+from ingest.addresses import is_address, may_be_store
 from ingest.disk.durable import (
     PARTIAL,
-    FileLock,
-    is_locked,
     make_folder,
     remove_folder,
     sync_all,
@@ -25,10 +23,8 @@ from ingest.disk.durable import (
     written_together,
 )
 from ingest.disk.inside import open_inside, read_inside
+from ingest.disk.locks import FileLock, is_locked
 from ingest.errors import NotAStoreError
-
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_OBJECT_STORES = ("s3", "gs", "az")
 
 MAX_BLOB_BYTES = 2 << 30
 """Of any blob: the largest chunk there is."""
@@ -194,21 +190,15 @@ class Blobs(Protocol):
         ...
 
 
-def is_address(location: str) -> bool:
-    """Whether the location of a store is an address, and not a path."""
-    return _ADDRESS.match(location) is not None
-
-
 def open_blobs(location: str | Path, *, durable: bool = True) -> Blobs:
     """The blobs at the location of a store; this alone decides what a location means.
 
     Unless `durable`, writing does not wait for the disk. Raises NotAStoreError for an address of
     anything but object storage, and where what reads that is not installed.
     """
-    found = _ADDRESS.match(location) if isinstance(location, str) else None
-    if found is None:
+    if not is_address(location):
         return LocalBlobs(Path(location), durable=durable)
-    if found[1].lower() not in _OBJECT_STORES:
+    if not may_be_store(location):
         raise NotAStoreError(
             f"{location}: stores are kept in folders of this machine and in object storage; name a "
             "folder, or an address that begins with s3://, gs:// or az://"

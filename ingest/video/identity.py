@@ -14,7 +14,7 @@ from ingest.store.records import Content, Source
 from ingest.video.mask_sources import MaskSource
 from ingest.video.masks import find_sidecar
 from ingest.video.paths import image_files, path_text
-from ingest.video.remote import look_at, shown
+from ingest.video.remote import look_at, place_of
 from ingest.video.sources import SourceSpec
 
 _MIB = 1 << 20
@@ -26,7 +26,7 @@ def fingerprint(spec: SourceSpec) -> Source:
         remote = look_at(spec.address)
         return _with_masks(
             Source(
-                path=shown(spec.address),
+                path=place_of(spec.address),
                 part=spec.part,
                 size_bytes=remote.size_bytes,
                 digest=remote.digest,

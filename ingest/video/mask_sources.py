@@ -1,20 +1,24 @@
 """Where the masks of a source are: next to it, in a data set's own folder, or where one says."""
 
+import functools
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest.addresses import is_address
 from ingest.decoding.container import open_container, shown_packets, video_stream
 from ingest.errors import SourceStopped, VideoError
 from ingest.video.annotations import Annotations, LabelPictures, NumberedMasks
 from ingest.video.coco import CocoAnnotations, coco_videos
 from ingest.video.masks import MaskSidecar, VideoMasks, find_sidecar
 from ingest.video.paths import FRAMES_FOLDER, folders, has_masks, label_files
-from ingest.video.remote import is_address
+
+log = logging.getLogger(__name__)
 
 _ANNOTATIONS = ("Annotations", "Annotations_unsupervised")
-_JSON_FILES = ("instances.json", "../{}.json")
+_JSON_FILE = "instances.json"
 _SIDECAR_SUFFIXES = (".h5", ".hdf5")
 
 
@@ -41,7 +45,8 @@ def masks_of_images(folder: Path) -> MaskSource | None:
     """What belongs to a folder of images: NAME_mask.png in it, or what its data set has.
 
     DAVIS and YouTube-VOS: JPEGImages/.../NAME and Annotations/.../NAME; YouTube-VIS: instances.json
-    next to JPEGImages, or a file called like their folder next to that.
+    next to JPEGImages, or a file called like their folder next to that. The latter may be there for
+    anything else: where it is not in COCO's format, that is a warning.
     """
     if has_masks(folder):
         return MaskSource(folder)
@@ -52,11 +57,23 @@ def masks_of_images(folder: Path) -> MaskSource | None:
         pictures = above.parent / name / folder.relative_to(above)
         if pictures.is_dir() and label_files(pictures):
             return MaskSource(pictures)
-    for name in _JSON_FILES:
-        path = above.parent / name.format(above.parent.resolve().name)
-        if path.is_file() and folder.name in coco_videos(path):
-            return MaskSource(path, folder.name)
+    inside = above.parent / _JSON_FILE
+    if inside.is_file() and folder.name in coco_videos(inside):
+        return MaskSource(inside, folder.name)
+    root = above.parent.resolve()
+    outside = root.with_name(f"{root.name}.json")
+    if outside.is_file() and folder.name in _videos_if_any(outside, outside.stat().st_mtime_ns):
+        return MaskSource(outside, folder.name)
     return None
+
+
+@functools.lru_cache(maxsize=1)  # one line for all the folders of a data set
+def _videos_if_any(path: Path, _mtime_ns: int) -> frozenset[str]:
+    try:
+        return frozenset(coco_videos(path))
+    except VideoError as error:
+        log.warning("%s; no masks are taken from it, and --masks names others", error)
+        return frozenset()
 
 
 def named_masks(path: Path, stem: str, *, alone: bool) -> MaskSource:

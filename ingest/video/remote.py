@@ -2,15 +2,16 @@
 
 import hashlib
 import logging
-import re
 import urllib.request
 from base64 import b64encode
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import PurePosixPath
-from urllib.error import HTTPError
+from ssl import SSLCertVerificationError
+from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from ingest.addresses import scheme_of, without_secrets
 from ingest.errors import VideoError
 
 log = logging.getLogger(__name__)
@@ -34,19 +35,16 @@ class RemoteFile:
     of the version and the first MiB."""
 
 
-def is_address(source: str) -> bool:
-    """Whether a source is an address, of any kind, and no path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
-
-
 def check_address(source: str) -> None:
     """Refuse what is no file behind http(s), and say what it is."""
-    scheme = source.partition("://")[0].lower()
+    scheme = scheme_of(source)
     if scheme in FILE_SCHEMES:
         return
     if scheme in LIVE_SCHEMES:
-        raise not_a_file(shown(source))
-    raise VideoError(f"{shown(source)}: {scheme} is not read; name a file or an http(s) address")
+        raise not_a_file(without_secrets(source))
+    raise VideoError(
+        f"{without_secrets(source)}: {scheme} is not read; name a file or an http(s) address"
+    )
 
 
 def not_a_file(source: str) -> VideoError:
@@ -54,8 +52,8 @@ def not_a_file(source: str) -> VideoError:
     return VideoError(f"{source}: a live source; record it with `setcon capture`")
 
 
-def shown(address: str) -> str:
-    """An address without what may be secret in it: its user, password and query."""
+def place_of(address: str) -> str:
+    """Where a file is, whoever asks for it and how: its address without user and query."""
     parts = urlsplit(address)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -71,7 +69,7 @@ def look_at(address: str) -> RemoteFile:
     try:
         with _get(address, f"bytes=0-{_MIB - 1}") as answer:
             if answer.headers.get_content_maintype() == "multipart":  # MJPEG, picture by picture
-                raise not_a_file(shown(address))
+                raise not_a_file(without_secrets(address))
             first, headers, gives_parts = answer.read(_MIB), answer.headers, answer.status == 206
         if gives_parts:
             size = int(headers.get("Content-Range", "").rpartition("/")[2])
@@ -85,13 +83,20 @@ def look_at(address: str) -> RemoteFile:
             log.warning(
                 "%s: the server gives the whole file only; where it is interrupted, it is read "
                 "again from its start",
-                shown(address),
+                without_secrets(address),
             )
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()  # it is the answer, too
+        if isinstance(error, URLError) and isinstance(error.reason, SSLCertVerificationError):
+            raise VideoError(
+                f"{without_secrets(address)}: its certificate is not trusted "
+                f"({error.reason.verify_message}); check the address, or trust the certificates of "
+                "a file: SSL_CERT_FILE=FILE setcon ingest ..."
+            ) from error
         raise VideoError(
-            f"{shown(address)}: cannot be read ({error}); check the address and the network"
+            f"{without_secrets(address)}: cannot be read ({error}); check the address and the "
+            "network"
         ) from error
     return RemoteFile(size_bytes=size, digest=digest.hexdigest())
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import h5py
 
+from ingest.addresses import is_address, without_secrets
 from ingest.errors import VideoError
 from ingest.store.layout import is_store
 from ingest.video.lerobot import Episode, episodes, is_dataset
@@ -28,7 +29,7 @@ from ingest.video.paths import (
     natural_order,
     path_text,
 )
-from ingest.video.remote import check_address, file_name, is_address, not_a_file, shown
+from ingest.video.remote import check_address, file_name, not_a_file
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class SourceSpec:
         return self.path.stem if is_file else self.path.resolve().name
 
     def __str__(self) -> str:
-        path = shown(self.address) if self.address else path_text(self.path)
+        path = without_secrets(self.address) if self.address else path_text(self.path)
         return f"{path} ({self.part})" if self.part else path
 
 

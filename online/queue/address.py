@@ -19,10 +19,16 @@ from pathlib import Path
 
 import zmq
 
+from ingest.addresses import scheme_of
 from online.errors import AddressError, AddressInUse
 
 MAX_IPC_PATH_BYTES = 107
 """What the kernel's sockaddr_un holds; a longer path is cut off or fails."""
+
+
+def is_server(location: object) -> bool:
+    """Whether a location is the address of a server, or several of them, and not a store."""
+    return scheme_of(location) in ("tcp", "ipc")
 
 
 def check_address(address: str, *, keyed: bool = False) -> str:

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ingest.addresses import may_be_store
 from online.reports.curves import curve_cards
 from online.reports.figures import draw_hero, draw_panels, hero_caption
 from online.reports.glimpses import draw_glimpse
@@ -287,7 +288,7 @@ def _commands(run: RunLog) -> str:
     source = run.source
     store = (
         shlex.quote(source.store)
-        if source is not None and source.store and "://" not in source.store
+        if source is not None and source.store and may_be_store(source.store)
         else "STORE"
     )
     path = shlex.quote(str(run.path))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
-from ingest.disk.durable import is_locked
+from ingest.disk.locks import is_locked, take_lock
+from ingest.errors import StoreError
 from online.errors import RunError
 
 LOCK_FILE = "lock"
@@ -23,20 +23,23 @@ class RunLock:
     def take(self) -> None:
         """Lock the run's directory, which exists.
 
-        Raises RunError: another trainer is at work in it.
+        Raises RunError: another trainer is at work in it, or it cannot be locked.
         """
         path = self._run / LOCK_FILE
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if not is_locked(path):  # another process has only looked
-                    continue
-                os.close(descriptor)
-                raise RunError(f"{self._run}: another trainer is at work in this run") from error
-            self._descriptor = descriptor
-            return
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise RunError(f"{path}: cannot be written ({reason}); check its rights") from error
+        try:
+            is_taken = take_lock(descriptor, path)
+        except StoreError as error:
+            os.close(descriptor)
+            raise RunError(str(error)) from error
+        if not is_taken:
+            os.close(descriptor)
+            raise RunError(f"{self._run}: another trainer is at work in this run")
+        self._descriptor = descriptor
 
     def release(self) -> None:
         """Let others in; releasing twice is allowed."""
@@ -46,5 +49,8 @@ class RunLock:
 
 
 def is_at_work(run: Path) -> bool:
-    """Whether a trainer is at work in a run's directory."""
-    return is_locked(run / LOCK_FILE)
+    """Whether a trainer is at work in a run's directory; RunError where its lock cannot be seen."""
+    try:
+        return is_locked(run / LOCK_FILE)
+    except StoreError as error:
+        raise RunError(str(error)) from error

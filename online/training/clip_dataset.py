@@ -29,6 +29,7 @@ from online.clips.holdout import DEFAULT_HOLDOUT
 from online.clips.plan import extents_now, make_plan
 from online.clips.request import ClipRequest
 from online.errors import FootageError
+from online.queue.address import is_server
 from online.queue.client import Client
 from online.queue.keys import TrainerKeys
 from online.queue.receiver import Delivery
@@ -93,7 +94,7 @@ class ClipDataset(IterableDataset[Item]):
         Raises IngestError, OnlineError: the footage cannot be read, in one line.
         """
         resume, self._resume = self._resume, None
-        clips = self._sent if _is_address(self.source) else self._read
+        clips = self._sent if is_server(self.source) else self._read
         for clip in clips(self._request(), resume):
             if len(clip.frames) == self.clip.frames:
                 yield self._item(clip)
@@ -192,7 +193,3 @@ class ClipDataset(IterableDataset[Item]):
 
 def _seconds(pts_ns: Any) -> Tensor:
     return torch.from_numpy(pts_ns / 1e9)
-
-
-def _is_address(source: str | Path) -> bool:
-    return str(source).startswith(("tcp://", "ipc://"))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 import click
 import msgspec
 
+from ingest.addresses import without_secrets
 from ingest.errors import IngestError
-from ingest.printable import without_secrets
 from terminal.errors import exit_if_any, fail
 from terminal.options import (
     json_option,

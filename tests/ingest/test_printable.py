@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from ingest.printable import harmless, message, without_secrets
+from ingest.addresses import is_address, without_secrets
+from ingest.printable import harmless, message
 
 
 def test_what_a_terminal_would_obey_is_spelled_out():
@@ -29,6 +32,13 @@ def test_what_a_terminal_would_obey_is_spelled_out():
 )
 def test_no_address_is_shown_with_its_credentials(address, shown):
     assert without_secrets(address) == shown
+
+
+def test_what_begins_with_a_scheme_is_an_address():
+    for address in ("https://host/a.mp4", "s3://bucket/store", "RTSP://porch/1", "x://y"):
+        assert is_address(address)
+    for path in ("C:/video.mp4", "a/b.mp4", "//share/a.mp4", Path("s3://bucket"), "lavfi:testsrc"):
+        assert not is_address(path)
 
 
 def test_a_message_tells_no_secret_of_an_address_in_it() -> None:

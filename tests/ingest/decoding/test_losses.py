@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from av.video.stream import VideoStream
 
-from ingest.decoding.gate import Gate, with_following
-from ingest.decoding.losses import LiveLosses
+from ingest.decoding.gate import Gate
+from ingest.decoding.losses import LiveLosses, with_following
 from ingest.decoding.timeline import Pace
 
 DATAGRAM_BYTES = 7 * 188

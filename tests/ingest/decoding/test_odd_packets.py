@@ -120,9 +120,26 @@ def test_junk_after_every_tenth_picture_is_read_leniently(media, tmp_path, caplo
         tmp_path / "video.mkv",
         lambda number, data: [data + random.bytes(3000) if number % 4 == 3 else data],
     )
-    _, counters = frames_of(path)
-    assert (counters.stored, counters.gaps, counters.left_out) == (FRAMES, 1, 0)
+    assert_same(path, source)
     assert "it is read leniently" in caplog.text
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
+def test_damage_that_comes_again_and_again_is_no_junk(codec, media, tmp_path, caplog):
+    options = {"b": "600k"}
+    source = media.video(tmp_path / "source.mkv", FRAMES, codec=codec, gop=20, options=options)
+    random = np.random.default_rng(0)
+
+    def overwritten(number: int, data: bytes) -> list[bytes]:
+        at = len(data) * 2 // 3
+        return [data[:at] + random.bytes(20) + data[at + 20 :] if number % 4 == 3 else data]
+
+    frames, counters = frames_of(copied(source, tmp_path / "video.mkv", overwritten))
+    assert "leniently" not in caplog.text
+    assert counters.corrupt_packets
+    whole = {frame.image.tobytes() for frame in frames_of(source)[0]}
+    assert frames
+    assert {frame.image.tobytes() for frame in frames} <= whole
 
 
 def test_a_stream_without_marks_of_key_frames_is_read_whole(media, tmp_path):

@@ -1,7 +1,6 @@
 import errno
 import os
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ import pytest
 
 from ingest.disk import durable
 from ingest.disk.durable import (
-    FileLock,
     clear_write_errors,
-    is_locked,
     make_folder,
     partial_file,
     remove_folder,
@@ -21,7 +18,7 @@ from ingest.disk.durable import (
     written_file,
     written_folder,
 )
-from ingest.errors import RecordingLockedError, StorageFullError, StoreError
+from ingest.errors import StorageFullError, StoreError
 
 
 def names(folder: Path) -> list[str]:
@@ -246,36 +243,6 @@ def test_a_full_disk_is_told_from_other_errors(code):
     assert not isinstance(caught.value, StorageFullError)
 
 
-def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path):
-    lock = FileLock(tmp_path / "lock", what="the file")
-    with pytest.raises(RecordingLockedError, match=f"the file: process {os.getpid()} is writing"):
-        FileLock(tmp_path / "lock", what="the file")
-    lock.release()
-    lock.release()
-    assert names(tmp_path) == []
-    FileLock(tmp_path / "lock", what="the file").release()
-
-
 def test_a_peer_that_does_not_answer_is_no_trouble_with_a_disk():
     with pytest.raises(TimeoutError, match="no answer"), clear_write_errors("run"):
         raise TimeoutError("no answer")
-
-
-def test_who_only_looks_whether_a_file_is_locked_keeps_no_one_from_locking_it(tmp_path):
-    path, done = tmp_path / "lock", threading.Event()
-
-    def look() -> None:
-        while not done.is_set():
-            is_locked(path)
-
-    lookers = [threading.Thread(target=look) for _ in range(3)]
-    for looker in lookers:
-        looker.start()
-    try:
-        for _ in range(300):
-            path.touch()
-            FileLock(path, what="a").release()
-    finally:
-        done.set()
-        for looker in lookers:
-            looker.join()

@@ -301,6 +301,22 @@ def test_a_youtube_vis_file_next_to_its_frames_is_found(tmp_path):
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("content", ['{"license": "CC0", "videos": 3}', "[1, 2]", "{", "{}"])
+def test_a_file_called_like_a_data_set_may_be_of_anything_else(content, tmp_path, caplog):
+    for name in ("a", "b"):
+        write_frames(tmp_path / f"clips/JPEGImages/{name}", ["0", "1"])
+    (tmp_path / "clips.json").write_text(content)
+    assert ingested(tmp_path / "clips", tmp_path / "store") == []
+    assert open_store(tmp_path / "store").recordings() == ["a", "b"]
+    assert stored(tmp_path / "store", "a") is None
+    assert caplog.text.count("clips.json: ") == 1
+    assert "no masks are taken from it" in caplog.text
+    (error,) = ingested(
+        tmp_path / "clips/JPEGImages/a", tmp_path / "other", masks=tmp_path / "clips.json"
+    )
+    assert "clips.json: " in error
+
+
 def test_images_of_coco_need_to_say_which_object_is_which(media, tmp_path):
     pytest.importorskip("pycocotools")
     video = media.video(tmp_path / "clip.mp4", [np.zeros((24, 40, 3), np.uint8)] * 6)

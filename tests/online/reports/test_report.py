@@ -486,6 +486,20 @@ def test_the_source_of_a_run_gives_its_recordings_and_its_command(run: Path) -> 
     assert f"setcon train 'my store' --run r\nsetcon eval '{run}' 'my store'" in page.text
 
 
+@pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        ("s3://bucket/store", "s3://bucket/store"),
+        ("tcp://10.0.0.1:5555 tcp://10.0.0.2:5555", "STORE"),
+    ],
+)
+def test_a_store_is_named_where_a_command_can_open_it(run: Path, store: str, shown: str) -> None:
+    source = {"kind": "source", "step": 0, "store": store}
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps(source) + "\n")
+    assert f"setcon eval '{run}' {shown}" in Page(write_report(run)).text
+
+
 @pytest.mark.parametrize(("steps", "goal"), [(2000, 2000), (1500, 3000)])
 def test_the_command_that_goes_on_has_a_goal_that_is_not_reached_yet(
     run: Path, steps: int, goal: int

@@ -1,8 +1,12 @@
 """Whether a run is at work is read off its files."""
 
+import errno
+import fcntl
 import json
+import os
 from pathlib import Path
 
+import pytest
 from made_runs import make_run
 
 from online.runs.lock import RunLock
@@ -52,3 +56,20 @@ def test_a_run_of_this_machine_that_is_killed_has_ended_at_once(tmp_path: Path) 
     assert live.poll().activity == "ended"
     (run / "status.json").write_text('{"step": 4}')  # another machine continues it
     assert live.poll().activity == "at work"
+
+
+def test_where_locks_do_not_work_a_warning_says_so_and_changes_tell(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_file: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    run = make_run(tmp_path / "run")
+    (run / "lock").touch()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    live = LiveFile(run, now=lambda: 0.0)
+    for step in range(3):
+        (run / "status.json").write_text(json.dumps({"step": step}))
+        found = live.poll()
+    assert (found.activity, found.status) == ("at work", {"step": 2})
+    assert caplog.text.count("No locks available") == 1

@@ -1,0 +1,41 @@
+"""Addresses: what is one and no path, and how it is shown without what is secret in it."""
+
+import re
+
+OBJECT_STORES = ("s3", "gs", "az")
+"""What addresses of object storage begin with."""
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CREDENTIALS = re.compile(r"(?<=://)([^/@:?#]*)(:.*)?@")
+_SECRET = re.compile(
+    r"(?<=[?&;])([^=&;#]*(?:user|usr|login|pass|pwd|token|secret|auth|key|sig|credential)[^=&;#]*)=[^&;#]*",
+    re.IGNORECASE,
+)
+
+
+def scheme_of(location: object) -> str:
+    """What an address begins with, in lower case, such as `https`; nothing where it is a path."""
+    found = _ADDRESS.match(location) if isinstance(location, str) else None
+    return found[1].lower() if found else ""
+
+
+def may_be_store(location: object) -> bool:
+    """Whether a store can be there: in a folder, or in object storage."""
+    return scheme_of(location) in ("", *OBJECT_STORES)
+
+
+def is_address(location: object) -> bool:
+    """Whether a source, a store or a device is an address, and not a path."""
+    return bool(scheme_of(location))
+
+
+def without_secrets(address: str) -> str:
+    """An address without passwords, and without names and tokens in its query.
+
+    A password may hold any character, so all up to the last `@` is taken for one.
+    """
+    before, mark, query = address.partition("?")
+    if "@" in query:  # then the ? may be a part of the password
+        before, mark, query = address, "", ""
+    before = _CREDENTIALS.sub(lambda found: f"{found[1]}:***@" if found[2] else found[0], before)
+    return before + _SECRET.sub(r"\1=***", mark + query)
