@@ -23,6 +23,7 @@ from online.config import RunConfig
 from online.errors import RunError
 from online.look import Look, look_at
 from online.reports.figures import hero_figure
+from online.reports.verdict import so_far
 from online.runs.log import latest_panels
 from online.session.outcome import Outcome
 from online.session.start import train_on_store
@@ -91,7 +92,8 @@ def run_demo(
         for damage in unreadable:
             log.warning("%s: %s", run, damage)
         if panels is not None:
-            (out / PICTURE).write_bytes(hero_figure(panels))
+            said = so_far(learned.step, config.training.steps, learned.evaluation)
+            (out / PICTURE).write_bytes(hero_figure(panels, said=said))
     return learned
 
 

@@ -44,7 +44,7 @@ def status_parts(status: Status) -> list[str]:
     from online.scores.measures import LOSS, TOP1, TRIPLETS_PER_SECOND
 
     done = "" if status.share is None else f" {status.share:.0%}"
-    eta = status.eta_seconds if status.activity == "learning" else None
+    eta = None if status.activity == "waiting for data" else status.eta_seconds
     # while nothing is learned, these are old
     top1, new_top1, loss, rate = (
         (status.top1, status.prequential_top1, status.loss, status.triplets_per_second)

@@ -211,7 +211,7 @@ def train(
             outcome = train_run(start)
     if not speaks:
         return
-    _report_outcome(outcome, run)
+    _report_outcome(outcome, run, steps=config.training.steps)
     if watched:
         click.echo(f"the page is closed; to open it again: setcon watch {run}")
 
@@ -290,7 +290,7 @@ def demo(
             observe=lambda status: show(*status_parts(status)),
             command=again,
         )
-    _report_outcome(outcome, out / RUN)
+    _report_outcome(outcome, out / RUN, steps=config.training.steps)
     click.echo(f"picture: {out / PICTURE}")
     if watched:
         click.echo(f"the page is closed; to open it again: setcon watch {out / RUN}")
@@ -432,7 +432,7 @@ def _typed(context: click.Context, *, without: Sequence[str] = ()) -> list[str]:
     return words
 
 
-def _report_outcome(outcome: Outcome, run: Path) -> None:
+def _report_outcome(outcome: Outcome, run: Path, *, steps: int) -> None:
     from online.reports.verdict import verdict
     from online.runs.log import read_run
 
@@ -456,6 +456,11 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
     if outcome.evaluation is not None:
         click.echo(evaluation_text(outcome.evaluation))
         click.echo(verdict(read_run(run)))
+        if outcome.reason == "time is up":
+            click.echo(
+                f"so far {outcome.step:,} of {steps:,} steps are learned; the same command "
+                "continues, with more --minutes or without"
+            )
     click.echo(f"report: {outcome.report}")
 
 

@@ -30,7 +30,6 @@ from online.clips.joined import JoinedSource
 from online.config import load_config
 from online.errors import FootageError, ServerError
 from online.probing.evaluator import Evaluator
-from online.probing.kept import save_probes
 from online.process import Child, hear_parent
 from online.queue.client import Client
 from online.queue.keys import TrainerKeys
@@ -181,8 +180,7 @@ class _Maker:
         """Evaluate the model that waits in the probe folder of `step`, and save what is found."""
         folder = self.directory.probe_folder(step)
         load_into(self.model, load((folder / MODEL_FILE).read_bytes()), where=folder)
-        found = self.evaluator.evaluate(self.model, step=step, progress=self._progress)
-        save_probes(folder, found.probes)
+        found = self.evaluator.evaluate_in(folder, self.model, step=step, progress=self._progress)
         save_evaluation(folder, found.evaluation, found.panels)
 
     def _progress(self, what: str, share: float) -> None:

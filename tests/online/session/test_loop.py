@@ -86,6 +86,30 @@ def test_a_signal_during_the_last_probe_leaves_a_run_that_lacks_only_probe(
     assert not learn(run, config("training.steps=2")).made_probe
 
 
+def test_a_probe_that_was_cut_off_is_not_fitted_again(
+    learn: Learn, tmp_path: Path, uninterrupted: tuple[Path, Outcome]
+) -> None:
+    run = tmp_path / "run"
+    seen: list[Status] = []
+
+    def fitting() -> list[Status]:
+        return [s for s in seen if s.activity == "probing" and 0.1 < (s.share or 0) < 0.38]
+
+    def interrupt(status: Status) -> None:
+        seen.append(status)
+        if status.activity == "probing untrained":
+            signal.raise_signal(signal.SIGINT)
+
+    assert learn(run, config(), observe=interrupt).lacks_only_probe
+    assert fitting()
+    seen.clear()
+    again = learn(run, config(), observe=seen.append)
+    assert not fitting()
+    assert again.evaluation is not None
+    assert uninterrupted[1].evaluation is not None
+    assert again.evaluation.trained == uninterrupted[1].evaluation.trained
+
+
 def test_a_single_pass_ends_with_the_stream(learn: Learn, tmp_path: Path) -> None:
     outcome = learn(
         tmp_path / "run",
