@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SINGLE_RUNS = 4
+"""So many columns of single runs a terminal has room for."""
 NOTHING_NEW_STEPS = 100
 """Steps without new footage after which the line says when the last was seen."""
 
@@ -125,13 +127,20 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 
 def comparison_text(groups: Sequence[Group]) -> str:
-    """The table of scores for a terminal, a column for each group."""
+    """The table of scores for a terminal, a column for each group.
+
+    A few runs that are all seeds of one setting also have a column each.
+    """
     from online.reports.compare import rows
 
-    table = [["", *(f"{group.name} ({len(group.runs)})" for group in groups)]]
+    seeds = groups[0].runs if len(groups) == 1 else []
+    singles = seeds if 1 < len(seeds) <= SINGLE_RUNS else []
+    means = [f"mean of {len(seeds)}"] if singles else [f"{g.name} ({len(g.runs)})" for g in groups]
+    table = [["", *(str(run.path) for run in singles), *means]]
     for row in rows(groups):
+        each = [row.shown(value) for value in row.each(groups[0])] if singles else []
         cells = [mean_text(row.values(group), row.shown) for group in groups]
-        table.append([row.name, *cells])
+        table.append([row.name, *each, *cells])
     widths = _widths(table)
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -16,8 +16,9 @@ from online.config import RunConfig
 from online.queue.keys import TrainerKeys
 from online.queue.server_process import ServerProcess
 from online.queue.stream import ServeConfig
-from online.runs.checkpoint import latest_checkpoint, step_of
+from online.runs.checkpoint import latest_checkpoint
 from online.runs.directory import RunDirectory
+from online.runs.names import step_of
 from online.session.outcome import Outcome
 from online.session.status import Observer
 from online.session.wiring import Servers, Start, wired

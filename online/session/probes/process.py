@@ -33,9 +33,9 @@ from online.probing.evaluator import Evaluator
 from online.process import Child, hear_parent
 from online.queue.client import Client
 from online.queue.keys import TrainerKeys
-from online.runs.checkpoint import MODEL_FILE, PREFIX, step_of
 from online.runs.directory import RunDirectory
 from online.runs.models import load_pair
+from online.runs.names import MODEL_FILE, PREFIX, step_of
 from online.runs.weights import load_into
 from online.scores.evaluation import save_evaluation
 from online.training.models import set_determinism
