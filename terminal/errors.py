@@ -15,6 +15,7 @@ import click
 from ingest.disk.signals import has_to_wait
 from ingest.errors import IngestError
 from ingest.printable import message
+from online.ranks import rank_here
 
 _AGAIN_SECONDS = 0.01
 """Delay after which an exception that Python swallowed is raised again."""
@@ -46,7 +47,8 @@ class OneLineErrors(click.Group):
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, Terminated) as stopped:
-            click.echo("stopped; run the same command again", err=True)
+            if rank_here().rank == 0:  # for all
+                click.echo("stopped; run the same command again", err=True)
             sys.exit(128 + _signal_of(stopped))
         except Exception as error:
             if isinstance(error, _known_errors()):

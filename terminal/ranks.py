@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ _ENVIRONMENT = {
     # without it ranks that are started again wait for each other in vain (torch 2.13)
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     "GLOO_SOCKET_IFNAME": "lo",  # all ranks are on this machine
-    "LOGLEVEL": "CRITICAL",  # of torch's launcher: what has gone wrong is said here
+    "LOGLEVEL": "CRITICAL",  # of torch's launcher: what has gone wrong is said by the ranks
 }
 _SHUTDOWN_SECONDS = 120
 """For ranks that were asked to stop to save."""
@@ -59,6 +60,7 @@ def launch(ranks: int, arguments: Sequence[str]) -> int:
 
     from ingest.python_module import module_command, module_environment
 
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.update(module_environment())
     command = module_command("setcon", *arguments)
     config = LaunchConfig(
