@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -19,6 +20,18 @@ from online.ranks import rank_here
 
 _AGAIN_SECONDS = 0.01
 """Delay after which an exception that Python swallowed is raised again."""
+
+
+_FULL = "free some space and run the same command again"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EEXIST: "name another one",
+    errno.ENOTDIR: "name a folder that is not inside a file",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENOMEM: "free some memory and run the same command again",
+}
 
 
 class Terminated(BaseException):
@@ -54,7 +67,8 @@ class OneLineErrors(click.Group):
             if isinstance(error, _known_errors()):
                 fail(error)
             if isinstance(error, OSError):
-                fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
+                remedy = _REMEDIES.get(error.errno or 0, "check the path and its rights")
+                fail(f"{error.filename or 'input/output'}: {error.strerror or error}; {remedy}")
             raise
 
 

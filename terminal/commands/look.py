@@ -246,14 +246,15 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """
     from online.config import flat_defaults
     from online.reports.compare import remarks
-    from online.reports.compare_page import write_comparison
+    from online.reports.compare_page import check_page, write_comparison
     from online.reports.groups import group_runs
 
+    check_page(out, overwrite=overwrite)
     groups = group_runs(runs, defaults=flat_defaults())
-    write_comparison(groups, out, overwrite=overwrite)
     click.echo(comparison_text(groups))
     for remark in remarks(groups):
         click.echo(remark)
+    write_comparison(groups, out, overwrite=overwrite)  # the scores are printed, if it cannot be
     click.echo(f"comparison: {out}")
 
 
