@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ingest.disk.durable import write_whole
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.recorder import RecordProgress
 from ingest.scenes.tabletop import QuiltConfig
 from ingest.scenes.video import render_scene
+from ingest.store.output import writing
 from ingest.store.records import RecordSettings
 from online.config import RunConfig
 from online.errors import RunError
@@ -93,7 +95,8 @@ def run_demo(
             log.warning("%s: %s", run, damage)
         if panels is not None:
             said = so_far(learned.step, config.training.steps, learned.evaluation)
-            (out / PICTURE).write_bytes(hero_figure(panels, said=said))
+            with writing(out / PICTURE):
+                write_whole(out / PICTURE, hero_figure(panels, said=said))
     return learned
 
 

@@ -17,7 +17,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from ingest.store.asking import Answer, answer, objects_at
-from ingest.store.blobs import MAX_BLOB_BYTES, Blob, Lease, Put, Tail
+from ingest.store.blob_protocols import MAX_BLOB_BYTES, Blob, Lease, Put, Tail
 from ingest.store.blocks import Blocks
 from ingest.store.claims import Claim, writer_of
 

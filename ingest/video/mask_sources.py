@@ -1,17 +1,21 @@
 """Where the masks of a source are: next to it, in a data set's own folder, or where one says."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingest.decoding.container import open_container, shown_packets, video_stream
 from ingest.errors import SourceStopped, VideoError
-from ingest.video.annotations import Annotations, LabelPictures, NumberedMasks
-from ingest.video.coco import CocoAnnotations, coco_videos
 from ingest.video.masks import MaskSidecar, VideoMasks, find_sidecar
 from ingest.video.paths import FRAMES_FOLDER, folders, has_masks, label_files
 from ingest.video.remote import is_address
+
+if TYPE_CHECKING:
+    from ingest.video.annotations import Annotations
 
 _ANNOTATIONS = ("Annotations", "Annotations_unsupervised")
 _JSON_FILES = ("instances.json", "../{}.json")
@@ -52,6 +56,8 @@ def masks_of_images(folder: Path) -> MaskSource | None:
         pictures = above.parent / name / folder.relative_to(above)
         if pictures.is_dir() and label_files(pictures):
             return MaskSource(pictures)
+    from ingest.video.coco import coco_videos  # few sources have masks in a data set
+
     for name in _JSON_FILES:
         path = above.parent / name.format(above.parent.resolve().name)
         if path.is_file() and folder.name in coco_videos(path):
@@ -77,6 +83,8 @@ def named_masks(path: Path, stem: str, *, alone: bool) -> MaskSource:
             f"{stem!r}, or ingest it without --masks"
         )
     if path.suffix == ".json":
+        from ingest.video.coco import coco_videos
+
         videos = list(coco_videos(path))
         if stem in videos:
             return MaskSource(path, stem)
@@ -99,7 +107,11 @@ def open_annotations(source: MaskSource) -> Annotations:
     if source.is_sidecar:
         raise VideoError(f"{source.path}: the masks of a video, not of pictures; name others")
     if source.path.is_dir():
+        from ingest.video.annotations import LabelPictures  # few sources need Pillow
+
         return LabelPictures(source.path)
+    from ingest.video.coco import CocoAnnotations
+
     return CocoAnnotations(source.path, source.video)
 
 
@@ -119,6 +131,8 @@ def open_video_masks(
         sidecar = find_sidecar(Path(video))
     if source is None or source.is_sidecar:
         return None if sidecar is None else MaskSidecar(sidecar)
+    from ingest.video.annotations import NumberedMasks
+
     annotations = open_annotations(source)
     with closing(open_container(video)) as container:
         stream = video_stream(container, video, track=track)

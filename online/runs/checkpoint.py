@@ -68,6 +68,11 @@ class Checkpoint:
     """JSON-able state of every random generator, from `rng_state`."""
 
 
+def shards_of(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """`feed` and `replay` of each shard in `Checkpoint.run`; one that lists none has one."""
+    return run.get("shards", [run])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Found:
     """The newest checkpoint that can be read."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from online.session.pace import Pace
 from online.session.state import RunState
 from online.training.prequential import Prequential
-from online.training.trainer import StepResult
+from online.training.result import StepResult
 
 _OF_THE_RUN = ("learning", "waiting for data")
 """Activities whose progress is that of the whole run."""
