@@ -365,11 +365,12 @@ def _check_places(store: str | None, run: Path, preset: str) -> None:
             f"{store}: is a file, not a store; ingest it first: setcon ingest {shlex.quote(store)} "
             f"STORE {MADE_FOR[preset].options if preset in MADE_FOR else ''}".rstrip()
         )
-    from ingest.open import open_store
     from ingest.store.blobs import open_blobs
+    from ingest.store.layout import StoreLayout
 
-    if not open_blobs(store).is_remote:
-        open_store(store)
+    blobs = open_blobs(store)
+    if not blobs.is_remote:
+        StoreLayout.open(blobs)
 
 
 def _config_of(run: Path) -> Path:
