@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+
+WINDOW_SECONDS = 30.0
+"""A rate is that of the latest work: not all of it goes equally fast."""
 LEAST_SECONDS = 3.0
 """A rate from less is an accident."""
 LEAP = 0.15
@@ -10,23 +14,24 @@ rate."""
 
 
 class Pace:
-    """Estimates the time left by the rate so far."""
+    """Estimates the time left by the latest rate."""
 
     def __init__(self) -> None:
-        self._first: tuple[float, float] | None = None
-        """Time and share from which the rate is taken."""
-        self._share = 0.0
+        self._marks: deque[tuple[float, float]] = deque()
+        """Times and shares."""
 
     def forget(self) -> None:
         """Another activity begins."""
-        self._first = None
+        self._marks.clear()
 
     def seconds_left(self, share: float, *, at: float) -> float | None:
         """Time left when `share` is done `at` some second; None while no rate is known."""
-        if self._first is None or not 0 <= share - self._share < LEAP:
-            self._first = (at, share)
-        self._share = share
-        began, begun = self._first
+        if self._marks and not 0 <= share - self._marks[-1][1] < LEAP:
+            self._marks.clear()
+        self._marks.append((at, share))
+        while len(self._marks) > 2 and self._marks[1][0] <= at - WINDOW_SECONDS:
+            self._marks.popleft()
+        began, begun = self._marks[0]
         taken, done = at - began, share - begun
         if taken < LEAST_SECONDS or done <= 0:
             return None

@@ -101,9 +101,8 @@ def train(start: Start) -> Outcome:
         try:
             with stop.at_once():
                 servers = _servers(start, stack)
-            session = wired(start, servers, stop, stack)
             with clear_write_errors(str(start.run)):
-                return session.run()
+                return wired(start, servers, stop, stack).run()
         except StopRequested:
             newest = latest_checkpoint(RunDirectory(Path(start.run)).checkpoints)
             return Outcome(

@@ -74,19 +74,9 @@ def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
     assert (run / "probes" / "step-00000006" / "scores.json").exists()
 
 
-def test_a_signal_during_the_last_probe_leaves_a_run_that_lacks_only_probe(
+def test_a_signal_during_the_last_probe_leaves_a_run_that_lacks_only_the_rest_of_it(
     learn: Learn, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    outcome = learn(run, config("training.steps=2"), observe=interrupt_probe)
-    assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 2, True)
-    again = learn(run, config("training.steps=2"))
-    assert (again.first_step, again.step, again.made_probe) == (2, 2, True)
-    assert again.evaluation is not None
-    assert not learn(run, config("training.steps=2")).made_probe
-
-
-def test_a_probe_that_was_cut_off_is_not_fitted_again(learn: Learn, tmp_path: Path) -> None:
     run, short = tmp_path / "run", config("training.steps=2")
     fitted = run / "probes" / "step-00000002" / "probe.safetensors"
     seen: list[Status] = []
@@ -99,13 +89,17 @@ def test_a_probe_that_was_cut_off_is_not_fitted_again(learn: Learn, tmp_path: Pa
         if status.activity == "probing untrained":
             signal.raise_signal(signal.SIGINT)
 
-    assert learn(run, short, observe=interrupt).lacks_only_probe
+    outcome = learn(run, short, observe=interrupt)
+    assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 2, True)
     assert fitting()
     before = fitted.read_bytes()
     seen.clear()
-    assert learn(run, short, observe=seen.append).made_probe
+    again = learn(run, short, observe=seen.append)
+    assert (again.first_step, again.step, again.made_probe) == (2, 2, True)
+    assert again.evaluation is not None
     assert not fitting()
     assert fitted.read_bytes() == before
+    assert not learn(run, short).made_probe
 
 
 def test_a_single_pass_ends_with_the_stream(learn: Learn, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ import pytest
 from online.session.pace import Pace
 
 
-def test_time_left_is_by_the_rate_since_the_first_share() -> None:
+def test_time_left_is_by_the_rate_of_the_latest_work() -> None:
     pace = Pace()
     assert pace.seconds_left(0.1, at=100.0) is None
     assert pace.seconds_left(0.11, at=102.0) is None  # too soon to say
     assert pace.seconds_left(0.2, at=110.0) == pytest.approx(80.0)
     assert pace.seconds_left(0.3, at=130.0) == pytest.approx(105.0)
+    # what was faster is more than half a minute ago
+    assert pace.seconds_left(0.4, at=160.0) == pytest.approx(0.6 * 30 / 0.1)
 
 
 def test_work_that_was_kept_from_an_earlier_start_does_not_count_as_fast() -> None:
