@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ingest.disk.durable import FileLock, is_locked
+from ingest.addresses import is_address
+from ingest.disk.locks import FileLock, is_locked
 from ingest.errors import IngestError, StoreError
 from ingest.job import IngestOutcome, Job, Order, Target, run_job
 from ingest.recorder import RecordProgress
-from ingest.store.blobs import is_address
 
 log = logging.getLogger(__name__)
 
@@ -221,13 +221,13 @@ def _record_far(job: Job, order: Order, relay: Any) -> IngestOutcome:
 
 def _absolute(store: str | Path) -> str | Path:
     """Workers have a working directory of their own."""
-    return store if is_address(str(store)) else Path(store).absolute()
+    return store if is_address(store) else Path(store).absolute()
 
 
 def _check_shared(ray: Any, store: str | Path) -> None:
     """StoreError where machines of the cluster have other folders, or locks, than this one."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    if is_address(str(store)) or len(nodes) < 2:
+    if is_address(store) or len(nodes) < 2:
         return
     folder = next(path for path in (Path(store), *Path(store).parents) if path.is_dir())
     probe = folder / f".setcon-{uuid.uuid4().hex}"

@@ -13,16 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ingest.disk.durable import write_whole
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.recorder import RecordProgress
 from ingest.scenes.tabletop import QuiltConfig
 from ingest.scenes.video import render_scene
+from ingest.store.output import writing
 from ingest.store.records import RecordSettings
 from online.config import RunConfig
 from online.errors import RunError
 from online.look import Look, look_at
 from online.reports.figures import hero_figure
+from online.reports.verdict import so_far
 from online.runs.log import latest_panels
 from online.session.outcome import Outcome
 from online.session.start import train_on_store
@@ -91,7 +94,9 @@ def run_demo(
         for damage in unreadable:
             log.warning("%s: %s", run, damage)
         if panels is not None:
-            (out / PICTURE).write_bytes(hero_figure(panels))
+            said = so_far(learned.step, config.training.steps, learned.evaluation)
+            with writing(out / PICTURE):
+                write_whole(out / PICTURE, hero_figure(panels, said=said))
     return learned
 
 

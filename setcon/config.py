@@ -72,7 +72,10 @@ class EncoderConfig:
         check_choice("encoder normalisation", self.normalisation, get_args(Normalisation))
         check_at_least(1, encoder_width=self.width, encoder_patch=self.patch)
         if self.patch != 1 and self.kind != "paper":
-            raise ValueError(f"only a paper encoder has a patch, got {self.patch} for {self.kind}")
+            raise ValueError(
+                f"only a paper encoder has a patch, got {self.patch} for {self.kind}; set "
+                "model.encoder.patch=1, or use a preset without one, such as things"
+            )
         narrow = self.kind in ("paper", "dilated") and self.normalisation == "group"
         if narrow and self.width % GROUPS:
             raise ValueError(f"GroupNorm needs a width in multiples of {GROUPS}, got {self.width}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -15,9 +16,22 @@ import click
 from ingest.disk.signals import has_to_wait
 from ingest.errors import IngestError
 from ingest.printable import message
+from online.ranks import rank_here
 
 _AGAIN_SECONDS = 0.01
 """Delay after which an exception that Python swallowed is raised again."""
+
+
+_FULL = "free some space and run the same command again"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EEXIST: "name another one",
+    errno.ENOTDIR: "name a folder that is not inside a file",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENOMEM: "free some memory and run the same command again",
+}
 
 
 class Terminated(BaseException):
@@ -46,13 +60,15 @@ class OneLineErrors(click.Group):
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, Terminated) as stopped:
-            click.echo("stopped; run the same command again", err=True)
+            if rank_here().rank == 0:  # for all
+                click.echo("stopped; run the same command again", err=True)
             sys.exit(128 + _signal_of(stopped))
         except Exception as error:
             if isinstance(error, _known_errors()):
                 fail(error)
             if isinstance(error, OSError):
-                fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
+                remedy = _REMEDIES.get(error.errno or 0, "check the path and its rights")
+                fail(f"{error.filename or 'input/output'}: {error.strerror or error}; {remedy}")
             raise
 
 

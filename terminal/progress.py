@@ -39,14 +39,18 @@ def progress_line(first: str | None = None) -> Iterator[Callable[..., None]]:
     if first is not None:
         click.echo(first, err=True)
     shown_at = -PLAIN_SECONDS
+    waiting: tuple[str, ...] = ()
 
     def show(*parts: str) -> None:
-        nonlocal shown_at
+        nonlocal shown_at, waiting
+        waiting = parts
         if time.monotonic() - shown_at >= PLAIN_SECONDS:
-            shown_at = time.monotonic()
+            shown_at, waiting = time.monotonic(), ()
             click.echo("  ".join(parts), err=True)
 
     yield show
+    if waiting:  # how far it came at last
+        click.echo("  ".join(waiting), err=True)
 
 
 def fitted(parts: Sequence[str], columns: int) -> str:

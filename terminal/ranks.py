@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import click
 
 from online.errors import ConfigError
 from online.ranks import check_shards
+from online.runs.names import CONFIG_FILE, has_learned
 
 if TYPE_CHECKING:
     from online.config import RunConfig
@@ -21,25 +23,28 @@ _ENVIRONMENT = {
     # without it ranks that are started again wait for each other in vain (torch 2.13)
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     "GLOO_SOCKET_IFNAME": "lo",  # all ranks are on this machine
-    "LOGLEVEL": "CRITICAL",  # of torch's launcher: what has gone wrong is said here
+    "LOGLEVEL": "CRITICAL",  # of torch's launcher: what has gone wrong is said by the ranks
 }
 _SHUTDOWN_SECONDS = 120
 """For ranks that were asked to stop to save."""
 
 
-def with_shards(config: RunConfig, run: Path, ranks: int) -> RunConfig:
+def with_shards(config: RunConfig, run: Path, ranks: int, *, settings: Sequence[str]) -> RunConfig:
     """`config` with the shards of a run that has begun, or one for each rank if it names none.
+
+    One shard is only meant where `settings` say so: every configuration that was written has it.
 
     Raises ConfigError: as many ranks cannot share the batch, or the shards, equally.
     """
     shards = config.training.shards
-    if shards == 1:
+    if shards == 1 and not any(_names_shards(setting) for setting in settings):
         shards = _shards_of(run) or ranks
     try:
         config = replace(config, training=replace(config.training, shards=shards))
     except ValueError as error:
         raise ConfigError(f"{ranks} ranks: {error}") from error
-    check_shards(shards, ranks, what=f"{run}: has {shards} shards")
+    what = f"{shards} shard{'s' * (shards != 1)}"
+    check_shards(shards, ranks, what=f"{run}: has {what}")
     return config
 
 
@@ -55,6 +60,7 @@ def launch(ranks: int, arguments: Sequence[str]) -> int:
 
     from ingest.python_module import module_command, module_environment
 
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.update(module_environment())
     command = module_command("setcon", *arguments)
     config = LaunchConfig(
@@ -90,6 +96,8 @@ def _shards_of(run: Path) -> int | None:
     """The shards of a run that has come further than its untrained model."""
     from online.config import load_config
 
-    checkpoints = run / "checkpoints"
-    has_begun = any(int(path.name[5:]) for path in checkpoints.glob("step-[0-9]*"))
-    return load_config(run / "config.toml").training.shards if has_begun else None
+    return load_config(run / CONFIG_FILE).training.shards if has_learned(run) else None
+
+
+def _names_shards(setting: str) -> bool:
+    return setting.partition("=")[0].strip() == "training.shards"

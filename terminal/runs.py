@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SINGLE_RUNS = 4
+"""So many columns of single runs a terminal has room for."""
 NOTHING_NEW_STEPS = 100
 """Steps without new footage after which the line says when the last was seen."""
 
@@ -44,7 +46,7 @@ def status_parts(status: Status) -> list[str]:
     from online.scores.measures import LOSS, TOP1, TRIPLETS_PER_SECOND
 
     done = "" if status.share is None else f" {status.share:.0%}"
-    eta = status.eta_seconds if status.activity == "learning" else None
+    eta = None if status.activity == "waiting for data" else status.eta_seconds
     # while nothing is learned, these are old
     top1, new_top1, loss, rate = (
         (status.top1, status.prequential_top1, status.loss, status.triplets_per_second)
@@ -125,13 +127,20 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 
 def comparison_text(groups: Sequence[Group]) -> str:
-    """The table of scores for a terminal, a column for each group."""
+    """The table of scores for a terminal, a column for each group.
+
+    A few runs that are all seeds of one setting also have a column each.
+    """
     from online.reports.compare import rows
 
-    table = [["", *(f"{group.name} ({len(group.runs)})" for group in groups)]]
+    seeds = groups[0].runs if len(groups) == 1 else []
+    singles = seeds if 1 < len(seeds) <= SINGLE_RUNS else []
+    means = [f"mean of {len(seeds)}"] if singles else [f"{g.name} ({len(g.runs)})" for g in groups]
+    table = [["", *(str(run.path) for run in singles), *means]]
     for row in rows(groups):
+        each = [row.shown(value) for value in row.each(groups[0])] if singles else []
         cells = [mean_text(row.values(group), row.shown) for group in groups]
-        table.append([row.name, *cells])
+        table.append([row.name, *each, *cells])
     widths = _widths(table)
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -527,6 +527,7 @@ def test_a_device_that_cannot_be_captured_leaves_no_store(
 def test_an_address_that_cannot_be_served_at_is_refused(tmp_path: Path) -> None:
     done = setcon("capture", PICTURE, tmp_path / "store", "--serve", "tcp://0.0.0.0:5557")
     assert "other machines need CURVE keys: `setcon keygen` makes them" in error_of(done)
+    assert not (tmp_path / "store").exists()
 
 
 def test_keys_are_made_once_and_let_a_trainer_in(store: Path, tmp_path: Path) -> None:

@@ -238,9 +238,7 @@ def check(measured: Measured) -> None:
     done = subprocess.run([*words, "--delays", *delays], capture_output=True, text=True, check=True)
     print(done.stdout)
     for delay in map(float, delays):
-        here = replace(
-            measured, block_seconds=delay, block_spread=0.0, stored_share=0.5
-        )
+        here = replace(measured, block_seconds=delay, block_spread=0.0, stored_share=0.5)
         flow = simulate(here, samples_per_insert=0.0, ranks=1, store_bytes=0.0)
         print(f"{delay * 1e3:5.0f} ms  simulated {flow.clips_per_second:.1f} clips/s, {flow.limit}")
 

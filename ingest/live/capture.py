@@ -5,9 +5,11 @@ Camera, its own thread ──▶ backlog ──▶ chunks of half a second ─�
 
 import math
 import secrets
+import shutil
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,6 +104,19 @@ def open_live_store(location: str | Path) -> Store:
             "a camera; name another path"
         )
     return store
+
+
+@contextmanager
+def live_store(location: str | Path) -> Iterator[Store]:
+    """As `open_live_store`; a store that it makes goes again if no recording is begun in it."""
+    is_new = not Path(location).exists()
+    store = open_live_store(location)
+    try:
+        yield store
+    except BaseException:
+        if is_new and not (store.recordings() or store.uncommitted()):
+            shutil.rmtree(location, ignore_errors=True)
+        raise
 
 
 def capture(

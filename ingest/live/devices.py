@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ingest.addresses import without_secrets
 from ingest.errors import VideoError
@@ -43,6 +44,7 @@ _DEFAULTS = {
     "http": _WEB,
     "https": _WEB,
 }
+MAX_PORT = 65535
 _WORDS = (
     "/dev/video0 or 0, rtsp://…, http://…, srt://…, rtmp://…, rtp://…, udp://…, tcp://…, FILE.sdp, "
     "- for standard input, lavfi:… or x11grab:…"
@@ -121,8 +123,18 @@ def _kind_and_url(word: str) -> tuple[str, str]:
         return kind, rest
     scheme = kind.lower()
     if scheme in LIVE_SCHEMES | FILE_SCHEMES and rest.startswith("//") and rest != "//":
+        _check_port(word)
         return scheme, scheme + word[len(kind) :]
     return _kind_of_file(word), word
+
+
+def _check_port(address: str) -> None:
+    """Refuse what FFmpeg would try again and again."""
+    port = re.search(r":(\d+)$", urlsplit(address).netloc)
+    if port is not None and int(port[1]) > MAX_PORT:
+        raise VideoError(
+            f"{without_secrets(address)}: port {port[1]} does not exist; the last one is {MAX_PORT}"
+        )
 
 
 def _kind_of_file(word: str) -> str:

@@ -1,6 +1,6 @@
 """Blobs as objects of S3, Google Cloud Storage or Azure, by way of obstore.
 
-    s3://bucket/store   gs://bucket/store   az://account/container/store
+    s3://bucket/store   gs://bucket/store   az://container/store
 
 Nothing there can be locked or renamed. What one writer puts, another replaces only if it names the
 version that it knows (`put_if`), and on that claims are built (see `claims`). What is read again is
@@ -9,25 +9,21 @@ kept on this machine (see `blocks`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-from obstore.store import from_url
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-from ingest.errors import NotAStoreError, StoreError
-from ingest.store.blobs import MAX_BLOB_BYTES, Blob, Lease, Put, Tail
+from ingest.store.asking import Answer, answer, objects_at
+from ingest.store.blob_protocols import MAX_BLOB_BYTES, Blob, Lease, Put, Tail
 from ingest.store.blocks import Blocks
 from ingest.store.claims import Claim, writer_of
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
     from obstore.store import ObjectStore
-
-Answer = TypeVar("Answer")
 
 _MAX_RECORD_BYTES = 1 << 20
 
@@ -51,14 +47,7 @@ class Found(NamedTuple):
 def open_objects(location: str) -> ObjectBlobs:
     """The objects below an address; NotAStoreError where it is none that can be used."""
     root = location.rstrip("/")
-    try:
-        objects = from_url(root)
-    except (BaseError, ValueError) as error:
-        raise NotAStoreError(
-            f"{location}: cannot be used ({_first_line(error)}); name a bucket and a folder in it, "
-            "such as s3://bucket/store"
-        ) from error
-    return ObjectBlobs(objects, root, Blocks.of_this_user(root))
+    return ObjectBlobs(objects_at(location), root, Blocks.of_this_user(root))
 
 
 class ObjectBlobs:
@@ -273,38 +262,7 @@ class ObjectBlobs:
             self._asked("", lambda: obstore.delete(self._objects, keys))
 
     def _asked(self, name: str, ask: Callable[[], Answer]) -> Answer:
-        """What `ask` says; StoreError where the object store says something unexpected, or nothing.
-
-        Not an OSError: a network that fails is not a damaged chunk.
-        """
-        _FORKS.check(self.location)
-        try:
-            return ask()
-        except BaseError as error:
-            where = f"{self.location}/{name}" if name else self.location
-            raise StoreError(
-                f"{where}: the object store refuses or does not answer ({_first_line(error)}); "
-                "check the address, the rights to it and the network"
-            ) from error
-
-
-class _Forks:
-    """obstore's threads do not live on in a fork, where every request would wait forever."""
-
-    def __init__(self) -> None:
-        self._used_by: int | None = None
-
-    def check(self, where: str) -> None:
-        self._used_by = self._used_by or os.getpid()
-        if self._used_by != os.getpid():
-            raise StoreError(
-                f"{where}: was read by the process that forked this one, after which it cannot be "
-                "read here; start processes by 'spawn' or 'forkserver' (of a DataLoader: "
-                "multiprocessing_context)"
-            )
-
-
-_FORKS = _Forks()
+        return answer(self.location, name, ask)
 
 
 def _all_bytes(result: GetResult, name: str, most_bytes: int) -> bytes:
@@ -315,7 +273,3 @@ def _all_bytes(result: GetResult, name: str, most_bytes: int) -> bytes:
 
 def _version(meta: object) -> Version:
     return Version(meta.get("e_tag"), meta.get("version"))  # pyright: ignore
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -1,21 +1,25 @@
 """Where the masks of a source are: next to it, in a data set's own folder, or where one says."""
 
+from __future__ import annotations
+
 import functools
 import logging
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingest.addresses import is_address
 from ingest.decoding.container import open_container, shown_packets, video_stream
 from ingest.errors import SourceStopped, VideoError
-from ingest.video.annotations import Annotations, LabelPictures, NumberedMasks
-from ingest.video.coco import CocoAnnotations, coco_videos
 from ingest.video.masks import MaskSidecar, VideoMasks, find_sidecar
 from ingest.video.paths import FRAMES_FOLDER, folders, has_masks, label_files
 
 log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from ingest.video.annotations import Annotations
 
 _ANNOTATIONS = ("Annotations", "Annotations_unsupervised")
 _JSON_FILE = "instances.json"
@@ -57,6 +61,8 @@ def masks_of_images(folder: Path) -> MaskSource | None:
         pictures = above.parent / name / folder.relative_to(above)
         if pictures.is_dir() and label_files(pictures):
             return MaskSource(pictures)
+    from ingest.video.coco import coco_videos  # few sources have masks in a data set
+
     inside = above.parent / _JSON_FILE
     if inside.is_file() and folder.name in coco_videos(inside):
         return MaskSource(inside, folder.name)
@@ -69,6 +75,8 @@ def masks_of_images(folder: Path) -> MaskSource | None:
 
 @functools.lru_cache(maxsize=1)  # one line for all the folders of a data set
 def _videos_if_any(path: Path, _mtime_ns: int) -> frozenset[str]:
+    from ingest.video.coco import coco_videos
+
     try:
         return frozenset(coco_videos(path))
     except VideoError as error:
@@ -94,6 +102,8 @@ def named_masks(path: Path, stem: str, *, alone: bool) -> MaskSource:
             f"{stem!r}, or ingest it without --masks"
         )
     if path.suffix == ".json":
+        from ingest.video.coco import coco_videos
+
         videos = list(coco_videos(path))
         if stem in videos:
             return MaskSource(path, stem)
@@ -116,7 +126,11 @@ def open_annotations(source: MaskSource) -> Annotations:
     if source.is_sidecar:
         raise VideoError(f"{source.path}: the masks of a video, not of pictures; name others")
     if source.path.is_dir():
+        from ingest.video.annotations import LabelPictures  # few sources need Pillow
+
         return LabelPictures(source.path)
+    from ingest.video.coco import CocoAnnotations
+
     return CocoAnnotations(source.path, source.video)
 
 
@@ -136,6 +150,8 @@ def open_video_masks(
         sidecar = find_sidecar(Path(video))
     if source is None or source.is_sidecar:
         return None if sidecar is None else MaskSidecar(sidecar)
+    from ingest.video.annotations import NumberedMasks
+
     annotations = open_annotations(source)
     with closing(open_container(video)) as container:
         stream = video_stream(container, video, track=track)

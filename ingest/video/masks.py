@@ -7,12 +7,10 @@ import os
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import h5py
 import numpy as np
 from jaxtyping import UInt8
 
 from ingest.decoding.scaling import FitPlan
-from ingest.disk.hdf5 import dataset
 from ingest.errors import VideoError
 
 SUFFIX = ".masks.h5"
@@ -64,6 +62,10 @@ class MaskSidecar:
     counts_frames = False
 
     def __init__(self, path: Path) -> None:
+        import h5py  # few videos have masks, and it takes its time
+
+        from ingest.disk.hdf5 import dataset
+
         self._path = path
         try:
             self._file = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)

@@ -6,9 +6,6 @@ from typing import Literal, get_args
 
 from ingest.errors import VideoError
 from ingest.store.records import Fit, RecordSettings, Size
-from ingest.video.episode_reader import EpisodeReader
-from ingest.video.frames_reader import FrameArchive, PictureMasks, PictureReader
-from ingest.video.image_folder import ImageFolder
 from ingest.video.mask_sources import open_annotations, open_video_masks
 from ingest.video.pyav_reader import PyAVReader
 from ingest.video.reader import VideoReader
@@ -43,23 +40,33 @@ def open_source(
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> VideoReader:
-    """Open one source as `settings` say; SourceStopped when it `should_stop` and takes long."""
+    """Open one source as `settings` say; SourceStopped when it `should_stop` and takes long.
+
+    What reads pictures and HDF5 files is imported for those.
+    """
     if settings.reader not in get_args(ReaderName):
         names = ", ".join(get_args(ReaderName))
         raise VideoError(f"{spec}: no reader {settings.reader!r}; choose one of {names}")
     path, size, fit, fps = spec.location, settings.size, settings.fit, settings.fps
     if spec.kind == "images":
+        from ingest.video.frames_reader import PictureMasks, PictureReader
+        from ingest.video.image_folder import ImageFolder
+
         pictures = ImageFolder(spec.path)
         named = None
         if spec.masks is not None:
             named = PictureMasks(open_annotations(spec.masks), pictures.names, str(spec))
         return PictureReader(pictures, size=size, fit=fit, fps=fps, masks=named)
     if spec.kind == "archive":
+        from ingest.video.frames_reader import FrameArchive, PictureReader
+
         archive = FrameArchive(spec.path, spec.part)
         return PictureReader(archive, size=size, fit=fit, fps=fps)
     if settings.reader == "decord" and (spec.track or spec.episode):
         raise VideoError(f"{spec}: decord reads the main track as a whole; use --reader pyav")
     if spec.episode is not None:
+        from ingest.video.episode_reader import EpisodeReader
+
         whole = PyAVReader(path, size=size, fit=fit, fps=fps, should_stop=should_stop)
         return EpisodeReader(whole, spec.episode)
     masks = open_video_masks(path, spec.masks, track=spec.track, should_stop=should_stop)

@@ -2,13 +2,9 @@
 
 import hashlib
 import logging
-import urllib.request
 from base64 import b64encode
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import PurePosixPath
-from ssl import SSLCertVerificationError
-from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ingest.addresses import scheme_of, without_secrets
@@ -65,6 +61,10 @@ def file_name(address: str) -> str:
 
 def look_at(address: str) -> RemoteFile:
     """Ask a server for what tells a file from others; VideoError where it does not have it."""
+    from http.client import HTTPException  # few sources are on a server
+    from ssl import SSLCertVerificationError
+    from urllib.error import HTTPError, URLError
+
     digest = hashlib.sha256()
     try:
         with _get(address, f"bytes=0-{_MIB - 1}") as answer:
@@ -108,5 +108,7 @@ def _get(address: str, part: str):
     if user:  # urllib takes it for a part of the host's name; FFmpeg sends it as this does
         headers["Authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
     bare = urlunsplit(parts._replace(netloc=host))
-    request = urllib.request.Request(bare, headers=headers)
-    return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    from urllib.request import Request, urlopen
+
+    request = Request(bare, headers=headers)
+    return urlopen(request, timeout=_TIMEOUT_SECONDS)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import h5py
-
 from ingest.addresses import is_address, without_secrets
 from ingest.errors import VideoError
 from ingest.store.layout import is_store
@@ -197,6 +195,8 @@ def _of_file(path: Path) -> list[SourceSpec]:
         raise not_a_file(str(path))
     if path.suffix.lower() in PAGED_SUFFIXES:
         return [SourceSpec(path, "images")]
+    import h5py  # few sources are HDF5 files, and it takes its time
+
     if not h5py.is_hdf5(path):
         return [SourceSpec(path, "video")]
     try:

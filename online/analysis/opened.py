@@ -21,7 +21,7 @@ from online.config import RunConfig, load_config
 from online.errors import RunError
 from online.probing.evaluator import Evaluator, Findings, OnProgress
 from online.probing.kept import KeptProbes, load_probes
-from online.runs.checkpoint import Checkpoint, newest_readable
+from online.runs.checkpoint import Checkpoint, newest_readable, shards_of
 from online.runs.directory import RunDirectory
 from online.runs.log import not_a_run
 from online.runs.models import load_pair
@@ -183,7 +183,7 @@ def _held_out(checkpoint: Checkpoint) -> dict[str, float]:
     recordings, and all in older checkpoints, are known if they were complete when the run began.
     """
     planned: dict[str, float] = {}
-    feeds = [shard["feed"] for shard in checkpoint.run.get("shards", [checkpoint.run])]
+    feeds = [shard["feed"] for shard in shards_of(checkpoint.run)]
     cursors = [cursor for feed in feeds for cursor in feed["cursors"]]
     for cursor in msgspec.convert(cursors, list[Cursor | None]):
         if cursor is not None and cursor.holdout is not None:

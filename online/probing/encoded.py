@@ -7,6 +7,7 @@ slots           s s s s        s s s s      s_t, p_t, and s_{t - frame_stride}
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,11 +37,19 @@ class CutFootage:
     masks: UInt8[Tensor, "n h w"] | None
     """Label maps of the targets, 0 is background; None where the footage has none."""
 
+    def pieces(self, clips: range) -> list[Supervoxels]:
+        """The supervoxels of some clips: they do not depend on a model, so they are found once."""
+        return [self._pieces_of(clip) for clip in clips]
+
+    def _pieces_of(self, clip: int) -> Supervoxels:
+        if clip not in self._pieces:
+            frames = torch.from_numpy(self.footage.images[clip])
+            self._pieces[clip] = Supervoxels.of(frames, distance=None)
+        return self._pieces[clip]
+
     @cached_property
-    def pieces(self) -> list[Supervoxels]:
-        """The supervoxels of each clip: they do not depend on a model, so they are found once."""
-        frames = torch.from_numpy(self.footage.images)
-        return [Supervoxels.of(run, distance=None) for run in frames]
+    def _pieces(self) -> dict[int, Supervoxels]:
+        return {}
 
     @classmethod
     def of(cls, footage: Footage, clip: ClipConfig) -> CutFootage:
@@ -93,7 +102,12 @@ class EncodedFootage:
 
 @torch.no_grad()
 def encode(
-    model: SetCon, cut: CutFootage, *, device: torch.device, outlines: bool = False
+    model: SetCon,
+    cut: CutFootage,
+    *,
+    device: torch.device,
+    outlines: bool = False,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> EncodedFootage:
     """What `model`, which is on `device`, makes of the targets; with `outlines` also `segments`.
 
@@ -104,9 +118,9 @@ def encode(
     images, s = cut.footage.images, cut.clip.frame_stride
     clips_at_once = max(1, ENCODED_AT_ONCE // images.shape[1])
     for start in range(0, len(images), clips_at_once):
-        some = slice(start, start + clips_at_once)
-        frames = to_images(images[some]).to(device)
-        pieces = cut.pieces[some] if model.config.finds_objects else None
+        some = range(start, min(start + clips_at_once, len(images)))
+        frames = to_images(images[some.start : some.stop]).to(device)
+        pieces = cut.pieces(some) if model.config.finds_objects else None
         output = model(frames, frame_stride=s, pieces=pieces, outlines=outlines)
         kinds = (
             *(output.slots[:, 2 * s :], output.predicted, output.slots[:, s:-s]),
@@ -115,6 +129,7 @@ def encode(
         parts.append(tuple(kind.flatten(0, 1) for kind in kinds))
         if output.segments is not None:
             segments.append(output.segments[:, 2 * s :].flatten(0, 1))
+        progress(some.stop / len(images))
     current, predicted, copied, attention = (torch.cat(p) for p in zip(*parts, strict=True))
     if not (current.isfinite().all() and predicted.isfinite().all()):
         raise Diverged(

@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -20,7 +22,7 @@ from online.clips.clip import ClipConfig
 from online.probing.config import EvaluationConfig
 from online.probing.encoded import CutFootage, ProbeFootage
 from online.probing.footage import Part, gather
-from online.probing.kept import NO_PROBES, KeptProbe, KeptProbes
+from online.probing.kept import NO_PROBES, KeptProbe, KeptProbes, load_probes, save_probes
 from online.probing.panels import draw_panels
 from online.probing.reading import Reading, fitted_probe, read
 from online.probing.scoring import (
@@ -155,6 +157,23 @@ class Evaluator:
         reading = self._read(model, footage, progress)
         return with_shares(reading.scores, mean_frame_mse(footage))
 
+    def evaluate_in(
+        self, folder: Path, model: SetCon, *, step: int, progress: OnProgress | None = None
+    ) -> Findings:
+        """As `evaluate`, with the fitted probes kept in `folder`, which is made for them.
+
+        Those that an evaluation which was interrupted has left there are not fitted again.
+        """
+        found = self.evaluate(
+            model,
+            step=step,
+            progress=progress,
+            kept=load_probes(folder, self.probe_config, device=self.device),
+            keep=partial(save_probes, folder),
+        )
+        save_probes(folder, found.probes)  # those too that an earlier step has fitted
+        return found
+
     @torch.no_grad()
     def evaluate(
         self,
@@ -163,10 +182,12 @@ class Evaluator:
         step: int,
         progress: OnProgress | None = None,
         kept: KeptProbes = NO_PROBES,
+        keep: Callable[[KeptProbes], None] = lambda fitted: None,
     ) -> Findings:
         """Fit and score the probe on `model` as it stands; its weights are not touched.
 
-        Probes of this model that were `kept` are scored instead, if the footage is the same.
+        Probes of this model that were `kept` are scored instead, if the footage is the same. Those
+        that are fitted are passed to `keep` one by one, which takes most of the time.
 
         Raises FootageError: too little footage to train or score a probe on.
         """
@@ -180,11 +201,13 @@ class Evaluator:
             footage,
             lambda share: report("probing", 0.02 + 0.49 * share),
             kept.trained,
+            lambda fitted: keep(KeptProbes(trained=fitted)),
         )
         baselines = self._read_baselines(
             footage,
             lambda share: report("probing untrained", 0.51 + 0.49 * share),
             kept.untrained,
+            lambda fitted: keep(KeptProbes(untrained=fitted)),
         )
         mean_mse = mean_frame_mse(footage)
         copied = reconstruction_scores(trained.probe, trained.encoded.copied, held_out)
@@ -214,6 +237,7 @@ class Evaluator:
         footage: ProbeFootage,
         progress: Callable[[float], None],
         kept: KeptProbe | None,
+        keep: Callable[[KeptProbe], None],
     ) -> _Baselines:
         specs = (footage.train.footage.specs, footage.held_out.footage.specs)
         if self._baselines is None or self._baselines.specs != specs:
@@ -222,7 +246,7 @@ class Evaluator:
                 without_model=scores_without_model(
                     footage, num_segments=self._num_segments(footage.held_out)
                 ),
-                untrained=self._read(self.untrained, footage, progress, kept),
+                untrained=self._read(self.untrained, footage, progress, kept, keep),
             )
         return self._baselines
 
@@ -244,9 +268,17 @@ class Evaluator:
         footage: ProbeFootage,
         progress: Callable[[float], None],
         kept: KeptProbe | None = None,
+        keep: Callable[[KeptProbe], None] = lambda fitted: None,
     ) -> Reading:
-        config, device = self.probe_config, self.device
-        return read(model, footage, config, device=device, progress=progress, kept=kept)
+        return read(
+            model,
+            footage,
+            self.probe_config,
+            device=self.device,
+            progress=progress,
+            kept=kept,
+            keep=keep,
+        )
 
     def _gather(self, part: Part, clips: int, *, masks: bool = True) -> CutFootage:
         footage = gather(self.source, part, clips=clips, config=self.clip, masks=masks)

@@ -2,10 +2,11 @@
 
     probe.safetensors       of the trained encoder
     untrained.safetensors   of the untrained one
-      metadata: key, image_size, num_slots, slot_size, train_mse
+      metadata: key, model, image_size, slots, slot_size, train_mse
 
-The key is a checksum of the training footage and the probe's settings: where it is the same,
-fitting again would give the same probe.
+The key is a checksum of the training footage and the probe's settings, `model` one of its weights:
+where both are the same, fitting again would give the same probe. Each is written as soon as it is
+fitted, so that an evaluation that is interrupted need not fit it again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ingest.disk.checksum import crc32c
 from ingest.disk.durable import write_whole
 from online.probing.encoded import CutFootage
 from setcon.config import ProbeConfig
+from setcon.model import SetCon
 from setcon.probe import DecoderProbe, FittedProbe
 from setcon.whitening import SlotWhitening
 
@@ -36,6 +38,12 @@ class KeptProbe:
 
     key: str
     fitted: FittedProbe
+    model: str | None = None
+    """`model_key` of what made the slots; files of older versions do not say it."""
+
+    def suits(self, key: str, model: SetCon) -> bool:
+        """Whether fitting one anew would give the same."""
+        return self.key == key and self.model in (None, model_key(model))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +61,15 @@ def probe_key(cut: CutFootage, config: ProbeConfig) -> str:
     """What decides the probe of one model, as a checksum."""
     what = f"{config}{cut.clip}{cut.footage.images.shape}".encode()
     return f"{crc32c(what):08x}{crc32c(cut.footage.images.tobytes()):08x}"
+
+
+def model_key(model: SetCon) -> str:
+    """A checksum of the weights and buffers of a model."""
+    key = 0
+    for tensor in model.state_dict().values():
+        # as it is evaluated, whatever it was trained in
+        key = crc32c(tensor.detach().float().cpu().numpy().tobytes(), key)
+    return f"{key:08x}"
 
 
 def save_probes(folder: Path, probes: KeptProbes) -> None:
@@ -77,6 +94,7 @@ def _save(path: Path, kept: KeptProbe) -> None:
     whitening = probe.whitening
     about = {
         "key": kept.key,
+        "model": kept.model,
         "image_size": list(probe.image_size),
         "slots": list(whitening.mean.shape) if isinstance(whitening, SlotWhitening) else None,
         "slot_size": probe.slot_size,
@@ -98,6 +116,7 @@ def _load(path: Path, config: ProbeConfig, device: torch.device) -> KeptProbe | 
             whitening=SlotWhitening(*about["slots"]) if about["slots"] else None,
         )
         probe.load_state_dict(state)
-        return KeptProbe(about["key"], FittedProbe(probe.to(device).eval(), about["train_mse"]))
+        fitted = FittedProbe(probe.to(device).eval(), about["train_mse"])
+        return KeptProbe(about["key"], fitted, about.get("model"))
     except _UNREADABLE:
         return None

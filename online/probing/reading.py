@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from online.probing.encoded import CutFootage, EncodedFootage, ProbeFootage, encode
-from online.probing.kept import KeptProbe, probe_key
+from online.probing.kept import KeptProbe, model_key, probe_key
 from online.probing.scoring import encoder_scores
 from online.scores.evaluation import EncoderScores
 from setcon.config import ProbeConfig
@@ -40,23 +40,30 @@ def read(
     device: torch.device,
     progress: Callable[[float], None],
     kept: KeptProbe | None = None,
+    keep: Callable[[KeptProbe], None] = lambda fitted: None,
 ) -> Reading:
     """Fit and score a probe on `model` as it stands; its weights are not touched.
 
-    One that was `kept` is scored instead, if it was fitted on the same footage.
+    One that was `kept` is scored instead, if it was fitted on the same model and footage. One that
+    is fitted is passed to `keep` before it is scored.
     """
+    key = probe_key(footage.train, config)
     with _evaluating(model):
-        train = encode(model, footage.train, device=device)
-        key = probe_key(footage.train, config)
-        if kept is not None and kept.key == key:
-            fitted = kept.fitted
-        else:
-            fitted = fit(train, footage.train, config, lambda share: progress(0.8 * share))
-        held_out = encode(model, footage.held_out, device=device, outlines=True)
-        progress(0.9)
-        scores = encoder_scores(model, fitted, footage, train=train, held_out=held_out)
+        train = encode(model, footage.train, device=device, progress=_part(progress, 0.0, 0.15))
+        if kept is None or not kept.suits(key, model):
+            fitted = fit(train, footage.train, config, _part(progress, 0.15, 0.75))
+            kept = KeptProbe(key, fitted, model_key(model))
+            keep(kept)
+        held_out = encode(
+            model,
+            footage.held_out,
+            device=device,
+            outlines=True,
+            progress=_part(progress, 0.75, 0.9),
+        )
+        scores = encoder_scores(model, kept.fitted, footage, train=train, held_out=held_out)
     progress(1.0)
-    return Reading(scores, KeptProbe(key, fitted), held_out)
+    return Reading(scores, kept, held_out)
 
 
 def fitted_probe(
@@ -69,10 +76,11 @@ def fitted_probe(
     kept: KeptProbe | None = None,
 ) -> DecoderProbe:
     """The probe that `read` would score."""
-    if kept is not None and kept.key == probe_key(train, config):
+    if kept is not None and kept.suits(probe_key(train, config), model):
         return kept.fitted.probe
     with _evaluating(model):
-        return fit(encode(model, train, device=device), train, config, progress).probe
+        encoded = encode(model, train, device=device, progress=_part(progress, 0.0, 0.2))
+        return fit(encoded, train, config, _part(progress, 0.2, 1.0)).probe
 
 
 def fit(
@@ -88,6 +96,11 @@ def fit(
         config,
         progress=lambda done, total: progress(done / total),
     )
+
+
+def _part(progress: Callable[[float], None], start: float, stop: float) -> Callable[[float], None]:
+    """Progress of a part of the whole."""
+    return lambda share: progress(start + (stop - start) * share)
 
 
 @contextmanager

@@ -18,13 +18,15 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
 from zmq.utils import z85
 
+from ingest.disk.durable import clear_write_errors
+from ingest.store.output import folder_fault
 from online.errors import KeyFileError
 
 log = logging.getLogger(__name__)
@@ -107,22 +109,26 @@ class ServerKeys:
 def make_keys(folder: Path) -> Path:
     """Make a pair of keys in `folder`, which is made if it is missing; returns the public one.
 
-    Raises KeyFileError: there are keys already, which are never overwritten; OSError: the folder
-    cannot be written.
+    Raises KeyFileError: there are keys already, which are never overwritten, or it is a file;
+    StoreError: the folder cannot be written. Then there are no new keys.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if there := sorted([*folder.glob(f"*{SECRET}"), *folder.glob(f"*{PUBLIC}")]):
-        raise KeyFileError(f"{there[0]}: already exists; make new keys in another folder")
-    public, secret = (key.decode() for key in zmq.curve_keypair())
-    name = folder.resolve().name or "setcon"
-    _write_new(
-        folder / f"{name}{SECRET}",
-        f"# Secret key of {name}: never leaves this machine.\n",
-        {"public": public, "secret": secret},
-    )
-    path = folder / f"{name}{PUBLIC}"
-    _write_new(path, f"# Public key of {name}: for those it talks to.\n", {"public": public})
-    return path
+    if fault := folder_fault(folder):
+        raise KeyFileError(fault)
+    with clear_write_errors(str(folder), kept="no keys were made"), ExitStack() as on_failure:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if there := sorted([*folder.glob(f"*{SECRET}"), *folder.glob(f"*{PUBLIC}")]):
+            raise KeyFileError(f"{there[0]}: already exists; make new keys in another folder")
+        public, secret = (key.decode() for key in zmq.curve_keypair())
+        name = folder.resolve().name or "setcon"
+        own, others = folder / f"{name}{SECRET}", folder / f"{name}{PUBLIC}"
+        of_own = f"# Secret key of {name}: never leaves this machine.\n"
+        of_others = f"# Public key of {name}: for those it talks to.\n"
+        on_failure.callback(own.unlink, missing_ok=True)
+        _write_new(own, of_own, {"public": public, "secret": secret})
+        on_failure.callback(others.unlink, missing_ok=True)
+        _write_new(others, of_others, {"public": public})
+        on_failure.pop_all()
+    return others
 
 
 def load_keys(folder: Path) -> KeyPair:

@@ -444,7 +444,7 @@ def serve(
 
     Raises AddressError: the address is refused; AddressInUse if another server has it;
     KeyFileError: the keys are not usable, or no trainer is allowed; ServerError: there are
-    recordings, and none can be read.
+    recordings, and none can be read, or none matches and none is waited for.
     """
     stop = stop or threading.Event()
     catalog = StoreCatalog(store, holdout=config.holdout, recordings=config.recordings)
@@ -453,6 +453,11 @@ def serve(
             f"{store.location}: nothing to serve: of its recordings none can be read "
             f"({', '.join(sorted(catalog.left_out)[:5])}); `setcon verify {store.location}` names "
             "the damage"
+        )
+    if not catalog.has_any() and not config.follow and (there := store.recordings()):
+        raise ServerError(
+            f"{store.location}: no recording matches {config.recordings!r}; there are: "
+            f"{', '.join(there[:5])}"
         )
     context = zmq.Context()
     socket = server_socket(context)

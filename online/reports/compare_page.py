@@ -24,13 +24,21 @@ PICTURE_BYTES = 300_000
 PICTURE_FRAMES = 2
 
 
+def check_page(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place where the page may not be written, before anything is read for it.
+
+    Raises RunError: there is a file, no folder, or the like.
+    """
+    if fault := output_fault(path, what="the page", endings=(".html", ".htm"), overwrite=overwrite):
+        raise RunError(fault)
+
+
 def write_comparison(groups: Sequence[Group], path: Path, *, overwrite: bool) -> None:
     """Write the page, which needs no other file.
 
     Raises RunError: no page may be written there; StoreError: it cannot be.
     """
-    if fault := output_fault(path, what="the page", endings=(".html", ".htm"), overwrite=overwrite):
-        raise RunError(fault)
+    check_page(path, overwrite=overwrite)
     write_page(comparison_html(groups), path)
 
 

@@ -64,12 +64,13 @@ def panel_figure(panels: Panels, *, most: int = 8) -> bytes:
     return to_png(draw_panels(panels, most=most))
 
 
-def hero_figure(panels: Panels, *, most: int = 4) -> bytes:
+def hero_figure(panels: Panels, *, most: int = 4, said: str = "") -> bytes:
     """Frames, reconstructions, segments and slots of at most `most` frames, as a PNG.
 
-    A page explains its picture in text; this one says it in itself.
+    A page explains its picture in text; this one says it in itself, after what is `said` first.
     """
-    return to_png(draw_hero(panels, most=most, caption=hero_caption(panels)))
+    caption = f"{said} {hero_caption(panels)}".strip()
+    return to_png(draw_hero(panels, most=most, caption=caption))
 
 
 def hero_caption(panels: Panels) -> str:

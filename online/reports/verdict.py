@@ -51,6 +51,16 @@ def evaluation_verdict(evaluation: Evaluation) -> str:
     return f"{_lesson(evaluation)} {_figures(evaluation)}"
 
 
+def so_far(step: int, steps: int, evaluation: Evaluation) -> str:
+    """What a run that its minutes ended has learned, and how it goes on; empty for a whole one."""
+    if step >= steps:
+        return ""
+    return (
+        f"So far {step:,} of {steps:,} steps are learned. {_lesson(evaluation)} "
+        "The same command continues, with more --minutes or without."
+    )
+
+
 def _objects(run: RunLog) -> str:
     if run.evaluation is not None:
         return evaluation_verdict(run.evaluation)

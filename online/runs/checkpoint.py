@@ -28,6 +28,7 @@ from ingest.disk.checksum import crc32c
 from ingest.disk.durable import make_folder, written_folder
 from ingest.disk.inside import read_plain
 from online.errors import CheckpointDamaged, CheckpointError
+from online.runs.names import MODEL_FILE, PREFIX, folder_name, step_folders
 from online.runs.weights import load_into, on_host
 
 VERSION = 2
@@ -38,8 +39,6 @@ OLDEST = 2
 """The oldest version that this program reads."""
 MAX_STEP = 1 << 40
 MAX_STATE_BYTES, MAX_TENSOR_BYTES = 1 << 30, 64 << 30
-PREFIX = "step-"
-MODEL_FILE = "model.safetensors"
 _TENSORS = (MODEL_FILE, "optimizer.safetensors", "replay.safetensors")
 _LEARNING_FILE = "learning.safetensors"
 _UNREADABLE = (
@@ -69,6 +68,11 @@ class Checkpoint:
     """JSON-able state of every random generator, from `rng_state`."""
 
 
+def shards_of(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """`feed` and `replay` of each shard in `Checkpoint.run`; one that lists none has one."""
+    return run.get("shards", [run])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Found:
     """The newest checkpoint that can be read."""
@@ -79,16 +83,6 @@ class Found:
     """What is wrong with the newer ones, newest first; empty where there are none."""
     damaged: list[Path]
     """The newer ones."""
-
-
-def folder_name(step: int) -> str:
-    """Name of the checkpoint and probe folders of a step; sorts by step."""
-    return f"{PREFIX}{step:08d}"
-
-
-def step_of(folder: Path) -> int:
-    """The step that a folder of `folder_name` belongs to."""
-    return int(folder.name.removeprefix(PREFIX))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -119,7 +113,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
     Whether it can be read is for `newest_readable` to say.
     """
-    there = _all(folder)
+    there = step_folders(folder)
     return there[-1] if there else None
 
 
@@ -129,7 +123,7 @@ def newest_readable(folder: Path) -> Found:
     Raises CheckpointError: there is none, or it is of another version.
     """
     damaged: dict[Path, CheckpointDamaged] = {}
-    for path in reversed(_all(folder)):
+    for path in reversed(step_folders(folder)):
         try:
             return Found(
                 path=path,
@@ -276,10 +270,6 @@ def _join_optimizer(described: dict[str, Any], tensors: dict[str, Tensor]) -> di
     return {"state": state, "param_groups": described["param_groups"]}
 
 
-def _all(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
-
-
 def _is_readable(path: Path) -> bool:
     try:
         load_checkpoint(path)
@@ -290,7 +280,7 @@ def _is_readable(path: Path) -> bool:
 
 def _remove_old(folder: Path, *, newest: Path, keep: int) -> None:
     """Delete old checkpoints up to `newest`: later ones are damaged, and the run will redo them."""
-    old = [path for path in _all(folder) if path.name <= newest.name][:-keep]
+    old = [path for path in step_folders(folder) if path.name <= newest.name][:-keep]
     for path in old:
         if path.name != folder_name(0):
             shutil.rmtree(path, ignore_errors=True)

@@ -18,9 +18,16 @@ from ingest.disk.durable import PARTIAL, write_whole
 from ingest.errors import IngestError
 from online.config import RunConfig, differences, dump_config, load_config
 from online.errors import Diverged, OnlineError, RunError
-from online.runs.checkpoint import PREFIX, folder_name, latest_checkpoint, set_aside
+from online.runs.checkpoint import latest_checkpoint, set_aside
 from online.runs.entries import Entry, log_lines, to_line
 from online.runs.lock import LOCK_FILE, RunLock
+from online.runs.names import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    PREFIX,
+    check_run_folder,
+    folder_name,
+)
 from online.runs.tensorboard import TensorBoard, open_tensorboard
 
 # May change between two starts of one run: how long, how often, on what; never what is learned.
@@ -60,12 +67,12 @@ class RunDirectory:
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.writes = writes
-        self.config_path = path / "config.toml"
+        self.config_path = path / CONFIG_FILE
         self.metrics_path = path / "metrics.jsonl"
         self.status_path = path / "status.json"
         self.newest_path = path / "newest.npz"
         self.curves = path / "tensorboard"
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = path / CHECKPOINTS
         self.probes = path / "probes"
         self.segments = path / "segments"
         self.continual_path = path / "continual.json"
@@ -77,8 +84,7 @@ class RunDirectory:
 
         Raises RunError: it is a file, holds something else, or another trainer is at work in it.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path}: is a file; give --run a directory")
+        check_run_folder(self.path)
         if not self.writes:
             return self
         if self.path.is_dir() and not self.config_path.exists() and self._holds_something():

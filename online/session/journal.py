@@ -32,7 +32,7 @@ from online.runs.tensorboard import (
 from online.scores.evaluation import Evaluation, collapse_alarm, load_panels
 from online.session.state import RunState
 from online.training.prequential import PrequentialScore
-from online.training.trainer import StepResult
+from online.training.result import StepResult
 
 PICTURE_FRAMES = 4
 """In a picture for TensorBoard."""

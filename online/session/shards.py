@@ -29,6 +29,7 @@ from online.queue.client import Client
 from online.queue.feed import Fate, Feed
 from online.replay.long_term import Feedback
 from online.replay.mixing import Replay
+from online.runs.checkpoint import shards_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,15 +122,11 @@ def saved_shards(run: dict[str, Any], arrays: dict[str, Tensor]) -> list[SavedSh
 
     Raises KeyError, TypeError: it does not hold together.
     """
-    if "shards" not in run:
-        return [SavedShard(run["feed"], run["replay"], arrays)]
-    parts: list[dict[str, Tensor]] = [{} for _ in run["shards"]]
-    for key, tensor in arrays.items():
-        index, _, name = key.partition("/")
-        parts[int(index)][name] = tensor
+    listed = shards_of(run)
+    parts = [arrays] if "shards" not in run else _by_shard(arrays, len(listed))
     return [
         SavedShard(each["feed"], each["replay"], part)
-        for each, part in zip(run["shards"], parts, strict=True)
+        for each, part in zip(listed, parts, strict=True)
     ]
 
 
@@ -162,6 +159,14 @@ def check_count(saved: Sequence[SavedShard], shards: int, *, where: object) -> N
             f"{where}: has {len(saved)} shards, the run is configured for {shards}; "
             f"use training.shards={len(saved)}"
         )
+
+
+def _by_shard(arrays: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+    parts: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    for key, tensor in arrays.items():
+        index, _, name = key.partition("/")
+        parts[int(index)][name] = tensor
+    return parts
 
 
 def _listed(shards: Sequence[SavedShard]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -16,8 +16,9 @@ from online.config import RunConfig
 from online.queue.keys import TrainerKeys
 from online.queue.server_process import ServerProcess
 from online.queue.stream import ServeConfig
-from online.runs.checkpoint import latest_checkpoint, step_of
+from online.runs.checkpoint import latest_checkpoint
 from online.runs.directory import RunDirectory
+from online.runs.names import step_of
 from online.session.outcome import Outcome
 from online.session.status import Observer
 from online.session.wiring import Servers, Start, wired
@@ -100,9 +101,8 @@ def train(start: Start) -> Outcome:
         try:
             with stop.at_once():
                 servers = _servers(start, stack)
-            session = wired(start, servers, stop, stack)
             with clear_write_errors(str(start.run)):
-                return session.run()
+                return wired(start, servers, stop, stack).run()
         except StopRequested:
             newest = latest_checkpoint(RunDirectory(Path(start.run)).checkpoints)
             return Outcome(

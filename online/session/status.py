@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from online.session.pace import Pace
 from online.session.state import RunState
 from online.training.prequential import Prequential
-from online.training.trainer import StepResult
+from online.training.result import StepResult
 
 _OF_THE_RUN = ("learning", "waiting for data")
 """Activities whose progress is that of the whole run."""
@@ -47,8 +49,8 @@ class Status:
     delay_seconds: float | None
     """From the capture of the newest frame to its arrival here; None where nothing is live."""
     eta_seconds: float | None
-    """Time left by the steps, probes not counted, or by the minutes given, whichever is less.
-    None in the first steps of a start that was given steps alone."""
+    """Time left of the activity. While learning: by the steps, probes not counted, or by the
+    minutes given, whichever is less. None until its rate is known."""
     probe_share: float = 0.0
     """Share of the run's time in which learning was paused for probes."""
     clips_received: int = 0
@@ -90,6 +92,7 @@ class Watcher:
         self._steps = steps
         self._budget_seconds = budget_seconds
         self._last: StepResult | None = None
+        self._pace = Pace()
         self.beside = ""
         """What is done alongside learning, to be reported with the rest."""
 
@@ -101,12 +104,14 @@ class Watcher:
     def tell(self, activity: str, share: float | None = None) -> None:
         """Say what the run does, and what `share` of that is done."""
         if activity in _OF_THE_RUN:
-            share = self._learned()
-        status = self._status(activity, share)
+            share, left = self._learned(), self._learning_seconds_left()
+        else:
+            left = self._seconds_left(share)
+        status = self._status(activity, share, left)
         for observe in self._observers:
             observe(status)
 
-    def _status(self, activity: str, share: float | None) -> Status:
+    def _status(self, activity: str, share: float | None, eta_seconds: float | None) -> Status:
         received, spent = self._state.received, self._clock.spent
         return Status(
             activity=activity,
@@ -125,7 +130,7 @@ class Watcher:
             queued_bytes=received.waiting_bytes,
             skipped=self._state.counters.skipped,
             delay_seconds=self._clock.delay_seconds,
-            eta_seconds=self._eta_seconds(),
+            eta_seconds=eta_seconds,
             probe_share=spent.probe_share,
             clips_received=received.clips,
             clips_inserted=self._state.counters.inserted,
@@ -139,7 +144,15 @@ class Watcher:
         by_steps = self._state.step / self._steps
         return min(1.0, max(by_steps, self._clock.seconds / self._budget_seconds))
 
-    def _eta_seconds(self) -> float | None:
+    def _seconds_left(self, share: float | None) -> float | None:
+        """Of what is done while nothing is learned."""
+        if share is None:
+            self._pace.forget()
+            return None
+        return self._pace.seconds_left(share, at=time.monotonic())
+
+    def _learning_seconds_left(self) -> float | None:
+        self._pace.forget()
         steps_left = self._steps - self._state.step
         known = self._clock.seconds_per_step
         per_step = math.inf if known is None else known

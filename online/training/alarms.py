@@ -7,7 +7,7 @@ import statistics
 from collections import deque
 from typing import Any
 
-from online.training.trainer import StepResult
+from online.training.result import StepResult
 
 
 class Alarms:

@@ -103,7 +103,9 @@ class TrainingConfig:
         if self.batch_clips % self.shards:
             raise ValueError(
                 f"batch_clips is {self.batch_clips}, which {self.shards} shards cannot share "
-                f"equally; use {self.shards * -(-self.batch_clips // self.shards)}"
+                "equally; use --set training.batch_clips="
+                f"{self.shards * -(-self.batch_clips // self.shards)}, or a number of "
+                f"shards that divides {self.batch_clips}"
             )
         check_within(0, 1, picture_share=self.picture_share)
 

@@ -21,11 +21,13 @@ from torch import Tensor
 
 from online.errors import Diverged, TrainingError
 from online.replay.long_term import Feedback
+from online.training.arithmetic import Arithmetic
 from online.training.batch import Batch, as_floats
 from online.training.config import OptimizerConfig, TrainingConfig
 from online.training.exchange import Exchange, Shared, share_statistics
 from online.training.feedback import feedback_of
-from online.training.models import arranged, layout, untrained_twin, uses_bfloat16, weight_dtype
+from online.training.foreground import chosen_frames
+from online.training.models import arranged, untrained_twin
 from online.training.optimizer import (
     average_into,
     build_optimizer,
@@ -33,19 +35,16 @@ from online.training.optimizer import (
     load_moments,
     take_step,
 )
+from online.training.result import StepResult
 from setcon.config import LossConfig
 from setcon.cuda_graph import CudaGraphed
-from setcon.encoders.timm_encoder import TimmEncoder
 from setcon.frozen import learned_state
 from setcon.matching import Matching
 from setcon.model import SetCon, SetConOutput
 from setcon.rows import loss_of_rows
-from setcon.slots.foreground import IGNORED, foreground_targets
 from setcon.slots.object_slots import prediction_loss
 from setcon.supervoxels.supervoxels import Supervoxels
 
-FOREGROUND_FRAMES = 16
-"""About so many frames of a batch are learned from where objects are found, in each step."""
 TRUST_AFTER_STEPS = 200
 """From then on what is thought of a piece counts as evidence; before, it is a guess."""
 
@@ -63,28 +62,6 @@ class _Pass:
     states: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StepResult:
-    """One optimizer step."""
-
-    loss: float
-    """Loss of the contrast, which is `chance` for a guess."""
-    exclusivity: float
-    """How much of what slots read is theirs alone."""
-    top1: float
-    """Share of predictions whose nearest candidate is their own state."""
-    states: int
-    """That each prediction chose from, next to the batch's other predictions."""
-    chance: float
-    """The loss of a guess among the candidates."""
-    triplets: int
-    grad_norm: float
-    foreground: float | None
-    """Loss of the foreground, where slots start at objects."""
-    feedback: Feedback
-    """What it found out about each clip."""
-
-
 class Trainer:
     """SetCon, its optimizer, and the model as it was before the first step."""
 
@@ -100,7 +77,7 @@ class Trainer:
         exchange: Exchange | None = None,
     ) -> None:
         """With `exchange`, batches are shared with other processes, which take the same steps."""
-        self.layout = layout(training)
+        self._arithmetic = Arithmetic.of(training, device)
         self.model = arranged(model, training, device)
         self.untrained = untrained_twin(self.model)
         self.exchange = exchange
@@ -110,8 +87,6 @@ class Trainer:
         self.loss_config = loss
         self.config = optimizer
         self.device = device
-        self.bfloat16 = uses_bfloat16(training.precision, device)
-        self.dtype = weight_dtype(training)
         self.step_count = 0
         self.mean = untrained_twin(self.model) if optimizer.average_steps else None
         self.optimizer = build_optimizer(self.model.parameters(), optimizer)
@@ -179,7 +154,7 @@ class Trainer:
     @property
     def precision(self) -> str:
         """Arithmetic of encoder and slots."""
-        return "bfloat16" if self.bfloat16 else str(self.dtype).removeprefix("torch.")
+        return self._arithmetic.precision
 
     @property
     def num_graphs(self) -> int:
@@ -202,36 +177,20 @@ class Trainer:
 
         `pieces` and `maps` are those of `SetCon.encode`.
         """
-        images = self._images(frames)
         # only the encoder gains by bfloat16: in it, z would lose what distinguishes near frames
-        with self._autocast():
-            encoded = model.encode(
-                images,
-                run_length=frames.shape[1],
-                pieces=pieces,
-                outlines=False,
-                maps=self._on_device(maps),
-            )
+        encoded = self._arithmetic.encode(model, frames, pieces=pieces, outlines=False, maps=maps)
         return model.of_slots(encoded, num_runs=len(frames), frame_stride=self.frame_stride)
 
     def attention(
         self, images: Float[Tensor, "n c h w"], *, pieces: Supervoxels | None = None
     ) -> Float[Tensor, "n k p"]:
         """Where the slots of single images look or, with `pieces`, those of one run of images."""
-        with self._autocast():
-            return self.evaluated.encode(
-                self._images(images[None]),
-                run_length=len(images),
-                pieces=None if pieces is None else [pieces],
-                outlines=False,
-            ).attention
+        one = None if pieces is None else [pieces]
+        return self._arithmetic.encode(self.evaluated, images[None], pieces=one).attention
 
     def maps(self, images: UInt8[Tensor, "t h w 3"]) -> tuple[BFloat16[Tensor, "t _c _r _s"], ...]:
         """What the layers of a frozen encoder make of images, on the CPU."""
-        assert isinstance(self.model.encoder, TimmEncoder)
-        with torch.no_grad(), self._autocast():
-            maps = self.model.encoder.maps(self._images(as_floats(images)[None]))
-        return tuple(each.cpu() for each in maps)
+        return self._arithmetic.maps(self.model, images)
 
     def _shared(self, batch: Batch, lengths: Sequence[Sequence[int]]) -> Shared:
         if self.exchange is None:
@@ -252,9 +211,7 @@ class Trainer:
         output = self.encode(self.model, as_floats(frames), pieces=batch.pieces, maps=batch.maps)
         foreground = added = output.slots.new_zeros(())
         if batch.pieces is not None:
-            foreground = self._foreground_loss(
-                frames, batch, batch.pieces, output, len(shared.valid)
-            )
+            foreground = self._foreground_loss(frames, batch, output, len(shared.valid))
             held = output.attention.sum(dim=-1) > 0
             valid = batch.valid.to(self.device)
             predicted = prediction_loss(
@@ -309,45 +266,23 @@ class Trainer:
         self,
         frames: UInt8[Tensor, "b t h w 3"],
         batch: Batch,
-        pieces: Sequence[Supervoxels],
         output: SetConOutput,
         num_clips: int,
     ) -> Float[Tensor, ""]:
-        """The loss of some frames of each clip, evenly spread: neighbours have little to add.
-
-        `num_clips` are those of all processes.
-        """
-        assert output.foreground is not None
-        trust = self.loss_config.foreground_trust if self.step_count >= TRUST_AFTER_STEPS else 0.0
-        targets = [
-            foreground_targets(piece, logits.view(piece.labels.shape), trust=trust)
-            for piece, logits in zip(pieces, output.foreground.detach().cpu(), strict=True)
-        ]
-        t = frames.shape[1]
-        lengths = t - batch.valid.shape[1] + batch.valid.sum(dim=1)
-        for target, length in zip(targets, lengths.tolist(), strict=True):
-            target[length:] = IGNORED  # a clip is filled up there
-        apart = min(t, -(-t * num_clips // FOREGROUND_FRAMES))  # at least one of each clip
-        chosen = slice(self.step_count % apart, None, apart)
-        images = self._images(as_floats(frames[:, chosen]))
-        truth = torch.stack(targets)[:, chosen].flatten(0, 1).flatten(1).to(self.device)
-        maps = None if batch.maps is None else [each[:, chosen] for each in batch.maps]
-        with self._autocast():
-            return self.model.foreground_loss(
-                images, truth, maps=self._on_device(maps), total=self._total
-            )
-
-    def _on_device(
-        self, maps: Sequence[Float[Tensor, "b t _c _r _s"]] | None
-    ) -> list[Float[Tensor, "n _c _r _s"]] | None:
-        return None if maps is None else [each.flatten(0, 1).to(self.device) for each in maps]
-
-    def _images(self, frames: Float[Tensor, "b t c h w"]) -> Float[Tensor, "n c h w"]:
-        images = frames.flatten(0, 1).to(self.device, self.dtype)
-        return images.contiguous(memory_format=self.layout)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
+        """`num_clips` are those of all processes."""
+        trusts = self.step_count >= TRUST_AFTER_STEPS
+        chosen = chosen_frames(
+            frames,
+            batch,
+            output,
+            trust=self.loss_config.foreground_trust if trusts else 0.0,
+            num_clips=num_clips,
+            turn=self.step_count,
+        )
+        truth = chosen.truth.to(self.device)
+        return self._arithmetic.foreground_loss(
+            self.model, chosen.frames, truth, maps=chosen.maps, total=self._total
+        )
 
     @property
     def learning_rate(self) -> float:

@@ -27,7 +27,8 @@ class Runs:
         if not may_be_absent:
             for path in paths:
                 if not path.is_dir():
-                    raise RunError(f"{path}: no such directory; name a run, or a folder of runs")
+                    what = "is a file" if path.exists() else "no such directory"
+                    raise RunError(f"{path}: {what}; name a run, or a folder of runs")
                 if not (_runs_at(path) or is_store(path)):
                     raise RunError(
                         f"{path}: is neither a run (no config.toml) nor a store, and holds no run; "

@@ -46,9 +46,10 @@ def state(live: Live, run: RunLog | None) -> str:
         return _line("work", "Starting.")
     share = status.get("share")
     done = "" if share is None else f" {share:.0%}"
+    waits = status.get("activity") == "waiting for data"
     said = [f"<b>{text(str(status.get('activity', '')).capitalize())}{done}</b>"]
     said.append(f"step {status.get('step', 0):,} of {status.get('steps', 0):,}")
-    if (eta := status.get("eta_seconds")) is not None and status.get("activity") == "learning":
+    if (eta := status.get("eta_seconds")) is not None and not waits:
         said.append(f"{clock(eta)} left")
     if status.get("beside"):
         said.append(text(status["beside"]))

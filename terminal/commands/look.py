@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def evaluate(
             holdout=holdout,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
+    from ingest.disk.durable import write_whole
     from online.reports.figures import panel_figure
     from online.reports.verdict import evaluation_verdict
     from online.scores.evaluation import save_evaluation
@@ -75,8 +77,9 @@ def evaluate(
         click.echo(evaluation_text(findings.evaluation))
         click.echo(evaluation_verdict(findings.evaluation))
     if out is not None:  # the scores are printed by now, if it cannot be written
-        save_evaluation(out, findings.evaluation, findings.panels)
-        (out / "panels.png").write_bytes(panel_figure(findings.panels))
+        with _writing_into(out):
+            save_evaluation(out, findings.evaluation, findings.panels)
+            write_whole(out / "panels.png", panel_figure(findings.panels))
 
 
 @click.command()
@@ -115,6 +118,7 @@ def continual(
             holdout=holdout,
             progress=lambda what, share: show(what, f"{share:.0%}"),
         )
+    from ingest.disk.durable import write_whole
     from online.reports.heat_map import heat_map_figure
     from online.reports.report import write_report
     from online.scores.matrix import to_json
@@ -123,14 +127,22 @@ def continual(
     click.echo(to_json(found).decode() if as_json else continual_text(found))
     try:
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "continual.json").write_bytes(to_json(found))
-            (out / "continual.png").write_bytes(heat_map_figure(found))
+            with _writing_into(out):
+                out.mkdir(parents=True, exist_ok=True)
+                write_whole(out / "continual.json", to_json(found))
+                write_whole(out / "continual.png", heat_map_figure(found))
     finally:
         keep_continual(run, found)
     report = write_report(run)
     if not as_json:
         click.echo(f"report: {report}")
+
+
+def _writing_into(out: Path) -> AbstractContextManager[None]:
+    """Say in one line that results cannot be written, which are printed by then."""
+    from ingest.disk.durable import clear_write_errors
+
+    return clear_write_errors(str(out), kept="the scores are those printed above")
 
 
 def _refuse_bad_folder(out: Path | None) -> None:
@@ -241,18 +253,20 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Compare runs on one page: scores, curves and slots.
 
     Runs on the same footage that differ only in `training.seed` are grouped: their scores are shown
-    as mean and standard error, their curves as a mean in a band.
+    as mean and standard error, their curves as a mean in a band. Where all runs are seeds of one
+    setting, up to four also have a column each in the terminal.
     """
     from online.config import flat_defaults
     from online.reports.compare import remarks
-    from online.reports.compare_page import write_comparison
+    from online.reports.compare_page import check_page, write_comparison
     from online.reports.groups import group_runs
 
+    check_page(out, overwrite=overwrite)
     groups = group_runs(runs, defaults=flat_defaults())
-    write_comparison(groups, out, overwrite=overwrite)
     click.echo(comparison_text(groups))
     for remark in remarks(groups):
         click.echo(remark)
+    write_comparison(groups, out, overwrite=overwrite)  # the scores are printed, if it cannot be
     click.echo(f"comparison: {out}")
 
 

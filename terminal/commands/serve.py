@@ -103,7 +103,7 @@ def capture(
     was connected to again (reconnects).
     """
     from ingest.live.camera import Camera
-    from ingest.live.capture import LEAST_KEPT_SECONDS, open_live_store
+    from ingest.live.capture import LEAST_KEPT_SECONDS, live_store
     from ingest.live.capture import capture as capture_from
     from ingest.live.devices import parse_device
     from online.stop import StopSignals
@@ -123,8 +123,10 @@ def capture(
         def observe(captured: Captured) -> None:
             show(*capture_parts(captured))
 
-        with Camera(source, settings, should_stop=should_stop) as camera:
-            opened = open_live_store(store)
+        with (
+            Camera(source, settings, should_stop=should_stop) as camera,
+            live_store(store) as opened,
+        ):
             if address is None:
                 captured = capture_from(
                     camera,

@@ -154,7 +154,9 @@ def train(
         config_file = _config_of(init)
     config = _config(preset, settings, steps=steps, recordings=recordings, file=config_file)
     here = rank_here()
-    config = with_shards(config, run, here.size if here.size > 1 else ranks or 1)
+    ranks_wanted = here.size if here.size > 1 else ranks or 1
+    config = with_shards(config, run, ranks_wanted, settings=settings)
+    _check_places(store, run, preset)
     if ranks is not None and ranks > 1 and here.size == 1:
         verbose = ["-v"] if context.find_root().params.get("verbose") else []
         sys.exit(launch(ranks, [*verbose, *_typed(context)]))
@@ -166,11 +168,6 @@ def train(
     together = f", {here.size} ranks" if here.size > 1 else ""
     if speaks:
         click.echo(f"{run}: {source}, {config.training.steps:,} steps{together}", err=True)
-    if store is not None and Path(store).is_file():
-        raise click.UsageError(
-            f"{store}: is a file, not a store; ingest it first: setcon ingest {shlex.quote(store)} "
-            f"STORE {MADE_FOR[preset].options if preset in MADE_FOR else ''}".rstrip()
-        )
     unfit = None if config_file is not None or not speaks else _unfit(preset, store, config)
     if unfit is not None:
         click.secho(f"warning: {unfit}", fg="yellow", err=True)
@@ -211,7 +208,7 @@ def train(
             outcome = train_run(start)
     if not speaks:
         return
-    _report_outcome(outcome, run)
+    _report_outcome(outcome, run, steps=config.training.steps)
     if watched:
         click.echo(f"the page is closed; to open it again: setcon watch {run}")
 
@@ -290,7 +287,7 @@ def demo(
             observe=lambda status: show(*status_parts(status)),
             command=again,
         )
-    _report_outcome(outcome, out / RUN)
+    _report_outcome(outcome, out / RUN, steps=config.training.steps)
     click.echo(f"picture: {out / PICTURE}")
     if watched:
         click.echo(f"the page is closed; to open it again: setcon watch {out / RUN}")
@@ -354,6 +351,26 @@ def _config(
     if file is not None:
         return load_config(file, [*settings, *more])
     return load_preset(preset, [*settings, *more])
+
+
+def _check_places(store: str | None, run: Path, preset: str) -> None:
+    """Refuse what can be refused before the first line; what is far away is asked after it."""
+    from online.runs.names import check_run_folder
+
+    check_run_folder(run)
+    if store is None:
+        return
+    if Path(store).is_file():
+        raise click.UsageError(
+            f"{store}: is a file, not a store; ingest it first: setcon ingest {shlex.quote(store)} "
+            f"STORE {MADE_FOR[preset].options if preset in MADE_FOR else ''}".rstrip()
+        )
+    from ingest.store.blobs import open_blobs
+    from ingest.store.layout import StoreLayout
+
+    blobs = open_blobs(store)
+    if not blobs.is_remote:
+        StoreLayout.open(blobs)
 
 
 def _config_of(run: Path) -> Path:
@@ -432,7 +449,7 @@ def _typed(context: click.Context, *, without: Sequence[str] = ()) -> list[str]:
     return words
 
 
-def _report_outcome(outcome: Outcome, run: Path) -> None:
+def _report_outcome(outcome: Outcome, run: Path, *, steps: int) -> None:
     from online.reports.verdict import verdict
     from online.runs.log import read_run
 
@@ -456,6 +473,11 @@ def _report_outcome(outcome: Outcome, run: Path) -> None:
     if outcome.evaluation is not None:
         click.echo(evaluation_text(outcome.evaluation))
         click.echo(verdict(read_run(run)))
+        if outcome.reason == "time is up":
+            click.echo(
+                f"so far {outcome.step:,} of {steps:,} steps are learned; the same command "
+                "continues, with more --minutes or without"
+            )
     click.echo(f"report: {outcome.report}")
 
 

@@ -4,7 +4,11 @@ import signal
 import subprocess
 import sys
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from terminal.errors import OneLineErrors
 
 LOST = """
 import signal, sys
@@ -50,6 +54,18 @@ def test_an_exception_that_is_lost_is_raised_again_out_of_where_it_would_be_lost
     done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert done.stderr == "stopped; run the same command again\n"
+
+
+def test_of_several_ranks_only_the_first_says_that_they_were_stopped() -> None:
+    group = OneLineErrors(commands=[click.Command("work", callback=interrupted)])
+    ranks = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    said = [CliRunner().invoke(group, ["work"], env=ranks | {"RANK": rank}) for rank in "01"]
+    assert [done.exit_code for done in said] == [128 + signal.SIGINT] * 2
+    assert [done.stderr for done in said] == ["stopped; run the same command again\n", ""]
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
 
 
 OTHER = """

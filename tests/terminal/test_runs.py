@@ -71,7 +71,8 @@ def test_what_is_not_known_yet_is_left_out() -> None:
 def test_a_probe_is_told_without_rates_of_learning_that_stands_still() -> None:
     probing = replace(STATUS, activity="probing", share=0.3, delay_seconds=2.5, skipped=4)
     assert line(probing) == (
-        "probing 30%  step 1400/3500  2.5 s behind  4 skipped  clips seen 21x  21.3 MB queued"
+        "probing 30%  step 1400/3500  ETA 2:05  2.5 s behind  4 skipped  clips seen 21x  "
+        "21.3 MB queued"
     )
 
 

@@ -7,11 +7,10 @@ all settings are decoded alike.
 import math
 import struct
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (compiled)
 
 Shuffle = Literal["noshuffle", "shuffle", "bitshuffle"]
 
@@ -39,7 +38,7 @@ class PixelCodec:
         """One Blosc buffer."""
         shuffle = _SHUFFLES.index(self.shuffle)
         flat = np.ascontiguousarray(pixels).reshape(-1)
-        return blosc.compress(flat, self.name.encode(), self.level, shuffle, self.block_bytes, 1)
+        return _blosc().compress(flat, self.name.encode(), self.level, shuffle, self.block_bytes, 1)
 
 
 def decode_pixels(
@@ -53,13 +52,13 @@ def decode_pixels(
     """
     _check_header(data, shape, np.dtype(np.uint8))
     pixels = _room(shape, out)
-    blosc.decompress(data, pixels)
+    _blosc().decompress(data, pixels)
     return pixels
 
 
 def encode_values(values: Shaped[np.ndarray, " count"]) -> bytes:
     """One Blosc buffer of values of any type."""
-    return blosc.compress(values, b"zstd", 1, _SHUFFLES.index("shuffle"), 0, 8)
+    return _blosc().compress(values, b"zstd", 1, _SHUFFLES.index("shuffle"), 0, 8)
 
 
 def decode_values(
@@ -68,7 +67,7 @@ def decode_values(
     """The `count` values of any type in one Blosc buffer; ValueError for another buffer."""
     _check_header(data, (count,), dtype)
     values = np.empty(count, dtype)
-    blosc.decompress(data, values)
+    _blosc().decompress(data, values)
     return values
 
 
@@ -121,3 +120,10 @@ def chunk_length(height: int, width: int, longest: int | None) -> int:
     fitting = max(1, min(64, CHUNK_BYTES // (height * width * 3)))
     power = 1 << (fitting.bit_length() - 1)
     return power if longest is None else max(1, min(power, longest))
+
+
+def _blosc() -> Any:
+    """Imported when the first pixels are packed: naming what a store holds is done by then."""
+    from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (compiled)
+
+    return blosc

@@ -6,7 +6,6 @@ import logging
 import shutil
 
 from online.probing.evaluator import Findings
-from online.probing.kept import save_probes
 from online.reports.report import write_report
 from online.runs.directory import RunDirectory
 from online.scores.evaluation import Evaluation, find_evaluation, save_evaluation
@@ -33,7 +32,6 @@ class ProbeBook:
         """Keep what was found with the run."""
         evaluation = findings.evaluation
         folder = self.directory.probe_folder(evaluation.step)
-        save_probes(folder, findings.probes)  # first: a folder with scores is whole
         save_evaluation(folder, evaluation, findings.panels)
 
     def left_over(self) -> int | None:

@@ -30,13 +30,12 @@ from online.clips.joined import JoinedSource
 from online.config import load_config
 from online.errors import FootageError, ServerError
 from online.probing.evaluator import Evaluator
-from online.probing.kept import save_probes
 from online.process import Child, hear_parent
 from online.queue.client import Client
 from online.queue.keys import TrainerKeys
-from online.runs.checkpoint import MODEL_FILE, PREFIX, step_of
 from online.runs.directory import RunDirectory
 from online.runs.models import load_pair
+from online.runs.names import MODEL_FILE, PREFIX, step_of
 from online.runs.weights import load_into
 from online.scores.evaluation import save_evaluation
 from online.training.models import set_determinism
@@ -181,8 +180,7 @@ class _Maker:
         """Evaluate the model that waits in the probe folder of `step`, and save what is found."""
         folder = self.directory.probe_folder(step)
         load_into(self.model, load((folder / MODEL_FILE).read_bytes()), where=folder)
-        found = self.evaluator.evaluate(self.model, step=step, progress=self._progress)
-        save_probes(folder, found.probes)
+        found = self.evaluator.evaluate_in(folder, self.model, step=step, progress=self._progress)
         save_evaluation(folder, found.evaluation, found.panels)
 
     def _progress(self, what: str, share: float) -> None:

@@ -119,7 +119,10 @@ class ProbeInline(_InRun):
         try:
             with self.clock.paused("probe"), self.stop.at_once():
                 model = self.state.evaluated
-                findings = self.evaluator.evaluate(model, step=step, progress=self._progress)
+                folder = self.book.directory.probe_folder(step)
+                findings = self.evaluator.evaluate_in(
+                    folder, model, step=step, progress=self._progress
+                )
                 self.book.save(findings)
         except ServerSilent:
             raise

@@ -61,6 +61,13 @@ def test_a_word_for_no_device_is_refused(word):
         parse_device(word)
 
 
+@pytest.mark.parametrize("word", ["udp://@239.1.1.1:99999", "rtsp://u:p@[::1]:65536/live"])
+def test_a_port_that_does_not_exist_is_refused_at_once(word):
+    with pytest.raises(VideoError, match=r"^(udp|rtsp):.*: port \d+ does not exist; the last"):
+        parse_device(word)
+    assert parse_device(word.replace("99999", "5004").replace("65536", "65535")).url
+
+
 @pytest.mark.parametrize(
     ("word", "options", "message"),
     [

@@ -85,6 +85,15 @@ def test_an_address_without_a_bucket_is_refused_in_a_line(address: str) -> None:
         open_blobs(address)
 
 
+def test_an_address_of_azure_says_where_the_account_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    remedy = "such as az://container/store, and the account in AZURE_STORAGE_ACCOUNT_NAME$"
+    with pytest.raises(NotAStoreError, match=remedy):
+        open_blobs("az://container/store")
+
+
 @pytest.mark.parametrize("name", ["store", "./a:b", "a:/b", "1://x"])
 def test_any_other_text_is_a_local_folder(name: str) -> None:
     assert open_blobs(name).location == str(Path(name))

@@ -318,14 +318,23 @@ def test_what_is_kept_stays_within_its_bound(tmp_path: Path) -> None:
         assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 10_000
 
 
-def test_an_object_store_that_cannot_be_reached_is_told_in_a_line(
+def test_an_object_store_that_refuses_is_told_in_a_line(
     server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.before_put = lambda key: (_ for _ in ()).throw(PermissionError(key))
-    with pytest.raises(
-        StoreError, match=rf"^{URL}.*refuses or does not answer \([^\n]*rights[^\n]*$"
-    ):
+    with pytest.raises(StoreError, match=rf"^{URL}.* refuses \([^\n]*rights, or set AWS_[^\n]*$"):
         open_store(URL, create_format="zarr")
+
+
+def test_without_credentials_a_line_says_how_they_are_given(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    # where a machine of a cloud asks for its own rights: here are none
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", server.environment["AWS_ENDPOINT_URL"])
+    with pytest.raises(StoreError, match=r"json: no credentials were found; set AWS_ACCESS_KEY_ID"):
+        open_store(URL)
 
 
 def test_publishing_gives_the_bytes_of_writing_there(

@@ -1,5 +1,6 @@
 """Who is let in: key files, CURVE over real sockets, and what those who are kept out are told."""
 
+import resource
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 import zmq
 from streaming import clips as clips_of
 
+from ingest.errors import StorageFullError
 from online.clips.clip import ClipConfig
 from online.clips.request import ClipRequest
 from online.errors import AddressError, KeyFileError, ServerError
@@ -73,6 +75,20 @@ def test_keys_are_their_owners_alone_and_are_not_made_twice(tmp_path):
     with pytest.raises(KeyFileError, match="already exists; make new keys in another folder"):
         make_keys(folder)
     assert load_keys(folder) == keys
+
+
+def test_keys_that_cannot_be_written_leave_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(KeyFileError, match="file: is a file; name a directory"):
+        make_keys(tmp_path / "file" / "a")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150, hard))  # less than one of the files
+    try:
+        with pytest.raises(StorageFullError, match=r"b: .*; no keys were made: free some space"):
+            make_keys(tmp_path / "b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "b").iterdir())
 
 
 def test_keys_that_cannot_be_used_are_refused_with_what_to_do(tmp_path):

@@ -423,6 +423,14 @@ def test_damaged_metadata_ends_the_sessions_that_need_it_and_no_others(
     assert "refused: " in caplog.text
 
 
+def test_a_glob_that_matches_nothing_is_refused_unless_it_is_waited_for(store, record, served):
+    record("a", 100)
+    with pytest.raises(ServerError, match=r"no recording matches 'x\*'; there are: a$"):
+        serve(store, "inproc://never", config=ServeConfig(recordings="x*"))
+    with served(recordings="x*", follow=True) as address, Client(address) as client:
+        assert client.recordings() == []
+
+
 def test_a_recording_without_a_readable_commit_record_is_not_offered(store, record, served, caplog):
     for name in ("a", "b"):
         record(name, 100)

@@ -14,7 +14,7 @@ from PIL import Image
 from ingest.errors import StoreError
 from online.errors import RunError
 from online.reports.report import write_report
-from online.reports.verdict import evaluation_verdict, recent_top1, verdict
+from online.reports.verdict import evaluation_verdict, recent_top1, so_far, verdict
 from online.runs.entries import PrequentialEntry
 from online.runs.log import read_run
 from online.scores.evaluation import (
@@ -311,6 +311,12 @@ def test_slots_that_score_below_the_best_simple_segmentation_are_not_excused_by_
         "The slots tell objects apart less well than a segmentation that needs no model (colours: "
         f"FG-ARI 0.92). Held-out FG-ARI {fg_ari:.2f}"
     )
+
+
+def test_a_run_that_its_minutes_ended_says_how_far_it_is_and_what_it_has_learned() -> None:
+    said = so_far(1_200, 3_000, evaluation())
+    assert said.startswith("So far 1,200 of 3,000 steps are learned. The slots tell objects apart")
+    assert so_far(3_000, 3_000, evaluation()) == ""
 
 
 def test_every_curve_that_was_logged_is_drawn(run: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_new_row_of_an_evaluation_is_shown_everywhere(
     assert f"probe/{row.key}_untrained" in points
 
     groups = group_runs(runs, defaults=flat_defaults())
-    assert re.search(rf"{row.name} +{number} ± 0.000$", comparison_text(groups), re.MULTILINE)
+    assert re.search(rf"{row.name} .* {number} ± 0.000$", comparison_text(groups), re.MULTILINE)
     compared = comparison_html(groups)
     assert f"<td>{number} ± 0.000" in compared
     assert f'aria-label="{row.title}"' in compared

@@ -74,16 +74,32 @@ def test_a_signal_during_the_probe_gives_it_up_and_the_next_start_makes_it(
     assert (run / "probes" / "step-00000006" / "scores.json").exists()
 
 
-def test_a_signal_during_the_last_probe_leaves_a_run_that_lacks_only_probe(
+def test_a_signal_during_the_last_probe_leaves_a_run_that_lacks_only_the_rest_of_it(
     learn: Learn, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    outcome = learn(run, config("training.steps=2"), observe=interrupt_probe)
+    run, short = tmp_path / "run", config("training.steps=2")
+    fitted = run / "probes" / "step-00000002" / "probe.safetensors"
+    seen: list[Status] = []
+
+    def fitting() -> list[Status]:
+        return [s for s in seen if s.activity == "probing" and 0.1 < (s.share or 0) < 0.38]
+
+    def interrupt(status: Status) -> None:
+        seen.append(status)
+        if status.activity == "probing untrained":
+            signal.raise_signal(signal.SIGINT)
+
+    outcome = learn(run, short, observe=interrupt)
     assert (outcome.reason, outcome.step, outcome.lacks_only_probe) == ("stopped", 2, True)
-    again = learn(run, config("training.steps=2"))
+    assert fitting()
+    before = fitted.read_bytes()
+    seen.clear()
+    again = learn(run, short, observe=seen.append)
     assert (again.first_step, again.step, again.made_probe) == (2, 2, True)
     assert again.evaluation is not None
-    assert not learn(run, config("training.steps=2")).made_probe
+    assert not fitting()
+    assert fitted.read_bytes() == before
+    assert not learn(run, short).made_probe
 
 
 def test_a_single_pass_ends_with_the_stream(learn: Learn, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """How a run starts: its servers, its footage, its directory."""
 
 import json
+import resource
 import shutil
 import threading
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from small_runs import SMALL, config, lines
 
 import cli
+from ingest.errors import StorageFullError
 from ingest.jobs import ingest_sources
 from ingest.scenes.balls import BallsConfig
 from ingest.scenes.video import render_scene
@@ -97,6 +99,17 @@ def test_a_start_that_cannot_be_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(ConfigError, match=f"^[^\n]*{complaint}[^\n]*$"):
         Start(run=tmp_path / "run", config=config(), **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_is_full_at_the_start_is_one_line_and_leaves_no_folder(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # less than config.toml has
+    try:
+        with pytest.raises(StorageFullError, match=r"run: .* free some space"):
+            train_connected([f"ipc://{tmp_path}/none"], tmp_path / "run", config())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not (tmp_path / "run").exists()
 
 
