@@ -10,7 +10,7 @@ from ingest.open import open_or_create_store, open_store
 from ingest.recorder import Recorded, RecordProgress, record
 from ingest.store.blobs import open_blobs
 from ingest.store.protocols import Store
-from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
+from ingest.store.records import Codec, CommitRecord, RecordSettings, Source, StoreFormat
 from ingest.video.open import open_source
 from ingest.video.reader import VideoInfo
 from ingest.video.sources import SourceSpec
@@ -50,6 +50,7 @@ class Order:
     settings: RecordSettings
     store_format: StoreFormat | None = None
     """Of a new store; None is the usual one."""
+    codec: Codec = "zstd"
     overwrite: bool = False
     durable: bool = True
 
@@ -99,6 +100,7 @@ def run_job(
                 name=job.name,
                 source=job.source,
                 settings=replace(order.settings, reader=reader.info.reader),
+                codec=order.codec,
                 overwrite=order.overwrite,
                 progress=tell,
                 stop=stop,

@@ -13,7 +13,7 @@ from ingest.fleet import Fleet
 from ingest.job import FAILURES, IngestOutcome, Job, Order, Target, failure, run_job
 from ingest.recorder import RecordProgress
 from ingest.store.protocols import Store
-from ingest.store.records import RecordSettings, Source, StoreFormat
+from ingest.store.records import Codec, RecordSettings, Source, StoreFormat
 from ingest.video.identity import fingerprint, name_recordings
 from ingest.video.sources import SourceSpec, expand, with_masks, with_track
 
@@ -26,6 +26,7 @@ def ingest_sources(
     settings: RecordSettings,
     *,
     store_format: StoreFormat | None = None,
+    codec: Codec = "zstd",
     track: int | None = None,
     masks: str | Path | None = None,
     workers: int | None = None,
@@ -38,13 +39,14 @@ def ingest_sources(
     """Record every source into a store, which is made where there is none.
 
     Sources are files, globs, folders of files, of images or of folders of images, data sets, and
-    frame archives. `track` is which video track to read, from 1 on, and `masks` names the masks of
-    all sources. A source that fails does not stop the others; its outcome comes last. Unless
-    `durable`, nothing waits for the disk, and a power cut may cost what was committed. `progress`
-    is called from several threads when `workers`, the sources at once, are more than one; by
-    default there are as many as cores, up to four. With a `fleet`, Ray's workers record them, and
-    by default as many at once as it has cores. Where no source opens, no store is made. Raises
-    StoreError where the location is not a store, and IngestError where there is no such fleet.
+    frame archives. `codec` is what compresses their frames, `track` which video track to read, from
+    1 on, and `masks` names the masks of all sources. A source that fails does not stop the others;
+    its outcome comes last. Unless `durable`, nothing waits for the disk, and a power cut may cost
+    what was committed. `progress` is called from several threads when `workers`, the sources at
+    once, are more than one; by default there are as many as cores, up to four. With a `fleet`,
+    Ray's workers record them, and by default as many at once as it has cores. Where no source
+    opens, no store is made. Raises StoreError where the location is not a store, and IngestError
+    where there is no such fleet.
     """
     stop = stop or threading.Event()
     specs, failed = _expand_all(sources)
@@ -59,6 +61,7 @@ def ingest_sources(
         store=store_location,
         settings=settings,
         store_format=store_format,
+        codec=codec,
         overwrite=overwrite,
         durable=durable,
     )

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ingest.disk.durable import PARTIAL
+from ingest.disk.inside import Buffer
 
 MAX_BLOB_BYTES = 2 << 30
 """Of any blob: the largest chunk there is."""
@@ -98,6 +99,14 @@ class Blobs(Protocol):
 
         Raises FileNotFoundError where there is none, OSError where it has more than `most_bytes`.
         """
+        ...
+
+    def view(self, name: str, *, most_bytes: int = MAX_BLOB_BYTES) -> Buffer:
+        """The same, but not copied where that can be; raises as `get`."""
+        ...
+
+    def stamp(self, name: str) -> tuple[int, ...] | None:
+        """Numbers that change when a blob is replaced; None where that cannot be told this way."""
         ...
 
     def tail(self, name: str, count: int) -> Tail:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,9 +16,12 @@ from ingest.disk.durable import (
     write_whole,
     written_together,
 )
-from ingest.disk.inside import open_inside, read_inside
+from ingest.disk.inside import Buffer, map_inside, open_inside, read_inside
 from ingest.disk.locks import FileLock, is_locked
 from ingest.store.blob_protocols import MAX_BLOB_BYTES, Blob, Put, Tail
+
+SETTLED_NS = 1_000_000_000
+"""Files that follow each other faster may have the same number and times."""
 
 
 class LocalBlobs:
@@ -63,6 +67,20 @@ class LocalBlobs:
     def get(self, name: str, *, most_bytes: int = MAX_BLOB_BYTES) -> bytes:
         """All bytes of a plain file, without following links out of the store."""
         return read_inside(self._store, self._name(name), most_bytes=most_bytes)
+
+    def view(self, name: str, *, most_bytes: int = MAX_BLOB_BYTES) -> Buffer:
+        """The same bytes, mapped; a blob is never shortened, only replaced or deleted."""
+        return map_inside(self._store, self._name(name), most_bytes=most_bytes)
+
+    def stamp(self, name: str) -> tuple[int, ...] | None:
+        """Which file it is; None while it is so new that its times may be those of the next one."""
+        try:
+            found = (self._root / name).lstat()
+        except OSError:
+            return None
+        if time.time_ns() - found.st_mtime_ns < SETTLED_NS:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
     def open(self, name: str) -> BinaryIO:
         """The same file, for what reads parts of it."""
