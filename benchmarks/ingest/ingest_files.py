@@ -1,8 +1,8 @@
 """`setcon ingest` of H.264 against FFmpeg alone; its memory; and how a killed one goes on.
 
-    python benchmarks/ingest/ingest_files.py VIDEO [speed] [memory] [soak] [resume] [--rounds 5]
-                                             [--minutes A B] [--hours 3] [--folder DIR]
-                                             [--json FILE]
+    python benchmarks/ingest/ingest_files.py VIDEO [speed] [short] [memory] [soak] [resume]
+                                             [--rounds 5] [--minutes A B] [--clips 200] [--hours 3]
+                                             [--folder DIR] [--json FILE]
 
 VIDEO is any footage; `ffmpeg`, which must be installed, makes 1080p30 and 640x480 H.264 of it, over
 and over until it is long enough. Files are in the page cache, processes take turns.
@@ -11,6 +11,8 @@ speed     seconds of whole processes, medians: `setcon ingest --fit stretch` aga
           scale=128:128,format=rgb24 -f null` with the same kernel, decord and a loop that calls
           `frame.reformat` for each frame of PyAV. Those three keep nothing. Starting Python and
           importing takes `setcon ingest` most of a second, so files are minutes long
+short     frames a second of a folder of 640x480 clips, 5 s each, against those of one file of the
+          same footage, both with the default number of workers
 memory    what the process of an ingest takes at most over the bare import, and how it grows per
           hour of footage
 soak      the same growth over ten hours of 64x48, stored at 32x32: little to decode, so that more
@@ -39,6 +41,7 @@ from ingest.open import open_store
 SIZES = {"1080p": "1920:1080", "640x480": "640:480"}
 TINY, SOAK_HOURS = "64:48", 10.0
 FPS = 30
+CLIP_SECONDS = 5
 INGEST = [sys.executable, "-m", "setcon", "ingest", "--fit", "stretch"]
 DECORD = """
 import sys, decord
@@ -222,6 +225,39 @@ def resume(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
     return {"first_commit": first, "rest": rest, "killed_after": killed_after, "cpu_share": share}
 
 
+def short(video: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Median frames a second of one long file and of many short ones."""
+    clips, long = folder / "clips", folder / "long.mp4"
+    clips.mkdir()
+    seconds = CLIP_SECONDS * options.clips
+    _progress("encoding")
+    # hues that turn all the time: copies of one clip would be one recording
+    kernel = f"scale={SIZES['640x480']},fps={FPS},hue=h=3*t,format=yuv420p"
+    keys = ["-g", str(CLIP_SECONDS * FPS), "-sc_threshold", "0"]
+    h264 = ["-c:v", "libx264", "-preset", "veryfast", *keys, "-an", "-t", str(seconds)]
+    quiet = ["ffmpeg", "-v", "error", "-y"]
+    finish([*quiet, "-stream_loop", "-1", "-i", str(video), "-vf", kernel, *h264, str(long)])
+    parts = ["-f", "segment", "-segment_time", str(CLIP_SECONDS), "-reset_timestamps", "1"]
+    finish([*quiet, "-i", str(long), "-c", "copy", *parts, str(clips / "clip-%04d.mp4")])
+    store, taken = folder / "store", {"one file": [], "clips": []}
+    for round_number in range(options.rounds + 1):
+        for way, source in (("one file", long), ("clips", clips)):
+            shutil.rmtree(store, ignore_errors=True)
+            _progress(f"round {round_number} of {options.rounds}: {way}")
+            ended = finish([*INGEST, str(source), str(store)])
+            if len(open_store(store).recordings()) != (options.clips if way == "clips" else 1):
+                raise SystemExit(f"{way}: not every clip is a recording of its own")
+            if round_number:  # the first one brings the files into the page cache
+                taken[way].append(ended.seconds)
+    rates = {way: seconds * FPS / statistics.median(each) for way, each in taken.items()}
+    share = rates["clips"] / rates["one file"]
+    print(f"\r{options.clips} clips of {CLIP_SECONDS} s{'':50}")
+    for way, rate in rates.items():
+        print(f"  {way:10} {rate:7.0f} frames a second")
+    print(f"  clips have {share:.2f} of the throughput of one file (aim 0.8)")
+    return rates
+
+
 def _committed(store: Path) -> int | None:
     """Frames of the only recording that a reader may see; None before there are any."""
     if not (store / "store.json").exists():
@@ -248,7 +284,7 @@ def _progress(text: str) -> None:
 
 def main() -> None:
     options = _options()
-    parts = {"speed": speed, "memory": memory, "soak": soak, "resume": resume}
+    parts = {"speed": speed, "memory": memory, "soak": soak, "resume": resume, "short": short}
     found = {}
     for what in options.what or parts:
         with tempfile.TemporaryDirectory(prefix="setcon-ingest-", dir=options.folder) as folder:
@@ -260,11 +296,12 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Ingest against FFmpeg.")
     parser.add_argument("video", type=Path)
-    parser.add_argument("what", nargs="*", choices=["speed", "memory", "soak", "resume"])
+    parser.add_argument("what", nargs="*", choices=["speed", "memory", "soak", "resume", "short"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--minutes", type=float, nargs=2, default=[3.0, 10.0], help="of each size, for speed"
     )
+    parser.add_argument("--clips", type=int, default=200, help="for short")
     parser.add_argument("--hours", type=float, default=3.0, help="of footage, for memory")
     parser.add_argument("--folder", type=Path, help="where footage and stores lie, for a while")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")

@@ -15,6 +15,7 @@ from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.store.records import RecordSettings
 from ingest.video.open import open_source
+from ingest.video.pyav_reader import PyAVReader
 from ingest.video.remote import look_at, place_of
 from ingest.video.sources import expand
 
@@ -127,6 +128,52 @@ def test_other_addresses_say_what_they_are(source, message):
 
 def test_a_file_is_at_its_place_whoever_asks_and_how():
     assert place_of("https://me:pass@host:1/a/b.mp4?key=1#x") == "https://host:1/a/b.mp4"
+
+
+class Failing(Whole):
+    """Gives the first half of a file, however often it is asked for the rest."""
+
+    protocol_version = "HTTP/1.1"
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        data = Path(self.translate_path(self.path)).read_bytes()
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        begin = int(found[1]) if found else 0
+        if begin >= len(data) // 2:
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - begin))
+        self.end_headers()
+        self.wfile.write(data[begin : len(data) // 2])
+        self.close_connection = True
+
+
+def test_a_server_that_fails_from_a_place_on_costs_what_is_after_it(
+    media, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    path = media.video(tmp_path / "clip.mkv", 60, gop=10, options={"qp": "10"})
+    with PyAVReader(str(path), size=32) as reader:
+        whole = [frame.image for frame in reader.frames()]
+    handler = functools.partial(Failing, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with PyAVReader(f"http://127.0.0.1:{server.server_port}/clip.mkv", size=32) as reader:
+            frames = list(reader.frames())
+        server.shutdown()
+    assert "cannot be read on after" in caplog.text
+    assert 20 < len(frames) < 50
+    assert [frame.gap for frame in frames] == [True] + [False] * (len(frames) - 1)
+    for frame, expected in zip(frames, whole, strict=False):
+        assert np.array_equal(frame.image, expected)
+    assert Failing.asked < 30
 
 
 class Guarded(Parts):
