@@ -22,8 +22,8 @@ def progress_line(
     """A function that shows one line of progress: redrawn on a terminal, else now and then.
 
     It takes the parts of the line, in order of importance. A `first` line is shown at once: what a
-    command imports afterwards may take seconds.
-    Without `says_end` the last line may be left out, where results say how far it came.
+    command imports afterwards may take seconds. Without `says_end` the last line may be left out,
+    where results say how far it came.
     """
     if sys.stderr.isatty():
         from rich.console import Console
