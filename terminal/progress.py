@@ -16,11 +16,14 @@ PLAIN_SECONDS = 5.0
 
 
 @contextmanager
-def progress_line(first: str | None = None) -> Iterator[Callable[..., None]]:
+def progress_line(
+    first: str | None = None, *, says_end: bool = True
+) -> Iterator[Callable[..., None]]:
     """A function that shows one line of progress: redrawn on a terminal, else now and then.
 
     It takes the parts of the line, in order of importance. A `first` line is shown at once: what a
-    command imports afterwards may take seconds.
+    command imports afterwards may take seconds. Without `says_end` the last line may be left out,
+    where results say how far it came.
     """
     if sys.stderr.isatty():
         from rich.console import Console
@@ -49,7 +52,7 @@ def progress_line(first: str | None = None) -> Iterator[Callable[..., None]]:
             click.echo("  ".join(parts), err=True)
 
     yield show
-    if waiting:  # how far it came at last
+    if waiting and says_end:  # how far it came at last
         click.echo("  ".join(waiting), err=True)
 
 

@@ -216,7 +216,7 @@ def serve(
     config = ServeConfig(order=order, follow=follow, recordings=recordings, holdout=holdout)
     opened = open_store(store)
     keep_memory_together()
-    with progress_line() as show:
+    with progress_line(says_end=False) as show:
         counters = serve_store(
             opened,
             address,

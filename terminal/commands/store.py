@@ -229,7 +229,7 @@ def verify(store: str, recordings: str, as_json: bool) -> None:
     opened = open_store(store)
     entries = []
     faulty = 0
-    with progress_line(f"reading {click.format_filename(store)}") as show:
+    with progress_line(f"reading {click.format_filename(store)}", says_end=False) as show:
         for verified in verify_store(
             opened, recordings=recordings, progress=lambda at: show(*verifying_parts(at))
         ):
@@ -308,7 +308,7 @@ def publish(store: str, url: str, recordings: str, overwrite: bool) -> None:
     from ingest.publish import publish_store
 
     errors = []
-    with progress_line() as show:
+    with progress_line(says_end=False) as show:
         for published in publish_store(
             open_store(store),
             url,

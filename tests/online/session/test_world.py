@@ -37,7 +37,7 @@ def test_a_number_of_ranks_that_the_shards_cannot_be_dealt_to_is_refused() -> No
 
 
 def test_shards_that_a_batch_cannot_be_dealt_to_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"batch_clips is 4, which 3 shards .* batch_clips=6,"):
+    with pytest.raises(ConfigError, match=r"batch_clips is 4, which 3 shards .*\.batch_clips=6,"):
         config("training.shards=3")
 
 
