@@ -32,13 +32,14 @@ import argparse
 import json
 import multiprocessing
 import os
+import resource
 import statistics
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
@@ -376,12 +377,15 @@ def _touch(clip: Any) -> None:
 
 
 def _cpu_seconds(others: Sequence[int]) -> float:
-    """Of this process and of some that are still there."""
+    """Of this process, of those that it had and that ended, and of some that are still there."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     ticks = 0
     for pid in others:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+        with suppress(FileNotFoundError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    there = ticks / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + ended.ru_utime + ended.ru_stime + there
 
 
 def check(name: str, way: Way, of: Footage) -> None:
