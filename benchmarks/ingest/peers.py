@@ -354,20 +354,21 @@ def _received(client: Client) -> Iterator[np.ndarray]:
         yield delivery.clip.frames.images
 
 
-def measure(clips: Iterable[Any], others: Sequence[int], seconds: float) -> Rate:
-    """Take clips for a while, after some that do not count."""
+def measure(clips: Iterable[Any], total: int, others: Sequence[int], seconds: float) -> Rate:
+    """Take clips for a while, after some that do not count.
+
+    Not the last of the `total`: workers end with it, and with them the record of their CPU.
+    """
     clips = iter(clips)
     for clip in islice(clips, WARM_CLIPS):
         _touch(clip)
     count, begun, cpu = 0, time.perf_counter(), _cpu_seconds(others)
-    for clip in clips:
+    for clip in islice(clips, total - 1 - WARM_CLIPS):
         _touch(clip)
         count += 1
-        if (passed := time.perf_counter() - begun) > seconds:
+        if time.perf_counter() - begun > seconds:
             break
-    else:
-        passed = time.perf_counter() - begun
-    used = _cpu_seconds(others) - cpu
+    passed, used = time.perf_counter() - begun, _cpu_seconds(others) - cpu
     return Rate(frames=count * WANT.clip.frames / passed, cpu_milliseconds=1e3 * used / count)
 
 
@@ -406,6 +407,8 @@ def disk_bytes(path: Path) -> int:
 
 def main() -> None:
     options = _options()
+    if options.clips * options.epochs < 2 * WARM_CLIPS:
+        sys.exit(f"--clips times --epochs must be {2 * WARM_CLIPS} or more")
     warnings.filterwarnings("ignore", "The given NumPy array is not writable")
     chosen = options.only or list(WAYS)
     missing = {name: fault for name in chosen if (fault := _fault(name))}
@@ -449,7 +452,7 @@ def compare(
                 print(f"\rround {turn + 1} of {rounds}: {name:20}", end="", file=sys.stderr)
                 with ExitStack() as stack:
                     clips, others = stack.enter_context(begin(way, of))
-                    found[name][kind].append(measure(clips, others, seconds))
+                    found[name][kind].append(measure(clips, len(of.order), others, seconds))
     print(file=sys.stderr)
     return {
         name: {kind: _median(rates) for kind, rates in of_kind.items()}
