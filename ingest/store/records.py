@@ -148,7 +148,7 @@ class CommitRecord:
     chunk_length: int
     """Frames per chunk: what is compressed, checked and cached together."""
     codec: Codec = "zstd"
-    """What the pixels are compressed with; a chunk says so itself, so readers need not know."""
+    """What frames are compressed with; each chunk says so too, and is decoded by what it says."""
     source: Source
     settings: RecordSettings
     first_pts_ns: int | None = None

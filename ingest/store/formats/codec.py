@@ -80,12 +80,12 @@ def decode_pixels(
 
 def _stored_values(data: UInt8[np.ndarray, " bytes"]) -> UInt8[np.ndarray, " raw"] | None:
     """All values of a Blosc buffer, where they follow each other in it; None where they do not."""
-    _, _, flags, _, raw_bytes, block_bytes, _ = HEADER.unpack_from(data)
     start = HEADER.size
+    _, _, flags, _, raw_bytes, block_bytes, _ = HEADER.unpack(data[:start].tobytes())
     if not flags & STORED:
         if flags & SHUFFLED or block_bytes < raw_bytes or len(data) < start + BLOCK.size:
             return None
-        offset, length = BLOCK.unpack_from(data, start)
+        offset, length = BLOCK.unpack(data[start : start + BLOCK.size].tobytes())
         if (offset, length) != (start + BLOCK.size // 2, raw_bytes):
             return None
         start += BLOCK.size

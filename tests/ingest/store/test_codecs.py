@@ -72,6 +72,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.mark.parametrize("codec", CODECS)
 def test_frames_of_every_codec_read_back(tmp_path, store_format, codec):
     store = written(tmp_path / "store", store_format, codec)
+    assert FOOTAGE.masks is not None
     with store.reader("a") as reader:
         assert reader.commit.codec == codec
         for start, stop in ((0, COUNT), (0, 34), (60, 94), (90, 90), (31, 163), (190, COUNT)):
