@@ -13,7 +13,7 @@ from ingest.open import open_or_create_store, open_store
 from ingest.recorder import Recorded, RecordProgress, record
 from ingest.store.blobs import open_blobs
 from ingest.store.protocols import Store
-from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
+from ingest.store.records import Codec, CommitRecord, RecordSettings, Source, StoreFormat
 from ingest.video.identity import fingerprint, name_recordings
 from ingest.video.open import open_source
 from ingest.video.reader import VideoInfo
@@ -78,6 +78,7 @@ def ingest_sources(
     settings: RecordSettings,
     *,
     store_format: StoreFormat | None = None,
+    codec: Codec = "zstd",
     track: int | None = None,
     masks: str | Path | None = None,
     workers: int | None = None,
@@ -89,12 +90,12 @@ def ingest_sources(
     """Record every source into a store, which is made where there is none.
 
     Sources are files, globs, folders of files, of images or of folders of images, data sets, and
-    frame archives. `track` is which video track to read, from 1 on, and `masks` names the masks of
-    all sources. A source that fails does not stop the others; its outcome comes last. Unless
-    `durable`, nothing waits for the disk, and a power cut may cost what was committed. `progress`
-    is called from several threads when `workers`, the sources at once, are more than one; by
-    default there are as many as cores, up to four. Where no source opens, no store is made. Raises
-    StoreError only where the location is not a store.
+    frame archives. `codec` is what compresses their frames, `track` which video track to read, from
+    1 on, and `masks` names the masks of all sources. A source that fails does not stop the others;
+    its outcome comes last. Unless `durable`, nothing waits for the disk, and a power cut may cost
+    what was committed. `progress` is called from several threads when `workers`, the sources at
+    once, are more than one; by default there are as many as cores, up to four. Where no source
+    opens, no store is made. Raises StoreError only where the location is not a store.
     """
     stop = stop or threading.Event()
     specs, failed = _expand_all(sources)
@@ -109,7 +110,7 @@ def ingest_sources(
     jobs, unreadable = _plan(specs, target.there)
 
     def run(job: _Job) -> IngestOutcome:
-        return _run(job, target, settings, overwrite, progress, stop)
+        return _run(job, target, settings, codec, overwrite, progress, stop)
 
     one_each = {job.name: job for job in jobs}  # copies of one file share a name
     with ThreadPoolExecutor(max_workers=workers or _good_workers(len(jobs))) as pool:
@@ -183,6 +184,7 @@ def _run(
     job: _Job,
     target: _Target,
     settings: RecordSettings,
+    codec: Codec,
     overwrite: bool,
     progress: Callable[[RecordProgress], None] | None,
     stop: threading.Event,
@@ -198,6 +200,7 @@ def _run(
                 name=job.name,
                 source=job.source,
                 settings=replace(settings, reader=reader.info.reader),
+                codec=codec,
                 overwrite=overwrite,
                 progress=progress,
                 stop=stop,

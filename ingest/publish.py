@@ -146,6 +146,7 @@ def _writer(target: Store, reader: RecordingReader, name: str, overwrite: bool) 
             has_masks=commit.has_masks,
             live=commit.live,
             max_chunk_length=commit.chunk_length,
+            codec=commit.codec,
             overwrite=overwrite,
         )
 

@@ -20,7 +20,7 @@ import numpy as np
 from ingest.errors import RecordingExistsError, SourceStopped, StoreError, VideoError
 from ingest.frame import Frame, Frames
 from ingest.store.protocols import RecordingWriter, Store
-from ingest.store.records import CommitRecord, Counters, RecordSettings, Source
+from ingest.store.records import Codec, CommitRecord, Counters, RecordSettings, Source
 from ingest.video.reader import VideoReader
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ def record(
     name: str,
     source: Source,
     settings: RecordSettings,
+    codec: Codec = "zstd",
     overwrite: bool = False,
     progress: Callable[[RecordProgress], None] | None = None,
     stop: threading.Event | None = None,
@@ -107,6 +108,7 @@ def record(
         height=reader.info.height,
         width=reader.info.width,
         has_masks=reader.info.has_masks,
+        codec=codec,
         overwrite=overwrite,
     ) as writer:
         before, begun, stop = writer.commit, time.monotonic(), stop or threading.Event()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ingest.live.camera import Camera
 from ingest.live.capture import Captured, capture
 from ingest.store.protocols import Store
+from ingest.store.records import Codec
 from online.errors import ServerError
 from online.queue.keys import ServerKeys
 from online.queue.server_process import ServerProcess
@@ -32,6 +33,7 @@ def capture_and_serve(
     name: str | None = None,
     seconds: float | None = None,
     keep_seconds: float | None = None,
+    codec: Codec = "zstd",
     progress: Callable[[Captured], None],
     should_stop: Callable[[], bool],
     waiting: Callable[[], None] = lambda: None,
@@ -67,6 +69,7 @@ def capture_and_serve(
             name=name,
             seconds=seconds,
             keep_seconds=keep_seconds,
+            codec=codec,
             progress=watch,
             should_stop=should_stop,
         )

@@ -27,6 +27,13 @@ live_size_option = click.option(
     show_default=True,
     help="Frames to store: squares of SIDE pixels, or WIDTHxHEIGHT.",
 )
+codec_option = click.option(
+    "--codec",
+    type=click.Choice(["zstd", "lz4", "none"]),
+    default="zstd",
+    show_default=True,
+    help="How to compress frames: zstd is smallest, lz4 is read faster, none is read fastest.",
+)
 holdout_option = click.option(
     "--holdout",
     type=Finite(0, 1, max_open=True),

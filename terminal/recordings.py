@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 def recording_text(name: str, commit: CommitRecord, size_bytes: int) -> str:
     """What is known of a recording besides its frames; three lines."""
     state = "complete" if commit.complete else "not complete"
+    codec = "" if commit.codec == "zstd" else f", codec {commit.codec}"
     share = f", {size_bytes / commit.raw_bytes:.0%} of raw" if commit.raw_bytes else ""
     counts = msgspec.to_builtins(commit.counters)
     del counts["gaps"]
     named = [f"{key.replace('_', ' ')} {count}" for key, count in counts.items()]
     return (
-        f"  {name}: {footage_text(commit)}, {state}, {size_bytes / 1e6:.1f} MB{share}\n"
+        f"  {name}: {footage_text(commit)}, {state}, {size_bytes / 1e6:.1f} MB{share}{codec}\n"
         f"    {', '.join([*named, breaks_text(commit)])}\n"
         f"    from {harmless(without_secrets(commit.source.path))}"
     )

@@ -6,6 +6,7 @@ open_inside(folder, "recordings/a/commit.json")
 """
 
 import errno
+import mmap
 import os
 import stat
 from pathlib import Path
@@ -13,6 +14,11 @@ from typing import BinaryIO
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+MAPPED_BYTES = 256 << 10
+"""The smallest file that is mapped."""
+
+Buffer = bytes | mmap.mmap
 
 
 def open_inside(folder: Path, name: str) -> BinaryIO:
@@ -39,6 +45,22 @@ def read_inside(folder: Path, name: str, *, most_bytes: int) -> bytes:
         if len(data) > most_bytes:
             raise _too_large(file, name, most_bytes)
         return data
+
+
+def map_inside(folder: Path, name: str, *, most_bytes: int) -> Buffer:
+    """All bytes of such a file, mapped into memory: they are read when they are looked at.
+
+    A mapped file keeps a descriptor, so a small one is read. Nothing may shorten the file while it
+    is mapped: the kernel ends a process that looks at what is gone.
+    """
+    with open_inside(folder, name) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise _too_large(file, name, most_bytes)
+        if size < MAPPED_BYTES:
+            return file.read()
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+        return mmap.mmap(file.fileno(), size, flags=flags, prot=mmap.PROT_READ)
 
 
 def read_plain(path: Path, *, most_bytes: int) -> bytes:

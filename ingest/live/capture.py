@@ -21,7 +21,7 @@ from ingest.live.continued import Continuation, interrupted
 from ingest.open import open_or_create_store
 from ingest.store.blobs import is_address
 from ingest.store.protocols import RecordingWriter, Store
-from ingest.store.records import CommitRecord, RecordSettings, Source
+from ingest.store.records import Codec, CommitRecord, RecordSettings, Source
 from setcon.checks import check_at_least
 
 _CHUNK_SECONDS = 0.5
@@ -111,6 +111,7 @@ def capture(
     name: str | None = None,
     seconds: float | None = None,
     keep_seconds: float | None = None,
+    codec: Codec = "zstd",
     progress: Callable[[Captured], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Captured:
@@ -118,15 +119,17 @@ def capture(
 
     `name` must be new to the store, or that of a capture of this device that was cut off, which
     goes on after a gap; by default it is made of the device and the time. With `keep_seconds` only
-    the last so many stay on disk, and up to a minute more. `progress` is called after every commit.
-    Raises StoreError; what was committed stays.
+    the last so many stay on disk, and up to a minute more. `codec` is what compresses the frames.
+    `progress` is called after every commit. Raises StoreError; what was committed stays.
     """
     kept = None if keep_seconds is None else _Kept(keep_seconds)
     name = name or camera.device.recording_name(datetime.now(UTC))
-    before = interrupted(store, name, path=str(camera.device), settings=camera.settings)
+    before = interrupted(
+        store, name, path=str(camera.device), settings=camera.settings, codec=codec
+    )
     ends_at = math.inf if seconds is None else camera.began_at + seconds
     delay_seconds = 0.0
-    with _writer(camera, store, name, before) as writer:
+    with _writer(camera, store, name, codec, before) as writer:
         continuation = Continuation(store, name, writer.commit)
         if kept is not None and writer.commit.length:
             kept.go_on(store, name, writer.commit)
@@ -194,7 +197,7 @@ class _Kept:
 
 
 def _writer(
-    camera: LiveSource, store: Store, name: str, before: CommitRecord | None
+    camera: LiveSource, store: Store, name: str, codec: Codec, before: CommitRecord | None
 ) -> RecordingWriter:
     """Open the recording, also while another program trims it, which takes a moment."""
     new = Source(path=str(camera.device), digest=secrets.token_hex(32))
@@ -209,6 +212,7 @@ def _writer(
                 width=camera.width,
                 live=True,
                 max_chunk_length=max(1, int((camera.fps or _UNKNOWN_FPS) * _CHUNK_SECONDS)),
+                codec=codec,
             )
         except RecordingLockedError:
             if time.monotonic() >= gives_up_at:

@@ -5,13 +5,13 @@ from dataclasses import replace
 from ingest.errors import RecordingExistsError
 from ingest.live.backlog import Taken
 from ingest.store.protocols import Store
-from ingest.store.records import CommitRecord, RecordSettings
+from ingest.store.records import Codec, CommitRecord, RecordSettings
 
 _LEAST_STEP_NS = 1_000_000
 
 
 def interrupted(
-    store: Store, name: str, *, path: str, settings: RecordSettings
+    store: Store, name: str, *, path: str, settings: RecordSettings, codec: Codec
 ) -> CommitRecord | None:
     """The record of a capture that was cut off and can go on, None where there is none so far.
 
@@ -24,11 +24,13 @@ def interrupted(
         raise RecordingExistsError(
             f"{store.location}: there is a recording {name!r} already; give another --name"
         )
-    if not commit.live or (commit.source.path, commit.settings) != (path, settings):
+    if not commit.live or (
+        (commit.source.path, commit.settings, commit.codec) != (path, settings, codec)
+    ):
         raise RecordingExistsError(
             f"{store.location}: there is an unfinished recording {name!r} already, of "
-            f"{commit.source.path}, size {commit.settings.size}; give another --name, or the same "
-            "device, size and fps to go on"
+            f"{commit.source.path}, size {commit.settings.size}, codec {commit.codec}; give "
+            "another --name, or the same device, size, fps and codec to go on"
         )
     return commit
 

@@ -28,7 +28,7 @@ from ingest.live.backlog import Backlog, Taken
 from ingest.live.capture import Captured, capture, open_live_store
 from ingest.live.clock import SourceClock
 from ingest.live.continued import interrupted
-from ingest.store.records import Fit, RecordSettings, sides
+from ingest.store.records import Codec, Fit, RecordSettings, sides
 
 POLL_SECONDS = 0.1
 
@@ -41,20 +41,22 @@ def open_capture(
     fit: Fit = "crop",
     fps: float | None = None,
     keep_seconds: float | None = None,
+    codec: Codec = "zstd",
     backlog: Backlog | None = None,
 ) -> PushedCapture:
     """Begin the recording `name` in a store, which is made if it is missing; enter it to push.
 
-    Frames become squares of `size` pixels, at most `fps` of them a second. `keep_seconds` is as in
-    `capture`, and a capture of that name that was cut off goes on. Raises StoreError: the store
-    cannot take it, or has another recording of that name.
+    Frames become squares of `size` pixels, at most `fps` of them a second. `keep_seconds` and
+    `codec` are as in `capture`, and a capture of that name that was cut off goes on. Raises
+    StoreError: the store cannot take it, or has another recording of that name.
     """
     opened = open_live_store(store)
     settings = RecordSettings(size=size, fit=fit, fps=fps, reader="camera")
     camera = PushedCamera(name, settings, backlog or Backlog())
-    interrupted(opened, name, path=str(camera.device), settings=settings)  # refused here already
+    # refused here already
+    interrupted(opened, name, path=str(camera.device), settings=settings, codec=codec)
     return PushedCapture(
-        camera, lambda: capture(camera, opened, name=name, keep_seconds=keep_seconds)
+        camera, lambda: capture(camera, opened, name=name, keep_seconds=keep_seconds, codec=codec)
     )
 
 

@@ -9,6 +9,7 @@ renames, locks or syncs a file, except HDF5, which can only read files (`LocalBl
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from ingest.disk.durable import (
     write_whole,
     written_together,
 )
-from ingest.disk.inside import open_inside, read_inside
+from ingest.disk.inside import Buffer, map_inside, open_inside, read_inside
 from ingest.errors import NotAStoreError
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -32,6 +33,8 @@ _OBJECT_STORES = ("s3", "gs", "az")
 
 MAX_BLOB_BYTES = 2 << 30
 """Of any blob: the largest chunk there is."""
+SETTLED_NS = 1_000_000_000
+"""Files that follow each other faster may have the same number and times."""
 
 Put = Callable[[str, bytes], None]
 """Writes one blob by its name."""
@@ -120,6 +123,14 @@ class Blobs(Protocol):
 
         Raises FileNotFoundError where there is none, OSError where it has more than `most_bytes`.
         """
+        ...
+
+    def view(self, name: str, *, most_bytes: int = MAX_BLOB_BYTES) -> Buffer:
+        """The same, but not copied where that can be; raises as `get`."""
+        ...
+
+    def stamp(self, name: str) -> tuple[int, ...] | None:
+        """Numbers that change when a blob is replaced; None where that cannot be told this way."""
         ...
 
     def tail(self, name: str, count: int) -> Tail:
@@ -265,6 +276,20 @@ class LocalBlobs:
     def get(self, name: str, *, most_bytes: int = MAX_BLOB_BYTES) -> bytes:
         """All bytes of a plain file, without following links out of the store."""
         return read_inside(self._store, self._name(name), most_bytes=most_bytes)
+
+    def view(self, name: str, *, most_bytes: int = MAX_BLOB_BYTES) -> Buffer:
+        """The same bytes, mapped; a blob is never shortened, only replaced or deleted."""
+        return map_inside(self._store, self._name(name), most_bytes=most_bytes)
+
+    def stamp(self, name: str) -> tuple[int, ...] | None:
+        """Which file it is; None while it is so new that its times may be those of the next one."""
+        try:
+            found = (self._root / name).lstat()
+        except OSError:
+            return None
+        if time.time_ns() - found.st_mtime_ns < SETTLED_NS:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
     def open(self, name: str) -> BinaryIO:
         """The same file, for what reads parts of it."""

@@ -7,11 +7,11 @@ from ingest.disk.durable import clear_write_errors
 from ingest.errors import RecordingExistsError, StoreError
 from ingest.store.blobs import Blobs, Lease
 from ingest.store.cache import ChunkCache
-from ingest.store.formats.codec import chunk_length
+from ingest.store.formats.codec import CHUNK_BYTES, MAPPED_CHUNK_BYTES, chunk_length
 from ingest.store.layout import StoreLayout
 from ingest.store.protocols import ChunkFiles
 from ingest.store.reader import ChunkReader
-from ingest.store.records import CommitRecord, RecordSettings, Source, StoreFormat
+from ingest.store.records import Codec, CommitRecord, RecordSettings, Source, StoreFormat
 from ingest.store.writer import ChunkWriter
 
 _READER_CACHE_BYTES = 64 << 20
@@ -103,6 +103,7 @@ class DirectoryStore:
         has_masks: bool = False,
         live: bool = False,
         max_chunk_length: int | None = None,
+        codec: Codec = "zstd",
         overwrite: bool = False,
     ) -> ChunkWriter:
         """Begin a recording, or continue an unfinished one after its last committed frame."""
@@ -112,7 +113,8 @@ class DirectoryStore:
             height=height,
             width=width,
             has_masks=has_masks,
-            chunk_length=chunk_length(height, width, max_chunk_length),
+            chunk_length=chunk_length(height, width, max_chunk_length, self._chunk_bytes(codec)),
+            codec=codec,
             source=source,
             settings=settings,
         )
@@ -134,6 +136,10 @@ class DirectoryStore:
             self._layout.remove(name, lock)
         finally:
             lock.release()
+
+    def _chunk_bytes(self, codec: Codec) -> int:
+        is_mapped = codec == "none" and self.format == "zarr" and not self.is_remote
+        return MAPPED_CHUNK_BYTES if is_mapped else CHUNK_BYTES
 
     def _begin(self, name: str, new: CommitRecord, lock: Lease, *, is_new: bool) -> ChunkWriter:
         stored = None if is_new else self._stored(name, new)
@@ -168,4 +174,9 @@ def _check_frames_alike(where: str, stored: CommitRecord, new: CommitRecord) -> 
             f"{where}: its frames are {stored.width}x{stored.height} (masks: {stored.has_masks}), "
             f"the source now gives {new.width}x{new.height} (masks: {new.has_masks}); "
             "use --overwrite to replace it"
+        )
+    if stored.codec != new.codec:
+        raise RecordingExistsError(
+            f"{where}: compressed with codec={stored.codec} (asked: {new.codec}); use the same "
+            "codec, or --overwrite to replace it"
         )

@@ -156,6 +156,10 @@ class StoreLayout:
         except OSError as error:
             raise self._damaged_commit(name, error) from error
 
+    def commit_stamp(self, name: str) -> tuple[int, ...] | None:
+        """What changes whenever `read_commit` gives something else; None where nothing tells."""
+        return self.blobs.stamp(self._commit_name(name))
+
     def decode_commit(self, name: str, data: bytes) -> CommitRecord:
         """The record that `read_commit` gave the bytes of."""
         try:
@@ -245,6 +249,7 @@ class StoreLayout:
                 width=old.width,
                 has_masks=old.has_masks,
                 chunk_length=old.chunk_length,
+                codec=old.codec,
                 source=old.source,
                 settings=old.settings,
             )

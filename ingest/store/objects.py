@@ -116,6 +116,11 @@ class ObjectBlobs:
 
         return self._asked(name, get)
 
+    view = get
+
+    def stamp(self, name: str) -> None:
+        """Nothing: to ask for it would be a request, as reading is."""
+
     def look(self, name: str) -> Found | None:
         """A small object with its version; None where there is none."""
 

@@ -21,6 +21,7 @@ from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.store.cache import ChunkCache
 from ingest.store.records import (
+    Codec,
     CommitRecord,
     Counters,
     Index,
@@ -61,11 +62,12 @@ class RecordingReader(Closing, Protocol):
         ...
 
     def read(self, start: int, stop: int, *, masks: bool = False) -> Frames:
-        """Frames start..stop as fresh arrays, commit.released <= start <= stop <= commit.length.
+        """Frames start..stop, where commit.released <= start <= stop <= commit.length.
 
-        `masks` asks for the label maps where the recording has them. Raises IndexError outside
-        the committed range, ReleasedError where frames were deleted, and DamagedChunkError
-        where a chunk is missing or fails its checksum.
+        They are fresh arrays, but images that are stored as they are may be a view of the file,
+        which cannot be written. `masks` asks for the label maps where the recording has them.
+        Raises IndexError outside the committed range, ReleasedError where frames were deleted, and
+        DamagedChunkError where a chunk is missing or fails its checksum.
         """
         ...
 
@@ -194,13 +196,14 @@ class Store(Protocol):
         has_masks: bool = False,
         live: bool = False,
         max_chunk_length: int | None = None,
+        codec: Codec = "zstd",
         overwrite: bool = False,
     ) -> RecordingWriter:
         """Begin a recording, or continue an unfinished one after its last committed frame.
 
         `max_chunk_length` bounds how long a live frame waits for its chunk. `overwrite` removes
         a recording of that name first. Raises RecordingExistsError where the stored recording has
-        another source or settings, RecordingLockedError where another process writes it.
+        another source, settings or codec, RecordingLockedError where another process writes it.
         """
         ...
 

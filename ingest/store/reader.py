@@ -36,6 +36,7 @@ class ChunkReader(Closing):
         self._layout = layout
         self._name = name
         self._files = files
+        self._stamp = layout.commit_stamp(name)
         self._record = layout.read_commit(name)
         self._commit = layout.decode_commit(name, self._record)
         self._looked_at = time.monotonic()
@@ -67,14 +68,17 @@ class ChunkReader(Closing):
 
     def _look(self) -> CommitRecord:
         self._looked_at = time.monotonic()
-        record = self._layout.read_commit(self._name)
+        stamp = self._layout.commit_stamp(self._name)
+        if stamp is not None and stamp == self._stamp:
+            return self._commit
+        record, self._stamp = self._layout.read_commit(self._name), stamp
         if record != self._record:
             self._commit = self._layout.decode_commit(self._name, record)
             self._record = record
         return self._commit
 
     def read(self, start: int, stop: int, *, masks: bool = False) -> Frames:
-        """Frames start..stop as fresh arrays; masks where they are asked for and exist."""
+        """Frames start..stop; masks where they are asked for and exist."""
         commit = self._commit
         if not 0 <= start <= stop <= commit.length:
             raise IndexError(
@@ -166,22 +170,50 @@ class ChunkReader(Closing):
         return values
 
     def _gather(self, field: Pixels, start: int, stop: int) -> UInt8[np.ndarray, "n h w *c"]:
+        chunk_length = self._commit.chunk_length
+        chunks = range(start // chunk_length, -(-stop // chunk_length))
+        if chunks and field == "frames" and self._commit.codec == "none":
+            return self._join(start, stop, chunks)
         size = (self._commit.height, self._commit.width)
         shape = (*size, 3) if field == "frames" else size
         out = np.empty((stop - start, *shape), np.uint8)
-        chunk_length = self._commit.chunk_length
 
         def fill(chunk: int) -> None:
             first = chunk * chunk_length
             begin, end = max(start, first), min(stop, first + chunk_length)
             self._fill(out[begin - start : end - start], field, chunk, begin - first)
 
-        chunks = range(start // chunk_length, -(-stop // chunk_length))
         missing = sum(ChunkKey(self._owner, field, chunk) not in self._cache for chunk in chunks)
         worthwhile = chunk_length * math.prod(shape) >= _BYTES_PER_THREAD
         workers = min(missing, available_cores()) if worthwhile else 1
         side_by_side(fill, chunks, workers=workers)
         return out
+
+    def _join(self, start: int, stop: int, chunks: range) -> UInt8[np.ndarray, "n h w c"]:
+        """Frames that are stored as they are: of one chunk as a view, of several as a copy."""
+        length = self._commit.chunk_length
+        pieces = []
+        for chunk in chunks:
+            first = chunk * length
+            begin, end = max(start, first) - first, min(stop - first, length)
+            pieces.append(self._whole("frames", chunk, begin, end)[begin:end])
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _whole(
+        self, field: Pixels, chunk: int, skip: int, stop: int
+    ) -> UInt8[np.ndarray, "n h w *c"]:
+        """A chunk that holds its frames skip..stop, from the cache or from disk."""
+        key = ChunkKey(self._owner, field, chunk)
+        if (cached := self._cached(key, stop)) is not None:
+            return cached
+        pixels = self._files.pixels(field, chunk, self._commit)
+        self._check(field, chunk * self._commit.chunk_length + skip, stop - skip, pixels[skip:stop])
+        self._cache.put(key, pixels)
+        return pixels
+
+    def _cached(self, key: ChunkKey, stop: int) -> UInt8[np.ndarray, "n h w *c"] | None:
+        cached = self._cache.get(key)
+        return None if cached is None or len(cached) < stop else cached
 
     def _fill(
         self, out: UInt8[np.ndarray, "n h w *c"], field: Pixels, chunk: int, skip: int
@@ -189,22 +221,18 @@ class ChunkReader(Closing):
         """Put into `out` what a chunk holds after its first `skip` frames."""
         key = ChunkKey(self._owner, field, chunk)
         stop, length = skip + len(out), self._commit.chunk_length
-        if (cached := self._cache.get(key)) is not None and stop <= len(cached):
-            out[:] = cached[skip:stop]
-        elif len(out) == length:
-            pixels = self._files.pixels(field, chunk, self._commit, out)
-            self._check(field, chunk * length, out, pixels)
-            # all that the clip before this one may want of it, and half of what a chunk takes
-            self._cache.put(key, out[: -(-length // 2)].copy())
-        else:
-            pixels = self._files.pixels(field, chunk, self._commit)
-            self._check(field, chunk * length + skip, out, pixels[skip:stop])
-            self._cache.put(key, pixels)
-            out[:] = pixels[skip:stop]
+        if len(out) < length or self._cached(key, stop) is not None:
+            out[:] = self._whole(field, chunk, skip, stop)[skip:stop]
+            return
+        pixels = self._files.pixels(field, chunk, self._commit, out)
+        self._check(field, chunk * length, length, pixels)
+        # all that the clip before this one may want of it, and half of what a chunk takes
+        self._cache.put(key, out[: -(-length // 2)].copy())
 
-    def _check(self, field: Pixels, start: int, asked: np.ndarray, found: np.ndarray) -> None:
-        if found.shape != asked.shape:
-            raise self._damaged(field, start, start + len(asked), found)
+    def _check(self, field: Pixels, start: int, count: int, found: np.ndarray) -> None:
+        size = (self._commit.height, self._commit.width)
+        if found.shape != (count, *size, *((3,) if field == "frames" else ())):
+            raise self._damaged(field, start, start + count, found)
 
     def _damaged(self, field: str, start: int, stop: int, found: np.ndarray) -> DamagedChunkError:
         return DamagedChunkError(

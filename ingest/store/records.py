@@ -10,6 +10,8 @@ StoreFormat = Literal["zarr", "h5"]
 Pixels = Literal["frames", "masks"]
 Index = Literal["pts_ns", "gap", "captured_ns"]
 Fit = Literal["crop", "pad", "stretch"]
+Codec = Literal["zstd", "lz4", "none"]
+"""What compresses frames: zstd most, lz4 less and faster to read, none not at all."""
 Size = int | tuple[int, int] | None
 """Of frames: the side of a square, (width, height), or None for that of the source."""
 
@@ -145,6 +147,8 @@ class CommitRecord:
     has_masks: bool = False
     chunk_length: int
     """Frames per chunk: what is compressed, checked and cached together."""
+    codec: Codec = "zstd"
+    """What frames are compressed with; each chunk says so too, and is decoded by what it says."""
     source: Source
     settings: RecordSettings
     first_pts_ns: int | None = None

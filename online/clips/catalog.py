@@ -90,6 +90,8 @@ class StoreCatalog:
         self._readers: dict[str, RecordingReader] = {}
         self._cache = ChunkCache(CACHE_BYTES)
         self._known: dict[str, _Known] = {}
+        self._checked: dict[str, CommitRecord] = {}
+        """Of open readers, the records that are of what was offered from the first."""
         self._breaks: dict[str, tuple[int, Int64[np.ndarray, " n"]]] = {}
         """Of complete recordings whose record does not list them, with their length."""
         self._summaries: dict[str, tuple[CommitRecord, RecordingSummary]] = {}
@@ -135,6 +137,8 @@ class StoreCatalog:
         it was replaced: no reader may see frames of both.
         """
         commit = self._offered(name)
+        if self._checked.get(name) is commit:
+            return commit
         final = Extent(commit.length, True, commit.released) if commit.complete else None
         now = _Known(commit.identity, commit.height * commit.width * 3, final)
         if self._known.get(name, now).identity != now.identity:
@@ -143,6 +147,8 @@ class StoreCatalog:
                 "was being read; restart the server, and begin a new run"
             )
         self._known[name] = now
+        if name in self._readers:
+            self._checked[name] = commit
         return commit
 
     def extent(self, name: str, *, follow: bool) -> Extent:
@@ -266,7 +272,11 @@ class StoreCatalog:
     def close(self) -> None:
         """Close all files."""
         while self._readers:
-            self._readers.popitem()[1].close()
+            self._close(next(iter(self._readers)))
+
+    def _close(self, name: str) -> None:
+        self._checked.pop(name, None)
+        self._readers.pop(name).close()
 
     def _summary(self, name: str) -> RecordingSummary:
         commit = self.commit(name)
@@ -354,7 +364,7 @@ class StoreCatalog:
         if reader is None:
             most = OPEN_REMOTE_READERS if self.store.is_remote else OPEN_READERS
             while len(self._readers) >= most:
-                self._readers.pop(next(iter(self._readers))).close()
+                self._close(next(iter(self._readers)))
             reader = self.store.reader(name, cache=self._cache)
         self._readers[name] = reader
         return reader

@@ -9,6 +9,7 @@ import click
 
 from terminal.options import (
     allow_option,
+    codec_option,
     holdout_option,
     keys_option,
     live_size_option,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     metavar="DURATION",
     help="Delete footage older than this (90m, 12h, 7d; minimum 10m).  [default: keep all]",
 )
+@codec_option
 @click.option(
     "--option",
     "options",
@@ -85,6 +87,7 @@ def capture(
     fps: float | None,
     seconds: float | None,
     keep_seconds: float | None,
+    codec: Any,
     options: tuple[str, ...],
     address: str | None,
     keys: Path | None,
@@ -132,6 +135,7 @@ def capture(
                     name=name,
                     seconds=seconds,
                     keep_seconds=keep_seconds,
+                    codec=codec,
                     progress=observe,
                     should_stop=should_stop,
                 )
@@ -147,6 +151,7 @@ def capture(
                     name=name,
                     seconds=seconds,
                     keep_seconds=keep_seconds,
+                    codec=codec,
                     progress=observe,
                     should_stop=should_stop,
                     waiting=lambda: click.echo(

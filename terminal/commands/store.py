@@ -14,6 +14,7 @@ from ingest.errors import IngestError
 from ingest.printable import without_secrets
 from terminal.errors import exit_if_any, fail
 from terminal.options import (
+    codec_option,
     json_option,
     record_settings,
     recordings_option,
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     type=click.Choice(["zarr", "h5"]),
     help="Format of a new store.  [default: zarr]",
 )
+@codec_option
 @click.option(
     "--workers",
     type=click.IntRange(1),
@@ -100,6 +102,7 @@ def ingest_command(
     track: int | None,
     masks: str | None,
     store_format: Any,
+    codec: Any,
     workers: int | None,
     overwrite: bool,
     durable: bool,
@@ -119,6 +122,7 @@ def ingest_command(
             store,
             settings,
             store_format=store_format,
+            codec=codec,
             track=track,
             masks=masks,
             workers=workers,

@@ -24,14 +24,11 @@ import struct
 import numpy as np
 from jaxtyping import UInt8
 
-from ingest.store.formats.codec import HEADER
+from ingest.store.formats.codec import BLOCK, COMPRESSOR, HEADER, NOT_SPLIT, STORED
 from ingest.store.records import CommitRecord, Index, Pixels
 
 _MARK = struct.Struct("<8sQ")
 """Digest of the recording and the field; number of the chunk."""
-_BLOCK = struct.Struct("<2i")
-"""Offset of a buffer's only block; its length, which is what Blosc keeps in front of each."""
-_STORED, _NOT_SPLIT, _COMPRESSOR = 0x02, 0x10, 0xE0  # bits of Blosc's flags
 
 
 def chunk_mark(commit: CommitRecord, field: Pixels | Index, chunk: int) -> bytes:
@@ -55,9 +52,9 @@ def marked(buffer: bytes, mark: bytes) -> bytes:
     """A Blosc buffer of the same values, with a mark."""
     *head, flags, type_size, raw_bytes, block_bytes, _ = HEADER.unpack_from(buffer)
     rest = memoryview(buffer)[HEADER.size :]
-    if flags & _STORED:  # no offsets yet, and so no room for a mark: see above
-        flags, block_bytes = flags & _COMPRESSOR | _NOT_SPLIT, raw_bytes
-        rest = b"".join((_BLOCK.pack(HEADER.size + _BLOCK.size // 2, raw_bytes), rest))
+    if flags & STORED:  # no offsets yet, and so no room for a mark: see above
+        flags, block_bytes = flags & COMPRESSOR | NOT_SPLIT, raw_bytes
+        rest = b"".join((BLOCK.pack(HEADER.size + BLOCK.size // 2, raw_bytes), rest))
     length = HEADER.size + len(rest) + len(mark)
     header = HEADER.pack(*head, flags, type_size, raw_bytes, block_bytes, length)
     return b"".join((header, rest, mark))

@@ -100,8 +100,9 @@ class H5Files:
         self,
         blobs: Blobs,
         where: str,
-        codec: PixelCodec = PixelCodec(),  # noqa: B008 - frozen
+        codec: PixelCodec | None = None,
     ) -> None:
+        """`codec` is written with in place of that of the commit record."""
         if not isinstance(blobs, LocalBlobs):
             raise StoreError(f"{where}: HDF5 needs a folder of this machine; use --format zarr")
         self._blobs = blobs
@@ -168,7 +169,7 @@ class H5Files:
         part, rest = divmod(start, self.block_length(commit))
         assert rest == 0
         with self._new_part(part, commit) as file:
-            self._fill_pixels(file, frames, commit.chunk_length)
+            self._fill_pixels(file, frames, commit)
             self._fill_index(file, frames)
 
     def release(self, start: int, stop: int, commit: CommitRecord) -> None:
@@ -206,11 +207,13 @@ class H5Files:
             yield file
         self._blobs.put(_part_name(part), image.getvalue())
 
-    def _fill_pixels(self, file: h5py.File, frames: Frames, chunk_length: int) -> None:
-        chunk_length = min(chunk_length, len(frames))
-        for field, pixels in (("frames", frames.images), ("masks", frames.masks)):
+    def _fill_pixels(self, file: h5py.File, frames: Frames, commit: CommitRecord) -> None:
+        chunk_length = min(commit.chunk_length, len(frames))
+        found: dict[Pixels, np.ndarray | None] = {"frames": frames.images, "masks": frames.masks}
+        for field, pixels in found.items():
             if pixels is not None:
-                self._fill_field(file, field, pixels, chunk_length)
+                codec = self._codec or PixelCodec.of(commit, field)
+                self._fill_field(file, field, pixels, chunk_length, codec)
 
     def _fill_index(self, file: h5py.File, frames: Frames) -> None:
         for field in ("pts_ns", "gap", "captured_ns"):
@@ -220,7 +223,12 @@ class H5Files:
                 store_checksums(data, [values.tobytes()])
 
     def _fill_field(
-        self, file: h5py.File, field: str, pixels: UInt8[np.ndarray, "n h w *c"], chunk_length: int
+        self,
+        file: h5py.File,
+        field: Pixels,
+        pixels: UInt8[np.ndarray, "n h w *c"],
+        chunk_length: int,
+        codec: PixelCodec,
     ) -> None:
         data = file.create_dataset(
             field,
@@ -228,14 +236,14 @@ class H5Files:
             dtype=np.uint8,
             chunks=(chunk_length, *pixels.shape[1:]),
             fletcher32=True,
-            **hdf5plugin.Blosc(cname=self._codec.name, clevel=self._codec.level),
+            **hdf5plugin.Blosc(cname=codec.name, clevel=codec.level),
         )
         starts = range(0, len(pixels), chunk_length)
         encoded: dict[int, bytes] = {}
 
         def encode(start: int) -> None:
             whole = padded(pixels[start : start + chunk_length], chunk_length)
-            encoded[start] = bytes(Fletcher32().encode(self._codec.encode(whole)))
+            encoded[start] = bytes(Fletcher32().encode(codec.encode(whole)))
 
         side_by_side(encode, starts, workers=available_cores())
         for start in starts:

@@ -12,9 +12,9 @@ second, which the mark shows (see `chunk_mark`). Reading a chunk by way of zarr 
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import get_args
+from typing import TypeGuard, get_args
 
 import numpy as np
 import zarr
@@ -24,6 +24,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.metadata.v3 import ArrayV3Metadata
 
+from ingest.disk import inside
 from ingest.disk.checksum import crc32c
 from ingest.store.blobs import Blobs, Put
 from ingest.store.formats.chunk_mark import check_mark, chunk_mark, marked
@@ -119,7 +120,8 @@ class ZarrArray:
         Raises ValueError if it is damaged or belongs to another place, OSError without a file.
         """
         if self._shards is None:
-            data = self._blobs.get(self._name(chunk), most_bytes=self._most_bytes)
+            get = self._blobs.view if commit.codec == "none" else self._blobs.get
+            data = get(self._name(chunk), most_bytes=self._most_bytes)
             return self._checked(data, chunk, commit)
         try:
             return self._checked(self._shards.read(chunk), chunk, commit)
@@ -127,7 +129,7 @@ class ZarrArray:
             return self._checked(self._shards.read(chunk, fresh=True), chunk, commit)
 
     def _checked(
-        self, stored: bytes, chunk: int, commit: CommitRecord
+        self, stored: inside.Buffer, chunk: int, commit: CommitRecord
     ) -> UInt8[np.ndarray, " bytes"]:
         data = np.frombuffer(stored, np.uint8)
         buffer, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes()
@@ -168,7 +170,11 @@ def create_group(blobs: Blobs) -> None:
 
 
 def create_arrays(
-    blobs: Blobs, commit: CommitRecord, codec: PixelCodec, *, are_sharded: bool
+    blobs: Blobs,
+    commit: CommitRecord,
+    codec_of: Callable[[CommitRecord, Pixels], PixelCodec],
+    *,
+    are_sharded: bool,
 ) -> None:
     """Describe the arrays of a new recording; no chunk is there yet."""
     described: dict[str, Buffer] = {}
@@ -179,9 +185,13 @@ def create_arrays(
             field,
             shape=(FIRST_CAPACITY, *chunks[1:]),
             chunks=chunks,
-            shards=_shard_shape(chunks) if are_sharded and field in get_args(Pixels) else None,
+            shards=_shard_shape(chunks) if are_sharded and _is_pixels(field) else None,
             dtype=dtype_of(field),
-            compressors=[_blosc(codec), Crc32cCodec()] if len(chunks) > 1 else _INDEX_CODECS,
+            compressors=(
+                [_blosc(codec_of(commit, field)), Crc32cCodec()]
+                if _is_pixels(field)
+                else _INDEX_CODECS
+            ),
             fill_value=0,
             chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
             dimension_names=("time", "y", "x", "rgb")[: len(chunks)],
@@ -208,13 +218,17 @@ def chunk_shape(field: Pixels | Index, commit: CommitRecord) -> tuple[int, ...]:
     return (commit.chunk_length, commit.height, commit.width, *((3,) if field == "frames" else ()))
 
 
+def _is_pixels(field: Pixels | Index) -> TypeGuard[Pixels]:
+    return field in get_args(Pixels)
+
+
 def _shard_shape(chunks: tuple[int, ...]) -> tuple[int, ...]:
     return (SHARD_CHUNKS * chunks[0], *chunks[1:])
 
 
 def dtype_of(field: Pixels | Index) -> np.dtype:
     """Type of the values of a field."""
-    if field in get_args(Pixels):
+    if _is_pixels(field):
         return np.dtype(np.uint8)
     return np.dtype(np.bool_ if field == "gap" else np.int64)
 

@@ -48,11 +48,14 @@ class ZarrFiles:
         self,
         blobs: Blobs,
         where: str,
-        codec: PixelCodec = PixelCodec(),  # noqa: B008 - frozen
+        codec: PixelCodec | None = None,
         *,
         are_sharded: bool = False,
     ) -> None:
-        """New ones put many chunks into one blob if they `are_sharded`."""
+        """New ones put many chunks into one blob if they `are_sharded`.
+
+        `codec` is written with in place of that of the commit record.
+        """
         self._blobs = blobs
         self._where = where
         self._codec = codec
@@ -109,7 +112,7 @@ class ZarrFiles:
         if commit.length or is_begun:
             delete_leftovers(self._blobs)
         else:
-            create_arrays(self._blobs, commit, self._codec, are_sharded=self._are_sharded)
+            create_arrays(self._blobs, commit, self._codec_of, are_sharded=self._are_sharded)
 
     def write(self, frames: Frames, start: int, commit: CommitRecord) -> None:
         """Put frames on disk; the chunk of an index that is not full is replaced in one step."""
@@ -168,11 +171,12 @@ class ZarrFiles:
         commit: CommitRecord,
     ) -> None:
         array, length = self._roomy(field, start + len(pixels), commit), commit.chunk_length
+        codec = self._codec_of(commit, field)
         if self._are_sharded:
-            return self._write_shard(array, pixels, start // length, commit)
+            return self._write_shard(array, pixels, start // length, commit, codec)
 
         def write_chunk(first: int) -> None:
-            buffer = self._codec.encode(padded(pixels[first : first + length], length))
+            buffer = codec.encode(padded(pixels[first : first + length], length))
             array.put(put, (start + first) // length, buffer, commit)
 
         with array.putting() as put:
@@ -184,6 +188,7 @@ class ZarrFiles:
         pixels: UInt8[np.ndarray, "n h w *c"],
         begin: int,
         commit: CommitRecord,
+        codec: PixelCodec,
     ) -> None:
         """Put chunks from `begin` on, which fill a shard or are the last."""
         length = commit.chunk_length
@@ -191,7 +196,7 @@ class ZarrFiles:
 
         def encode(number: int) -> None:
             part = pixels[number * length : (number + 1) * length]
-            buffer = self._codec.encode(padded(part, length))
+            buffer = codec.encode(padded(part, length))
             chunks[number] = array.stored(begin + number, buffer, commit)
 
         side_by_side(encode, range(len(chunks)), workers=_WRITERS)
@@ -219,6 +224,9 @@ class ZarrFiles:
         with self._naming_damage(field, chunk):
             array = self._array(field, commit, at_least=at_least)
             return decode_values(array.read(chunk, commit), INDEX_LENGTH, dtype_of(field))
+
+    def _codec_of(self, commit: CommitRecord, field: Pixels) -> PixelCodec:
+        return self._codec or PixelCodec.of(commit, field)
 
     def _roomy(self, field: Pixels | Index, stop: int, commit: CommitRecord) -> ZarrArray:
         """An array, enlarged where it has no room for `stop` frames."""

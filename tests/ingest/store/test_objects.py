@@ -34,7 +34,7 @@ from ingest.store.blocks import Blocks
 from ingest.store.cache import ChunkCache
 from ingest.store.objects import ObjectBlobs
 from ingest.store.protocols import RecordingWriter, Store
-from ingest.store.records import Counters, RecordSettings, Source
+from ingest.store.records import Codec, Counters, RecordSettings, Source
 from ingest.verify import verify_store
 
 URL = "s3://bucket/a store"
@@ -54,8 +54,14 @@ def footage(length: int = LENGTH, *, seed: int = 0, masks: bool = True) -> Frame
 
 
 def begin(
-    store: Store, name: str = "a b (é)", *, overwrite: bool = False, of: str = "x", masks=True
-):
+    store: Store,
+    name: str = "a b (é)",
+    *,
+    overwrite: bool = False,
+    of: str = "x",
+    masks: bool = True,
+    codec: Codec = "zstd",
+) -> RecordingWriter:
     return store.writer(
         name,
         source=Source(path=f"/{of}.mp4", size_bytes=10, digest=of),
@@ -64,6 +70,7 @@ def begin(
         width=7,
         has_masks=masks,
         max_chunk_length=8,
+        codec=codec,
         overwrite=overwrite,
     )
 
@@ -345,6 +352,20 @@ def test_publishing_gives_the_bytes_of_writing_there(
     again = {published.name: published for published in publish_store(local, "s3://bucket/p")}
     assert again["whole"].status == "already there"
     assert (again["growing"].status, again["growing"].frames_this_run) == ("continued", 64)
+
+
+def test_a_published_copy_keeps_its_codec(server: ObjectServer, tmp_path: Path) -> None:
+    frames = footage(SHARD + 20)
+    store = open_store(tmp_path / "store", create_format="zarr", durable=False)
+    with begin(store, "a", codec="none") as writer:
+        write_all(writer, frames)
+    (published,) = publish_store(store, "s3://bucket/copy")
+    assert (published.status, published.frames_this_run) == ("published", len(frames))
+    copy = open_store("s3://bucket/copy")
+    assert copy.commit("a").codec == "none"
+    with copy.reader("a") as reader:
+        np.testing.assert_array_equal(reader.read(3, 500).images, frames.images[3:500])
+    assert [verified.faults for verified in verify_store(copy)] == [()]
 
 
 def test_another_source_is_published_only_to_overwrite(
