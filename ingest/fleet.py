@@ -44,7 +44,8 @@ class Fleet:
     """A Ray cluster that ingests."""
 
     address: str | None = None
-    """Of the cluster; None is that of RAY_ADDRESS, else one of this machine is started."""
+    """HOST:PORT of the cluster's head. None is that of RAY_ADDRESS, else a cluster that runs on
+    this machine, else one that is started here."""
     retries: int = 20
     """How often the task of a recording is run again after its worker died."""
 
@@ -65,7 +66,8 @@ class Fleet:
         order = replace(order, store=_absolute(order.store))
         with self._connected() as ray:
             _check_shared(ray, order.store)
-            return _Run(ray, order, self.retries, tell).outcomes(jobs, workers, stop)
+            far = [job.absolute() for job in jobs]
+            return _Run(ray, order, self.retries, tell).outcomes(far, workers, stop)
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -73,12 +75,23 @@ class Fleet:
             import ray
         except ImportError:
             raise IngestError(
-                "--engine ray needs Ray, which is not installed; pip install 'setcon[fleet]'"
+                "--engine ray needs Ray, which is not installed; run pip install -e '.[fleet]'"
             ) from None
         if ray.is_initialized():  # by the program that calls; it stays connected
+            here = ray.get_runtime_context().gcs_address
+            if self.address not in (None, here):
+                raise IngestError(
+                    f"Ray at {self.address}: this program is connected to {here} already; leave "
+                    "the address out, or call ray.shutdown() first"
+                )
             yield ray
             return
         address = self.address or os.environ.get("RAY_ADDRESS")
+        if address is not None and address.startswith("ray://"):
+            raise IngestError(
+                f"Ray at {address}: this is not how workers reach the sources; run the command on "
+                "a machine of the cluster, with HOST:PORT of its head (6379)"
+            )
         try:
             _reach(address)
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
@@ -115,7 +128,10 @@ class _Run:
     ) -> None:
         self._ray, self._tell, self._retries = ray, tell, retries
         self._order = ray.put(order)
-        self._relay = ray.remote(num_cpus=0)(Relay).remote()
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self._relay = ray.remote(num_cpus=0, scheduling_strategy=here)(Relay).remote()
         self._task = ray.remote(num_cpus=1, max_retries=retries)(_record_far)
         self._at_work: dict[Any, Job] = {}
 
@@ -127,21 +143,32 @@ class _Run:
         waiting = list(reversed(jobs))
         try:
             while waiting or self._at_work:
-                most = workers or int(self._ray.cluster_resources().get("CPU", 1))
+                if stop.is_set():
+                    self._relay.stop.remote()
+                    found |= {job.name: job.stopped() for job in waiting}
+                    waiting.clear()
+                most = workers or self._cores()
                 while waiting and len(self._at_work) < most:
                     job = waiting.pop()
                     self._at_work[self._task.remote(job, self._order, self._relay)] = job
                 found |= self._ended(POLL_SECONDS)
-                if stop.is_set():
-                    self._relay.stop.remote()
         except BaseException:  # Ctrl-C: the workers end at their next block
             self._leave()
             raise
         return found
 
+    def _cores(self) -> int:
+        cores = int(self._ray.cluster_resources().get("CPU", 0))
+        if not cores:
+            raise IngestError(
+                "Ray: no machine of the cluster has cores to work on; start one with `ray start "
+                "--address HEAD:6379`"
+            )
+        return cores
+
     def _ended(self, seconds: float) -> dict[str, IngestOutcome]:
         tasks = list(self._at_work)
-        ended, _ = self._ray.wait(tasks, num_returns=len(tasks), timeout=seconds)
+        ended = self._ray.wait(tasks, num_returns=len(tasks), timeout=seconds)[0] if tasks else []
         news, again = self._ray.get(self._relay.take.remote())
         for now in news:
             self._tell(now)
@@ -152,7 +179,7 @@ class _Run:
     def _outcome(self, task: Any) -> IngestOutcome:
         job = self._at_work.pop(task)
         try:
-            return self._ray.get(task)
+            outcome, warnings = self._ray.get(task)
         except self._ray.exceptions.RayTaskError:
             raise  # a bug, as it would be here
         except self._ray.exceptions.RayError as error:
@@ -161,6 +188,9 @@ class _Run:
                 "what was committed is kept; look at Ray's logs, and run the same command again"
             )
             return IngestOutcome(source=str(job.spec), name=job.name, error=died)
+        for warning in warnings:
+            log.warning("%s", warning)
+        return outcome
 
     def _leave(self) -> None:
         self._relay.stop.remote()
@@ -180,11 +210,14 @@ class Relay:
         self._again: list[str] = []
         self._is_stopped = False
 
-    def begin(self, name: str) -> None:
-        """Note that a worker takes on a recording, for the first time or after another died."""
+    def begin(self, name: str) -> bool:
+        """Note that a worker takes on a recording, for the first time or after another died;
+        returns whether to stop.
+        """
         if name in self._begun:
             self._again.append(name)
         self._begun.add(name)
+        return self._is_stopped
 
     def tell(self, now: RecordProgress) -> bool:
         """Note how far a recording is; returns whether to stop."""
@@ -202,12 +235,24 @@ class Relay:
         self._is_stopped = True
 
 
-def _record_far(job: Job, order: Order, relay: Any) -> IngestOutcome:
-    """Run by a worker."""
+class _Warnings(logging.Handler):
+    """Keeps lines that would be printed where nobody reads them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def _record_far(job: Job, order: Order, relay: Any) -> tuple[IngestOutcome, list[str]]:
+    """Run by a worker; returns its warnings too."""
     import ray
 
-    relay.begin.remote(job.name)
     stop, told_at = threading.Event(), 0.0
+    if ray.get(relay.begin.remote(job.name)):
+        stop.set()
 
     def tell(now: RecordProgress) -> None:
         nonlocal told_at
@@ -216,7 +261,12 @@ def _record_far(job: Job, order: Order, relay: Any) -> IngestOutcome:
             if ray.get(relay.tell.remote(now)):
                 stop.set()
 
-    return run_job(job, order, Target(order), tell=tell, stop=stop)
+    warnings, ours = _Warnings(), logging.getLogger("ingest")
+    ours.addHandler(warnings)
+    try:
+        return run_job(job, order, Target(order), tell=tell, stop=stop), warnings.lines
+    finally:
+        ours.removeHandler(warnings)
 
 
 def _absolute(store: str | Path) -> str | Path:
@@ -238,7 +288,14 @@ def _check_shared(ray: Any, store: str | Path) -> None:
                 node["NodeID"], soft=False
             )
             look = ray.remote(num_cpus=0, scheduling_strategy=placed)(_is_locked_far)
-            if not ray.get(look.remote(probe)):
+            try:
+                is_seen = ray.get(look.remote(probe))
+            except ray.exceptions.RayError as error:
+                why = getattr(error, "cause", error)
+                raise StoreError(
+                    f"{store}: {node['NodeManagerHostname']} cannot look at it ({why})"
+                ) from None
+            if not is_seen:
                 raise StoreError(
                     f"{store}: {node['NodeManagerHostname']} does not see a lock that this machine "
                     "holds there; use a store in object storage (s3://...), or one machine"

@@ -1,11 +1,12 @@
 """One source into one recording, wherever that is done: here, or by a worker far away."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ingest.errors import IngestError, VideoError
+from ingest.errors import IngestError, NotAStoreError, VideoError
 from ingest.open import open_or_create_store, open_store
 from ingest.recorder import Recorded, RecordProgress, record
 from ingest.store.blobs import open_blobs
@@ -17,6 +18,8 @@ from ingest.video.sources import SourceSpec
 
 FAILURES = (IngestError, OSError, ValueError)
 """What one source can fail with; anything else is a bug."""
+MADE_SECONDS = 1.0
+"""How long another process may take to make a store, which looks like none until it is there."""
 _ENOUGH = 0.95
 _MOST_LEFT_OUT = 0.01
 
@@ -41,6 +44,15 @@ class Job:
     source: Source
     name: str
 
+    def absolute(self) -> "Job":
+        """The same for a process with another working directory."""
+        return replace(self, spec=self.spec.absolute())
+
+    def stopped(self) -> IngestOutcome:
+        """The outcome of a job that was not begun."""
+        error = IngestError(f"{self.spec}: stopped before it began; run the same command again")
+        return IngestOutcome(source=str(self.spec), name=self.name, error=error)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -58,26 +70,38 @@ class Order:
 class Target:
     """The store that recordings go into; a new one is made when the first source has opened.
 
-    So no empty store stays where no source could be read.
+    So no empty store stays where no source could be read. Threads and processes may make it at
+    once.
     """
 
     def __init__(self, order: Order) -> None:
         self._order = order
         self._lock = threading.Lock()
-        self.there = None if open_blobs(order.store).found() is None else self._open()
+        self._opened: Store | None = None
+
+    def there(self) -> Store | None:
+        """The store, if it is there."""
+        return None if open_blobs(self._order.store).found() is None else self.store()
 
     def store(self) -> Store:
-        """The store, which is made if it is missing; several threads may ask."""
+        """The store, which is made if it is missing."""
         with self._lock:
-            if self.there is None:
-                self.there = self._open()
-            return self.there
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
 
     def _open(self) -> Store:
-        order = self._order
-        if order.store_format is None:
-            return open_or_create_store(order.store, durable=order.durable)
-        return open_store(order.store, create_format=order.store_format, durable=order.durable)
+        order, gives_up_at = self._order, time.monotonic() + MADE_SECONDS
+        while True:
+            try:
+                if order.store_format is None:
+                    return open_or_create_store(order.store, durable=order.durable)
+                format_ = order.store_format
+                return open_store(order.store, create_format=format_, durable=order.durable)
+            except NotAStoreError:  # or not yet, while another process makes it
+                if time.monotonic() >= gives_up_at:
+                    raise
+                time.sleep(MADE_SECONDS / 20)
 
 
 def run_job(
@@ -90,8 +114,7 @@ def run_job(
 ) -> IngestOutcome:
     """Record a source; what it fails with is in the outcome."""
     if stop.is_set():
-        error = IngestError(f"{job.spec}: stopped before it began; run the same command again")
-        return IngestOutcome(source=str(job.spec), name=job.name, error=error)
+        return job.stopped()
     try:
         with open_source(job.spec, order.settings, should_stop=stop.is_set) as reader:
             recorded = record(

@@ -66,7 +66,7 @@ def ingest_sources(
         durable=durable,
     )
     target = Target(order)
-    jobs, unreadable = _plan(specs, target.there)
+    jobs, unreadable = _plan(specs, target.there())
     one_each = {job.name: job for job in jobs}  # copies of one file share a name
     tell = progress or (lambda _: None)
     if fleet is not None:

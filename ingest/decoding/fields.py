@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _PARAMETERS, _SLICE, _KEY_SLICE = 7, 1, 5
+_MOST_ORDER_STEPS = 255
+"""By the standard (H.264, 7.4.2.1.1)."""
 _HIGH_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 _HEAD_BYTES = 64
 """Enough for what is read of a slice."""
@@ -83,7 +85,10 @@ def _coding(data: bytes) -> FieldCoding | None:
         bits.skip(1)
         for _ in range(2):
             bits.number()
-        for _ in range(bits.number()):
+        steps = bits.number()
+        if steps > _MOST_ORDER_STEPS:
+            return None
+        for _ in range(steps):
             bits.number()
     bits.number()
     bits.skip(1)

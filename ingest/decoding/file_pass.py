@@ -22,6 +22,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ingest.addresses import without_secrets
 from ingest.decoding.account import Account
 from ingest.decoding.container import open_container, packet_ns, seek, shown_packets, stream_at
 from ingest.decoding.decoder import MAX_BAD_PACKETS, Decoder, drain, prepare
@@ -157,7 +158,7 @@ def decode_on_one_thread(
     """
     handed = handed or Handed()
     stream.codec_context.thread_count = 1
-    number, unread = 0, 0
+    number, unread, unreadable = 0, 0, None
     with closing(losses_of_file(stream, path, should_stop)) as losses:
         decoder = Decoder(stream, timeline, NoLosses(), settled=handed.settled, traits=traits)
         while True:
@@ -173,14 +174,22 @@ def decode_on_one_thread(
                 if not unread:
                     decoder.skip(number)
                 unread += 1
-                may_go_on = not isinstance(error, OSError)
-                if unread == (MAX_BAD_PACKETS if may_go_on else _MOST_FAILED_READS):
+                if isinstance(error, OSError) and unread == _MOST_FAILED_READS:
+                    unreadable = error
+                    break
+                if unread == MAX_BAD_PACKETS:
                     log.warning(
                         "%s: cannot be read on after %d packets (%s); what follows is left out",
                         *(path, number, error.strerror),
                     )
                     break
     yield from decoder.end()
+    if unreadable is not None:
+        raise VideoError(
+            f"{without_secrets(path)}: cannot be read on after {number} packets "
+            f"({unreadable.strerror}); what was committed is kept: run the same command again, or "
+            "if the disk is damaged, ingest a copy of what can be read"
+        )
     if decoder.errors_in_a_row >= MAX_BAD_PACKETS:
         raise VideoError(
             f"{path}: the last {decoder.errors_in_a_row} packets in a row did not decode, after "

@@ -61,7 +61,9 @@ def is_junk(
                 is_same &= np.array_equal(one.to_ndarray(), other.to_ndarray())
                 if should_stop():
                     return False
-        return is_same or _are_whole_before_their_end(path, index, first, last, from_pts_ns)
+        return is_same or _are_whole_before_their_end(
+            path, index, first, last, from_pts_ns, should_stop
+        )
     except (FFmpegError, ValueError):  # it does not decode, or one shows more than the other
         return False
 
@@ -98,12 +100,17 @@ def _pictures(
 
 
 def _are_whole_before_their_end(
-    path: str, index: int, first: int, last: int, from_pts_ns: int | None
+    path: str,
+    index: int,
+    first: int,
+    last: int,
+    from_pts_ns: int | None,
+    should_stop: Callable[[], bool],
 ) -> bool:
     """Whether a strict decoder takes each packet, or a part of it that shows as much."""
     with closing(open_container(path)) as container:
         stream = _stream(container, index, from_pts_ns)
-        trial = _Trial(stream)
+        trial = _Trial(stream, should_stop)
         for number, packet in enumerate(
             islice(shown_packets(container, stream), first, None), first
         ):
@@ -119,8 +126,9 @@ def _are_whole_before_their_end(
 class _Trial:
     """Tries parts of packets on decoders, which have been given what came since a key frame."""
 
-    def __init__(self, stream: VideoStream) -> None:
-        self._of = stream.codec_context
+    def __init__(self, stream: VideoStream, should_stop: Callable[[], bool]) -> None:
+        """ValueError ends all trials once `should_stop`."""
+        self._of, self._should_stop = stream.codec_context, should_stop
         self._since_key: list[bytes] = []
         self._decoded = 0
 
@@ -165,7 +173,7 @@ class _Trial:
     def _frames(self, data: bytes, options: dict[str, str]) -> list[VideoFrame]:
         """Decode a packet, after those since the last key frame."""
         self._decoded += len(self._since_key) + 1
-        if self._decoded > _MOST_DECODED:
+        if self._decoded > _MOST_DECODED or self._should_stop():
             raise ValueError("too long to look at")
         context = CodecContext.create(self._of.name, "r")
         assert isinstance(context, VideoCodecContext)

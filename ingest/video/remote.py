@@ -69,7 +69,7 @@ def look_at(address: str) -> RemoteFile:
     try:
         with _get(address, f"bytes=0-{_MIB - 1}") as answer:
             if answer.headers.get_content_maintype() == "multipart":  # MJPEG, picture by picture
-                raise not_a_file(without_secrets(address))
+                raise not_a_file(place_of(address))
             first, headers, gives_parts = answer.read(_MIB), answer.headers, answer.status == 206
         if gives_parts:
             size = int(headers.get("Content-Range", "").rpartition("/")[2])
@@ -83,20 +83,19 @@ def look_at(address: str) -> RemoteFile:
             log.warning(
                 "%s: the server gives the whole file only; where it is interrupted, it is read "
                 "again from its start",
-                without_secrets(address),
+                place_of(address),
             )
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()  # it is the answer, too
         if isinstance(error, URLError) and isinstance(error.reason, SSLCertVerificationError):
             raise VideoError(
-                f"{without_secrets(address)}: its certificate is not trusted "
+                f"{place_of(address)}: its certificate is not trusted "
                 f"({error.reason.verify_message}); check the address, or trust the certificates of "
                 "a file: SSL_CERT_FILE=FILE setcon ingest ..."
             ) from error
         raise VideoError(
-            f"{without_secrets(address)}: cannot be read ({error}); check the address and the "
-            "network"
+            f"{place_of(address)}: cannot be read ({error}); check the address and the network"
         ) from error
     return RemoteFile(size_bytes=size, digest=digest.hexdigest())
 

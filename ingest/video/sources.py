@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ingest.addresses import is_address, without_secrets
+from ingest.addresses import is_address
 from ingest.errors import VideoError
 from ingest.store.layout import is_store
 from ingest.video.lerobot import Episode, episodes, is_dataset
@@ -27,7 +27,7 @@ from ingest.video.paths import (
     natural_order,
     path_text,
 )
-from ingest.video.remote import check_address, file_name, not_a_file
+from ingest.video.remote import check_address, file_name, not_a_file, place_of
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,16 @@ class SourceSpec:
         """The file or folder that is read."""
         return self.path if self.episode is None else self.episode.video
 
+    def absolute(self) -> "SourceSpec":
+        """The same for a process with another working directory."""
+        masks, episode = self.masks, self.episode
+        return replace(
+            self,
+            path=self.path if self.address else self.path.absolute(),
+            masks=masks and replace(masks, path=masks.path.absolute()),
+            episode=episode and replace(episode, video=episode.video.absolute()),
+        )
+
     @property
     def location(self) -> str:
         """The same for FFmpeg: a path, or an address."""
@@ -70,7 +80,7 @@ class SourceSpec:
         return self.path.stem if is_file else self.path.resolve().name
 
     def __str__(self) -> str:
-        path = without_secrets(self.address) if self.address else path_text(self.path)
+        path = place_of(self.address) if self.address else path_text(self.path)
         return f"{path} ({self.part})" if self.part else path
 
 

@@ -1,6 +1,6 @@
 """Curves for TensorBoard, of a run that continues: what a later start repeats is shown once.
 
-`pip install 'setcon[tensorboard]'` is all that it takes; without it nothing is written.
+`pip install -e '.[tensorboard]'` is all that it takes; without it nothing is written.
 """
 
 from __future__ import annotations

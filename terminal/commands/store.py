@@ -38,6 +38,7 @@ from terminal.recordings import (
 )
 
 if TYPE_CHECKING:
+    from ingest.fleet import Fleet
     from ingest.scenes import Scene
     from ingest.store.records import Size
 
@@ -96,14 +97,13 @@ if TYPE_CHECKING:
     "--ray",
     "ray_address",
     metavar="ADDRESS",
-    help="The Ray cluster.  [default: RAY_ADDRESS, or one that is started on this machine]",
+    help="HOST:PORT of the head of the Ray cluster.  [default: RAY_ADDRESS, or a cluster of this "
+    "machine, which is started if need be]",
 )
 @click.option(
     "--retries",
     type=click.IntRange(0),
-    default=20,
-    show_default=True,
-    help="With Ray: how often a recording is continued after its worker died.",
+    help="With Ray: how often a recording is continued after its worker died.  [default: 20]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the recordings made from these sources.")
 @click.option(
@@ -126,7 +126,7 @@ def ingest_command(
     workers: int | None,
     engine: Literal["local", "ray"],
     ray_address: str | None,
-    retries: int,
+    retries: int | None,
     overwrite: bool,
     durable: bool,
 ) -> None:
@@ -137,10 +137,9 @@ def ingest_command(
     train and test. Run the same command again to continue after an interruption.
     """
     settings = record_settings(size=size, fit=fit, fps=fps, reader=reader)
-    if ray_address is not None and engine != "ray":
-        fail("--ray needs --engine ray")
+    if engine != "ray" and (ray_address, retries) != (None, None):
+        fail("--ray and --retries need --engine ray")
     with progress_line("opening the sources") as show:
-        from ingest.fleet import Fleet
         from ingest.jobs import ingest_sources
 
         outcomes = ingest_sources(
@@ -152,7 +151,7 @@ def ingest_command(
             track=track,
             masks=masks,
             workers=workers,
-            fleet=Fleet(address=ray_address, retries=retries) if engine == "ray" else None,
+            fleet=_fleet(ray_address, retries) if engine == "ray" else None,
             overwrite=overwrite,
             durable=durable,
             progress=lambda progress: show(*ingest_parts(progress)),
@@ -169,6 +168,12 @@ def ingest_command(
     if any(outcome.recorded is not None for outcome in outcomes):
         warn_of_several_sizes(store)
     exit_if_any(outcome.error for outcome in outcomes if outcome.error is not None)
+
+
+def _fleet(address: str | None, retries: int | None) -> Fleet:
+    from ingest.fleet import Fleet
+
+    return Fleet(address=address) if retries is None else Fleet(address=address, retries=retries)
 
 
 SHOWN_RECORDINGS = 500

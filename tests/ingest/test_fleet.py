@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import ray
@@ -15,6 +17,7 @@ from object_store import ObjectServer
 
 from ingest.errors import IngestError
 from ingest.fleet import Fleet
+from ingest.job import Order, Target
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
 from ingest.store.records import RecordSettings
@@ -42,29 +45,57 @@ def cluster():
         ray.shutdown()
 
 
+def write_two_tracks(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width = stream.height = 32
+        for index in range(30):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 8 * index, np.uint8))
+            frame.pts = index
+            for stream in streams:
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode())
+
+
 def files(store: Path) -> dict[str, bytes]:
     recordings = store / "recordings"
     return {
         str(path.relative_to(recordings)): path.read_bytes()
         for path in recordings.rglob("*")
-        if path.is_file() and path.name != "lock"
+        if path.is_file() and not path.name.endswith(".lock")
     }
 
 
 @pytest.mark.usefixtures("cluster")
-def test_workers_of_a_cluster_ingest_what_one_process_does(videos, tmp_path):
-    sources = [str(videos), str(tmp_path / "missing.mp4")]
+def test_workers_of_a_cluster_ingest_what_one_process_does(videos, tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").symlink_to(videos)
+    write_two_tracks(tmp_path / "two.mkv")
+    sources = ["videos", "two.mkv", "missing.mp4"]
     told = []
     here = ingest_sources(sources, tmp_path / "here", SETTINGS)
+    lines = [*caplog.messages]
+    assert "two.mkv: 2 video tracks" in lines[0]
+    caplog.clear()
     far = ingest_sources(sources, tmp_path / "far", SETTINGS, fleet=Fleet(), progress=told.append)
-    assert [(o.source, o.name, str(o.error), o.warning) for o in far] == [
-        (o.source, o.name, str(o.error), o.warning) for o in here
+    assert [(o.source, o.name, o.warning, o.error is None) for o in far] == [
+        (o.source, o.name, o.warning, o.error is None) for o in here
     ]
-    assert [o.recorded and o.recorded.status for o in far] == ["recorded", "recorded", None, None]
+    assert [f"{tmp_path}/{line}" for line in lines] == caplog.messages
+    became = {o.name: o.recorded and o.recorded.status for o in far}
+    assert became == {
+        "a": "recorded",
+        "b": "recorded",
+        "broken": None,
+        "two": "recorded",
+        None: None,
+    }
     assert files(tmp_path / "far") == files(tmp_path / "here")
-    again = ingest_sources([str(videos / "a.mp4")], tmp_path / "far", SETTINGS, fleet=Fleet())
+    again = ingest_sources(["videos/a.mp4"], tmp_path / "far", SETTINGS, fleet=Fleet())
     assert [o.recorded and o.recorded.status for o in again] == ["already complete"]
-    assert {now.name for now in told} == {"a", "b"}
+    assert {now.name for now in told} == {"a", "b", "two"}
 
 
 @pytest.mark.soak
@@ -93,7 +124,7 @@ def test_what_is_missing_is_one_line(videos, tmp_path, monkeypatch):
     with pytest.raises(IngestError, match=r"127\.0\.0\.1:9: .*refused; start it"):
         ingest_sources([str(videos)], tmp_path / "store", SETTINGS, fleet=fleet)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(IngestError, match=r"not installed; pip install 'setcon\[fleet\]'"):
+    with pytest.raises(IngestError, match=r"not installed; run pip install -e '.\[fleet\]'"):
         ingest_sources([str(videos)], tmp_path / "store", SETTINGS, fleet=Fleet())
     assert not (tmp_path / "store").exists()
 
@@ -153,12 +184,29 @@ def test_recordings_of_killed_workers_go_on(is_remote, media, tmp_path):
 def test_machines_that_share_a_folder_and_its_locks_ingest_into_it(videos, tmp_path):
     from ray.cluster_utils import Cluster
 
+    ray.shutdown()  # of the tests before
     two = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         two.add_node(num_cpus=1)
         fleet = Fleet(address=two.address)
         outcomes = ingest_sources([str(videos)], tmp_path / "far", SETTINGS, fleet=fleet)
+        assert len(two.list_all_nodes()) == 2
     finally:
         two.shutdown()
     assert [o.recorded and o.recorded.status for o in outcomes] == ["recorded", "recorded", None]
     assert not list(tmp_path.glob(".setcon-*"))
+
+
+def test_a_store_is_made_once_by_all_who_come_at_the_same_time(tmp_path):
+    def opened(number: int) -> str:
+        return Target(Order(store=tmp_path / str(number // 8), settings=SETTINGS)).store().format
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(opened, range(64))) == ["zarr"] * 64
+
+
+def test_addresses_that_cannot_work_are_refused(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    fleet = Fleet(address="ray://head:10001")
+    with pytest.raises(IngestError, match="on a machine of the cluster"):
+        ingest_sources([str(videos)], tmp_path / "store", SETTINGS, fleet=fleet)
