@@ -66,9 +66,11 @@ class OneLineErrors(click.Group):
         except Exception as error:
             if isinstance(error, _known_errors()):
                 fail(error)
-            if isinstance(error, OSError):
-                remedy = _REMEDIES.get(error.errno or 0, "check the path and its rights")
-                fail(f"{error.filename or 'input/output'}: {error.strerror or error}; {remedy}")
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                of_path = "check the path and its rights" if error.filename else ""
+                remedy = _REMEDIES.get(error.errno or 0, of_path)
+                what = f"{error.filename or 'input/output'}: {error.strerror or error}"
+                fail(f"{what}; {remedy}" if remedy else what)
             raise
 
 

@@ -23,7 +23,6 @@ _ENVIRONMENT = {
     # without it ranks that are started again wait for each other in vain (torch 2.13)
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     "GLOO_SOCKET_IFNAME": "lo",  # all ranks are on this machine
-    "LOGLEVEL": "CRITICAL",  # of torch's launcher: what has gone wrong is said by the ranks
 }
 _SHUTDOWN_SECONDS = 120
 """For ranks that were asked to stop to save."""
@@ -60,7 +59,9 @@ def launch(ranks: int, arguments: Sequence[str]) -> int:
 
     from ingest.python_module import module_command, module_environment
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # what has gone wrong is said by the ranks, and not again by torch's launcher
+    level = os.environ.get("LOGLEVEL", "CRITICAL")
+    logging.getLogger("torch.distributed.elastic").setLevel(level)
     os.environ.update(module_environment())
     command = module_command("setcon", *arguments)
     config = LaunchConfig(

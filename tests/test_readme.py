@@ -80,7 +80,7 @@ def test_every_command_does_what_it_says(tmp_path: Path) -> None:
             done = run(command, tmp_path)
             assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
             if command[1] == "demo":
-                assert "steps are learned; the same command continues" in done.stdout
+                assert "steps are learned so far; to continue, repeat the command" in done.stdout
         assert server is not None
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=20) == 0

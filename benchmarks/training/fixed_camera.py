@@ -33,7 +33,8 @@ from scipy import ndimage
 from online.analysis.opened import TrainedRun, load_run, opened_store
 from online.analysis.readout import Readout
 from online.clips.clip import Interval
-from online.runs.checkpoint import load_checkpoint, step_of
+from online.runs.checkpoint import load_checkpoint
+from online.runs.names import CHECKPOINTS, step_of
 from online.runs.weights import load_into
 from setcon.measures.baselines import block_labels, frame_k_means_labels, frame_ward_labels
 
@@ -172,7 +173,7 @@ def live(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _found_since(run: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The share of people found by each checkpoint, in VIDEO as ingested from the file."""
     store, trained, rows = stored(options), load_run(run), []
-    for path in sorted((run / "checkpoints").iterdir()):
+    for path in sorted((run / CHECKPOINTS).iterdir()):
         checkpoint = load_checkpoint(path)
         load_into(trained.model, checkpoint.model, where=path)
         minutes = checkpoint.run["seconds"] / 60

@@ -117,16 +117,19 @@ def make_keys(folder: Path) -> Path:
     with clear_write_errors(str(folder), kept="no keys were made"), ExitStack() as on_failure:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if there := sorted([*folder.glob(f"*{SECRET}"), *folder.glob(f"*{PUBLIC}")]):
-            raise KeyFileError(f"{there[0]}: already exists; make new keys in another folder")
+            raise _exists(there[0])
         public, secret = (key.decode() for key in zmq.curve_keypair())
         name = folder.resolve().name or "setcon"
         own, others = folder / f"{name}{SECRET}", folder / f"{name}{PUBLIC}"
         of_own = f"# Secret key of {name}: never leaves this machine.\n"
         of_others = f"# Public key of {name}: for those it talks to.\n"
-        on_failure.callback(own.unlink, missing_ok=True)
-        _write_new(own, of_own, {"public": public, "secret": secret})
-        on_failure.callback(others.unlink, missing_ok=True)
-        _write_new(others, of_others, {"public": public})
+        for path, comment, keys in (
+            (own, of_own, {"public": public, "secret": secret}),
+            (others, of_others, {"public": public}),
+        ):
+            descriptor = _new_file(path)
+            on_failure.callback(path.unlink, missing_ok=True)
+            _write_keys(descriptor, comment, keys)
         on_failure.pop_all()
     return others
 
@@ -246,9 +249,19 @@ def _read(path: Path) -> str:
         raise KeyFileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _write_new(path: Path, comment: str, keys: dict[str, str]) -> None:
-    """Write a file that only its owner can read, from the first moment on."""
+def _new_file(path: Path) -> int:
+    """Open a file that only its owner can read, from the first moment on."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:  # another process made it just now
+        raise _exists(path) from None
+
+
+def _exists(path: Path) -> KeyFileError:
+    return KeyFileError(f"{path}: already exists; make new keys in another folder")
+
+
+def _write_keys(descriptor: int, comment: str, keys: dict[str, str]) -> None:
     lines = "".join(f'    {name}-key = "{key}"\n' for name, key in keys.items())
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{comment}metadata\ncurve\n{lines}")

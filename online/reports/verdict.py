@@ -52,13 +52,15 @@ def evaluation_verdict(evaluation: Evaluation) -> str:
 
 
 def so_far(step: int, steps: int, evaluation: Evaluation) -> str:
-    """What a run that its minutes ended has learned, and how it goes on; empty for a whole one."""
+    """What a run that was cut short has learned; empty for a whole one."""
     if step >= steps:
         return ""
-    return (
-        f"So far {step:,} of {steps:,} steps are learned. {_lesson(evaluation)} "
-        "The same command continues, with more --minutes or without."
-    )
+    return f"{learned_so_far(step, steps)}. {_lesson(evaluation)}"
+
+
+def learned_so_far(step: int, steps: int) -> str:
+    """How far a run has come."""
+    return f"{step:,} of {steps:,} steps are learned so far"
 
 
 def _objects(run: RunLog) -> str:

@@ -23,14 +23,11 @@ class RunLock:
     def take(self) -> None:
         """Lock the run's directory, which exists.
 
-        Raises RunError: another trainer is at work in it, or it cannot be locked.
+        Raises RunError: another trainer is at work in it, or it cannot be locked; OSError: the lock
+        cannot be written.
         """
         path = self._run / LOCK_FILE
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise RunError(f"{path}: cannot be written ({reason}); check its rights") from error
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         try:
             is_taken = take_lock(descriptor, path)
         except StoreError as error:

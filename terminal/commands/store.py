@@ -84,7 +84,8 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Recordings to ingest at once.  [default: as many as cores, here up to 4]",
+    help="Recordings to ingest at once.  [default: as many as cores, at most 4; with Ray, as many "
+    "as the cluster has cores]",
 )
 @click.option(
     "--engine",
@@ -138,7 +139,7 @@ def ingest_command(
     """
     settings = record_settings(size=size, fit=fit, fps=fps, reader=reader)
     if engine != "ray" and (ray_address, retries) != (None, None):
-        fail("--ray and --retries need --engine ray")
+        raise click.UsageError("--ray and --retries are for --engine ray")
     with progress_line("opening the sources") as show:
         from ingest.jobs import ingest_sources
 

@@ -450,7 +450,7 @@ def _typed(context: click.Context, *, without: Sequence[str] = ()) -> list[str]:
 
 
 def _report_outcome(outcome: Outcome, run: Path, *, steps: int) -> None:
-    from online.reports.verdict import verdict
+    from online.reports.verdict import learned_so_far, verdict
     from online.runs.log import read_run
 
     if outcome.reason == "stopped":
@@ -475,8 +475,8 @@ def _report_outcome(outcome: Outcome, run: Path, *, steps: int) -> None:
         click.echo(verdict(read_run(run)))
         if outcome.reason == "time is up":
             click.echo(
-                f"so far {outcome.step:,} of {steps:,} steps are learned; the same command "
-                "continues, with more --minutes or without"
+                f"{learned_so_far(outcome.step, steps)}; to continue, repeat the command with more "
+                "--minutes, or without it"
             )
     click.echo(f"report: {outcome.report}")
 

@@ -123,7 +123,7 @@ class ProbeProcess:
 
     def _leave(self) -> None:
         if self._child is not None:
-            self._child.leave(within_seconds=0.0)  # what it has not finished counts for nothing
+            self._child.leave(within_seconds=0.0)  # what it has fitted is kept
             self._child = None
 
 

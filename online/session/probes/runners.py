@@ -10,7 +10,7 @@ from online.probing.evaluator import Evaluator
 from online.scores.evaluation import Evaluation
 from online.session.clock import RunClock
 from online.session.probes.book import ProbeBook
-from online.session.probes.process import Ended, ProbeProcess
+from online.session.probes.process import Ended, ProbeProcess, forget_weights
 from online.session.state import RunState
 from online.session.status import Watcher
 from online.stop import StopSignals
@@ -103,10 +103,11 @@ class ProbeInline(_InRun):
     def resume(self) -> None:
         """Drop what was left by a start that made its probes by a worker."""
         if (step := self.book.left_over()) is not None:
+            if step == self.state.step and self.state.is_complete:  # it is made now
+                forget_weights(self.book.directory.probe_folder(step))
+                return
             self.book.drop(step)
-            is_last = step == self.state.step and self.state.is_complete
-            if not is_last:  # which is made now
-                self.book.missing(step, "it was cut off, and evaluation.beside is off now")
+            self.book.missing(step, "it was cut off, and evaluation.beside is off now")
 
     def due(self) -> None:
         """Make the probe.

@@ -91,7 +91,7 @@ def test_the_hero_alone_says_below_what_is_to_be_seen() -> None:
     panels = make_panels()
     bare = np.asarray(draw_hero(panels, most=4))
     told = pixels(hero_figure(panels, most=4))
-    more = pixels(hero_figure(panels, most=4, said="So far 40 of 300 steps are learned. " * 3))
+    more = pixels(hero_figure(panels, most=4, said="40 of 300 steps are learned so far. " * 3))
     assert more.shape[0] > told.shape[0]
     assert told.shape[1] == bare.shape[1]
     below = told[bare.shape[0] - MARGIN :]

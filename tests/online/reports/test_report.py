@@ -315,7 +315,7 @@ def test_slots_that_score_below_the_best_simple_segmentation_are_not_excused_by_
 
 def test_a_run_that_its_minutes_ended_says_how_far_it_is_and_what_it_has_learned() -> None:
     said = so_far(1_200, 3_000, evaluation())
-    assert said.startswith("So far 1,200 of 3,000 steps are learned. The slots tell objects apart")
+    assert said.startswith("1,200 of 3,000 steps are learned so far. The slots tell objects apart")
     assert so_far(3_000, 3_000, evaluation()) == ""
 
 
