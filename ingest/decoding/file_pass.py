@@ -174,7 +174,7 @@ def decode_on_one_thread(
                 if not unread:
                     decoder.skip(number)
                 unread += 1
-                if isinstance(error, OSError) and unread == _MOST_FAILED_READS:
+                if _is_unreadable(error) and unread == _MOST_FAILED_READS:
                     unreadable = error
                     break
                 if unread == MAX_BAD_PACKETS:
@@ -195,6 +195,11 @@ def decode_on_one_thread(
             f"{path}: the last {decoder.errors_in_a_row} packets in a row did not decode, after "
             f"{timeline.counters.stored} frames; the rest is lost: repair or re-encode it"
         )
+
+
+def _is_unreadable(error: FFmpegError) -> bool:
+    """Whether a disk or a server failed; after junk FFmpeg may ask to be called again."""
+    return isinstance(error, OSError) and not isinstance(error, BlockingIOError)
 
 
 def _packets(
@@ -245,7 +250,7 @@ def _on_all_cores(
             if account.is_short():
                 return "broken"
     except FFmpegError as error:
-        return "broken" if isinstance(error, OSError) else "refused"
+        return "broken" if _is_unreadable(error) else "refused"
     return "done" if handed.is_complete else "broken"
 
 

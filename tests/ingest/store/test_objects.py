@@ -445,7 +445,7 @@ def test_killed_at_any_put_it_continues_to_the_same_bytes(
 
     def publish(objects: MemoryStore, most_puts: int) -> int:
         nonlocal puts_left
-        monkeypatch.setattr("ingest.store.objects.from_url", lambda url: objects)
+        monkeypatch.setattr("ingest.store.asking.from_url", lambda url: objects)
         puts_left = most_puts
         list(publish_store(local, URL, recordings="short"))
         return most_puts - puts_left
