@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -94,11 +95,13 @@ class Fleet:
             )
         try:
             _reach(address)
-            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            with _own_signals():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises that itself where its own processes are slow
+            why = (str(error) or type(error).__name__).splitlines()[0]
             raise IngestError(
-                f"Ray at {address or 'this machine'}: {str(error).splitlines()[0]}; start it "
-                "with `ray start --head`, or name another with --ray"
+                f"Ray at {address or 'this machine'}: {why}; start it with `ray start --head`, or "
+                "name another with --ray"
             ) from None
         _keep_quiet()
         try:
@@ -109,8 +112,19 @@ class Fleet:
 
 def _reach(address: str | None) -> None:
     """OSError where nothing listens there, of which Ray is sure after a minute only."""
-    if address and (found := re.fullmatch(r"([\w.-]+):(\d{1,5})", address)):
+    if address and (found := re.fullmatch(r"\[?([\w.:-]+?)\]?:(\d{1,5})", address)):
         socket.create_connection((found[1], int(found[2])), timeout=REACH_SECONDS).close()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does at SIGTERM, which Ray replaces."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _keep_quiet() -> None:

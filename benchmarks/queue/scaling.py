@@ -25,7 +25,7 @@ import re
 import subprocess
 import sys
 from collections import deque
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -245,12 +245,13 @@ def check(measured: Measured) -> None:
 
 def main() -> None:
     options = _options()
-    kinds = {field.name: type(field.default) for field in fields(Measured)}
+    kinds = {name: type(value) for name, value in asdict(Measured()).items()}
+    given: dict[str, Any] = {}
     for setting in options.set:
         if not (matched := re.fullmatch(r"(\w+)=(.+)", setting)) or matched[1] not in kinds:
             raise SystemExit(f"--set {setting}: FIGURE=VALUE, with one of {', '.join(kinds)}")
-    given = dict(setting.split("=", 1) for setting in options.set)
-    measured = Measured(**{name: kinds[name](float(value)) for name, value in given.items()})
+        given[matched[1]] = kinds[matched[1]](float(matched[2]))
+    measured = replace(Measured(), **given)
     if options.check:
         return check(measured)
     kept = [stored(hours, measured) for hours in options.hours]

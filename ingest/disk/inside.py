@@ -12,10 +12,12 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from ingest.errors import StoreError
+
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-MAPPED_BYTES = 256 << 10
+MAPPED_BYTES = 1 << 20
 """The smallest file that is mapped."""
 
 Buffer = bytes | mmap.mmap
@@ -24,8 +26,21 @@ Buffer = bytes | mmap.mmap
 def open_inside(folder: Path, name: str) -> BinaryIO:
     """A plain file below `folder`, to read; `folder` itself may be a link.
 
-    Raises FileNotFoundError: there is none; OSError: it, or a folder on its way, is anything else.
+    Raises FileNotFoundError: there is none; OSError: it, or a folder on its way, is anything else;
+    StoreError: too many files are open, which says nothing of this one.
     """
+    try:
+        return _open_inside(folder, name)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise StoreError(
+            f"{folder}: {name} cannot be opened ({error.strerror}); raise the limit of open files "
+            "(ulimit -n)"
+        ) from error
+
+
+def _open_inside(folder: Path, name: str) -> BinaryIO:
     *parents, last = name.split("/")
     at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -285,7 +285,9 @@ def test_a_capture_that_was_cut_off_goes_on_after_a_gap(store):
     assert [said["attributes"]["committed_length"] for said in seen] == [25, 50]
     assert seen[-1]["shape"][0] > 50
     with Camera(device, RecordSettings(size=16, reader="camera")) as camera:
-        refused = pytest.raises(RecordingExistsError, match=r"unfinished .*, size 32, codec zstd; give another")
+        refused = pytest.raises(
+            RecordingExistsError, match=r"unfinished .*, size 32, codec zstd; give another"
+        )
         with refused:
             capture(camera, store, name="a", seconds=0.2)
         capture(camera, store, name="b", seconds=0.2)
