@@ -15,8 +15,7 @@ def test_where_too_many_files_are_open_no_file_is_called_damaged(tmp_path):
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
     try:
         with pytest.raises(StoreError, match=r"a cannot be opened .* \(ulimit -n\)"):
-            for _ in range(64):
-                held.append(open_inside(tmp_path, "a"))
+            held.extend(open_inside(tmp_path, "a") for _ in range(64))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for file in held:
