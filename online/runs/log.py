@@ -24,6 +24,7 @@ from online.runs.entries import (
     read_log,
 )
 from online.runs.glimpse import DAMAGE, Glimpse, load_glimpse
+from online.runs.names import CONFIG_FILE
 from online.scores.evaluation import NO_JSON, Evaluation, Panels, load_evaluation, load_panels
 from online.scores.matrix import Continual, load_continual
 
@@ -78,7 +79,7 @@ def read_run(path: str | Path, *, entries: Sequence[AnyEntry] | None = None) -> 
     with _reading(path):
         if entries is None:
             entries = _read_entries(path / "metrics.jsonl", unreadable)
-        settings = path / "config.toml"
+        settings = path / CONFIG_FILE
         text = settings.read_text("utf-8", "replace") if settings.exists() else None
         evaluations, panels = _read_probes(path / "probes", unreadable)
         continual = _read_continual(path / "continual.json", unreadable)
@@ -117,7 +118,7 @@ def latest_panels(path: Path) -> tuple[Panels | None, list[str]]:
 
 def not_a_run(path: Path) -> RunError:
     """The error that there is no run at `path`, naming one nearby."""
-    inside = [found.parent for found in sorted(path.glob("*/config.toml"))[:1]]
+    inside = [found.parent for found in sorted(path.glob(f"*/{CONFIG_FILE}"))[:1]]
     where = f"did you mean {inside[0]}?" if inside else "name the --run of a training"
     return RunError(f"{path}: is not a run (no config.toml); {where}")
 

@@ -18,6 +18,7 @@ import msgspec
 
 from online.errors import RunError
 from online.runs.lock import is_at_work
+from online.runs.names import CONFIG_FILE
 from online.scores.evaluation import NO_JSON
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class LiveFile:
 
     def poll(self) -> Live:
         """What the run does now."""
-        if not (self._run / "config.toml").exists():
+        if not (self._run / CONFIG_FILE).exists():
             return Live("absent", {})
         written = _read(self._run / "status.json")
         is_locked = self._is_locked()

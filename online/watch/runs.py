@@ -9,6 +9,7 @@ from pathlib import Path
 from ingest.printable import harmless
 from online.errors import RunError
 from online.reports.report import name_of
+from online.runs.names import CONFIG_FILE
 from online.watch.followed import FollowedRun
 from online.watch.footage import FollowedStore, is_store
 
@@ -65,14 +66,14 @@ class Runs:
 
 
 def _runs_at(path: Path) -> list[Path]:
-    if (path / "config.toml").exists():
+    if (path / CONFIG_FILE).exists():
         return [path]
-    inside = [found.parent for found in path.glob("*/config.toml")]
+    inside = [found.parent for found in path.glob(f"*/{CONFIG_FILE}")]
     return sorted(inside, key=_begun, reverse=True)
 
 
 def _begun(run: Path) -> float:
     try:
-        return (run / "config.toml").stat().st_mtime
+        return (run / CONFIG_FILE).stat().st_mtime
     except FileNotFoundError:
         return 0.0

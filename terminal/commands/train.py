@@ -17,6 +17,7 @@ from click.core import ParameterSource
 
 from online.made_for import MADE_FOR, Footage, mismatch
 from online.ranks import rank_here
+from online.runs.names import CONFIG_FILE
 from online.scores.numbers import duration
 from terminal.options import (
     holdout_option,
@@ -380,9 +381,9 @@ def _config_of(run: Path) -> Path:
     """
     from online.runs.log import not_a_run
 
-    if not (run / "config.toml").exists():
+    if not (run / CONFIG_FILE).exists():
         raise not_a_run(run)
-    return run / "config.toml"
+    return run / CONFIG_FILE
 
 
 def _unfit(preset: str, store: str | None, config: RunConfig) -> str | None:
