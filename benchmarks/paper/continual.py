@@ -60,6 +60,8 @@ class Scale:
     size: int = 32
     clip_length: int = 10
     batch: int = 12
+    train_clips: int = 150
+    """For the probe."""
 
     @property
     def clip_bytes(self) -> int:
@@ -67,7 +69,7 @@ class Scale:
         return (self.clip_length + 2) * self.size**2 * 3
 
 
-SMALL, OBJECTS = Scale(), Scale(preset="things", size=128, clip_length=22, batch=4)
+SMALL, OBJECTS = Scale(), Scale(preset="things", size=128, clip_length=22, batch=4, train_clips=1)
 
 
 def scale_of(stream: str) -> Scale:
@@ -203,7 +205,7 @@ def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> l
         *("stream.max_epochs=1", f"training.seed={seed}"),
         f"training.batch_clips={scale.batch}",
         f"stream.clip_length={scale.clip_length}",
-        *("evaluation.every_steps=1000000000", "evaluation.train_clips=150"),
+        *("evaluation.every_steps=1000000000", f"evaluation.train_clips={scale.train_clips}"),
         f"replay.samples_per_insert={options.samples_per_insert}",
         f"replay.fifo_bytes={share(way.fifo)}",
         f"replay.long_term_bytes={long_term}",
