@@ -71,7 +71,6 @@ class Findings:
 
     evaluation: Evaluation
     panels: Panels
-    probes: KeptProbes = NO_PROBES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,15 +163,13 @@ class Evaluator:
 
         Those that an evaluation which was interrupted has left there are not fitted again.
         """
-        found = self.evaluate(
+        return self.evaluate(
             model,
             step=step,
             progress=progress,
             kept=load_probes(folder, self.probe_config, device=self.device),
             keep=partial(save_probes, folder),
         )
-        save_probes(folder, found.probes)  # those too that an earlier step has fitted
-        return found
 
     @torch.no_grad()
     def evaluate(
@@ -187,7 +184,8 @@ class Evaluator:
         """Fit and score the probe on `model` as it stands; its weights are not touched.
 
         Probes of this model that were `kept` are scored instead, if the footage is the same. Those
-        that are fitted are passed to `keep` one by one, which takes most of the time.
+        that are fitted, which takes most of the time, are passed to `keep` one by one, and so is
+        the untrained one of an earlier step.
 
         Raises FootageError: too little footage to train or score a probe on.
         """
@@ -230,7 +228,7 @@ class Evaluator:
         most = self.config.panel_frames
         panels = draw_panels(held_out, trained, baselines.untrained, grid=grid, most=most)
         report("probed", 1.0)
-        return Findings(evaluation, panels, KeptProbes(trained.kept, baselines.untrained.kept))
+        return Findings(evaluation, panels)
 
     def _read_baselines(
         self,
@@ -248,6 +246,8 @@ class Evaluator:
                 ),
                 untrained=self._read(self.untrained, footage, progress, kept, keep),
             )
+        else:
+            keep(self._baselines.untrained.kept)
         return self._baselines
 
     def _num_segments(self, held_out: CutFootage) -> int:
