@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import from_url
 
+from ingest.addresses import scheme_of
 from ingest.errors import NotAStoreError, StoreError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def objects_at(location: str) -> ObjectStore:
         return from_url(location.rstrip("/"))
     except (BaseError, ValueError) as error:
         raise NotAStoreError(
-            f"{location}: cannot be used ({_first_line(error)}); {_ADDRESSES[_scheme(location)]}"
+            f"{location}: cannot be used ({_first_line(error)}); {_ADDRESSES[scheme_of(location)]}"
         ) from error
 
 
@@ -54,7 +55,7 @@ def answer(location: str, name: str, ask: Callable[[], Answer]) -> Answer:
         return ask()
     except BaseError as error:
         where = f"{location}/{name}" if name else location
-        credentials = _CREDENTIALS[_scheme(location)]
+        credentials = _CREDENTIALS[scheme_of(location)]
         said = _first_line(error)
         if any(place in said for place in _ASKED_THE_MACHINE):
             message = f"{where}: no credentials were found; {credentials}"
@@ -87,10 +88,6 @@ class _Forks:
 
 
 _FORKS = _Forks()
-
-
-def _scheme(location: str) -> str:
-    return location.partition(":")[0].lower()
 
 
 def _first_line(error: Exception) -> str:

@@ -45,9 +45,8 @@ class FeedCounters:
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> FeedCounters:
         """Those in a feed's `state`; before there were counters, nothing was skipped."""
-        return msgspec.convert(
-            state.get("counters", {}), cls
-        )  # counters of older versions are dropped
+        # counters of older versions are dropped
+        return msgspec.convert(state.get("counters", {}), cls)
 
     def __add__(self, other: FeedCounters) -> FeedCounters:
         """Clips of both."""
