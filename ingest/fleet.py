@@ -134,6 +134,12 @@ def _keep_quiet() -> None:
     setattr(worker, "_worker_logs_enabled", False)  # noqa: B010 - it may not be there
 
 
+def _on_node(ray: Any, node: str, what: Any) -> Any:
+    """A function or class that runs on one machine of the cluster, and needs no core there."""
+    placed = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=placed)(what)
+
+
 class _Run:
     """Jobs that are with the cluster."""
 
@@ -142,10 +148,8 @@ class _Run:
     ) -> None:
         self._ray, self._tell, self._retries = ray, tell, retries
         self._order = ray.put(order)
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=False
-        )
-        self._relay = ray.remote(num_cpus=0, scheduling_strategy=here)(Relay).remote()
+        here = ray.get_runtime_context().get_node_id()
+        self._relay = _on_node(ray, here, Relay).remote()
         self._task = ray.remote(num_cpus=1, max_retries=retries)(_record_far)
         self._at_work: dict[Any, Job] = {}
 
@@ -298,12 +302,8 @@ def _check_shared(ray: Any, store: str | Path) -> None:
     lock = FileLock(probe, what="this check")
     try:
         for node in nodes:
-            placed = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-                node["NodeID"], soft=False
-            )
-            look = ray.remote(num_cpus=0, scheduling_strategy=placed)(_is_locked_far)
             try:
-                is_seen = ray.get(look.remote(probe))
+                is_seen = ray.get(_on_node(ray, node["NodeID"], is_locked).remote(probe))
             except ray.exceptions.RayError as error:
                 why = getattr(error, "cause", error)
                 raise StoreError(
@@ -317,7 +317,3 @@ def _check_shared(ray: Any, store: str | Path) -> None:
     finally:
         lock.release()
         probe.unlink(missing_ok=True)
-
-
-def _is_locked_far(path: Path) -> bool:
-    return is_locked(path)
