@@ -35,8 +35,8 @@ class PositionEmbedding(nn.Module):
 
 
 def fourier_features(
-    positions: Float[Tensor, "*q 2"], *, frequencies: int
-) -> Float[Tensor, "*q 2+4*{frequencies}"]:
+    positions: Float[Tensor, "*q a"], *, frequencies: int
+) -> Float[Tensor, "*q a+2*a*{frequencies}"]:
     """The positions themselves, then sine and cosine of π·2^i times each, for i < `frequencies`."""
     octaves = math.pi * 2.0 ** torch.arange(frequencies, device=positions.device)
     angles = (positions[..., None] * octaves.to(positions.dtype)).flatten(-2)

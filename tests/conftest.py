@@ -8,9 +8,8 @@ from collections.abc import Iterator
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
-import jaxtyping
 import pytest
-from shape_checks import without_shape_checks
+from shape_checks import check_shapes, without_shape_checks
 
 # how long an example takes is for benchmarks: a machine with other work to do fails no test
 hypothesis.settings.register_profile(
@@ -25,7 +24,7 @@ hypothesis.settings.load_profile("untimed")
 # a shell that runs the tests behind it has them ignore Ctrl-C, and all that they start as well
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-jaxtyping.install_import_hook(["setcon", "ingest", "online"], "beartype.beartype")
+check_shapes("setcon", "ingest", "online")
 
 LONGEST_FILES = (
     "test_readme.py",

@@ -8,14 +8,15 @@ out where it is; what an object looks like is then the same wherever it goes. A 
 is left for draws nothing.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from setcon.config import DecoderConfig
-from setcon.decoders.whole import image_by_image
 from setcon.layers import mlp
-from setcon.position import fourier_features
+from setcon.position import fourier_features, position_grid
 from setcon.slots.object_slots import GEOMETRY
 
 _REACH = 4.0  # spreads from the centre; what is further away is all the same
@@ -43,24 +44,85 @@ class ObjectDecoder(nn.Module):
         self, slots: Float[Tensor, "n k d"], positions: Float[Tensor, "q 2"]
     ) -> Float[Tensor, "n k 4 q"]:
         """The channels at q positions (y, x in [0, 1]), the same in each image."""
-        where, content = slots[..., :GEOMETRY], self.norm(slots[..., GEOMETRY:])
-        read = torch.cat([where, content], dim=-1)
-        maps = self.background_maps(fourier_features(positions, frequencies=self.frequencies))
-        channels = slots.new_zeros(*slots.shape[:2], 4, len(positions))
-        channels[:, :, 3] = _NOTHING
-        channels[:, 0] = self._drawn(self.from_background(read[:, 0]), maps)
-        image, slot = self._objects(where)
-        if len(image):
-            own = _own_coordinates(where[image, slot], positions)
-            maps = self.maps(fourier_features(own, frequencies=self.frequencies))
-            channels[image, slot] = self._drawn(self.from_slot(read[image, slot]), maps)
-        return channels
+
+        def mix(weights: Tensor, where: Tensor) -> Tensor:
+            own = _own_coordinates(positions, where[:, None])
+            hidden = self.maps[:-1](fourier_features(own, frequencies=self.frequencies))
+            return (hidden @ weights.transpose(-1, -2)).transpose(-1, -2)
+
+        return self._channels(slots, self._background_maps(positions), mix)
 
     def forward(
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
         """The channels of a whole image."""
-        return image_by_image(self.at, slots, height, width)
+        grid = position_grid(height, width, device=slots.device).to(slots.dtype)
+        background = self._background_maps(grid)
+        y, x = grid[::width, 0], grid[:width, 1]
+
+        def mix(weights: Tensor, where: Tensor) -> Tensor:
+            pairs = zip(weights, where, strict=True)
+            return torch.stack([self._mix_on_grid(one, place, y, x) for one, place in pairs])
+
+        # image by image: the hidden units of one of 128x128 are tens of megabytes
+        images = [self._channels(one, background, mix) for one in slots.split(1)]
+        return torch.cat(images).unflatten(-1, (height, width))
+
+    def _channels(
+        self,
+        slots: Float[Tensor, "n k d"],
+        background_maps: Float[Tensor, "q r"],
+        mix: Callable[[Tensor, Tensor], Tensor],
+    ) -> Float[Tensor, "n k 4 q"]:
+        """Every slot's channels; `mix` applies weights (m, 4, hidden) to the hidden units that the
+        m objects with these centres and spreads (m, 4) have at the q positions."""
+        where, content = slots[..., :GEOMETRY], self.norm(slots[..., GEOMETRY:])
+        read = torch.cat([where, content], dim=-1)
+        channels = slots.new_zeros(*slots.shape[:2], 4, len(background_maps))
+        channels[:, :, 3] = _NOTHING
+        weights, bias = self._wanted(self.from_background(read[:, 0]))
+        channels[:, 0] = weights @ background_maps.T + bias
+        image, slot = self._objects(where)
+        if len(image):
+            weights, bias = self._wanted(self.from_slot(read[image, slot]))
+            # four channels of the last layer cost less than its maps at each object's positions
+            last = _linear(self.maps, -1)
+            channels[image, slot] = (
+                mix(weights @ last.weight, where[image, slot])
+                + (weights @ last.bias).unsqueeze(-1)
+                + bias
+            )
+        return channels
+
+    def _background_maps(self, positions: Float[Tensor, "q 2"]) -> Float[Tensor, "q r"]:
+        return self.background_maps(fourier_features(positions, frequencies=self.frequencies))
+
+    def _mix_on_grid(
+        self,
+        weights: Float[Tensor, "4 c"],
+        where: Float[Tensor, " 4"],
+        y: Float[Tensor, " h"],
+        x: Float[Tensor, " w"],
+    ) -> Float[Tensor, "4 h*w"]:
+        """`weights` applied to an object's hidden units on a grid.
+
+        The first layer is a sum of one part per row and one per column, and those out of reach are
+        all alike: few are worked out.
+        """
+        first, frequencies = _linear(self.maps, 0), self.frequencies
+        waves = first.weight[:, 2:].unflatten(1, (2, 2, frequencies))  # sine and cosine; y and x
+        parts, places = [], []
+        for axis, along in enumerate((y, x)):
+            own = _own_coordinates(along, where[axis::2])
+            _, place = own.detach().unique_consecutive(return_inverse=True)
+            own = own[place.diff(prepend=place.new_tensor([-1])) > 0]
+            weight = torch.cat([first.weight[:, axis, None], waves[:, :, axis].flatten(1)], dim=1)
+            parts.append(fourier_features(own[:, None], frequencies=frequencies) @ weight.T)
+            places.append(place)
+        rows, columns = parts
+        hidden = (rows[:, None] + (columns + first.bias)).relu()
+        mixed = (hidden @ weights.T).permute(2, 0, 1)
+        return mixed[:, places[0]][:, :, places[1]].flatten(1)
 
     def _objects(
         self, where: Float[Tensor, "n k 4"]
@@ -71,17 +133,27 @@ class ObjectDecoder(nn.Module):
         image, slot = held.nonzero(as_tuple=True)
         return image, slot
 
-    def _drawn(
-        self, wanted: Float[Tensor, "m {4*(self.rank+1)}"], maps: Float[Tensor, "*m q r"]
-    ) -> Float[Tensor, "m 4 q"]:
+    def _wanted(
+        self, wanted: Float[Tensor, "m {4*(self.rank+1)}"]
+    ) -> tuple[Float[Tensor, "m 4 {self.rank}"], Float[Tensor, "m 4 1"]]:
+        """Weights of the maps, and a bias."""
         weights, bias = wanted.unflatten(-1, (4, self.rank + 1)).split([self.rank, 1], dim=-1)
-        return weights @ maps.transpose(-1, -2) * self.rank**-0.5 + bias
+        return weights * self.rank**-0.5, bias
 
 
 def _own_coordinates(
-    where: Float[Tensor, "m 4"], positions: Float[Tensor, "q 2"]
-) -> Float[Tensor, "m q 2"]:
-    """Positions from an object's centre in units of its spread, as 0..1 within its reach."""
-    centre, spread = where[:, None, :2], where[:, None, 2:].clamp_min(_LEAST_SPREAD)
-    reached = ((positions - centre) / spread).clamp(-_REACH, _REACH)
+    positions: Float[Tensor, "*q"], where: Float[Tensor, "*w"]
+) -> Float[Tensor, "*p"]:
+    """Positions from an object's centre in units of its spread, as 0..1 within its reach.
+
+    The last dimension of `where` has centres, then spreads.
+    """
+    centre, spread = where.chunk(2, dim=-1)
+    reached = ((positions - centre) / spread.clamp_min(_LEAST_SPREAD)).clamp(-_REACH, _REACH)
     return reached / (2 * _REACH) + 0.5
+
+
+def _linear(layers: nn.Sequential, place: int) -> nn.Linear:
+    layer = layers[place]
+    assert isinstance(layer, nn.Linear)
+    return layer
