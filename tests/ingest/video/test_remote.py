@@ -2,6 +2,7 @@
 
 import functools
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 
 from ingest.errors import VideoError
 from ingest.jobs import ingest_sources
@@ -61,6 +63,31 @@ def address(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_over_https_only_a_server_whose_certificate_is_trusted_is_read(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    handler = functools.partial(Parts, directory=str(clip.parent))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        server.handle_error = lambda *_: None  # the peer that does not trust it hangs up
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_port}/clip.mp4"
+        refused = ingest_sources([url], tmp_path / "store", SETTINGS)[0]
+        authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        trusted = ingest_sources([url], tmp_path / "store", SETTINGS)[0]
+        server.shutdown()
+    assert "its certificate is not trusted" in str(refused.error)
+    assert "SSL_CERT_FILE=FILE setcon ingest" in str(refused.error)
+    assert trusted.recorded is not None, trusted.error
+    assert trusted.recorded.status == "recorded"
 
 
 def test_a_file_behind_an_address_is_that_file(address, clip, tmp_path, caplog):
