@@ -10,7 +10,7 @@ MOST_CHARACTERS = 4000
 
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
 """Categories of Unicode that move the cursor, colour, or turn the direction of what follows."""
-_WEB_ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
+_AN_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 
 
 def harmless(text: str) -> str:
@@ -26,8 +26,8 @@ def one_line(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """A message in one harmless line, in which web addresses have no secrets."""
-    return harmless(_WEB_ADDRESS.sub(_without_its_secrets, text))
+    """A message in one harmless line, in which addresses have no secrets."""
+    return harmless(_AN_ADDRESS.sub(_without_its_secrets, text))
 
 
 def _without_its_secrets(found: re.Match[str]) -> str:

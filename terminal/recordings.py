@@ -80,8 +80,9 @@ def verifying_parts(progress: VerifyProgress) -> list[str]:
 def verified_text(verified: Verified) -> str:
     """What checking a recording has found."""
     if not verified.ok:
-        chunks = counted(verified.damaged_chunks, "damaged chunk")
-        return f"{verified.name}: {chunks}; {'; '.join(verified.faults)}"
+        damaged = verified.damaged_chunks
+        chunks = [counted(damaged, "damaged chunk")] if damaged else []  # it may be the record
+        return f"{verified.name}: {'; '.join([*chunks, *verified.faults])}"
     rate = verified.read_bytes / 1e6 / verified.seconds if verified.seconds else 0
     parts = [f"ok, {counted(verified.frames, 'frame')}, {rate:.0f} MB/s"]
     if not verified.complete:

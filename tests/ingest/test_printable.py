@@ -44,3 +44,6 @@ def test_what_begins_with_a_scheme_is_an_address():
 def test_a_message_tells_no_secret_of_an_address_in_it() -> None:
     said = message("http://me:pw@host/a.mp4?token=T0K&part=2: 2 tracks\x1b[31m, see rtsp docs")
     assert said == "http://me:***@host/a.mp4?token=***&part=2: 2 tracks\\x1b[31m, see rtsp docs"
+    assert (
+        message("tcp://me:pw@0.0.0.0:5555: no address") == "tcp://me:***@0.0.0.0:5555: no address"
+    )

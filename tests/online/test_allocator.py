@@ -13,7 +13,7 @@ from online.allocator import keep_freed_memory
 assert {keep} == (keep_freed_memory() if {keep} else False)
 for _ in range(24):  # an aligned block does not always fit where its like was: some try ten times
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(25_000_000), torch.ones(25_000_000)
+    torch.ones(12_500_000), torch.ones(12_500_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 

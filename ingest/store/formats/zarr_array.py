@@ -132,6 +132,8 @@ class ZarrArray:
         self, stored: inside.Buffer, chunk: int, commit: CommitRecord
     ) -> UInt8[np.ndarray, " bytes"]:
         data = np.frombuffer(stored, np.uint8)
+        if len(data) < _CHECKSUM_BYTES:
+            raise ValueError(f"{len(data)} bytes, fewer than its checksum has")
         buffer, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes()
         computed = _checksum(buffer)
         if computed != checksum:

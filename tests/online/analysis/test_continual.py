@@ -94,7 +94,9 @@ def rewrite_as_a_later_version(folder: Path) -> None:
     save_checkpoint(folder, replace(checkpoint, run=with_more_keys(checkpoint.run)), keep=9)
 
 
-@pytest.mark.parametrize(("at", "is_later"), [(2, False), (4, True), (5, False)])
+@pytest.mark.parametrize(
+    ("at", "is_later"), [(2, False), (4, True), pytest.param(5, False, marks=pytest.mark.soak)]
+)
 def test_a_run_that_was_stopped_keeps_the_same_weights(at, is_later, run, stream, tmp_path):
     def stop(status: Status) -> None:
         if status.step == at and status.activity == "learning":

@@ -30,7 +30,7 @@ def make_old(run: Path, *, hop: int = 1) -> None:
     assert load_checkpoint(path).run["feed"] == feed
 
 
-@pytest.mark.parametrize("long_term", ["reservoir", "minred"])
+@pytest.mark.parametrize("long_term", ["reservoir", pytest.param("minred", marks=pytest.mark.soak)])
 def test_an_old_run_is_continued_bit_for_bit(learn: Learn, tmp_path: Path, long_term: str) -> None:
     settings = config(f"replay.long_term={long_term}", "stream.order=shuffled")
     learn(tmp_path / "whole", settings)
