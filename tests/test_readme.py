@@ -27,7 +27,7 @@ FASTER = [
     *("--set", "stream.credit_bytes=2500000"),
     *("--set", "probe.steps=2"),
     *("--set", "evaluation.train_clips=2"),
-    *("--set", "evaluation.held_out_clips=2"),
+    *("--set", "evaluation.held_out_clips=1"),
 ]
 
 

@@ -80,6 +80,7 @@ def losses(run: Path) -> list[float]:
     return [line["loss"] for line in lines(run, "step")]
 
 
+@pytest.mark.soak  # test_exchange compares single steps
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_two_ranks_learn_what_one_process_learns(balls: Path, tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"

@@ -96,6 +96,7 @@ def backbone(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in tensors.items() if ".backbone." in name}
 
 
+@pytest.mark.soak  # test_frozen_encoder has a smaller one
 def test_frozen_it_is_not_saved_and_a_run_continues_with_the_same_weights_only(
     squares: Path, weights: Path, tmp_path: Path
 ) -> None:
