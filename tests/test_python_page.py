@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pytest
 from small_runs import SMALL
 from snippets import commands, python_snippets, run_snippet
@@ -49,6 +48,8 @@ def test_the_cells_of_the_notebook_run_one_after_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
+    import matplotlib.pyplot as plt
+
     plt.switch_backend("agg")
     cells = json.loads(NOTEBOOK.read_text())["cells"]
     assert not any(cell["outputs"] for cell in cells if cell["cell_type"] == "code")

@@ -8,6 +8,7 @@ Cutting happens after scaling, on the small image: no second full-size copy is e
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from av.sidedata.sidedata import Type
@@ -52,7 +53,9 @@ class FitPlan:
 
     def place(self, scaled: UInt8[np.ndarray, "sh sw *c"]) -> UInt8[np.ndarray, "h w *c"]:
         """Turn a scaled frame upright and cut or pad its middle to the final size."""
-        upright = np.rot90(scaled[:, ::-1] if self.is_mirrored else scaled, self.quarter_turns)
+        upright = scaled[:, ::-1] if self.is_mirrored else scaled
+        if self.quarter_turns:
+            upright = np.rot90(upright, self.quarter_turns)
         rows, columns = self.height - upright.shape[0], self.width - upright.shape[1]
         cut = upright[_middle(-rows), _middle(-columns)]
         if rows <= 0 and columns <= 0:
@@ -68,6 +71,7 @@ class FitPlan:
         return self.place(coded[rows[:, None], columns])
 
 
+@lru_cache(maxsize=32)  # nearly every frame has the plan of the one before
 def plan_fit(
     coded_height: int,
     coded_width: int,

@@ -87,11 +87,12 @@ class Steps:
         """Whether frames are missing within the next step."""
         usual_ns = self._pace.usual_ns if self._pace.is_known else self._declared_ns
         is_longer = usual_ns is not None and step_ns > _HOLE_STEPS * usual_ns
-        has_changed = len(self._latest_ns) == _CHANGED_STEPS and all(
-            _is_alike(step, step_ns) for step in self._latest_ns
+        is_hole = is_longer and not (
+            len(self._latest_ns) == _CHANGED_STEPS
+            and all(_is_alike(step, step_ns) for step in self._latest_ns)  # the rate has changed
         )
         self._latest_ns.append(step_ns)
-        return is_longer and not has_changed
+        return is_hole
 
 
 @dataclass(frozen=True, slots=True)

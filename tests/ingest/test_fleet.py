@@ -12,7 +12,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import ray
 from object_store import ObjectServer
 
 from ingest.errors import IngestError
@@ -37,6 +36,8 @@ def videos(media, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def cluster():
     """A cluster that this process is connected to, whose workers reach an object store."""
+    import ray  # seconds, of every process that runs tests
+
     with pytest.MonkeyPatch.context() as patch, ObjectServer() as server:
         for name, value in {"RAY_worker_niceness": "0", **server.environment}.items():
             patch.setenv(name, value)
@@ -182,6 +183,7 @@ def test_recordings_of_killed_workers_go_on(is_remote, media, tmp_path):
 
 @pytest.mark.soak
 def test_machines_that_share_a_folder_and_its_locks_ingest_into_it(videos, tmp_path):
+    import ray
     from ray.cluster_utils import Cluster
 
     ray.shutdown()  # of the tests before

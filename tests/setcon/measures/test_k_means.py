@@ -1,12 +1,13 @@
 """k-means against scikit-learn's, from the same start."""
 
 import torch
-from sklearn.cluster import KMeans
 
 from setcon.measures.k_means import ROUNDS, k_means, nearest_centres
 
 
 def test_it_starts_from_points_far_apart_and_ends_where_the_reference_does():
+    from sklearn.cluster import KMeans  # seconds, of every process that runs tests
+
     points = torch.rand(3, 200, 2, generator=torch.Generator().manual_seed(0))
     centres = k_means(points, 4)
     for own, features in zip(centres, points, strict=True):
