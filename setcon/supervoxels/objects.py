@@ -87,6 +87,7 @@ class _Merging:
         self.border = pieces.border.copy()
         self.unit = _ROWS / max(pieces.labels.shape[1:])
         self.weights = _LONG if pieces.area.shape[1] >= LONG_RUN else _SHORT
+        self.chosen = np.array(chosen, np.int64)
         self.members = {i: [i] for i in chosen}
         self._versions = dict.fromkeys(chosen, 0)
         """How often each group has taken in another: scores of older versions are stale."""
@@ -94,43 +95,49 @@ class _Merging:
 
     def run(self) -> list[list[int]]:
         """Merge until no pair has a score of 0 or more."""
-        for i in self.members:
-            self._enqueue(i, [j for j in self._neighbours(i) if j > i])
+        first, second = np.nonzero(np.triu(self.border[np.ix_(self.chosen, self.chosen)], k=1))
+        self._enqueue(self.chosen[first], self.chosen[second])
         while self._queue:
             _, i, j, *versions = heappop(self._queue)
             i, j = -i, -j
             if versions == [self._versions.get(i), self._versions.get(j)]:
                 self._merge(i, j)
-                self._enqueue(i, self._neighbours(i))
+                others = self._neighbours(i)
+                self._enqueue(np.minimum(i, others), np.maximum(i, others))
         return [sorted(members) for members in self.members.values()]
 
-    def _neighbours(self, i: int) -> list[int]:
-        return [j for j in np.flatnonzero(self.border[i]).tolist() if j in self.members and j != i]
+    def _neighbours(self, i: int) -> Int64[np.ndarray, " n"]:
+        others = np.flatnonzero(self.border[i])
+        return others[[j in self.members for j in others.tolist()]]
 
-    def _enqueue(self, i: int, others: Sequence[int]) -> None:
-        """Score a group with others; the highest score comes first, of equal ones the last pair."""
-        for j in others:
-            low, high = min(i, j), max(i, j)
-            if (score := self._score(low, high)) >= 0:
-                versions = (self._versions[low], self._versions[high])
-                heappush(self._queue, (-score, -low, -high, *versions))
+    def _enqueue(self, low: Int64[np.ndarray, " n"], high: Int64[np.ndarray, " n"]) -> None:
+        """Score pairs of groups; the highest score comes first, of equal ones the last pair."""
+        scores = self._scores(low, high)
+        for score, i, j in zip(scores.tolist(), low.tolist(), high.tolist(), strict=True):
+            if score >= 0:
+                heappush(self._queue, (-score, -i, -j, self._versions[i], self._versions[j]))
 
-    def _score(self, i: int, j: int) -> float:
+    def _scores(
+        self, i: Int64[np.ndarray, " n"], j: Int64[np.ndarray, " n"]
+    ) -> Float64[np.ndarray, " n"]:
+        """Of all pairs at once: there are thousands in a clip. -inf if no frame shows both."""
         both = (self.area[i] > 0) & (self.area[j] > 0)
-        if not both.any():
-            return -np.inf
-        apart = self._centres(i, both) - self._centres(j, both)
-        distance = self.unit * np.hypot(apart[:, 0], apart[:, 1])
-        colour = np.linalg.norm(self._mean_colour(i) - self._mean_colour(j))
-        smaller = min(self.border[i].sum(), self.border[j].sum())
+        apart = self._centres(i) - self._centres(j)
+        distance = self.unit * np.hypot(apart[..., 0], apart[..., 1])
+        farthest = distance.max(axis=1, initial=0, where=both)
+        nearest = distance.min(axis=1, initial=np.inf, where=both)
+        usual = distance.sum(axis=1, where=both) / both.sum(axis=1).clip(1)
+        colour = np.linalg.norm(self._mean_colours(i) - self._mean_colours(j), axis=1)
+        smaller = np.minimum(self.border[i].sum(axis=1), self.border[j].sum(axis=1))
+        seen = both.any(axis=1)
         cues = [
             np.log(colour + 0.05),
-            np.log(distance.max() - distance.min() + 0.5),
+            np.log(np.where(seen, farthest - nearest, 0) + 0.5),
             self.border[i, j] / smaller,
-            np.log(distance.mean() + 0.5),
-            1.0,
+            np.log(usual + 0.5),
+            np.ones(len(i)),
         ]
-        return float(self.weights @ cues)
+        return np.where(seen, self.weights @ np.stack(cues), -np.inf)
 
     def _merge(self, i: int, j: int) -> None:
         """Put j into i."""
@@ -145,11 +152,12 @@ class _Merging:
         self._versions[i] += 1
         del self._versions[j]
 
-    def _centres(self, i: int, frames: np.ndarray) -> Float64[np.ndarray, "f 2"]:
-        return self.places[i][frames] / self.area[i][frames][:, None]
+    def _centres(self, i: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, "n t 2"]:
+        """In each frame; of no meaning in those that do not show a group."""
+        return self.places[i] / self.area[i].clip(1)[..., None]
 
-    def _mean_colour(self, i: int) -> Float64[np.ndarray, " 3"]:
-        return self.colour[i] / self.area[i].sum()
+    def _mean_colours(self, i: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, "n 3"]:
+        return self.colour[i] / self.area[i].sum(axis=1)[:, None]
 
 
 def _mean_colours(
