@@ -81,7 +81,9 @@ def verified_text(verified: Verified) -> str:
     """What checking a recording has found."""
     if not verified.ok:
         damaged = verified.damaged_chunks
-        chunks = [counted(damaged, "damaged chunk")] if damaged else []  # it may be the record
+        chunks = (
+            [counted(damaged, "damaged chunk")] if damaged else []
+        )  # none if only the commit record is wrong
         return f"{verified.name}: {'; '.join([*chunks, *verified.faults])}"
     rate = verified.read_bytes / 1e6 / verified.seconds if verified.seconds else 0
     parts = [f"ok, {counted(verified.frames, 'frame')}, {rate:.0f} MB/s"]

@@ -8,7 +8,7 @@ Cutting happens after scaling, on the small image: no second full-size copy is e
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from av.sidedata.sidedata import Type
@@ -71,7 +71,6 @@ class FitPlan:
         return self.place(coded[rows[:, None], columns])
 
 
-@lru_cache(maxsize=32)  # nearly every frame has the plan of the one before
 def plan_fit(
     coded_height: int,
     coded_width: int,
@@ -115,18 +114,16 @@ class Scaler:
     """
 
     def __init__(self, *, size: Size, fit: Fit) -> None:
-        self._size = size
-        self._fit: Fit = fit
+        # nearly every frame has the plan of the one before
+        self._plan = lru_cache(maxsize=1)(partial(plan_fit, size=size, fit=fit))
         self._reformatter = VideoReformatter()
 
     def plan(self, frame: VideoFrame, pixel_aspect: Fraction = Fraction(1)) -> FitPlan:
         """How a frame is going to be scaled, turned and cut."""
         quarter_turns, is_mirrored = _orientation(frame)
-        return plan_fit(
+        return self._plan(
             frame.height,
             frame.width,
-            size=self._size,
-            fit=self._fit,
             pixel_aspect=pixel_aspect,
             quarter_turns=quarter_turns,
             is_mirrored=is_mirrored,

@@ -64,7 +64,7 @@ class ObjectDecoder(nn.Module):
             pairs = zip(weights, where, strict=True)
             return torch.stack([self._mix_on_grid(one, place, y, x) for one, place in pairs])
 
-        # image by image: the hidden units of one of 128x128 are tens of megabytes
+        # image by image: all channels of all objects would be held twice
         images = [self._channels(one, background, mix) for one in slots.split(1)]
         return torch.cat(images).unflatten(-1, (height, width))
 
@@ -74,8 +74,11 @@ class ObjectDecoder(nn.Module):
         background_maps: Float[Tensor, "q r"],
         mix: Callable[[Tensor, Tensor], Tensor],
     ) -> Float[Tensor, "n k 4 q"]:
-        """Every slot's channels; `mix` applies weights (m, 4, hidden) to the hidden units that the
-        m objects with these centres and spreads (m, 4) have at the q positions."""
+        """Every slot's channels.
+
+        `mix(weights, where)` applies weights (m, 4, hidden) to the hidden units that m objects with
+        the centres and spreads `where` (m, 4) have at the q positions, and gives (m, 4, q).
+        """
         where, content = slots[..., :GEOMETRY], self.norm(slots[..., GEOMETRY:])
         read = torch.cat([where, content], dim=-1)
         channels = slots.new_zeros(*slots.shape[:2], 4, len(background_maps))
@@ -106,8 +109,8 @@ class ObjectDecoder(nn.Module):
     ) -> Float[Tensor, "4 h*w"]:
         """`weights` applied to an object's hidden units on a grid.
 
-        The first layer is a sum of one part per row and one per column, and those out of reach are
-        all alike: few are worked out.
+        The first layer is a sum of one part per row and one per column. Rows and columns out of
+        reach share one value, which is computed once, with the gradient of the first of them.
         """
         first, frequencies = _linear(self.maps, 0), self.frequencies
         waves = first.weight[:, 2:].unflatten(1, (2, 2, frequencies))  # sine and cosine; y and x

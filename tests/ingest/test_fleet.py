@@ -36,7 +36,7 @@ def videos(media, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def cluster():
     """A cluster that this process is connected to, whose workers reach an object store."""
-    import ray  # seconds, of every process that runs tests
+    import ray  # importing it takes seconds in every test process
 
     with pytest.MonkeyPatch.context() as patch, ObjectServer() as server:
         for name, value in {"RAY_worker_niceness": "0", **server.environment}.items():

@@ -47,3 +47,6 @@ def test_a_message_tells_no_secret_of_an_address_in_it() -> None:
     assert (
         message("tcp://me:pw@0.0.0.0:5555: no address") == "tcp://me:***@0.0.0.0:5555: no address"
     )
+    assert message("1https://u:p@h") == "1https://u:***@h"
+    long = "a" * 1_000_000  # a pattern that tries again from each letter takes hours
+    assert message(long) == long

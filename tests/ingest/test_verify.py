@@ -17,6 +17,7 @@ from ingest.store.formats.zarr_files import ZarrFiles
 from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import Counters, RecordSettings, Source
 from ingest.verify import Verified, VerifyProgress, verify_store
+from terminal.recordings import verified_text
 
 SOURCE = Source(path="/videos/a.mp4", size_bytes=10, digest="ab" * 32)
 
@@ -236,7 +237,16 @@ def test_a_damaged_commit_record_is_told_and_the_others_are_checked(store):
     (Path(store.location) / "recordings/a/commit.json").write_text("{")
     found = verified(store)
     assert "damaged commit record" in found["a"].faults[0]
+    assert "damaged chunk" not in verified_text(found["a"])
     assert found["b"].ok
+
+
+def test_a_chunk_cut_short_is_told_with_its_length(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store", create_format="zarr")
+    write(store, footage(20))
+    spoil_field(store, "frames", 0, lambda data: data[:2])
+    (fault,) = verified(store)["a"].faults
+    assert "2 bytes, shorter than its 4-byte checksum" in fault
 
 
 def test_a_recording_at_work_is_checked_as_far_as_it_is_committed(store):

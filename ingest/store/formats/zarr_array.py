@@ -133,7 +133,7 @@ class ZarrArray:
     ) -> UInt8[np.ndarray, " bytes"]:
         data = np.frombuffer(stored, np.uint8)
         if len(data) < _CHECKSUM_BYTES:
-            raise ValueError(f"{len(data)} bytes, fewer than its checksum has")
+            raise ValueError(f"{len(data)} bytes, shorter than its {_CHECKSUM_BYTES}-byte checksum")
         buffer, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:].tobytes()
         computed = _checksum(buffer)
         if computed != checksum:

@@ -97,7 +97,7 @@ def backbone(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.soak  # test_frozen_encoder has a smaller one
-def test_frozen_it_is_not_saved_and_a_run_continues_with_the_same_weights_only(
+def test_frozen_it_is_not_saved_and_a_run_continues(
     squares: Path, weights: Path, tmp_path: Path
 ) -> None:
     settings = config(weights)
@@ -111,10 +111,15 @@ def test_frozen_it_is_not_saved_and_a_run_continues_with_the_same_weights_only(
     assert newest is not None
     saved = load_checkpoint(newest).model
     assert not backbone(saved)
+
+
+def test_a_run_is_not_read_with_other_weights(squares: Path, weights: Path, tmp_path: Path) -> None:
+    train_on_store(squares, tmp_path / "run", config(weights, "training.steps=1"))
     others = {name: 2 * value for name, value in torch.load(weights, weights_only=True).items()}
     torch.save(others, tmp_path / "others.pth")
+    run = RunDirectory(tmp_path / "run")
     with pytest.raises(EncoderError, match=f"weights of {NAME} are not those"):
-        load_pair(RunDirectory(whole), config(tmp_path / "others.pth"), device=torch.device("cpu"))
+        load_pair(run, config(tmp_path / "others.pth"), device=torch.device("cpu"))
 
 
 def test_tuned_its_weights_are_learned_and_saved_but_not_its_statistics(

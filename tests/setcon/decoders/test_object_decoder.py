@@ -50,9 +50,10 @@ def test_a_slot_without_an_object_has_no_share_and_the_background_always_has():
 @torch.no_grad()
 def test_a_whole_image_is_its_positions():
     decoder, some = make(), slots((0.5, 0.5, 0.1, 0.1), (0, 0, 0, 0), (0.3, 0.6, 0.1, 0.2))
-    whole = decoder(some, 6, 8)
-    torch.testing.assert_close(whole.flatten(3), decoder.at(some, position_grid(6, 8)))
-    torch.testing.assert_close(whole[2:], decoder(some[2:], 6, 8))
+    some = torch.cat([some, slots((0.4, 0.7, 0.02, 0.03))])  # much of the picture is out of reach
+    whole = decoder(some, 24, 40)
+    torch.testing.assert_close(whole.flatten(3), decoder.at(some, position_grid(24, 40)))
+    torch.testing.assert_close(whole[2:], decoder(some[2:], 24, 40))
 
 
 def test_gradients_reach_both_kinds_of_slots_and_all_that_is_learned():
@@ -61,3 +62,17 @@ def test_gradients_reach_both_kinds_of_slots_and_all_that_is_learned():
     assert some.grad is not None
     assert some.grad.abs().sum(dim=-1).all()
     assert all(p.grad is not None and p.grad.any() for p in decoder.parameters())
+
+
+def test_a_whole_image_has_the_gradients_of_its_positions():
+    decoder = make().double()
+    some = slots((0.5, 0.47, 0.021, 0.033)).double().requires_grad_()
+    weights = torch.randn(4, 24 * 40, dtype=torch.float64)
+    grid = position_grid(24, 40).double()
+    inputs = [some, *decoder.parameters()]
+    whole, each = (
+        torch.autograd.grad((channels * weights).sum(), inputs)
+        for channels in (decoder(some, 24, 40).flatten(3), decoder.at(some, grid))
+    )
+    for of_whole, of_each in zip(whole, each, strict=True):
+        torch.testing.assert_close(of_whole, of_each)

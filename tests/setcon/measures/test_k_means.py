@@ -6,7 +6,7 @@ from setcon.measures.k_means import ROUNDS, k_means, nearest_centres
 
 
 def test_it_starts_from_points_far_apart_and_ends_where_the_reference_does():
-    from sklearn.cluster import KMeans  # seconds, of every process that runs tests
+    from sklearn.cluster import KMeans  # importing it takes seconds in every test process
 
     points = torch.rand(3, 200, 2, generator=torch.Generator().manual_seed(0))
     centres = k_means(points, 4)
