@@ -80,11 +80,10 @@ def verifying_parts(progress: VerifyProgress) -> list[str]:
 def verified_text(verified: Verified) -> str:
     """What checking a recording has found."""
     if not verified.ok:
-        damaged = verified.damaged_chunks
-        chunks = (
-            [counted(damaged, "damaged chunk")] if damaged else []
-        )  # none if only the commit record is wrong
-        return f"{verified.name}: {'; '.join([*chunks, *verified.faults])}"
+        said = [*verified.faults]
+        if verified.damaged_chunks:  # none if only the commit record is wrong
+            said.insert(0, counted(verified.damaged_chunks, "damaged chunk"))
+        return f"{verified.name}: {'; '.join(said)}"
     rate = verified.read_bytes / 1e6 / verified.seconds if verified.seconds else 0
     parts = [f"ok, {counted(verified.frames, 'frame')}, {rate:.0f} MB/s"]
     if not verified.complete:

@@ -87,12 +87,15 @@ class Steps:
         """Whether frames are missing within the next step."""
         usual_ns = self._pace.usual_ns if self._pace.is_known else self._declared_ns
         is_longer = usual_ns is not None and step_ns > _HOLE_STEPS * usual_ns
-        is_hole = is_longer and not (
-            len(self._latest_ns) == _CHANGED_STEPS
-            and all(_is_alike(step, step_ns) for step in self._latest_ns)  # the rate has changed
-        )
+        is_hole = is_longer and not self._has_changed_to(step_ns)
         self._latest_ns.append(step_ns)
         return is_hole
+
+    def _has_changed_to(self, step_ns: int) -> bool:
+        """Whether the latest steps are all like this one, so that it is the new rate."""
+        return len(self._latest_ns) == _CHANGED_STEPS and all(
+            _is_alike(step, step_ns) for step in self._latest_ns
+        )
 
 
 @dataclass(frozen=True, slots=True)

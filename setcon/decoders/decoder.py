@@ -6,6 +6,8 @@
 `large` (the 2021 port) lay it out at an eighth of the resolution and convolve upwards.
 """
 
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -68,7 +70,8 @@ class PixelDecoder(nn.Module):
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
         """The channels of a whole image."""
-        return image_by_image(self.at, slots, height, width)
+        grid = position_grid(height, width, device=slots.device).to(slots.dtype)
+        return image_by_image(partial(self.at, positions=grid), slots, height, width)
 
 
 class BroadcastDecoder(nn.Module):

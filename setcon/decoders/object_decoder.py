@@ -9,12 +9,14 @@ is left for draws nothing.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from setcon.config import DecoderConfig
+from setcon.decoders.whole import image_by_image
 from setcon.layers import mlp
 from setcon.position import fourier_features, position_grid
 from setcon.slots.object_slots import GEOMETRY
@@ -64,9 +66,8 @@ class ObjectDecoder(nn.Module):
             pairs = zip(weights, where, strict=True)
             return torch.stack([self._mix_on_grid(one, place, y, x) for one, place in pairs])
 
-        # image by image: all channels of all objects would be held twice
-        images = [self._channels(one, background, mix) for one in slots.split(1)]
-        return torch.cat(images).unflatten(-1, (height, width))
+        draw = partial(self._channels, background_maps=background, mix=mix)
+        return image_by_image(draw, slots, height, width)
 
     def _channels(
         self,

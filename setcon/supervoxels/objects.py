@@ -87,7 +87,6 @@ class _Merging:
         self.border = pieces.border.copy()
         self.unit = _ROWS / max(pieces.labels.shape[1:])
         self.weights = _LONG if pieces.area.shape[1] >= LONG_RUN else _SHORT
-        self.chosen = np.array(chosen, np.int64)
         self.members = {i: [i] for i in chosen}
         self._versions = dict.fromkeys(chosen, 0)
         """How often each group has taken in another: scores of older versions are stale."""
@@ -95,8 +94,9 @@ class _Merging:
 
     def run(self) -> list[list[int]]:
         """Merge until no pair has a score of 0 or more."""
-        first, second = np.nonzero(np.triu(self.border[np.ix_(self.chosen, self.chosen)], k=1))
-        self._enqueue(self.chosen[first], self.chosen[second])
+        groups = np.array(list(self.members), np.int64)
+        low, high = np.nonzero(np.triu(self.border[np.ix_(groups, groups)], k=1))
+        self._enqueue(groups[low], groups[high])
         while self._queue:
             _, i, j, *versions = heappop(self._queue)
             i, j = -i, -j
@@ -120,14 +120,14 @@ class _Merging:
     def _scores(
         self, i: Int64[np.ndarray, " n"], j: Int64[np.ndarray, " n"]
     ) -> Float64[np.ndarray, " n"]:
-        """Of all pairs at once: there are thousands in a clip. -inf if no frame shows both."""
+        """Of all pairs at once, as the calls take the time; -inf where no frame shows both."""
         both = (self.area[i] > 0) & (self.area[j] > 0)
         apart = self._centres(i) - self._centres(j)
         distance = self.unit * np.hypot(apart[..., 0], apart[..., 1])
         farthest = distance.max(axis=1, initial=0, where=both)
         nearest = distance.min(axis=1, initial=np.inf, where=both)
         usual = distance.sum(axis=1, where=both) / both.sum(axis=1).clip(1)
-        colour = np.linalg.norm(self._mean_colours(i) - self._mean_colours(j), axis=1)
+        colour = np.linalg.norm(self._colours(i) - self._colours(j), axis=1)
         smaller = np.minimum(self.border[i].sum(axis=1), self.border[j].sum(axis=1))
         seen = both.any(axis=1)
         cues = [
@@ -156,7 +156,7 @@ class _Merging:
         """In each frame; of no meaning in those that do not show a group."""
         return self.places[i] / self.area[i].clip(1)[..., None]
 
-    def _mean_colours(self, i: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, "n 3"]:
+    def _colours(self, i: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, "n 3"]:
         return self.colour[i] / self.area[i].sum(axis=1)[:, None]
 
 

@@ -184,7 +184,7 @@ def test_footage_let_go_of_between_being_listed_and_fetched_is_left_out(
     assert min(spec.start for spec in footage.specs) >= 64
 
 
-@pytest.mark.parametrize("long_term", ["reservoir", pytest.param("minred", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("long_term", ["reservoir", "minred"])
 @pytest.mark.parametrize("kept_from", [0, 6, 40])
 def test_a_replay_without_what_is_gone_fills_up_again_before_it_is_drawn_from(
     long_term, kept_from
