@@ -307,7 +307,8 @@ def _check_shared(ray: Any, store: str | Path) -> None:
             except ray.exceptions.RayError as error:
                 why = getattr(error, "cause", error)
                 raise StoreError(
-                    f"{store}: {node['NodeManagerHostname']} cannot look at it ({why})"
+                    f"{store}: {node['NodeManagerHostname']} cannot look at it ({why}); mount it "
+                    "there at the same path, or use a store in object storage (s3://...)"
                 ) from None
             if not is_seen:
                 raise StoreError(

@@ -6,11 +6,14 @@ allocates the same again a moment later, that is wasted;
 `benchmarks/training/train_step.py` shows how much.
 
 A server allocates chunks and clips in threads that come and go. Each would have an arena of its
-own, with holes that no other uses.
+own, with holes that no other uses. In the one arena that they share there are holes as well: what
+stays, though it be some bytes, takes a piece of the last block that was freed, which the next one
+of that size then just does not fit. `benchmarks/queue/server_memory.py` shows how much.
 """
 
 import ctypes
 import sys
+from typing import Any
 
 # malloc.h of glibc
 _M_TRIM_THRESHOLD = -1
@@ -40,8 +43,17 @@ def keep_memory_together() -> bool:
     )
 
 
+def give_back_holes() -> None:
+    """Give memory that is free between what is in use back to the kernel; nothing without glibc."""
+    if (malloc_trim := _of_libc("malloc_trim")) is not None:
+        malloc_trim(0)
+
+
 def _set(what: int, value: int) -> bool:
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    mallopt = _of_libc("mallopt")
     return mallopt is not None and bool(mallopt(what, value))
+
+
+def _of_libc(name: str) -> Any:
+    """A function of glibc; None where there is none, as in musl."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import zmq
-from zmtp import send_endless_parts
+from zmtp import frame, send_endless_parts, shake_hands
 
 from ingest.frame import Frames
 from ingest.open import open_store
@@ -130,6 +130,25 @@ def requests(address: str, count: Any) -> None:
             time.sleep(0.001)
 
 
+def flood(address: str, count: Any) -> None:
+    """Requests that cost little, on one connection without ZeroMQ: a thousand in one call."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    cheap = messages.encode(messages.Alive("00000000")), b"noise"
+    many = frame(cheap[0], more=False) * 990 + frame(cheap[1], more=False) * 10
+    with socket.create_connection((host, int(port)), 5) as peer:
+        shake_hands(peer, b"DEALER")
+        threading.Thread(target=read_all, args=(peer,), daemon=True).start()
+        while True:
+            peer.sendall(many)
+            count.value += 1000
+
+
+def read_all(peer: socket.socket) -> None:
+    """Read answers, so that they hold nobody up."""
+    while peer.recv(1 << 16):
+        pass
+
+
 def endless(address: str, count: Any) -> None:
     """One request in endless parts, and then the next."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
@@ -161,6 +180,7 @@ ATTACKS: dict[str, list[Attack]] = {
     "long clips": [long_clips],
     "255 sessions": [long_clips, sessions],
     "requests": [requests],
+    "more requests": [flood, flood],
     "endless parts": [endless],
     "coming and going": [comers],
     "all of these": [long_clips, sessions, requests, endless],

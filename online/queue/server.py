@@ -26,6 +26,7 @@ import zmq
 
 from ingest.errors import IngestError, ReleasedError
 from ingest.store.protocols import Store
+from online.allocator import give_back_holes
 from online.clips.catalog import StoreCatalog
 from online.clips.holdout import RecordingSummary
 from online.clips.steps import Steps
@@ -489,12 +490,14 @@ def _run(
             server.finish()
         wait = server.step(wait)
         passed = time.monotonic() - reported_at
-        if report is not None and passed >= REPORT_SECONDS:
-            counters = server.counters
-            report(
-                replace(counters, bytes_per_second=(counters.clip_bytes - reported_bytes) / passed)
-            )
-            reported_at, reported_bytes = time.monotonic(), counters.clip_bytes
+        if passed < REPORT_SECONDS:
+            continue
+        counters = server.counters
+        if report is not None:
+            rate = (counters.clip_bytes - reported_bytes) / passed
+            report(replace(counters, bytes_per_second=rate))
+        reported_at, reported_bytes = time.monotonic(), counters.clip_bytes
+        give_back_holes()
     return server.counters
 
 

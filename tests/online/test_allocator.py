@@ -25,3 +25,43 @@ def test_allocating_again_costs_page_faults_unless_memory_is_kept(keep):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert (int(run.stdout) < 100) == keep
+
+
+MEMORY_OF_HOLES = """
+import ctypes
+from online.allocator import give_back_holes, keep_memory_together
+
+assert keep_memory_together()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+
+
+idle = resident()
+blocks = []
+for _ in range(200):
+    blocks.append(libc.malloc(1 << 20))
+    ctypes.memset(blocks[-1], 1, 1 << 20)
+    libc.malloc(5000)  # stays
+for block in blocks:
+    libc.free(block)
+before = resident()
+give_back_holes()
+print(before - idle, resident() - idle)
+"""
+
+
+def test_holes_are_given_back():
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY_OF_HOLES],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    before, after = map(int, run.stdout.split())
+    assert before >= 190
+    assert after <= 10
