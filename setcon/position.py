@@ -11,13 +11,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def position_grid(
-    height: int, width: int, *, device: torch.device | None = None
-) -> Float[Tensor, "p 2"]:
-    """(y, x) of every position of a grid, from 0 to 1 inclusive, row by row."""
+def position_grid(height: int, width: int, *, like: Tensor | None = None) -> Float[Tensor, "p 2"]:
+    """(y, x) of every position of a grid, from 0 to 1 inclusive, row by row.
+
+    Of the type and on the device of `like`, else in float32 on the CPU.
+    """
+    device = None if like is None else like.device
     y = torch.linspace(0, 1, height, device=device)
     x = torch.linspace(0, 1, width, device=device)
-    return torch.cartesian_prod(y, x)
+    grid = torch.cartesian_prod(y, x)
+    return grid if like is None else grid.to(like.dtype)
 
 
 class PositionEmbedding(nn.Module):
@@ -29,8 +32,7 @@ class PositionEmbedding(nn.Module):
 
     def forward(self, height: int, width: int) -> Float[Tensor, "p c"]:
         """The embedding of every position of a grid, row by row."""
-        grid = position_grid(height, width, device=self.linear.weight.device)
-        grid = grid.to(self.linear.weight.dtype)
+        grid = position_grid(height, width, like=self.linear.weight)
         return self.linear(torch.cat([grid, 1 - grid], dim=-1))
 
 

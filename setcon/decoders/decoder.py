@@ -41,7 +41,7 @@ class BilinearDecoder(nn.Module):
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
         """The channels of a whole image."""
-        grid = position_grid(height, width, device=slots.device).to(slots.dtype)
+        grid = position_grid(height, width, like=slots)
         return self.at(slots, grid).unflatten(-1, (height, width))
 
 
@@ -70,7 +70,7 @@ class PixelDecoder(nn.Module):
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
         """The channels of a whole image."""
-        grid = position_grid(height, width, device=slots.device).to(slots.dtype)
+        grid = position_grid(height, width, like=slots)
         return image_by_image(partial(self.at, positions=grid), slots, height, width)
 
 

@@ -58,7 +58,7 @@ class ObjectDecoder(nn.Module):
         self, slots: Float[Tensor, "n k d"], height: int, width: int
     ) -> Float[Tensor, "n k 4 h w"]:
         """The channels of a whole image."""
-        grid = position_grid(height, width, device=slots.device).to(slots.dtype)
+        grid = position_grid(height, width, like=slots)
         background = self._background_maps(grid)
         y, x = grid[::width, 0], grid[:width, 1]
 

@@ -105,7 +105,7 @@ class ObjectSlots(nn.Module):
             updated = self.gru(updates.flatten(0, 1), starts.flatten(0, 1)).view_as(updates)
             updated = updated + self.mlp(self.norm_mlp(updated))
             updated = torch.where(exists[..., None], updated, self.starts[_NONE])
-            where = _geometry(weights, position_grid(*grid, device=weights.device).to(weights))
+            where = _geometry(weights, position_grid(*grid, like=weights))
             return torch.cat([where, updated[..., GEOMETRY:]], dim=-1)
 
     def _starts(self, exists: Bool[Tensor, "n k"]) -> Float[Tensor, "n k d"]:
