@@ -26,7 +26,7 @@ _LIMIT = 2**31 - 1  # mallopt takes an int; a block above 2 GiB still goes back
 def keep_freed_memory() -> bool:
     """Have this process's malloc keep what is freed; False where there is no glibc.
 
-    The process then stays at its largest size until it ends.
+    The process then stays at its largest size until `give_back_holes`.
     """
     return _set(_M_MMAP_THRESHOLD, _LIMIT) and _set(_M_TRIM_THRESHOLD, _LIMIT)
 
@@ -44,7 +44,7 @@ def keep_memory_together() -> bool:
 
 
 def give_back_holes() -> None:
-    """Give memory that is free between what is in use back to the kernel; nothing without glibc."""
+    """Give all memory that is free back to the kernel; nothing without glibc."""
     if (malloc_trim := _of_libc("malloc_trim")) is not None:
         malloc_trim(0)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.errors import StoreError
+from online.allocator import give_back_holes
 from online.errors import Diverged, RunError
 from online.reports.report import write_report
 from online.runs.checkpoint import (
@@ -101,6 +102,7 @@ class Saving:
                 folder, checkpoint = self.directory.checkpoints, self.state.checkpoint(shards)
                 save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
         self._saved_at = time.monotonic()
+        give_back_holes()  # else the process would stay as large as it ever was
 
     @property
     def is_due(self) -> bool:
