@@ -54,7 +54,7 @@ def _figures(kind: Kind) -> list[float]:
         each = ((thing * share), thing, share, rest * (1 - share), rest)
         counts.append([float(values.sum()) for values in each])
         found = group(pieces, pieces.mean(share), threshold=THRESHOLD, most=MOST)
-        drawn = segments(frames, pieces, found)
+        drawn = segments(frames, pieces.labels, found)
         scores.append([float(score(masks, drawn).nanmean()) for score in (fg_ari, ari, mbo)])
     right, thing, share, right_rest, rest = map(sum, zip(*counts, strict=True))
     return [right / thing, right / share, right_rest / rest, *map(mean, zip(*scores, strict=True))]

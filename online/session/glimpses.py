@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -108,4 +107,4 @@ def _segments(
     objects = torch.zeros(len(pieces), dtype=torch.int64)
     objects[labels.flatten()] = slots.flatten()
     last = torch.from_numpy(image[None].copy())
-    return outlined(last, replace(pieces, labels=labels), objects)[0].numpy().astype(np.uint8)
+    return outlined(last, labels, objects)[0].numpy().astype(np.uint8)

@@ -155,7 +155,8 @@ def _outlines(
     found: Sequence[Int64[Tensor, " _m"]],
 ) -> Int64[Tensor, "n h w"]:
     runs = as_bytes(images).split([len(piece.labels) for piece in pieces])
-    return torch.cat([segments(*each) for each in zip(runs, pieces, found, strict=True)])
+    labels = [each.labels for each in pieces]
+    return torch.cat([segments(*each) for each in zip(runs, labels, found, strict=True)])
 
 
 def as_bytes(images: Float[Tensor, "*n 3 h w"]) -> UInt8[Tensor, "*n h w 3"]:

@@ -50,18 +50,20 @@ def group(
 
 
 def segments(
-    frames: UInt8[Tensor, "t h w 3"], pieces: Supervoxels, objects: Int64[Tensor, " m"]
+    frames: UInt8[Tensor, "t h w 3"], labels: Int64[Tensor, "t r c"], objects: Int64[Tensor, " m"]
 ) -> Int64[Tensor, "t h w"]:
     """The object of each pixel: that of the supervoxel around it whose colour is nearest.
+
+    `labels` are the supervoxels of these frames' cells, and `objects` those of all supervoxels.
 
     The choice is among the supervoxels of the 3x3 cells around the pixel, by their mean colours in
     this frame; another cell's must be nearer by some, as in SLIC (Achanta et al. 2012).
     """
     t, height, width, _ = frames.shape
-    own = pieces.labels.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+    own = labels.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
     own = own[:, :height, :width]
     images = frames.float() / 255
-    mean = _mean_colours(images, own, len(pieces))
+    mean = _mean_colours(images, own, len(objects))
     around = F.pad(own[:, None].float(), (CELL, CELL, CELL, CELL), mode="replicate")[:, 0].long()
     frame = torch.arange(t)[:, None, None]
     nearest, chosen = torch.full(own.shape, torch.inf), own

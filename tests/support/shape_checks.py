@@ -25,7 +25,7 @@ def check_shapes(*packages: str) -> None:
 
 @contextmanager
 def without_shape_checks() -> Iterator[None]:
-    """For whole runs: checking their tens of thousands of calls takes longer than all the rest."""
+    """For whole runs, which make tens of thousands of calls."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         yield

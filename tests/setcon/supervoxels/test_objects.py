@@ -31,7 +31,7 @@ def test_two_squares_are_two_objects_the_largest_first(num_frames, seed):
     pieces = Supervoxels.of(frames)
     objects = group(pieces, likely(pieces, labels), threshold=0.5, most=5)
     assert objects.unique().tolist() == [0, 1, 2]
-    found = segments(frames, pieces, objects)
+    found = segments(frames, pieces.labels, objects)
     assert share_both(found == 1, labels == 2) > 0.97
     assert share_both(found == 2, labels == 1) > 0.97
 
@@ -46,7 +46,7 @@ def test_two_that_touch_are_kept_apart_and_two_that_look_alike_far_apart_too():
         frames, labels = scene(squares, num_frames=6)
         pieces = Supervoxels.of(frames)
         objects = group(pieces, likely(pieces, labels), threshold=0.5, most=5)
-        found = segments(frames, pieces, objects)
+        found = segments(frames, pieces.labels, objects)
         large = int(squares[1].side > squares[0].side)
         assert objects.max() == 2
         assert share_both(found == 1, labels == 1 + large) > 0.9
@@ -80,7 +80,7 @@ def test_where_nothing_is_foreground_all_is_background():
     objects = group(pieces, torch.zeros(len(pieces)).double(), threshold=0.5, most=5)
     assert objects.shape == (len(pieces),)
     assert not objects.any()
-    assert not segments(frames, pieces, objects).any()
+    assert not segments(frames, pieces.labels, objects).any()
 
 
 def test_specks_are_no_objects():
@@ -107,7 +107,7 @@ def test_outlines_are_as_fine_as_the_picture(size, start):
     frames, labels = scene([Square(side=19, start=start, colour=RED)], num_frames=3, size=size)
     pieces = Supervoxels.of(frames)
     objects = group(pieces, likely(pieces, labels), threshold=0.3, most=3)
-    found = segments(frames, pieces, objects) > 0
+    found = segments(frames, pieces.labels, objects) > 0
     assert found.shape == frames.shape[:3]
     truth = (labels > 0)[:, None].float()
     wider = F.max_pool2d(truth, 3, stride=1, padding=1)[:, 0] > 0
