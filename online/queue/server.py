@@ -97,7 +97,7 @@ class _Session:
     heard_at: float
     heartbeat_at: float = 0.0  # so that the first one goes out at once
     head_start: int = 0
-    """Turns that it still has before the others have theirs."""
+    """Turns that it may still have before the others have theirs; none after its first clip."""
 
 
 class Server:
@@ -168,7 +168,6 @@ class Server:
         """Serve one trainer that has a head start: one per step, so that the others have theirs."""
         for identity, session in self._sessions.items():
             if session.head_start:
-                session.head_start -= 1
                 return self._serve(identity)
         return POLL_SECONDS
 
@@ -176,12 +175,17 @@ class Server:
         """Give a trainer its share of a turn; returns how long it can wait for the next."""
         if identity not in self._sessions:
             return POLL_SECONDS
+        session = self._sessions[identity]
+        session.head_start = max(0, session.head_start - 1)  # also when others have theirs
         self._sessions.move_to_end(identity)
         now, clips = time.monotonic(), self._totals.clips
         until = now + SHARE_SECONDS
-        while identity in self._sessions and now <= until and self._totals.clips == clips:
+        while identity in self._sessions and now <= until:
             if wait := self._advance(identity, now):
                 return wait
+            if self._totals.clips != clips:
+                session.head_start = 0
+                break
             now = time.monotonic()
         return 0.0
 
