@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -204,6 +205,16 @@ class StoreCatalog:
         frames = self._reader(recording).read(start, start + length, masks=masks)
         self.commit(recording)  # raises if it was replaced meanwhile
         return frames
+
+    def warm_up(self) -> None:
+        """Read a frame of this machine, if there is one.
+
+        The first that is decoded takes half a second of imports, during which all others wait.
+        """
+        known = [] if self.store.is_remote else filter(self._is_known, self._known)
+        for name in islice(known, 1):
+            with suppress(IngestError, IndexError):  # whoever asks for it hears why
+                self.fetch(name, self.commit(name).released, 1)
 
     def prefetch(self, recording: str, start: int, length: int) -> None:
         """Have storage that is far away send frames that will be fetched soon; does not wait."""

@@ -43,6 +43,9 @@ class Connections:
         self._most_unfinished_bytes = most_unfinished_bytes
         self._open: dict[int, _Connection] = {}
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def begin(self, descriptor: int) -> None:
         """Watch a connection; one that is not TCP is left alone."""
         with suppress(OSError), _opened(descriptor) as connection:

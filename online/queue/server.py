@@ -464,6 +464,7 @@ def serve(
             f"{store.location}: no recording matches {config.recordings!r}; there are: "
             f"{', '.join(there[:5])}"
         )
+    catalog.warm_up()
     context = zmq.Context()
     socket = server_socket(context)
     try:
