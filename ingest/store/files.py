@@ -75,7 +75,7 @@ class LocalBlobs:
     def stamp(self, name: str) -> tuple[int, ...] | None:
         """Which file it is; None while it is so new that its times may be those of the next one."""
         try:
-            found = (self._root / name).lstat()
+            found = os.lstat(f"{self._root}/{name}")  # asked before and after each clip
         except OSError:
             return None
         if time.time_ns() - found.st_mtime_ns < SETTLED_NS:
