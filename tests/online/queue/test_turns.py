@@ -89,6 +89,24 @@ def test_trainers_that_come_again_and_again_are_not_always_the_first(
     raise AssertionError(f"{clips} clips in {MOST_STEPS} steps")
 
 
+def test_who_comes_last_does_not_wait_for_head_starts_of_all_before(record, driven, monkeypatch):
+    monkeypatch.setattr("online.queue.server.TURN_SECONDS", 1e-4)  # for one of them a step
+    record("a", 4000)
+    with driven() as (server, peer):
+        before, last, clips = [peer() for _ in range(12)], peer(), 0
+        for number, other in enumerate(before):
+            other.say(replace(HELLO, session=f"{number:08}"))
+        while clips < 2 * len(before):  # so that each has had its first
+            server.step(0.05)
+            clips += sum(len(other.heard(messages.ClipHeader)) for other in before)
+        last.say(replace(HELLO, session="last0000"))
+        steps = 0
+        while not last.heard(messages.ClipHeader):
+            server.step(0.05)
+            steps += 1
+            assert steps < len(before)
+
+
 def test_a_trainer_that_asks_for_lists_without_end_gets_one_and_so_do_others(
     record, driven, monkeypatch
 ):
