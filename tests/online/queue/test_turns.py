@@ -97,7 +97,7 @@ def test_who_comes_last_does_not_wait_for_head_starts_of_all_before(record, driv
         for number, other in enumerate(before):
             other.say(replace(HELLO, session=f"{number:08}"))
         while clips < 2 * len(before):  # so that each has had its first
-            server.step(0.05)
+            server.step(0.001)
             clips += sum(len(other.heard(messages.ClipHeader)) for other in before)
         last.say(replace(HELLO, session="last0000"))
         steps = 0
