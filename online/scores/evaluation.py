@@ -19,12 +19,8 @@ RECENT_CLIPS = 50
 """Latest new clips whose scores are averaged."""
 LEAST_CLIPS = 10
 """With fewer, a mean says nothing: one clip holds a handful of predictions of one scene."""
-LEAST_SLOT_ENTROPY = 0.2
-"""Below this share of ln(slots), slots are not used."""
 PLACED_R2 = 0.95
 """R² from which a slot is said to know where an object is."""
-LEAST_EFFECTIVE_RANK = 1.5
-"""Below this, set encodings lie on a line."""
 
 Step = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 """An optimizer step read from a file: never negative."""
@@ -167,23 +163,6 @@ class Panels:
     alphas: Float[np.ndarray, "n k h w"]
     attention: Float[np.ndarray, "n k gh gw"]
     """Attention maps on the encoder's grid, softmax over slots."""
-
-
-def collapse_alarm(evaluation: Evaluation) -> str | None:
-    """A message if the trained encoder's slots or set encodings have collapsed."""
-    scores = evaluation.trained
-    if evaluation.has_segments and scores.slot_entropy == 0:
-        return "collapse: no object was found; does anything move on its own in the footage?"
-    # slots that start at objects leave most of the picture to the background's
-    if not evaluation.has_segments and scores.slot_entropy < LEAST_SLOT_ENTROPY:
-        return (
-            f"collapse: slot entropy {scores.slot_entropy:.2f}, one slot takes nearly everything; "
-            "if objects hardly move, a new run with loss.exclusivity=1 and loss.horizon=4 may "
-            "separate them"
-        )
-    if scores.effective_rank < LEAST_EFFECTIVE_RANK:
-        return f"collapse: effective rank {scores.effective_rank:.2f}, all frames look alike"
-    return None
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation, panels: Panels) -> None:

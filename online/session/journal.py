@@ -29,7 +29,8 @@ from online.runs.tensorboard import (
     prequential_points,
     step_points,
 )
-from online.scores.evaluation import Evaluation, collapse_alarm, load_panels
+from online.scores.collapse import collapse_alarm, early_note
+from online.scores.evaluation import Evaluation, load_panels
 from online.session.state import RunState
 from online.training.prequential import PrequentialScore
 from online.training.result import StepResult
@@ -122,8 +123,11 @@ class Journal:
             probe_seconds=evaluation.seconds,
         )
         self._log(entry, evaluation_points(evaluation))
-        if message := collapse_alarm(evaluation):
+        planned = self.state.config.training.steps
+        if message := collapse_alarm(evaluation, planned_steps=planned):
             self.warn(message)
+        elif note := early_note(evaluation, planned_steps=planned):
+            self.event(note)
 
     def picture(self, step: int, probe: Path) -> None:
         """What a probe drew, for TensorBoard; one whose pictures are damaged is left out."""

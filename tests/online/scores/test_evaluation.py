@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from ingest.open import open_store
 from online.clips.catalog import StoreCatalog
 from online.probing.config import EvaluationConfig
 from online.probing.evaluator import Evaluator
-from online.scores.evaluation import Evaluation, collapse_alarm
+from online.scores.collapse import collapse_alarm, early_note
+from online.scores.evaluation import Evaluation
 from online.training.models import untrained_model
 from setcon.config import ProbeConfig, SetConConfig
 from setcon.measures.baselines import block_labels
@@ -34,7 +36,9 @@ def evaluate(balls) -> Iterator[Callable[[SetCon], Evaluation]]:
 
 
 def test_a_sound_model_raises_no_alarm(evaluate):
-    assert collapse_alarm(evaluate(untrained_model(SetConConfig(), seed=1))) is None
+    assert (
+        collapse_alarm(evaluate(untrained_model(SetConConfig(), seed=1)), planned_steps=1) is None
+    )
 
 
 @torch.no_grad()
@@ -44,7 +48,11 @@ def test_a_model_to_which_all_frames_look_alike_raises_one(evaluate):
         parameter.zero_()
     evaluation = evaluate(model)
     assert evaluation.trained.effective_rank < 1.5
-    assert "effective rank" in collapse_alarm(evaluation)
+    assert "effective rank" in collapse_alarm(evaluation, planned_steps=1)
+    assert collapse_alarm(evaluation, planned_steps=2) is None  # it may still learn
+    assert early_note(evaluation, planned_steps=2) is None
+    found = replace(evaluation, has_segments=True)  # whose segments may be good all the same
+    assert collapse_alarm(found, planned_steps=1) is None
 
 
 def test_what_needs_no_model_is_scored_on_the_held_out_frames(evaluate, balls):
@@ -98,6 +106,13 @@ def test_a_model_of_which_one_slot_takes_everything_raises_one(evaluate):
     attention.to_keys.bias.copy_(10 * asks_for_it)
     evaluation = evaluate(model)
     assert evaluation.trained.slot_entropy < 0.2
-    told = collapse_alarm(evaluation)
+    told = collapse_alarm(evaluation, planned_steps=1)
     assert told.startswith("collapse: slot entropy 0.")
     assert told.endswith("loss.exclusivity=1 and loss.horizon=4 may separate them")
+
+
+def test_a_long_run_is_blamed_before_its_end(evaluate):
+    found = evaluate(untrained_model(SetConConfig(), seed=1))
+    none = replace(found, has_segments=True, trained=replace(found.trained, slot_entropy=0.0))
+    assert collapse_alarm(replace(none, step=999), planned_steps=100_000) is None
+    assert "no object" in collapse_alarm(replace(none, step=1_000), planned_steps=100_000)

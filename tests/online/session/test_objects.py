@@ -101,6 +101,20 @@ def test_its_newest_frame_is_pictured_with_the_outlines_of_objects(run: Path) ->
     assert (newest.segments == cells).mean() > 0.8
 
 
+def test_only_at_the_end_does_finding_no_object_raise_an_alarm(
+    squares: Path, tmp_path: Path
+) -> None:
+    nothing = config(
+        "model.slot_attention.foreground_threshold=1",
+        "training.steps=4",
+        "evaluation.every_steps=2",
+    )
+    train_on_store(squares, tmp_path / "run", nothing)
+    early, late = (event["message"] for event in lines(tmp_path / "run", "event"))
+    assert early == "no object was found yet, after 2 of 4 steps: too early to tell"
+    assert late.startswith("collapse: no object was found")
+
+
 def test_stopped_twice_and_resumed_it_is_the_same_bit_for_bit(
     squares: Path, run: Path, tmp_path: Path
 ) -> None:
