@@ -28,14 +28,13 @@ from online.reports.page import (
     write_page,
 )
 from online.reports.tables import score_table
-from online.reports.verdict import recent_top1, verdict
+from online.reports.verdict import judged, judged_by, recent_top1, verdict
 from online.runs.entries import EventEntry, StepEntry
 from online.runs.glimpse import Glimpse
 from online.runs.log import RunLog, read_run
 from online.scores.evaluation import Evaluation, Panels
-from online.scores.measures import FG_ARI, MSE_SHARE, NEXT_FRAME, TRIPLETS_PER_SECOND
+from online.scores.measures import MSE_SHARE, NEXT_FRAME, TRIPLETS_PER_SECOND
 from online.scores.numbers import duration
-from online.scores.parts import CURRENT, UNTRAINED
 
 HERO_BYTES = 500_000
 PANEL_BYTES = 1_200_000
@@ -129,12 +128,16 @@ def tiles(run: RunLog) -> str:
 
 
 def _score_tiles(evaluation: Evaluation) -> Iterator[str]:
-    for measure in (FG_ARI, MSE_SHARE):
-        value = measure.of_part(evaluation, CURRENT)
-        untrained = measure.of_part(evaluation, UNTRAINED)
+    both = (evaluation.trained, evaluation.untrained)
+    decisive, whose = judged_by(evaluation), " of the segments" if evaluation.has_segments else ""
+    for measure, title, scores in (
+        (decisive, f"{decisive.title}{whose}", [judged(each, evaluation) for each in both]),
+        (MSE_SHARE, MSE_SHARE.title, [each.current for each in both]),
+    ):
+        value, untrained = map(measure.value, scores)
         if value is not None and untrained is not None:
             note = f"untrained encoder {measure.shown(untrained)}"
-            yield tile(measure.title, measure.shown(value), note)
+            yield tile(title, measure.shown(value), note)
 
 
 def _computed(run: RunLog) -> Iterator[str]:

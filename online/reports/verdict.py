@@ -91,12 +91,12 @@ def recent_top1(entries: list[PrequentialEntry]) -> PrequentialEntry | None:
     )
 
 
-def _judged(encoder: EncoderScores, evaluation: Evaluation) -> MaskScores | None:
+def judged(encoder: EncoderScores, evaluation: Evaluation) -> MaskScores | None:
     """The masks that say what slots hold: segments that slots start at need no probe."""
     return encoder.attention if evaluation.has_segments else encoder.current.alphas
 
 
-def _measure(evaluation: Evaluation) -> Measure:
+def judged_by(evaluation: Evaluation) -> Measure:
     """What decides: of segments, outlines, as pieces of everything have a high FG-ARI, which
     ignores the background."""
     return MBO if evaluation.has_segments else FG_ARI
@@ -107,8 +107,8 @@ def _value(masks: MaskScores, evaluation: Evaluation) -> float:
 
 
 def _lesson(evaluation: Evaluation) -> str:
-    trained = _judged(evaluation.trained, evaluation)
-    untrained = _judged(evaluation.untrained, evaluation)
+    trained = judged(evaluation.trained, evaluation)
+    untrained = judged(evaluation.untrained, evaluation)
     if trained is None or untrained is None:
         share = evaluation.trained.current.mse_share
         if not evaluation.has_segments and share is not None and share >= NOTHING_READ:
@@ -143,7 +143,7 @@ def _not_better_than_simple(trained: MaskScores, evaluation: Evaluation) -> str 
     said = (
         f"The slots tell objects apart {'less well' if is_ahead else 'no better'} than a "
         f"segmentation that needs no model ({name}: "
-        f"{_measure(evaluation).name} {_value(best, evaluation):.2f})"
+        f"{judged_by(evaluation).name} {_value(best, evaluation):.2f})"
     )
     outlines = max(masks.mbo for _, masks in simple)
     if trained.mbo - outlines >= SLIGHT_GAIN:
@@ -207,7 +207,7 @@ def _only_early(run: RunLog, recent: PrequentialEntry) -> str:
 def _figures(evaluation: Evaluation) -> str:
     trained, untrained = evaluation.trained, evaluation.untrained
     share, other = (hundredths(each.current.mse_share) for each in (trained, untrained))
-    masks, others = (_judged(each, evaluation) for each in (trained, untrained))
+    masks, others = (judged(each, evaluation) for each in (trained, untrained))
     if masks is None or others is None:
         return f"{MSE_SHARE.title} {share}, untrained encoder {other}."
     if evaluation.has_segments:

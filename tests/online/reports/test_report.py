@@ -651,6 +651,24 @@ def test_segments_are_judged_by_outlines_as_pieces_of_everything_have_a_high_fg_
     assert judged_beside(0.70).startswith("The slots do not tell objects apart better")
 
 
+def of_segments(found: Evaluation, *, mbo: float) -> Evaluation:
+    """An evaluation of slots that start at objects, whose alphas have other scores."""
+    attention = replace(masks(0.9), mbo=mbo, ari=0.8)
+    return replace(found, has_segments=True, trained=replace(found.trained, attention=attention))
+
+
+def test_the_tile_shows_the_number_that_the_verdict_judges_by(run: Path) -> None:
+    def numbers() -> list[str]:
+        page = Page(write_report(run))
+        return [data for tag, data in page.texts if tag in ("h3", "strong")][:4]
+
+    assert numbers() == ["Held-out FG-ARI", "0.931", "Held-out MSE share", "0.121"]
+    folder = run / "probes/step-00001500"
+    save_evaluation(folder, of_segments(evaluation(), mbo=0.72), panels())
+    assert numbers() == ["Held-out mBO of the segments", "0.720", "Held-out MSE share", "0.121"]
+    assert "Held-out mBO of the segments 0.72 (" in verdict(read_run(run))
+
+
 def test_a_verdict_on_new_footage_says_when_that_was_long_ago(run: Path) -> None:
     assert "No footage was new after" not in verdict(read_run(run))
     lines = [step_line(step) for step in range(10, 1501, 10)]
