@@ -29,7 +29,7 @@ from online.reports.page import (
 )
 from online.reports.tables import score_table
 from online.reports.verdict import judged, judged_by, recent_top1, verdict
-from online.runs.entries import EventEntry, StepEntry
+from online.runs.entries import EventEntry, SourceEntry, StepEntry
 from online.runs.glimpse import Glimpse
 from online.runs.log import RunLog, read_run
 from online.scores.evaluation import Evaluation, Panels
@@ -123,8 +123,15 @@ def tiles(run: RunLog) -> str:
     if run.reached is not None and run.reached.step:
         took = f"in {duration(run.reached.seconds)}, probes included"
         note = "; ".join([took, *_computed(run), *_speed(run.steps[-1:])])
-        shown.append(tile("Steps", f"{run.reached.step:,}", note))
+        shown.append(tile("Steps", _steps(run.reached.step, run.source), note))
     return f'<div class="tiles">{"".join(shown)}</div>' if shown else ""
+
+
+def _steps(step: int, source: SourceEntry | None) -> str:
+    """The steps taken, of those planned where some are left."""
+    if source is None or source.steps is None or source.steps <= step:
+        return f"{step:,}"
+    return f"{step:,} of {source.steps:,}"
 
 
 def _score_tiles(evaluation: Evaluation) -> Iterator[str]:

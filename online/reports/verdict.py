@@ -8,6 +8,7 @@ import numpy as np
 
 from online.runs.entries import PrequentialEntry
 from online.runs.log import RunLog
+from online.scores.collapse import early_note, no_object_found
 from online.scores.evaluation import (
     LEAST_CLIPS,
     RECENT_CLIPS,
@@ -34,6 +35,8 @@ PATCHES = 0.25
 an FG-ARI of 0.71, as the balls are in different quarters."""
 NOTHING_READ = 0.95
 """Share of the mean frame's error from which a probe has read next to nothing."""
+WORSE_THAN_MEAN = 1.05
+"""Share of it from which the mean frame is the better picture."""
 CLEAR_LEAD = 0.05
 """Share of next frames found beyond copying: a smaller one may be chance, among as few clips."""
 
@@ -46,16 +49,19 @@ def verdict(run: RunLog) -> str:
     return f"{_objects(run)} {_foresight(recent)}{_only_early(run, recent)}"
 
 
-def evaluation_verdict(evaluation: Evaluation) -> str:
-    """What a probe says of the slots."""
-    return f"{_lesson(evaluation)} {_figures(evaluation)}"
+def evaluation_verdict(evaluation: Evaluation, *, planned_steps: int | None = None) -> str:
+    """What a probe says of the slots of a run that is to take `planned_steps`, if known."""
+    return f"{_lesson(evaluation, planned_steps)} {_figures(evaluation)}"
 
 
 def so_far(step: int, steps: int, evaluation: Evaluation) -> str:
     """What a run that was cut short has learned; empty for a whole one."""
     if step >= steps:
         return ""
-    return f"{learned_so_far(step, steps)}. {_lesson(evaluation)}"
+    lesson = _lesson(evaluation, steps)
+    if no_object_found(evaluation):  # says how far it is
+        return lesson
+    return f"{learned_so_far(step, steps)}. {lesson}"
 
 
 def learned_so_far(step: int, steps: int) -> str:
@@ -65,7 +71,8 @@ def learned_so_far(step: int, steps: int) -> str:
 
 def _objects(run: RunLog) -> str:
     if run.evaluation is not None:
-        return evaluation_verdict(run.evaluation)
+        planned = None if run.source is None else run.source.steps
+        return evaluation_verdict(run.evaluation, planned_steps=planned)
     if not run.steps:
         return "Nothing has been learned yet: the log holds no training step."
     last = run.steps[-1]
@@ -106,16 +113,13 @@ def _value(masks: MaskScores, evaluation: Evaluation) -> float:
     return masks.mbo if evaluation.has_segments else masks.fg_ari
 
 
-def _lesson(evaluation: Evaluation) -> str:
+def _lesson(evaluation: Evaluation, planned_steps: int | None) -> str:
+    if no_object_found(evaluation):
+        return " ".join([_nothing_found(evaluation, planned_steps), *_poorly_drawn(evaluation)])
     trained = judged(evaluation.trained, evaluation)
     untrained = judged(evaluation.untrained, evaluation)
     if trained is None or untrained is None:
-        share = evaluation.trained.current.mse_share
-        if not evaluation.has_segments and share is not None and share >= NOTHING_READ:
-            return "The probe reads next to nothing from the slots."
-        if evaluation.frames_without_two_objects:
-            return "No frame shows two objects with masks: judge the slots by the pictures."
-        return "This footage has no object masks: judge the slots by the pictures."
+        return _without_masks(evaluation)
     gain = _value(trained, evaluation) - _value(untrained, evaluation)
     if gain < SLIGHT_GAIN:
         return "The slots do not tell objects apart better than an untrained encoder's."
@@ -128,6 +132,37 @@ def _lesson(evaluation: Evaluation) -> str:
     if not_better := _not_better_than_simple(trained, evaluation):
         return not_better
     return _object_lesson(trained, gain, evaluation.trained.places or [])
+
+
+def _nothing_found(evaluation: Evaluation, planned_steps: int | None) -> str:
+    if planned_steps is None or planned_steps < evaluation.step:
+        return f"No object was found, after {evaluation.step:,} steps."
+    note = early_note(evaluation, planned_steps=planned_steps)
+    if note is not None:
+        return f"{note[0].upper()}{note[1:]}."
+    return f"No object was found, after {evaluation.step:,} of {planned_steps:,} steps."
+
+
+def _without_masks(evaluation: Evaluation) -> str:
+    """What is known where no masks say which object is which."""
+    poor = _poorly_drawn(evaluation)
+    if poor and not evaluation.has_segments:
+        return poor[0]
+    why = "This footage has no object masks"
+    if evaluation.frames_without_two_objects:
+        why = "No frame shows two objects with masks"
+    # segments do not depend on the probe: they may be good where its pictures are not
+    return " ".join([f"{why}: judge the slots by the pictures.", *poor])
+
+
+def _poorly_drawn(evaluation: Evaluation) -> list[str]:
+    """A sentence if the probe draws nothing beyond the mean frame; else none."""
+    share = evaluation.trained.current.mse_share
+    if share is None or share < NOTHING_READ:
+        return []
+    if share < WORSE_THAN_MEAN:
+        return ["The probe reads next to nothing from the slots."]
+    return ["What the probe draws from the slots is worse than the mean frame."]
 
 
 def _not_better_than_simple(trained: MaskScores, evaluation: Evaluation) -> str | None:

@@ -616,6 +616,7 @@ def test_verdict_claims_no_more_than_the_scores_do(run: Path) -> None:
     assert judged(run, begun).startswith("The slots have begun")
     assert judged(run, encoder(0.003, 0.10)).startswith("The slots do not tell objects apart")
     assert judged(run, encoder(0.031, None), with_masks=False).startswith("The probe reads next to")
+    assert judged(run, encoder(0.045, None), with_masks=False).startswith("What the probe draws")
     patches = encoder(0.003, 0.70)
     alphas = replace(masks(0.70), ari=0.01, mbo=0.11)
     patches = replace(patches, current=replace(patches.current, alphas=alphas))
@@ -655,6 +656,36 @@ def of_segments(found: Evaluation, *, mbo: float) -> Evaluation:
     """An evaluation of slots that start at objects, whose alphas have other scores."""
     attention = replace(masks(0.9), mbo=mbo, ari=0.8)
     return replace(found, has_segments=True, trained=replace(found.trained, attention=attention))
+
+
+def test_where_no_object_was_found_the_verdict_says_so_and_how_far_the_run_was(run: Path) -> None:
+    poor = replace(encoder(0.0321 * 1.41, None), slot_entropy=0.0)
+    found = replace(evaluation(54, with_masks=False), has_segments=True, trained=poor)
+    worse = "What the probe draws from the slots is worse than the mean frame. Held-out MSE share"
+    early = "No object was found yet, after 54 of 500 steps: too early to tell."
+    assert evaluation_verdict(found, planned_steps=500).startswith(f"{early} {worse} 1.41")
+    assert so_far(54, 500, found).startswith(early)
+    for planned, said in ((54, "54 of 54"), (None, "54"), (40, "54")):
+        told = evaluation_verdict(found, planned_steps=planned)
+        assert told.startswith(f"No object was found, after {said} steps. {worse}")
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"kind": "source", "step": 0, "steps": 1600}) + "\n")
+    for step in (750, 1500):
+        save_evaluation(run / f"probes/step-{step:08d}", replace(found, step=step), panels())
+    page = Page(write_report(run))
+    assert "No object was found, after 1,500 of 1,600 steps. What the probe" in page.text
+    assert ("strong", "1,500 of 1,600") in page.texts
+
+
+def test_without_masks_found_segments_are_left_to_the_pictures_whatever_the_probe_draws() -> None:
+    def judged_at(share: float) -> str:
+        found = replace(evaluation(with_masks=False), has_segments=True)
+        return evaluation_verdict(replace(found, trained=encoder(0.0321 * share, None)))
+
+    untold = "This footage has no object masks: judge the slots by the pictures."
+    assert judged_at(0.9).startswith(f"{untold} Held-out MSE share 0.90")
+    assert judged_at(0.97).startswith(f"{untold} The probe reads next to nothing from the slots.")
+    assert judged_at(1.41).startswith(f"{untold} What the probe draws from the slots is worse than")
 
 
 def test_the_tile_shows_the_number_that_the_verdict_judges_by(run: Path) -> None:
