@@ -79,7 +79,7 @@ def _scores(groups: Sequence[Group]) -> str:
     body = "".join(
         f'<tr><th scope="row">{with_subscripts(text(row.heading))}</th>'
         + "".join(_cell(group, row) for group in groups)
-        + f"<td>{with_subscripts(text(row.meaning))}</td></tr>"
+        + f'<td class="meaning">{with_subscripts(text(row.meaning))}</td></tr>'
         for row in found
     )
     several = any(len(group.runs) > 1 for group in groups)
@@ -88,7 +88,8 @@ def _scores(groups: Sequence[Group]) -> str:
     note = f"From the latest probe, or the end of training. {note}"
     return heading("Scores", note) + (
         f'<div class="wide scores" {SCROLLS}><table class="compared"><thead><tr><th></th>'
-        f'{heads}<th scope="col">what it means</th></tr></thead><tbody>{body}</tbody></table></div>'
+        f'{heads}<th class="meaning" scope="col">what it means</th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

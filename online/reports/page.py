@@ -85,9 +85,14 @@ th, td { padding: 7px 9px; text-align: right; white-space: nowrap;
 thead th { color: var(--ink); font-weight: 600; font-size: .8125rem; }
 thead tr:first-child th[colspan] { text-align: center; border-bottom: 1px solid var(--line); }
 tbody tr { border-top: 1px solid var(--line); }
-th:first-child, td:last-child, th:last-child { text-align: left; }
-td:last-child { white-space: normal; min-width: 22em; color: var(--ink); font-size: .8125rem; }
-.compared thead th:not(:last-child) { text-align: right; white-space: normal; min-width: 10em;
+tr:not(.columns) > th:first-child, .meaning { text-align: left; }
+td.meaning { white-space: normal; min-width: 22em; color: var(--ink); font-size: .8125rem; }
+.columns th { white-space: normal; vertical-align: bottom; }
+.meanings { display: grid; gap: 8px 28px; margin: 0; color: var(--ink); font-size: .8125rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr)); }
+.meanings dt { display: inline; font-weight: 650; color: var(--text); }
+.meanings dt::after { content: ": "; } .meanings dd { display: inline; margin: 0; }
+.compared thead th:not(.meaning) { text-align: right; white-space: normal; min-width: 10em;
   overflow-wrap: break-word; }
 td.ours { background: color-mix(in srgb, var(--trained) 10%, transparent); font-weight: 650; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
@@ -101,8 +106,8 @@ ol.events .hot { color: var(--alarm); }
   figure { --room: min(100vw - 28px, var(--natural)); }
   svg { overflow: visible; } svg text { font-size: 13px; }
   .wide + figcaption::before { content: "↔ Scrolls sideways. "; font-weight: 650; }
-  .scores th:first-child { position: sticky; left: 0; background: var(--card); max-width: 8em;
-    white-space: normal; }
+  .scores tr:not(.columns) > th:first-child { position: sticky; left: 0; max-width: 8em;
+    background: var(--card); white-space: normal; }
   ol.events li { grid-template-columns: 1fr; gap: 0; } }
 @media print { .wide { overflow: visible; } .card, figure { break-inside: avoid; } }
 """

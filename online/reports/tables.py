@@ -1,4 +1,4 @@
-"""The tables of scores: trained next to its baselines, a row and a line of meaning each."""
+"""The tables of scores: trained next to its baselines, and what each row and column means."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from online.scores.parts import WITHOUT_MODEL, Part, parts
 _EXPLAINED = ("copied", *(part.column for part in WITHOUT_MODEL))
 """Columns whose heads do not say enough."""
 _NO_EVIDENCE = (
-    "Slots that do no better than the best of these four have not been shown to know objects."
+    "Slots that do no better than the best segmentation without a model have not been shown to "
+    "know objects."
 )
 
 
@@ -23,9 +24,14 @@ def score_table(evaluation: Evaluation) -> str:
     What has no number at all is left out: without masks in the footage, all of their scores.
     """
     shown = [part for part in parts("page") if _is_scored(evaluation, part)]
+    measured = [
+        measure
+        for measure in measures("page", "drawing", "masks")
+        if any(measure.of_part(evaluation, part) is not None for part in shown)
+    ]
     return (
-        _table(_part_head(shown), _part_rows(evaluation, shown))
-        + _legend(shown)
+        _table(_part_head(shown), [_part_row(evaluation, measure, shown) for measure in measured])
+        + _meanings(measured, shown)
         + _table(_encoder_head(), _encoder_rows(evaluation))
         + _best_slots(evaluation.trained.places or [])
     )
@@ -36,40 +42,33 @@ def _is_scored(evaluation: Evaluation, part: Part) -> bool:
     return any(measure.of_part(evaluation, part) is not None for measure in every)
 
 
-def _part_rows(evaluation: Evaluation, shown: Sequence[Part]) -> list[str]:
-    return [
-        _row(
-            measure.heading,
-            measure,
-            [measure.shown(measure.of_part(evaluation, part)) for part in shown],
-            ours=[part.is_ours for part in shown],
-        )
-        for measure in measures("page", "drawing", "masks")
-        if any(measure.of_part(evaluation, part) is not None for part in shown)
-    ]
+def _part_row(evaluation: Evaluation, measure: Measure, shown: Sequence[Part]) -> str:
+    cells = [measure.shown(measure.of_part(evaluation, part)) for part in shown]
+    return _row(measure.heading, cells, ours=[part.is_ours for part in shown])
 
 
 def _encoder_rows(evaluation: Evaluation) -> list[str]:
     both = (evaluation.trained, evaluation.untrained)
     return [
         _row(
-            measure.heading[0].upper() + measure.heading[1:],
-            measure,
+            _capitalised(measure.heading),
             [measure.text(scores) for scores in both],
             ours=[True, False],
+            meaning=measure.meaning,
         )
         for measure in measures("page", "encoder")
         if all(measure.value(scores) is not None for scores in both)
     ]
 
 
-def _row(name: str, measure: Measure, cells: Sequence[str], *, ours: Sequence[bool]) -> str:
+def _row(name: str, cells: Sequence[str], *, ours: Sequence[bool], meaning: str = "") -> str:
     shown = "".join(
         f'<td class="{"ours" if is_ours else "theirs"}">{text(cell)}</td>'
         for cell, is_ours in zip(cells, ours, strict=True)
     )
-    meaning = with_subscripts(text(measure.meaning))
-    return f'<tr><th scope="row">{text(name)}</th>{shown}<td>{meaning}</td></tr>'
+    if meaning:
+        shown += f'<td class="meaning">{with_subscripts(text(meaning))}</td>'
+    return f'<tr><th scope="row">{text(name)}</th>{shown}</tr>'
 
 
 def _part_head(shown: Sequence[Part]) -> str:
@@ -79,31 +78,35 @@ def _part_head(shown: Sequence[Part]) -> str:
         for name, each in groups
     )
     lower = "".join(_column_head(part) for _, each in groups for part in each)
-    return (
-        f'<tr><th rowspan="2" scope="col"></th>{upper}'
-        f'<th rowspan="2" scope="col">what it means</th></tr><tr>{lower}</tr>'
-    )
+    return f'<tr><th rowspan="2" scope="col"></th>{upper}</tr><tr class="columns">{lower}</tr>'
 
 
 def _column_head(part: Part) -> str:
-    return f'<th scope="col">{text(part.column).replace(" ", "<br>", 1)}</th>'
+    return f'<th scope="col">{text(part.column)}</th>'
 
 
 def _encoder_head() -> str:
-    names = ("", "trained", "untrained", "what it means")
-    heads = "".join(f'<th scope="col">{name}</th>' for name in names)
-    return f"<tr>{heads}</tr>"
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("", "trained", "untrained"))
+    return f'<tr>{heads}<th class="meaning" scope="col">what it means</th></tr>'
 
 
-def _legend(shown: Sequence[Part]) -> str:
-    said = [
-        f"{part.column[0].upper()}{part.column[1:]}: {part.meaning[0].lower()}{part.meaning[1:]}"
-        for part in shown
-        if part.column in _EXPLAINED
+def _meanings(measured: Sequence[Measure], shown: Sequence[Part]) -> str:
+    """What rows and columns mean, under a table that has no room for it."""
+    said = [(measure.name, measure.meaning) for measure in measured]
+    said += [
+        (_capitalised(part.column), part.meaning) for part in shown if part.column in _EXPLAINED
     ]
-    if any(part in WITHOUT_MODEL for part in shown):
-        said.append(_NO_EVIDENCE)
-    return f'<p class="quiet">{with_subscripts(text(" ".join(said)))}</p>' if said else ""
+    items = "".join(
+        f"<div><dt>{text(name)}</dt><dd>{with_subscripts(text(meaning))}</dd></div>"
+        for name, meaning in said
+    )
+    has_simple = any(part in WITHOUT_MODEL for part in shown)
+    evidence = f'<p class="quiet">{_NO_EVIDENCE}</p>' if has_simple else ""
+    return f'<dl class="meanings">{items}</dl>{evidence}'
+
+
+def _capitalised(name: str) -> str:
+    return name[0].upper() + name[1:]
 
 
 def _best_slots(places: Sequence[Placed]) -> str:

@@ -30,7 +30,9 @@ from online.scores.evaluation import (
     save_evaluation,
 )
 from online.scores.matrix import Continual, to_json
+from online.scores.measures import measures
 from online.scores.numbers import ABSENT
+from online.scores.parts import BLOCKS
 from terminal.runs import evaluation_text
 
 EVIL = "<script>alert(1)</script>&\"'"
@@ -282,7 +284,15 @@ def test_table_shows_what_the_latest_scores_say(run: Path) -> None:
     assert page.row("Effective rank")[1:3] == ["9.31", "9.31"]
     assert page.row("Objects placed")[1:3] == ["2 of 3, by 1 slot", "2 of 3, by 1 slot"]
     assert "1 by slot 3 (0.99), 2 by slot 3 (0.96), 4 by slot 1 (0.93)" in page.text
-    assert all(len(row[-1]) > 20 for row in page.rows if row[0].endswith(("↑", "↓")))
+
+
+def test_a_table_with_many_columns_has_its_meanings_below_and_not_in_one_more(run: Path) -> None:
+    page = Page(write_report(run))
+    assert len(page.row("mBO")) == 1 + 12
+    said = {data for tag, data in page.texts if tag == "dd"}
+    assert {measure.meaning for measure in measures("page", "drawing", "masks")} <= said
+    assert BLOCKS.meaning in said
+    assert page.row("Slot entropy")[-1].startswith("How evenly slots are used")
 
 
 def test_verdict_and_numbers_name_the_untrained_encoder(run: Path) -> None:
@@ -361,7 +371,7 @@ def test_without_masks_their_scores_are_left_out_and_nothing_claims_objects(run:
     page = Page(write_report(run))
     for name in ("FG-ARI ↑", "FG-ARI, video", "ARI ↑", "mBO", "mIoU"):
         assert all(row[0] != name for row in page.rows)
-    assert len(page.row("MSE ↓")) == 1 + 6 + 1  # s_t and p_t with their baselines, the mean frame
+    assert len(page.row("MSE ↓")) == 1 + 6  # s_t and p_t with their baselines, the mean frame
     assert ABSENT not in page.row("MSE ↓")
     assert "This footage has no object masks" in page.text
     below_panels = page.text.split("What each slot holds")[1]
@@ -378,7 +388,7 @@ def test_a_run_of_before_baselines_without_a_model_is_shown_without_them(run: Pa
         del found["trained"]["places"], found["untrained"]["places"]
         scores.write_text(json.dumps(found))
     page = Page(write_report(run))
-    assert len(page.row("FG-ARI ↑")) == 1 + 7 + 1
+    assert len(page.row("FG-ARI ↑")) == 1 + 7
     assert page.row("FG-ARI ↑").count(ABSENT) == 1  # of the mean frame, which has no masks
     assert "The slots tell the objects apart. Held-out FG-ARI 0.93" in page.text
     told = evaluation_text(load_evaluation(run / "probes/step-00001500"))
