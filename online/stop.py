@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM as a request: the first is obeyed at a safe point, the second at once."""
+"""SIGINT and SIGTERM as a request: the first is obeyed at a safe point, the second at once.
+
+A second one that comes right after the first is the same request: see `ingest.disk.signals`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
+
+from ingest.disk.signals import is_repeat, obeyed
 
 
 class StopRequested(BaseException):
@@ -58,7 +63,10 @@ class StopSignals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            if is_repeat():
+                return
             os._exit(128 + number)  # the user insists: no clean-up, the last checkpoint remains
+        obeyed()
         self.received = signal.Signals(number)
         if self._at_once:
             raise StopRequested

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ingest.disk.signals import has_to_wait
+from ingest.disk.signals import has_to_wait, is_repeat, is_uninterrupted, obeyed
 from ingest.errors import IngestError
 from ingest.printable import message
 from online.ranks import rank_here
@@ -75,7 +76,8 @@ class OneLineErrors(click.Group):
 
 
 class _Unwinding:
-    """Raises on the first signal, so that half-written files are removed; exits on the second.
+    """Raises on the first signal, so that half-written files are removed; exits on the second, if
+    that is not a repeat of the first.
 
     No exception leaves `__del__` or the callback of a weak reference: Python passes it to
     `sys.unraisablehook`, which prints it, and continues. The hook set here starts a timer
@@ -93,15 +95,22 @@ class _Unwinding:
         """Handle the signals that this process does not ignore."""
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._raise)
+                signal.signal(number, self._handle)
+                # at its very end Python restores the default, which kills: all is done by then
+                atexit.register(signal.signal, number, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, self._raise_lost)
         sys.unraisablehook = self._unraisable
 
-    def _raise(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if is_repeat():
+            return
         if self._has_raised:
             os._exit(128 + number)
-        if has_to_wait(number):
-            return
+        if not has_to_wait(number):
+            obeyed()
+            self._raise(number)
+
+    def _raise(self, number: int) -> NoReturn:
         self._has_raised = True
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
@@ -114,11 +123,11 @@ class _Unwinding:
         self._is_in_hook = False
 
     def _raise_lost(self, number: int, frame: FrameType | None) -> None:
-        if self._is_in_hook:  # which no exception leaves either
+        if self._is_in_hook or is_uninterrupted():  # which no exception leaves, or may leave
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
         elif self._lost is not None:
-            lost, self._lost, self._has_raised = self._lost, None, False
-            self._raise(lost, frame)
+            lost, self._lost = self._lost, None
+            self._raise(lost)
 
 
 def _signal_of(stopped: KeyboardInterrupt | Terminated) -> signal.Signals:

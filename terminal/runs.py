@@ -129,7 +129,8 @@ def evaluation_text(evaluation: Evaluation) -> str:
 def comparison_text(groups: Sequence[Group]) -> str:
     """The table of scores for a terminal, a column for each group.
 
-    A few runs that are all seeds of one setting also have a column each.
+    A few runs that are all seeds of one setting also have a column each. Below several groups
+    stands what each is.
     """
     from online.reports.compare import rows
 
@@ -142,10 +143,13 @@ def comparison_text(groups: Sequence[Group]) -> str:
         cells = [mean_text(row.values(group), row.shown) for group in groups]
         table.append([row.name, *each, *cells])
     widths = _widths(table)
-    return "\n".join(
+    lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in table
-    )
+    ]
+    if len(groups) > 1:
+        lines += [f"{g.lead}: {', '.join(str(run.path) for run in g.runs)}" for g in groups]
+    return "\n".join(lines)
 
 
 def continual_text(continual: Continual) -> str:

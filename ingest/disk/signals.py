@@ -9,19 +9,29 @@ places that does harm:
   the new ones are whole.
 
 Such places are marked by `uninterrupted`, and handlers that raise ask `has_to_wait` first.
+
+One request can come as several signals: `timeout -s INT` signals its child and then the whole
+group, and a wrapper passes on what the terminal has sent already. So a signal within
+`REPEAT_SECONDS` of one that was obeyed belongs to the same request.
 """
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+REPEAT_SECONDS = 1.0
+"""How soon after a signal another one is taken for the same request."""
+
 
 class _MainThread:
-    """How many `uninterrupted` contexts it is in, and which signals came meanwhile."""
+    """How many `uninterrupted` contexts it is in, and the first signal that came meanwhile."""
 
     depth = 0
-    waiting: list[int] = []  # noqa: RUF012 - there is one main thread
+    waiting: int | None = None
+    obeyed_at = -math.inf
 
 
 @contextmanager
@@ -35,12 +45,28 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         _MainThread.depth -= 1
-        while _MainThread.waiting and not _MainThread.depth:
-            signal.raise_signal(_MainThread.waiting.pop())
+        if _MainThread.waiting is not None and not _MainThread.depth:
+            number, _MainThread.waiting = _MainThread.waiting, None
+            signal.raise_signal(number)
 
 
 def has_to_wait(number: int) -> bool:
     """For a handler that would raise: whether it must return, to be called again later."""
-    if _MainThread.depth:
-        _MainThread.waiting.append(number)
+    if is_uninterrupted() and _MainThread.waiting is None:
+        _MainThread.waiting = number
+    return is_uninterrupted()
+
+
+def is_uninterrupted() -> bool:
+    """Whether the main thread is in such a place now."""
     return _MainThread.depth > 0
+
+
+def obeyed() -> None:
+    """For a handler: note that a signal is being obeyed."""
+    _MainThread.obeyed_at = time.monotonic()
+
+
+def is_repeat() -> bool:
+    """For a handler: whether a signal belongs to a request that is being obeyed already."""
+    return time.monotonic() - _MainThread.obeyed_at < REPEAT_SECONDS

@@ -20,10 +20,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any
 
 import zmq
 
+from ingest.disk.signals import obeyed
 from ingest.errors import IngestError, ReleasedError
 from ingest.store.protocols import Store
 from online.allocator import give_back_holes
@@ -513,7 +515,12 @@ def _leaving_on_signals(stop: threading.Event) -> Iterator[None]:
         yield
         return
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(s, lambda *_: stop.set()) for s in signals]
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        obeyed()
+        stop.set()
+
+    before = [signal.signal(s, leave) for s in signals]
     try:
         yield
     finally:

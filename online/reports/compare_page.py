@@ -63,7 +63,7 @@ def _runs(count: int) -> str:
 
 def _members(group: Group) -> str:
     names = ", ".join(_member(run) for run in group.runs)
-    return f'<p class="names"><b>{text(group.name)}</b>: {text(names)}</p>'
+    return f'<p class="names"><b>{text(group.lead)}</b>: {text(names)}</p>'
 
 
 def _member(run: RunLog) -> str:

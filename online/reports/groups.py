@@ -1,6 +1,7 @@
 """Runs that differ in their seed alone are one group, which is named by what sets it apart.
 
-Runs on other footage, or with another part of it held out, are never seeds of one.
+Runs on other footage, with another part of it held out, or that have come much further, are never
+seeds of one.
 """
 
 from __future__ import annotations
@@ -23,8 +24,14 @@ Settings = dict[str, Any]
 SEED = "training.seed"
 FOOTAGE = "footage"
 """Stands among the settings for what a run has learned from."""
-NAME_LENGTH = 120
-"""Letters of a group's name that are shown."""
+STEP = "step"
+"""Stands among the settings for how far a run has come, where runs of one setting differ in it."""
+LENGTH_RATIO = 1.1
+"""How much further than another a run may have come to be a seed of one with it."""
+NAME_LENGTH = 40
+"""Settings that are longer than so many letters do not head a column; names of runs do."""
+VALUE_LENGTH = 120
+"""Letters of a setting's value that are shown."""
 MAX_GROUPS = 4
 """More lines than that cannot be distinguished in a chart."""
 
@@ -34,15 +41,24 @@ class Group:
     """Runs that differ in their seed alone."""
 
     name: str
-    """The settings in which the groups differ."""
+    """The settings in which the groups differ, or where these are long, its runs."""
+    settings: str
+    """All settings in which the groups differ; empty where there is one group."""
     runs: list[RunLog]
+
+    @property
+    def lead(self) -> str:
+        """The name, with the settings where it is not these."""
+        return (
+            f"{self.name}: {self.settings}" if self.settings not in ("", self.name) else self.name
+        )
 
 
 def group_runs(paths: Sequence[Path], *, defaults: Mapping[str, Any]) -> list[Group]:
     """Read runs and put those together that differ in their seed alone, in the order given.
 
     What a run has learned from counts as a setting: its recordings, their lengths and what is held
-    out of them.
+    out of them. So does how far it has come, where others of its settings have not come as far.
 
     `defaults` are the settings of a run in which nothing was set: an older run lacks those that
     came later.
@@ -62,16 +78,43 @@ def group_runs(paths: Sequence[Path], *, defaults: Mapping[str, Any]) -> list[Gr
         together.setdefault(key, []).append(path)
     for members in together.values():
         _check_no_copies([runs[path] for path in members])
-    if len(together) > MAX_GROUPS:
+    parts = [part for members in together.values() for part in _by_length(members, runs)]
+    if len(parts) > len(together):
+        for part in parts:
+            settings[part[0]] = settings[part[0]] | {STEP: _steps_text(part, runs)}
+    if len(parts) > MAX_GROUPS:
+        what = "settings or lengths" if len(parts) > len(together) else "settings"
         raise RunError(
-            f"{len(together)} different settings; one page can distinguish at most {MAX_GROUPS}: "
+            f"{len(parts)} different {what}; one page can distinguish at most {MAX_GROUPS}: "
             "name fewer runs"
         )
-    firsts = [settings[members[0]] for members in together.values()]
+    texts = _apart([settings[part[0]] for part in parts])
+    names = _names(parts, texts)
     return [
-        Group(name=_name(settings[members[0]], firsts), runs=[runs[path] for path in members])
-        for members in together.values()
+        Group(name=name, settings=text, runs=[runs[path] for path in part])
+        for name, text, part in zip(names, texts, parts, strict=True)
     ]
+
+
+def _by_length(members: Sequence[Path], runs: Mapping[Path, RunLog]) -> list[list[Path]]:
+    """Runs of one setting, put together where they have come about as far; in the order given."""
+    left = list(members)
+    parts: list[list[Path]] = []
+    while left:
+        furthest = max(_reached(runs[path]) for path in left)
+        part = [path for path in left if _reached(runs[path]) * LENGTH_RATIO >= furthest]
+        left = [path for path in left if path not in part]
+        parts.append(part)
+    return sorted(parts, key=lambda part: members.index(part[0]))
+
+
+def _reached(run: RunLog) -> int:
+    return 0 if run.reached is None else run.reached.step
+
+
+def _steps_text(part: Sequence[Path], runs: Mapping[Path, RunLog]) -> str:
+    reached = sorted({_reached(runs[path]) for path in part})
+    return f"{reached[0]} to {reached[-1]}" if len(reached) > 1 else str(reached[0])
 
 
 def _check_no_copies(runs: Sequence[RunLog]) -> None:
@@ -123,9 +166,28 @@ def written_settings(run: RunLog) -> Settings:
     return {key: value for key, value in written.items() if key not in RETIRED}
 
 
-def _name(settings: Settings, among: Sequence[Settings]) -> str:
-    """What distinguishes these settings from the others."""
-    keys = sorted({key for other in among for key in other} - {SEED})
-    apart = [key for key in keys if any(other.get(key) != among[0].get(key) for other in among)]
-    name = ", ".join(f"{key}={settings.get(key)}" for key in apart) or "all runs"
-    return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}…"
+def _apart(every: Sequence[Settings]) -> list[str]:
+    """What distinguishes each of these settings from the others."""
+    keys = sorted({key for settings in every for key in settings} - {SEED})
+    apart = [key for key in keys if any(other.get(key) != every[0].get(key) for other in every)]
+    return [
+        ", ".join(f"{key}={_shortened(settings.get(key))}" for key in apart) for settings in every
+    ]
+
+
+def _shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= VALUE_LENGTH else f"{text[:VALUE_LENGTH]}…"
+
+
+def _names(parts: Sequence[Sequence[Path]], texts: Sequence[str]) -> list[str]:
+    """What heads the column of each group."""
+    if len(parts) == 1:
+        return ["all runs"]
+    if max(map(len, texts)) <= NAME_LENGTH:
+        return list(texts)
+    firsts = [part[0] for part in parts]
+    is_clear = len({path.name for path in firsts}) == len(firsts)
+    names = [path.name if is_clear else str(path) for path in firsts]
+    more = [f" and {len(part) - 1} more" if len(part) > 1 else "" for part in parts]
+    return [name + rest for name, rest in zip(names, more, strict=True)]

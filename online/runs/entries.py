@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Generic, TypeVar
@@ -154,6 +154,12 @@ def log_lines(path: Path, decoder: msgspec.json.Decoder[T]) -> Iterator[LogLine[
 def read_log(path: Path) -> Iterator[LogLine[AnyEntry]]:
     """Lines of a log with what they say, oldest first; none where there is no file."""
     return log_lines(path, _DECODER)
+
+
+def last_spent(entries: Sequence[AnyEntry]) -> SpentEntry | None:
+    """The last line that says how the run spent its time."""
+    spent = (entry for entry in reversed(entries) if isinstance(entry, SpentEntry))
+    return next(spent, None)
 
 
 class FollowedLog:

@@ -21,6 +21,7 @@ from online.runs.entries import (
     SourceEntry,
     SpentEntry,
     StepEntry,
+    last_spent,
     read_log,
 )
 from online.runs.glimpse import DAMAGE, Glimpse, load_glimpse
@@ -42,6 +43,9 @@ class RunLog:
     events: list[EventEntry]
     reached: Entry | None
     """What was logged last of the latest step; scores of new footage come before their step."""
+    spent: SpentEntry | None
+    """The last line that says how the run spent its time. Not that of the most seconds: in older
+    logs they go back where a run continues."""
     source: SourceEntry | None
     """Source of the latest start."""
     evaluations: list[Evaluation]
@@ -53,11 +57,6 @@ class RunLog:
     """What it kept of each segment, where that was asked."""
     unreadable: list[str] = field(default_factory=list)
     """What was left out, a sentence each."""
-
-    @property
-    def spent(self) -> SpentEntry | None:
-        """The latest line that says how the run spent its time."""
-        return max([*self.steps, *self.probes], key=lambda entry: entry.seconds, default=None)
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -91,11 +90,12 @@ def read_run(path: str | Path, *, entries: Sequence[AnyEntry] | None = None) -> 
         probes=[entry for entry in entries if isinstance(entry, ProbeEntry)],
         prequential=[entry for entry in entries if isinstance(entry, PrequentialEntry)],
         events=[entry for entry in entries if isinstance(entry, EventEntry)],
-        reached=max(
-            (entry for entry in entries if not isinstance(entry, PrequentialEntry)),
-            key=lambda entry: (entry.step, entry.seconds),
+        reached=max(  # the last of those of the same step: `max` takes the first that it sees
+            (entry for entry in reversed(entries) if not isinstance(entry, PrequentialEntry)),
+            key=lambda entry: entry.step,
             default=None,
         ),
+        spent=last_spent(entries),
         source=sources[-1] if sources else None,
         evaluations=evaluations,
         panels=panels,

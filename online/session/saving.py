@@ -20,7 +20,7 @@ from online.runs.checkpoint import (
     save_checkpoint,
 )
 from online.runs.directory import RunDirectory
-from online.runs.entries import EventEntry, read_log
+from online.runs.entries import EventEntry, last_spent, read_log
 from online.runs.segments import EndWeights
 from online.runs.weights import load_into
 from online.session.journal import Journal
@@ -182,6 +182,17 @@ class Saving:
             if isinstance(entry, EventEntry)
         )
 
+    def _count_last_probe(self) -> None:
+        """Go on from the last line of the log, where a probe made it later than the checkpoint."""
+        if not self.directory.writes:
+            return
+        entries = [line.entry for line in read_log(self.directory.metrics_path) if line.entry]
+        logged = last_spent(entries)
+        if logged is not None and logged.seconds > self.clock.seconds:
+            shares = {"probe": logged.probe_share, "checkpoint": logged.checkpoint_share}
+            paused = {cause: (share or 0.0) * logged.seconds for cause, share in shares.items()}
+            self.clock.start(logged.seconds, paused)
+
     def _resume(self) -> None:
         found = newest_readable(self.directory.checkpoints)
         rebuilt = load_untrained(self.state.untrained, self.directory.checkpoint(0))
@@ -197,6 +208,7 @@ class Saving:
         if self.end_weights is not None:
             self.end_weights.cut_back(self.state.step)
         self.journal.begin()
+        self._count_last_probe()
         for damage in filter(None, (found.damage, rebuilt)):
             log.warning("%s; continuing from step %d", damage, self.state.step)
             self.journal.event(damage)

@@ -253,7 +253,8 @@ def compare(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Compare runs on one page: scores, curves and slots.
 
     Runs on the same footage that differ only in `training.seed` are grouped: their scores are shown
-    as mean and standard error, their curves as a mean in a band. Where all runs are seeds of one
+    as mean and standard error, their curves as a mean in a band. Runs whose steps differ by more
+    than a tenth have columns of their own. Where all runs are seeds of one
     setting, up to four also have a column each in the terminal.
     """
     from online.config import flat_defaults

@@ -96,6 +96,9 @@ def capture(
 ) -> None:
     """Record DEVICE into STORE, live, until Ctrl-C.
 
+    Ctrl-C commits what has come, and completes the recording. A second one, a second or more
+    later, ends at once: what was committed stays, and the same --name continues the recording.
+
     A device is /dev/video0 or 0, rtsp://HOST/PATH, http://HOST/PATH for MJPEG or HLS, srt://, rtmp://
     or rtp://, udp://HOST:PORT or tcp://HOST:PORT for MPEG-TS, FILE.sdp, - for standard input, a
     named pipe, x11grab::0.0 or lavfi:GRAPH. If the connection is lost, it is retried until it

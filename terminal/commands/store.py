@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @click.command("ingest")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.argument("store", type=LOCATION)
 @size_option
 @click.option(
@@ -137,6 +137,10 @@ def ingest_command(
     a data set of LeRobot or laid out as DAVIS or YouTube-VIS, or an HDF5 frame archive with groups
     train and test. Run the same command again to continue after an interruption.
     """
+    if not sources:  # click gives a single word to STORE, which is the one that was left out
+        raise click.UsageError(
+            f"{store}: a STORE to write to is missing; for example: setcon ingest {store} store"
+        )
     settings = record_settings(size=size, fit=fit, fps=fps, reader=reader)
     if engine != "ray" and (ray_address, retries) != (None, None):
         raise click.UsageError("--ray and --retries are for --engine ray")

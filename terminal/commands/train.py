@@ -134,7 +134,7 @@ def train(
     """Learn from STORE or from servers, and probe held-out footage.
 
     Run the same command again to continue from the last checkpoint. Ctrl-C saves and stops; a
-    second Ctrl-C stops at once.
+    second one, a second or more later, stops at once.
 
     The progress line shows, for a camera, how old frames are when they arrive (behind) and how
     many clips were skipped because they were too old or already deleted (skipped). For servers it

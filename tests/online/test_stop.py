@@ -9,7 +9,9 @@ import pytest
 from online.stop import StopRequested, StopSignals
 
 WAITING = """
-import time
+import sys, time
+import ingest.disk.signals
+ingest.disk.signals.REPEAT_SECONDS = float(sys.argv[1])
 from online.stop import StopSignals
 with StopSignals() as stop:
     print("entered", flush=True)
@@ -17,7 +19,7 @@ with StopSignals() as stop:
         time.sleep(0.01)
     print("received", flush=True)
     try:
-        time.sleep(60)
+        sys.stdin.readline()
     finally:
         print("cleaned up", flush=True)
 """
@@ -59,10 +61,27 @@ def test_behind_it_a_signal_waits_for_a_safe_point_again() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_leaves_without_cleaning_up(number: signal.Signals) -> None:
-    process = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True)
+    process = signalled_twice(number, repeat_seconds=0.0)
+    process.wait(timeout=20)
+    rest, _ = process.communicate(timeout=20)
+    assert (process.returncode, rest) == (128 + number, "")
+
+
+def test_a_signal_that_is_sent_twice_is_one_request() -> None:
+    process = signalled_twice(signal.SIGINT, repeat_seconds=600.0)
+    rest, _ = process.communicate("\n", timeout=20)
+    assert (process.returncode, rest) == (0, "cleaned up\n")
+
+
+def signalled_twice(number: signal.Signals, *, repeat_seconds: float) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, str(repeat_seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     for said in ("entered\n", "received\n"):
         assert process.stdout.readline() == said
         process.send_signal(number)
-    rest, _ = process.communicate(timeout=20)
-    assert (process.returncode, rest) == (128 + number, "")
+    return process

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from ingest.scenes import SCENES
 from terminal.commands.completion import completion
-from terminal.commands.store import scene
+from terminal.commands.store import ingest_command, scene
 from terminal.commands.train import train
 
 
@@ -21,6 +21,17 @@ def test_every_scene_can_be_rendered_by_its_name() -> None:
     (kind,) = (parameter.type for parameter in scene.params if parameter.name == "scene")
     assert isinstance(kind, click.Choice)
     assert sorted(kind.choices) == sorted(SCENES)
+
+
+def test_a_single_word_to_ingest_lacks_a_store() -> None:
+    done = CliRunner().invoke(ingest_command, ["balls.mp4"])
+    assert done.exit_code == 2
+    *usage, error = done.stderr.splitlines()
+    assert usage[0].startswith("Usage: ingest [OPTIONS] SOURCE... STORE")
+    assert error == (
+        "Error: balls.mp4: a STORE to write to is missing; for example: "
+        "setcon ingest balls.mp4 store"
+    )
 
 
 def rendered_config(folder: Path, *words: str) -> dict[str, object]:

@@ -45,6 +45,18 @@ def test_a_signal_waits_until_the_outermost_context_is_left() -> None:
     assert done[-1] == "again"
 
 
+def test_signals_that_come_while_one_waits_are_one_with_it() -> None:
+    def work() -> None:
+        with uninterrupted():
+            for _ in range(3):
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SignalError):
+        work()
+    with uninterrupted():
+        pass  # none is left to come here
+
+
 def test_a_signal_that_waited_comes_where_the_context_ends_with_an_error() -> None:
     def work() -> None:
         with uninterrupted():

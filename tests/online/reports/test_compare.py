@@ -71,11 +71,51 @@ def test_runs_on_other_footage_are_not_seeds_of_one(make_run: MakeRun) -> None:
     ]
     groups = grouped(runs)
     assert [len(group.runs) for group in groups] == [2, 1, 1]
-    assert [group.name for group in groups] == [
+    assert [group.settings for group in groups] == [
         f"footage={held_out}",
         "footage=balls: 1200 frames of 32x32, 120 held out",
         "footage=other: 500 frames of 32x32, 100 held out",
     ]
+
+
+def test_long_settings_head_no_column_and_stand_below(make_run: MakeRun) -> None:
+    texts = [f"{name}: 1200 frames of 32x32, {'x' * 300}" for name in ("balls", "cubes")]
+    runs = [
+        on(make_run("a", seed=0), texts[0]),
+        on(make_run("b", seed=1), texts[0]),
+        on(make_run("c"), texts[1]),
+    ]
+    groups = grouped(runs)
+    head, *_, first, second = comparison_text(groups).splitlines()
+    assert head.split("  ")[-2:] == ["a and 1 more (2)", "c (1)"]
+    assert first == f"a and 1 more: footage={texts[0][:120]}…: {runs[0]}, {runs[1]}"
+    assert second == f"c: footage={texts[1][:120]}…: {runs[2]}"
+    assert f"<b>c: footage={texts[1][:120]}…</b>" in comparison_html(groups)
+
+
+def cut(run: Path, *, after_step: int) -> Path:
+    log = run / "metrics.jsonl"
+    kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= after_step]
+    log.write_text("".join(f"{line}\n" for line in kept))
+    return run
+
+
+def test_runs_of_very_different_length_are_not_pooled(make_run: MakeRun) -> None:
+    runs = [make_run(f"r{s}", seed=s, fg_ari=0.5 + s / 10) for s in range(3)]
+    cut(runs[0], after_step=70)
+    cut(runs[2], after_step=190)
+    groups = grouped(runs)
+    assert [group.name for group in groups] == ["step=70", "step=190 to 200"]
+    assert [[run.path for run in group.runs] for group in groups] == [runs[:1], runs[1:]]
+    text = comparison_text(groups)
+    (row,) = re.findall(r"^s_t FG-ARI(.*)$", text, re.MULTILINE)
+    assert re.split(r" {2,}", row.strip()) == ["0.500", "0.650 ± 0.050"]
+    assert text.splitlines()[-2:] == [
+        f"step=70: {runs[0]}",
+        f"step=190 to 200: {runs[1]}, {runs[2]}",
+    ]
+    cut(runs[2], after_step=180)
+    assert len(grouped(runs)) == 3
 
 
 def test_older_runs_are_told_apart_by_where_their_footage_is(make_run: MakeRun) -> None:

@@ -1,5 +1,6 @@
 """Runs that were stopped and continued: the losses they log are those of a run left alone."""
 
+import json
 import os
 import shutil
 import signal
@@ -53,6 +54,25 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(
     assert len(fetched) > 5
     assert fetched == [count / (len(fetched) - 1) for count in range(len(fetched))]
     assert ("learning", 1.0) in told
+
+
+def test_the_clock_goes_on_after_the_last_probe_and_not_from_the_checkpoint_before_it(
+    balls: Path, uninterrupted: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted[0], run)
+    log = run / "metrics.jsonl"
+    *before, last = log.read_text().splitlines(keepends=True)
+    assert '"kind": "probe"' in last
+    probe = json.loads(last) | {"seconds": 1000.0, "probe_share": 0.75, "checkpoint_share": 0.125}
+    log.write_text("".join([*before, json.dumps(probe) + "\n"]))
+    outcome = train_on_store(balls, run, config("training.steps=13"))
+    (step,) = [line for line in lines(run, "step") if line["step"] == 13]
+    assert 1000 < step["seconds"] < 1500
+    assert step["probe_share"] == pytest.approx(750 / step["seconds"], rel=1e-3)
+    assert step["checkpoint_share"] == pytest.approx(125 / step["seconds"], rel=1e-3)
+    assert outcome.spent is not None
+    assert outcome.spent.seconds > step["seconds"]
 
 
 def test_a_running_mean_that_is_asked_for_later_or_no_longer_changes_no_loss(
