@@ -6,9 +6,9 @@ allocates the same again a moment later, that is wasted;
 `benchmarks/training/train_step.py` shows how much.
 
 A server allocates chunks and clips in threads that come and go. Each would have an arena of its
-own, with holes that no other uses. In the one arena that they share there are holes as well: what
-stays, though it be some bytes, takes a piece of the last block that was freed, which the next one
-of that size then just does not fit. `benchmarks/queue/server_memory.py` shows how much.
+own, with holes that no other uses. In the one arena that they share there are holes as well: a
+small block that stays in use takes a piece of a large one that was freed, which the next large one
+then just does not fit. `benchmarks/queue/server_memory.py` shows how much.
 """
 
 import ctypes

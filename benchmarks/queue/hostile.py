@@ -6,8 +6,8 @@
 server   `setcon serve` and, one after the other and then all together: 14 trainers whose clips are
          as long as can be asked for; 233 more sessions, half of which never read; requests of all
          kinds as fast as they are taken; one request in endless parts; and, by themselves, four
-         trainers that leave and come back all the time. Every second another trainer asks for
-         its first clip.
+         trainers that leave and come back all the time, and cheap requests without ZeroMQ. Every
+         second another trainer asks for its first clip.
 trainer  a trainer whose server sends one message in endless parts
 
 Memory is resident, over that of an idle server which has sent the whole store once, so that its

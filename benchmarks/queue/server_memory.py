@@ -86,6 +86,7 @@ def main() -> None:
             for way, change in WAYS.items():
                 with served(store, change) as (address, pid):
                     resident, memory, clips = hostile.Resident(pid), [], 0
+                    cpu, began = 0.0, time.monotonic()
                     for number in range(options.passes):
                         clips += one_pass(address)
                         memory.append(f"{resident.now():.0f}")

@@ -26,7 +26,8 @@ def main() -> None:
     found: dict[str, list[tuple[float, float, float]]] = {"float32": [], "bfloat16": []}
     for seed in options.seeds:
         for precision, runs in found.items():
-            run = options.folder / "-".join([precision, str(seed), str(options.steps)])
+            name = [options.preset, precision, str(seed), str(options.steps), *options.set]
+            run = options.folder / "-".join(name)
             if not (run / "finished").exists():
                 settings = (
                     f"training.precision={precision}",

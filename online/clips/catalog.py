@@ -207,9 +207,9 @@ class StoreCatalog:
         return frames
 
     def warm_up(self) -> None:
-        """Read a frame of this machine, if there is one.
+        """Read a frame, if there is one on this machine.
 
-        The first that is decoded takes half a second of imports, during which all others wait.
+        The first that is decoded takes up to half a second of imports, during which others wait.
         """
         known = [] if self.store.is_remote else filter(self._is_known, self._known)
         for name in islice(known, 1):

@@ -18,10 +18,12 @@ from online.queue.sparing import SparingLog
 MAX_UNFINISHED_BYTES = 8 << 20
 """Of requests that have arrived in part, of all trainers together."""
 CHECK_SECONDS = 0.02
-"""How often connections are looked at, while there are any: a peer on this machine sends 50 MB in
+"""How often connections are looked at, while there are any: a peer on this machine sends 60 MB in
 that time."""
 CHECK_SHARE = 0.05
-"""The most that looking at them may take of the time: there may be hundreds."""
+"""Of this thread's time looking takes at most so much, so that it looks at hundreds less often."""
+RARELY_SECONDS = 0.1
+"""But this often however many there are."""
 DEAF_SECONDS = 0.5
 """So long a trainer may read nothing of what waits for it, where others wait for the memory."""
 DISCARDED_PER_TURN = 10_000
@@ -67,11 +69,9 @@ class Arrivals:
         if now >= self._check_at:
             self._checked_at = now
             self._check()
-            took = time.monotonic() - now
-            self._check_at = now + max(CHECK_SECONDS, took / CHECK_SHARE)
         if len(self._connections):
-            seconds = min(seconds, CHECK_SECONDS)
-        ready = dict(self._poller.poll(round(1000 * seconds)))
+            seconds = min(seconds, max(0.0, self._check_at - time.monotonic()))
+        ready = dict(self._poller.poll(math.ceil(1000 * seconds)))
         if self._monitor in ready:
             self._follow_connections()
         return self._socket in ready
@@ -129,8 +129,11 @@ class Arrivals:
 
     def _check(self) -> None:
         self._follow_connections()
+        began = time.thread_time()
         if self._connections.look() is not None:
             self._warnings.warn("closed a connection whose request did not end")
+        longest = max(CHECK_SECONDS, (time.thread_time() - began) / CHECK_SHARE)
+        self._check_at = self._checked_at + min(longest, RARELY_SECONDS)
 
     def _follow_connections(self) -> None:
         while self._monitor.poll(0):

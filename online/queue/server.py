@@ -99,7 +99,8 @@ class _Session:
     heard_at: float
     heartbeat_at: float = 0.0  # so that the first one goes out at once
     head_start: int = 0
-    """Turns that it may still have before the others have theirs; none after its first clip."""
+    """In so many turns it is still one that has just come, and may be served before the others;
+    after its first clip it is not."""
 
 
 class Server:
@@ -178,7 +179,7 @@ class Server:
         if identity not in self._sessions:
             return POLL_SECONDS
         session = self._sessions[identity]
-        session.head_start = max(0, session.head_start - 1)  # also when others have theirs
+        session.head_start = max(0, session.head_start - 1)
         self._sessions.move_to_end(identity)
         now, clips = time.monotonic(), self._totals.clips
         until = now + SHARE_SECONDS

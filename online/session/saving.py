@@ -101,8 +101,8 @@ class Saving:
                 self.journal.sync()  # first: a resume keeps every line up to its checkpoint
                 folder, checkpoint = self.directory.checkpoints, self.state.checkpoint(shards)
                 save_checkpoint(folder, checkpoint, keep=self.config.keep_checkpoints)
+            give_back_holes()  # else the process would stay as large as it ever was
         self._saved_at = time.monotonic()
-        give_back_holes()  # else the process would stay as large as it ever was
 
     @property
     def is_due(self) -> bool:

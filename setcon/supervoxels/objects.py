@@ -54,7 +54,7 @@ def segments(
 ) -> Int64[Tensor, "t h w"]:
     """The object of each pixel: that of the supervoxel around it whose colour is nearest.
 
-    `labels` are the supervoxels of these frames' cells, and `objects` those of all supervoxels.
+    `labels` are the supervoxels of these frames' cells; `objects[i]` is the object of supervoxel i.
 
     The choice is among the supervoxels of the 3x3 cells around the pixel, by their mean colours in
     this frame; another cell's must be nearer by some, as in SLIC (Achanta et al. 2012).

@@ -139,7 +139,7 @@ def workers() -> list[int]:
 
 
 def kill_once_each(killed: dict[str, int]):
-    """What is told of a recording for the first time kills a worker that records.
+    """The first progress of each recording kills a worker that records.
 
     At set times instead, a fast machine would be done before the last of them.
     """
@@ -158,7 +158,7 @@ def kill_once_each(killed: dict[str, int]):
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("is_remote", [False, True])
-def test_recordings_of_killed_workers_go_on(is_remote, media, tmp_path):
+def test_recordings_of_killed_workers_go_on(is_remote, media, tmp_path, caplog):
     for name in "abc":
         media.video(tmp_path / f"{name}.mp4", 12_000)
     sources = [str(tmp_path / f"{name}.mp4") for name in "abc"]
@@ -169,6 +169,7 @@ def test_recordings_of_killed_workers_go_on(is_remote, media, tmp_path):
     outcomes = ingest_sources(sources, store, settings, fleet=Fleet(), progress=kill)
     assert [outcome.error for outcome in outcomes] == [None] * 3
     assert len(killed) >= 2
+    assert "its worker died, and another goes on" in caplog.text
     ingest_sources(sources, tmp_path / "here", settings)
     here, far = open_store(tmp_path / "here"), open_store(store)
     for name in "abc":

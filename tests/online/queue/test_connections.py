@@ -53,3 +53,19 @@ def test_a_trainer_whose_connection_was_given_to_another_is_forgotten():
         assert forgotten is not None
         assert not arrivals.is_connected(forgotten)
         arrivals.close()
+
+
+def test_who_has_just_come_is_looked_at_though_nothing_is_ever_said(monkeypatch):
+    looked = []
+    look = Connections.look
+    monkeypatch.setattr(Connections, "look", lambda self: looked.append(len(self)) or look(self))
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        arrivals = Arrivals(router, SparingLog(logging.getLogger("peers")))
+        with socket.create_connection(("127.0.0.1", port)):
+            for _ in range(10):  # each as long as a server waits that has nothing to do, or less
+                assert not arrivals.wait(5.0)
+                if looked[-2:] == [1, 1]:
+                    break
+        assert looked[-2:] == [1, 1]
+        arrivals.close()
