@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -246,18 +246,19 @@ def first_clip_seconds(address: str) -> float:
     return time.monotonic() - began
 
 
-def make_store(folder: Path) -> None:
+def make_store(folder: Path, *, side: int = SIDE, length: int = LENGTH) -> None:
+    """Recordings of `length` frames of `side` x `side` pixels each."""
     store = open_store(folder, create_format="zarr", durable=False)
-    rows, columns = np.mgrid[:SIDE, :SIDE]
+    rows, columns = np.mgrid[:side, :side]
     for number in range(RECORDINGS):
         with store.writer(
             f"r{number}",
             source=Source(path="made", digest=str(number)),
-            settings=RecordSettings(size=SIDE),
-            height=SIDE,
-            width=SIDE,
+            settings=RecordSettings(size=side),
+            height=side,
+            width=side,
         ) as writer:
-            for start in range(0, LENGTH, writer.block_length):
+            for start in range(0, length, writer.block_length):
                 at = np.arange(start, start + writer.block_length)
                 images = (rows * columns // 8 + 3 * at[:, None, None]).astype(np.uint8)
                 frames = Frames(
@@ -269,9 +270,18 @@ def make_store(folder: Path) -> None:
             writer.finish(None, Counters())
 
 
+def take_all(address: str) -> None:
+    """Be sent every clip once."""
+    with Client(address) as client:
+        client.open(ClipRequest(clip=ClipConfig(), max_epochs=1))
+        while client.next_clip(PATIENCE) is not None:
+            pass
+
+
 @contextmanager
-def served(store: Path) -> Iterator[tuple[str, int]]:
-    command = [sys.executable, "-m", "setcon", "serve", str(store), "--bind", "tcp://127.0.0.1:*"]
+def served(store: Path, program: Sequence[str] = ("-m", "setcon")) -> Iterator[tuple[str, int]]:
+    """Address and process of a server that `program`, given to Python, is or becomes."""
+    command = [sys.executable, *program, "serve", str(store), "--bind", "tcp://127.0.0.1:*"]
     said = (store.parent / "said").open("w")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
     try:
@@ -290,10 +300,7 @@ def server(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in options.attacks or ATTACKS:
         with served(folder / "store") as (address, pid):
-            with Client(address) as client:
-                client.open(ClipRequest(clip=ClipConfig(), max_epochs=1))
-                while client.next_clip(PATIENCE) is not None:
-                    pass
+            take_all(address)
             time.sleep(1.0)
             resident = Resident(pid)
             idle, waited, until = resident.now(), [], time.monotonic() + options.seconds

@@ -9,52 +9,20 @@ end of each pass; CPU seconds and waiting are of all passes but the first, which
 
 import argparse
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import hostile
-from hostile import make_store
-
-from online.clips.clip import ClipConfig
-from online.clips.request import ClipRequest
-from online.queue.client import Client
+from hostile import RECORDINGS, Resident, make_store, served, take_all
 
 PIXEL_BYTES = 660_000_000
-WAYS = {"kept": "server.give_back_holes = lambda: None", "given back": ""}
-PROGRAM = """
-import sys
+SERVE = """
+import runpy
 from online.queue import server
 {change}
-sys.argv = ["setcon", "serve", {store!r}, "--bind", "tcp://127.0.0.1:*"]
-import runpy
-runpy.run_module("setcon", run_name="__main__")
+runpy.run_module("setcon", run_name="__main__", alter_sys=True)
 """
-
-
-@contextmanager
-def served(store: Path, change: str) -> Iterator[tuple[str, int]]:
-    program = PROGRAM.format(change=change, store=str(store))
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1], process.pid
-    finally:
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        process.kill()
-        process.wait()
+WAYS = {"kept": "server.give_back_holes = lambda: None", "given back": ""}
 
 
 def cpu_seconds(pid: int) -> float:
@@ -62,14 +30,17 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def one_pass(address: str) -> int:
-    """How many clips there are."""
-    with Client(address) as client:
-        client.open(ClipRequest(clip=ClipConfig(), max_epochs=1))
-        count = 0
-        while client.next_clip(30.0) is not None:
-            count += 1
-    return count
+def watched(store: Path, change: str, passes: int) -> str:
+    """Memory after each pass, and what all but the first took."""
+    with served(store, ("-c", SERVE.format(change=change))) as (address, pid):
+        resident = Resident(pid)
+        take_all(address)
+        memory, cpu, began = [resident.now()], cpu_seconds(pid), time.monotonic()
+        for _ in range(passes - 1):
+            take_all(address)
+            memory.append(resident.now())
+        cpu, took = cpu_seconds(pid) - cpu, time.monotonic() - began
+    return f"{' '.join(f'{mb:.0f}' for mb in memory)} MB; {cpu:.2f} s of CPU in {took:.2f} s"
 
 
 def main() -> None:
@@ -78,24 +49,14 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=4)
     options = parser.parse_args()
     for side in options.sides:
-        hostile.SIDE = side
-        hostile.LENGTH = PIXEL_BYTES // (hostile.RECORDINGS * side * side * 3) // 64 * 64
+        length = PIXEL_BYTES // (RECORDINGS * side * side * 3) // 64 * 64
         with tempfile.TemporaryDirectory() as folder:
             store = Path(folder) / "store"
-            make_store(store)
+            make_store(store, side=side, length=length)
             for way, change in WAYS.items():
-                with served(store, change) as (address, pid):
-                    resident, memory, clips = hostile.Resident(pid), [], 0
-                    cpu, began = 0.0, time.monotonic()
-                    for number in range(options.passes):
-                        clips += one_pass(address)
-                        memory.append(f"{resident.now():.0f}")
-                        if number == 0:
-                            cpu, began = cpu_seconds(pid), time.monotonic()
-                    took = (
-                        f"{cpu_seconds(pid) - cpu:.2f} s of CPU in {time.monotonic() - began:.2f} s"
-                    )
-                    print(f"{side}x{side}, {way:10}: {' '.join(memory)} MB; {took}", flush=True)
+                print(
+                    f"{side}x{side}, {way:10}: {watched(store, change, options.passes)}", flush=True
+                )
 
 
 if __name__ == "__main__":

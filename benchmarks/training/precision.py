@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from things import call, mean_and_each
+from things import call, mean_and_each, train_once
 
 from online.scores.evaluation import load_evaluation
 
@@ -28,16 +28,13 @@ def main() -> None:
         for precision, runs in found.items():
             name = [options.preset, precision, str(seed), str(options.steps), *options.set]
             run = options.folder / "-".join(name)
-            if not (run / "finished").exists():
-                settings = (
-                    f"training.precision={precision}",
-                    f"training.seed={seed}",
-                    f"training.steps={options.steps}",
-                    *options.set,
-                )
-                words = [word for setting in settings for word in ("--set", setting)]
-                call("train", str(store), "--run", str(run), "--preset", options.preset, *words)
-                (run / "finished").touch()
+            settings = (
+                f"training.precision={precision}",
+                f"training.seed={seed}",
+                f"training.steps={options.steps}",
+                *options.set,
+            )
+            train_once(store, run, settings, preset=options.preset)
             runs.append(_scores(run))
             print(
                 f"{run.name}: {runs[-1][0]:.3f} {runs[-1][1]:.3f} {runs[-1][2]:.4f} s", flush=True

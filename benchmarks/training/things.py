@@ -73,14 +73,20 @@ def learn(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     return scores(make_store(name, options.folder), run, settings)
 
 
+def train_once(store: Path, run: Path, settings: Sequence[str], *, preset: str) -> None:
+    """`setcon train`, unless the run is there and complete."""
+    if (run / "finished").exists():
+        return
+    started = time.monotonic()
+    words = [word for setting in settings for word in ("--set", setting)]
+    call("train", str(store), "--run", str(run), "--preset", preset, *words)
+    (run / "finished").touch()
+    print(f"{run.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
 def scores(store: Path, run: Path, settings: Sequence[str]) -> dict[str, Any]:
     """Masks' scores of the trained and the untrained model, and of what needs none."""
-    if not (run / "finished").exists():
-        started = time.monotonic()
-        words = [word for setting in settings for word in ("--set", setting)]
-        call("train", str(store), "--run", str(run), "--preset", "things", *words)
-        (run / "finished").touch()
-        print(f"{run.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    train_once(store, run, settings, preset="things")
     found = load_evaluation(max((run / "probes").iterdir()))
     rows = {
         "trained": found.trained.attention,

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -211,10 +210,11 @@ class StoreCatalog:
 
         The first that is decoded takes up to half a second of imports, during which others wait.
         """
-        known = [] if self.store.is_remote else filter(self._is_known, self._known)
-        for name in islice(known, 1):
-            with suppress(IngestError, IndexError):  # whoever asks for it hears why
-                self.fetch(name, self.commit(name).released, 1)
+        name = next(filter(self._is_known, self._known), None)
+        if name is None or self.store.is_remote:
+            return
+        with suppress(IngestError, IndexError):  # whoever asks for it hears why
+            self.fetch(name, self.commit(name).released, 1)
 
     def prefetch(self, recording: str, start: int, length: int) -> None:
         """Have storage that is far away send frames that will be fetched soon; does not wait."""
