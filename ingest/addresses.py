@@ -4,6 +4,10 @@ import re
 
 OBJECT_STORES = ("s3", "gs", "az")
 """What addresses of object storage begin with."""
+LOCAL_KINDS = ("v4l2", "x11grab", "lavfi")
+"""What words for devices of this machine begin with, as `v4l2:/dev/video0`."""
+CAMERA_FILE = "/dev/video"
+"""What the files of cameras begin with."""
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CREDENTIALS = re.compile(r"(?<=://)([^/@:?#]*)(:.*)?@")
@@ -27,6 +31,13 @@ def may_be_store(location: object) -> bool:
 def is_address(location: object) -> bool:
     """Whether a source, a store or a device is an address, and not a path."""
     return bool(scheme_of(location))
+
+
+def is_local_device(word: str) -> bool:
+    """Whether a word that is no file means a device of this machine: `0`, `v4l2:/dev/video0`."""
+    kind, _, rest = word.partition(":")
+    is_number = word.isascii() and word.isdecimal()
+    return is_number or word.startswith(CAMERA_FILE) or (kind in LOCAL_KINDS and bool(rest))
 
 
 def without_secrets(address: str) -> str:

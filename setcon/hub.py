@@ -7,7 +7,13 @@ HubSetCon.from_pretrained("folder")               or "user/name" on the Hub
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from huggingface_hub import PyTorchModelHubMixin
+try:
+    from huggingface_hub import PyTorchModelHubMixin
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "setcon.hub needs huggingface_hub, which is not installed; run pip install -e '.[hub]'",
+        name=error.name,
+    ) from error
 
 from setcon.config import SetConConfig
 from setcon.model import SetCon

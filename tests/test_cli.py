@@ -490,7 +490,7 @@ def test_a_capture_is_finished_by_ctrl_c_and_readable_after_a_kill(tmp_path: Pat
         assert reader.commit.length > killed.length
         assert reader.gap().nonzero()[0].tolist() == [0, killed.length]
     assert setcon("verify", tmp_path / "store").returncode == 0
-    assert "there is a recording 'a' already; give another --name" in error_of(other)
+    assert "there is a recording 'a' already; give another name" in error_of(other)
 
 
 def test_what_another_program_writes_is_captured_and_ends_with_it(tmp_path: Path) -> None:

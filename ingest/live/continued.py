@@ -22,7 +22,7 @@ def interrupted(
     commit = store.commit(name)
     if commit.complete:
         raise RecordingExistsError(
-            f"{store.location}: there is a recording {name!r} already; give another --name"
+            f"{store.location}: there is a recording {name!r} already; give another name"
         )
     if not commit.live or (
         (commit.source.path, commit.settings, commit.codec) != (path, settings, codec)
@@ -30,7 +30,7 @@ def interrupted(
         raise RecordingExistsError(
             f"{store.location}: there is an unfinished recording {name!r} already, of "
             f"{commit.source.path}, size {commit.settings.size}, codec {commit.codec}; give "
-            "another --name, or the same device, size, fps and codec to go on"
+            "another name, or the same device, size, fps and codec to go on"
         )
     return commit
 

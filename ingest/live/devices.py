@@ -21,11 +21,10 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ingest.addresses import without_secrets
+from ingest.addresses import CAMERA_FILE, LOCAL_KINDS, without_secrets
 from ingest.errors import VideoError
 from ingest.video.remote import FILE_SCHEMES, LIVE_SCHEMES
 
-LOCAL_KINDS = ("v4l2", "x11grab", "lavfi")
 _CONTAINERS = {"tcp": "mpegts", "udp": "mpegts", "srt": "mpegts", "sdp": "sdp"} | {
     kind: kind for kind in LOCAL_KINDS
 }
@@ -139,7 +138,7 @@ def _check_port(address: str) -> None:
 
 def _kind_of_file(word: str) -> str:
     path = Path(word)
-    if word.startswith("/dev/video") or path.is_char_device():
+    if word.startswith(CAMERA_FILE) or path.is_char_device():
         return "v4l2"
     if path.is_fifo():
         return "fifo"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ingest.addresses import is_address
+from ingest.addresses import is_address, is_local_device
 from ingest.errors import VideoError
 from ingest.store.layout import is_store
 from ingest.video.lerobot import Episode, episodes, is_dataset
@@ -103,6 +103,8 @@ def expand(source: str) -> list[SourceSpec]:
             "with `setcon capture -`"
         )
     if not path.exists():
+        if is_local_device(source):
+            raise not_a_file(source)
         raise VideoError(f"{source}: no such file or folder; check the path")
     return _of_folder(path) if path.is_dir() else _of_file(path)
 

@@ -101,8 +101,9 @@ def capture(
 
     A device is /dev/video0 or 0, rtsp://HOST/PATH, http://HOST/PATH for MJPEG or HLS, srt://, rtmp://
     or rtp://, udp://HOST:PORT or tcp://HOST:PORT for MPEG-TS, FILE.sdp, - for standard input, a
-    named pipe, x11grab::0.0 or lavfi:GRAPH. If the connection is lost, it is retried until it
-    succeeds; where standard input ends, so does the capture.
+    named pipe, x11grab::0.0 or lavfi:GRAPH, such as lavfi:testsrc2,realtime: without the filter
+    realtime a graph is drawn as fast as it can be. If the connection is lost, it is retried until
+    it succeeds; where standard input ends, so does the capture.
 
     The progress line shows how long frames take from arrival to disk (behind), how many were
     dropped because they were damaged or the disk was too slow (dropped), and how often the camera

@@ -415,9 +415,14 @@ def _device(name: str | None) -> torch.device:
         device = own_device(torch.device(name))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
+        found = torch.accelerator.current_accelerator()
+        others = (
+            [f"{found.type}:{i}" for i in range(torch.accelerator.device_count())] if found else []
+        )
+        reason = str(error).splitlines()[0].partition(". ")[0]  # MPS adds pages
         raise click.UsageError(
-            f"--device {name}: cannot be computed on ({str(error).splitlines()[0]}); "
-            "use cpu, cuda or cuda:1"
+            f"--device {name}: cannot be used ({reason}); this machine has "
+            f"{', '.join(['cpu', *others])}"
         ) from error
     return device
 

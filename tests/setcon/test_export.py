@@ -1,7 +1,9 @@
 """The encoder as a program of its own, and models in folders of the Hub."""
 
+import importlib
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from setcon import SetCon, SetConConfig, SlotAttentionConfig, export_encoder
 from setcon.config import EncoderConfig
+from setcon.hub import HubSetCon
 
 
 def model(starts: str = "learned") -> SetCon:
@@ -47,12 +50,11 @@ def test_slots_that_start_at_objects_are_not_exported() -> None:
 
 
 def test_a_model_goes_to_a_folder_and_comes_back(tmp_path: Path) -> None:
-    hub = pytest.importorskip("setcon.hub")
     learned = model()
-    hub.HubSetCon.of(learned).save_pretrained(tmp_path)
+    HubSetCon.of(learned).save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["slot_attention"]["num_slots"] == 3
     assert load_file(tmp_path / "model.safetensors").keys() == learned.state_dict().keys()
-    back = hub.HubSetCon.from_pretrained(tmp_path)
+    back = HubSetCon.from_pretrained(tmp_path)
     assert back.config == learned.config
     assert not back.training
     images = torch.rand(2, 3, 8, 8)
@@ -60,25 +62,23 @@ def test_a_model_goes_to_a_folder_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_all_weights_is_refused(tmp_path: Path) -> None:
-    hub = pytest.importorskip("setcon.hub")
-    hub.HubSetCon.of(model()).save_pretrained(tmp_path)
+    HubSetCon.of(model()).save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     del weights["slot_attention.starts"]
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(RuntimeError, match=r"slot_attention\.starts"):
-        hub.HubSetCon.from_pretrained(tmp_path)
+        HubSetCon.from_pretrained(tmp_path)
 
 
 def test_a_folder_with_a_setting_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    hub = pytest.importorskip("setcon.hub")
-    hub.HubSetCon.of(model()).save_pretrained(tmp_path)
+    HubSetCon.of(model()).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["encoder"]["depth"] = 3
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(
         ValueError, match=r"^config\.json: unknown settings: encoder\.depth; [^\n]*$"
     ):
-        hub.HubSetCon.from_pretrained(tmp_path)
+        HubSetCon.from_pretrained(tmp_path)
 
 
 def test_bytes_and_single_images_are_encoded_like_floats() -> None:
@@ -93,3 +93,10 @@ def test_bytes_and_single_images_are_encoded_like_floats() -> None:
 def test_channels_at_the_end_are_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"got \(2, 8, 8, 3\); of \(n, h, w, 3\), take .permute"):
         model().encode(torch.zeros(2, 8, 8, 3))
+
+
+def test_without_the_extra_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "setcon.hub")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs huggingface_hub, .* run pip install -e"):
+        importlib.import_module("setcon.hub")

@@ -317,7 +317,7 @@ def test_a_recording_is_never_added_to(store):
     with Camera(device, SETTINGS) as camera:
         first = capture(camera, store, seconds=0.2)
     assert first.name.startswith("lavfi-2")
-    refused = pytest.raises(RecordingExistsError, match="already; give another --name")
+    refused = pytest.raises(RecordingExistsError, match="already; give another name")
     with Camera(device, SETTINGS) as camera, refused:
         capture(camera, store, name=first.name, seconds=0.2)
     assert store.commit(first.name) == first.commit

@@ -153,6 +153,19 @@ def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path):
             expand(str(path))
 
 
+@pytest.mark.parametrize("word", ["0", "v4l2:/dev/video9", "/dev/video9", "lavfi:testsrc2"])
+def test_a_word_for_a_camera_names_the_command_that_records_one(word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VideoError, match=f"{word}: a live source; record it with `setcon capture`"):
+        expand(word)
+
+
+def test_a_file_is_a_file_whatever_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("0").touch()
+    assert expand("0")[0].kind == "video"
+
+
 def test_a_long_name_is_cut_to_what_a_folder_can_be_called(store):
     for letter in ("x", "Ü", "語"):
         (name,) = name_recordings([source(f"/v/{letter * 250}.mp4", "11111111")], store)
