@@ -1,14 +1,19 @@
 """The right store for a location; zarr and HDF5 are imported when a recording needs them."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingest.disk.durable import clear_write_errors
 from ingest.errors import NotAStoreError
 from ingest.store.blobs import Blobs, open_blobs
 from ingest.store.directory import DirectoryStore, OpenFiles
 from ingest.store.layout import StoreLayout, holds_store
-from ingest.store.protocols import ChunkFiles, Store
 from ingest.store.records import StoreFormat
+
+if TYPE_CHECKING:
+    from ingest.store.protocols import ChunkFiles, Store
 
 
 def open_store(

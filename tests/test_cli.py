@@ -644,7 +644,7 @@ def test_commands_that_need_no_torch_do_not_load_it(command: str) -> None:
 
 
 def test_what_a_store_holds_is_shown_without_the_libraries_that_decode(store: Path) -> None:
-    heavy = ["torch", "av", "zarr", "h5py", "PIL", "matplotlib"]
+    heavy = ["torch", "av", "zarr", "h5py", "PIL", "matplotlib", "numpy", "jaxtyping"]
     assert loaded_by("info", store, names=[*heavy, "ingest.open"]) == ["ingest.open"]
 
 

@@ -1,22 +1,30 @@
-"""A store of recordings, in any format that can keep chunks."""
+"""A store of recordings, in any format that can keep chunks.
+
+What a recording is read and written with is imported by then: NumPy takes longer than it takes to
+say what is there.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ingest.disk.durable import clear_write_errors
 from ingest.errors import RecordingExistsError, StoreError
 from ingest.store.blobs import Blobs, Lease
-from ingest.store.cache import ChunkCache
-from ingest.store.formats.codec import CHUNK_BYTES, MAPPED_CHUNK_BYTES, chunk_length
 from ingest.store.layout import StoreLayout
-from ingest.store.protocols import ChunkFiles
-from ingest.store.reader import ChunkReader
 from ingest.store.records import Codec, CommitRecord, RecordSettings, Source, StoreFormat
-from ingest.store.writer import ChunkWriter
+
+if TYPE_CHECKING:
+    from ingest.store.cache import ChunkCache
+    from ingest.store.protocols import ChunkFiles
+    from ingest.store.reader import ChunkReader
+    from ingest.store.writer import ChunkWriter
 
 _READER_CACHE_BYTES = 64 << 20
 
-OpenFiles = Callable[[Blobs, str], ChunkFiles]
+OpenFiles = Callable[[Blobs, str], "ChunkFiles"]
 """From a recording's blobs, and how messages call the recording, to its chunks."""
 
 
@@ -89,6 +97,9 @@ class DirectoryStore:
 
     def reader(self, name: str, *, cache: ChunkCache | None = None) -> ChunkReader:
         """Open a recording for reading, with a cache that others use too or one of its own."""
+        from ingest.store.cache import ChunkCache
+        from ingest.store.reader import ChunkReader
+
         cache = ChunkCache(_READER_CACHE_BYTES) if cache is None else cache
         return ChunkReader(self._layout, name, self._files(name), cache)
 
@@ -107,6 +118,8 @@ class DirectoryStore:
         overwrite: bool = False,
     ) -> ChunkWriter:
         """Begin a recording, or continue an unfinished one after its last committed frame."""
+        from ingest.store.formats.codec import chunk_length
+
         new = CommitRecord(
             durable=self._layout.blobs.durable,
             live=live,
@@ -138,10 +151,14 @@ class DirectoryStore:
             lock.release()
 
     def _chunk_bytes(self, codec: Codec) -> int:
+        from ingest.store.formats.codec import CHUNK_BYTES, MAPPED_CHUNK_BYTES
+
         is_mapped = codec == "none" and self.format == "zarr" and not self.is_remote
         return MAPPED_CHUNK_BYTES if is_mapped else CHUNK_BYTES
 
     def _begin(self, name: str, new: CommitRecord, lock: Lease, *, is_new: bool) -> ChunkWriter:
+        from ingest.store.writer import ChunkWriter
+
         stored = None if is_new else self._stored(name, new)
         commit = stored or new
         files = self._open_files(lock.blobs, self._layout.describe(name))
