@@ -26,6 +26,14 @@ Unit = Literal["set", "slot"]
 GROUPS = 8  # of GroupNorm
 
 
+GEOMETRY = 4
+"""Numbers that a slot begins with where it starts at an object: its centre (y, x) and its spread
+(y, x), in 0..1 as positions are; the spread is a standard deviation. Zeros for a slot that no
+object is left for."""
+COLOUR_MOMENTS = (0, 1, 3, 6)
+"""None, and up to the order 0, 1 and 2."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TimmConfig:
     """Which pretrained model of the library timm an encoder begins with."""
@@ -97,15 +105,23 @@ class SlotAttentionConfig:
     """Hidden units of the MLP that follows the GRU."""
     iterations: int = 1
     """Rounds of competition of learned starts: 1 in the paper, 3 in the port."""
+    colour_moments: int = 0
+    """With `objects`: so many moments of its object's colours are part of a slot, three numbers
+    each: 1 for the mean colour, 3 with how it changes along each axis, 6 with the second order."""
     foreground_threshold: float = 0.4
     """With `objects`: from which mean probability on a piece of the picture is of an object."""
 
     def __post_init__(self) -> None:
         check_choice("starts", self.starts, get_args(Starts))
         if self.starts == "objects":
-            # it begins with four numbers for where it is; and the background takes a slot
-            check_at_least(6, slot_size=self.slot_size)
+            # it begins with what is measured, and two numbers have a norm; the background takes a
+            # slot
+            check_at_least(self.measured + 2, slot_size=self.slot_size)
             check_at_least(2, num_slots=self.num_slots)
+        if self.colour_moments not in COLOUR_MOMENTS:
+            raise ValueError(
+                f"colour_moments must be one of {COLOUR_MOMENTS}, got {self.colour_moments}"
+            )
         check_within(0, 1, foreground_threshold=self.foreground_threshold)
         check_at_least(
             1,
@@ -114,6 +130,11 @@ class SlotAttentionConfig:
             hidden_size=self.hidden_size,
             iterations=self.iterations,
         )
+
+    @property
+    def measured(self) -> int:
+        """With `objects`: numbers at the beginning of a slot that are measured, and not learned."""
+        return GEOMETRY + 3 * self.colour_moments
 
 
 @dataclass(frozen=True, kw_only=True)

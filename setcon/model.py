@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from setcon.config import LossConfig, SetConConfig
+from setcon.config import GEOMETRY, LossConfig, SetConConfig
 from setcon.deep_set import DeepSet
 from setcon.encoders import build_encoder
 from setcon.encoders.timm_encoder import TimmEncoder
@@ -23,7 +23,7 @@ from setcon.loss import SetConLoss, slot_shares
 from setcon.matching import Matching, match
 from setcon.rows import Rows, loss_of_rows
 from setcon.slots.foreground import foreground_loss
-from setcon.slots.object_slots import GEOMETRY, ObjectSlots, as_bytes
+from setcon.slots.object_slots import ObjectSlots, as_bytes
 from setcon.slots.slot_attention import SlotAttention, Slots
 from setcon.supervoxels.supervoxels import Supervoxels
 from setcon.transition import Transition
@@ -60,6 +60,7 @@ class SetCon(nn.Module):
             config.transition,
             slot_size=slot_size,
             geometry=GEOMETRY if config.finds_objects else 0,
+            measured=config.slot_attention.measured if config.finds_objects else 0,
         )
         self.set_encoder = DeepSet(config.set_encoder, slot_size=slot_size)
 
@@ -195,8 +196,8 @@ class SetCon(nn.Module):
     def rows(self, output: SetConOutput, config: LossConfig, matching: Matching) -> Rows:
         """What the loss is taken of; that of `loss` is `loss_of_rows` of it.
 
-        Where slots say where their object is, the contrast does not teach what is predicted of
-        that: it would rather have places that are distinct than right.
+        Where slots say where their object is and what it looks like, the contrast does not teach
+        what is predicted of that: it would rather have places that are distinct than right.
         """
         by_slot = config.unit == "slot"
         states = output.slots.flatten(0, 1)[matching.states]
@@ -214,11 +215,11 @@ class SetCon(nn.Module):
         )
 
     def _compared(self, predicted: Float[Tensor, "b t k d"]) -> Float[Tensor, "b t k d"]:
-        """Predicted slots as the contrast teaches them: not where their objects are."""
+        """Predicted slots as the contrast teaches them: not what is measured."""
         if not self.config.finds_objects:
             return predicted
-        where, rest = predicted[..., :GEOMETRY], predicted[..., GEOMETRY:]
-        return torch.cat([where.detach(), rest], dim=-1)
+        measured = self.config.slot_attention.measured
+        return torch.cat([predicted[..., :measured].detach(), predicted[..., measured:]], dim=-1)
 
     def _ahead(
         self, output: SetConOutput, horizon: int

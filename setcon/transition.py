@@ -9,7 +9,8 @@ Where the first numbers of a slot say where its object is, in shares of the pict
     M (s_{t-1} - s_{t-2}) + Linear(LayerNorm(h)) / 50
 
 with M the identity at first: normalising h loses how fast a slow object is, and what is learned
-of a place must not tremble by more than a pixel or two.
+of a place must not tremble by more than a pixel or two. What is measured of its looks changes by a
+tenth of Linear(LayerNorm(h)).
 
 Frames t-2, t-1 and t are `frame_stride` apart. The paper's step is nearly linear and sees no other
 slot, so that it foresees no collision. A layer of a transformer (Vaswani et al. 2017), with one
@@ -25,16 +26,21 @@ from setcon.config import TransitionConfig
 from setcon.layers import mlp
 
 _PLACE_UNIT = 1 / 50
+_LOOKS_UNIT = 1 / 10
 
 
 class Transition(nn.Module):
     """Slots of two frames to the predicted slots of a third.
 
-    The first `geometry` numbers of a slot say where its object is.
+    The first `geometry` numbers of a slot say where its object is, the others of the first
+    `measured` what it looks like.
     """
 
-    def __init__(self, config: TransitionConfig, *, slot_size: int, geometry: int = 0) -> None:
+    def __init__(
+        self, config: TransitionConfig, *, slot_size: int, geometry: int = 0, measured: int = 0
+    ) -> None:
         super().__init__()
+        self.measured = max(geometry, measured)
         interacting = config.kind == "interacting"
         size = config.hidden_size if interacting else slot_size
         self.project = nn.Linear(3 * slot_size, size)
@@ -70,7 +76,8 @@ class Transition(nn.Module):
             size = self.motion.in_features
             moved = self.motion(later[..., :size] - earlier[..., :size])
             moved = moved + _PLACE_UNIT * change[..., :size]
-            change = torch.cat([moved, change[..., size:]], dim=-1)
+            looks = _LOOKS_UNIT * change[..., size : self.measured]
+            change = torch.cat([moved, looks, change[..., self.measured :]], dim=-1)
         return later + change
 
 

@@ -38,7 +38,7 @@ from online.analysis.velocities import velocities
 from online.clips.holdout import RecordingSummary
 from online.config import dump_config
 from online.errors import RunError
-from setcon.slots.object_slots import GEOMETRY
+from setcon.config import GEOMETRY
 from setcon.supervoxels.supervoxels import CELL
 
 _LARGE = ("alphas", "attention", "segments")

@@ -15,11 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from setcon.config import DecoderConfig
+from setcon.config import GEOMETRY, DecoderConfig
 from setcon.decoders.whole import image_by_image
 from setcon.layers import mlp
 from setcon.position import fourier_features, position_grid
-from setcon.slots.object_slots import GEOMETRY
 
 _REACH = 4.0  # spreads from the centre; what is further away is all the same
 _LEAST_SPREAD = 1e-3  # of the picture: a slot that holds an object is larger

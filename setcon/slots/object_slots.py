@@ -3,13 +3,23 @@
     foreground = sigmoid(linear(features))                      one number for each position
     segments   = pieces of the run, where they are foreground, put together into objects
     update_k   = mean of the values of segment k
-    slot_k     = GRU(update_k, start);  slot_k += MLP(LayerNorm(slot_k));  first four: where it is
+    slot_k     = GRU(update_k, start);  slot_k += MLP(LayerNorm(slot_k))
+                 its first numbers: where it is, then what it looks like
+
+Where it is are the centre and spread of the segment. What it looks like are moments of its colours,
+
+    mean over the segment of colour(position) · h(u),    u = (position - centre) / spread
+
+of Hermite polynomials h of u = (v, w): 1; v, w; (v² - 1)/√2, v·w, (w² - 1)/√2. They are the mean
+colour, and how it changes across the object. Both are measured: what is learned of a slot keeps
+hardly anything of its object's looks, less than before it has learned (docs/objects.md).
 
 There is one start for the background, one for objects, and one for slots that no object is left
 for, which stay at it. Through a run of frames a slot keeps its object. The encoder learns from the
 foreground's loss alone: the contrast of sets does not need objects, and would undo them.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,17 +27,16 @@ import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
-from setcon.config import SlotAttentionConfig
+from setcon.config import GEOMETRY, SlotAttentionConfig
 from setcon.layers import Total, alone, at_least_float32, mlp
 from setcon.position import position_grid
 from setcon.slots.slot_attention import Slots
 from setcon.supervoxels.objects import group, segments
 from setcon.supervoxels.supervoxels import Supervoxels
 
-GEOMETRY = 4
-"""Numbers that a slot begins with: its centre (y, x) and its spread (y, x), in 0..1 as positions
-are; the spread is a standard deviation. Zeros for a slot that no object is left for."""
 _BACKGROUND, _OBJECT, _NONE = range(3)
+_REACH = 3.0  # spreads from the centre: of an object with a long tail, the rest counts
+_LEAST_SPREAD = 1e-2  # of the picture: an object may be a single cell
 
 
 class ObjectSlots(nn.Module):
@@ -105,8 +114,17 @@ class ObjectSlots(nn.Module):
             updated = self.gru(updates.flatten(0, 1), starts.flatten(0, 1)).view_as(updates)
             updated = updated + self.mlp(self.norm_mlp(updated))
             updated = torch.where(exists[..., None], updated, self.starts[_NONE])
-            where = _geometry(weights, position_grid(*grid, like=weights))
-            return torch.cat([where, updated[..., GEOMETRY:]], dim=-1)
+            positions = position_grid(*grid, like=weights)
+            where = _geometry(weights, positions)
+            looks = _colour_moments(
+                weights,
+                where,
+                positions,
+                2 * at_least_float32(colours) - 1,
+                self.config.colour_moments,
+            )
+            measured = torch.cat([where, looks], dim=-1)
+            return torch.cat([measured, updated[..., measured.shape[-1] :]], dim=-1)
 
     def _starts(self, exists: Bool[Tensor, "n k"]) -> Float[Tensor, "n k d"]:
         kinds = torch.full(exists.shape[1:], _OBJECT, device=exists.device)
@@ -147,6 +165,26 @@ def _geometry(
     centre = weights @ positions
     variance = weights @ positions.square() - centre.square()
     return torch.cat([centre, variance.clamp_min(0).sqrt()], dim=-1)
+
+
+def _colour_moments(
+    weights: Float[Tensor, "n k p"],
+    where: Float[Tensor, "n k 4"],
+    positions: Float[Tensor, "p 2"],
+    colours: Float[Tensor, "n p 3"],
+    count: int,
+) -> Float[Tensor, "n k 3*{count}"]:
+    """The first `count` moments of each slot's colours: first all three channels of one."""
+    centre, spread = where[:, :, None].chunk(2, dim=-1)
+    own = ((positions - centre) / spread.clamp_min(_LEAST_SPREAD)).clamp(-_REACH, _REACH)
+    v, w = own.unbind(dim=-1)
+    half = math.sqrt(0.5)
+    polynomials = (None, v, w, half * (v.square() - 1), v * w, half * (w.square() - 1))
+    moments = [
+        (weights if polynomial is None else weights * polynomial) @ colours
+        for polynomial in polynomials[:count]
+    ]
+    return torch.cat(moments, dim=-1) if moments else weights.new_zeros(*weights.shape[:2], 0)
 
 
 def _outlines(

@@ -72,3 +72,14 @@ def test_numbers_that_say_where_an_object_is_go_on_at_their_velocity_at_first():
     predicted = transition.step(earlier, later)
     torch.testing.assert_close(predicted[..., :2], 2 * later[..., :2] - earlier[..., :2])
     assert torch.equal(predicted[..., 2:], later[..., 2:])
+
+
+def test_what_is_learned_moves_what_is_measured_by_less():
+    torch.manual_seed(0)
+    transition = Transition(TransitionConfig(), slot_size=6, geometry=2, measured=4)
+    with torch.no_grad():
+        transition.out.weight.zero_()
+        transition.out.bias.fill_(1.0)
+        slots = torch.randn(3, 6)
+        change = transition.step(slots, slots) - slots
+    torch.testing.assert_close(change, torch.tensor([0.02, 0.02, 0.1, 0.1, 1, 1]).expand(3, -1))

@@ -1,13 +1,21 @@
 """Slots that start at objects, of a model that knows red and blue squares by their colour."""
 
+import dataclasses
+
 import pytest
 import torch
 from coloured_model import coloured_model, object_model
 from moving_squares import BLUE, RED, Square, by_cell, scene
 
-from setcon.config import EncoderConfig, LossConfig, SetConConfig, SlotAttentionConfig
+from setcon.config import (
+    GEOMETRY,
+    EncoderConfig,
+    LossConfig,
+    SetConConfig,
+    SlotAttentionConfig,
+)
 from setcon.model import SetCon, SetConOutput
-from setcon.slots.object_slots import GEOMETRY, as_bytes, prediction_loss
+from setcon.slots.object_slots import as_bytes, prediction_loss
 from setcon.slots.slot_attention import Slots
 from setcon.supervoxels.supervoxels import Supervoxels
 
@@ -61,6 +69,42 @@ def test_a_slot_begins_with_centre_and_spread():
     everywhere = slots[:, 0, :GEOMETRY]
     assert ((everywhere[:, :2] - 0.5).abs() < 0.1).all()
     assert ((everywhere[:, 2:] - 0.3).abs() < 0.05).all()
+
+
+def test_then_follow_moments_of_its_objects_colours():
+    frames, _ = scene([Square(side=16, start=(8, 32), colour=RED)], num_frames=3)
+    frames[:, 8:24, 32:40] = torch.tensor(BLUE, dtype=torch.uint8)  # its left half
+    frames[:, 8:24, 40:48] = torch.tensor(RED, dtype=torch.uint8)
+    model = coloured_model(slot_size=24, colour_moments=6)
+    with torch.no_grad():
+        slots = model.encode(images_of(frames), run_length=3, pieces=[one_object(frames)]).slots
+    red, blue = (2 * torch.tensor(colour) / 255 - 1 for colour in (RED, BLUE))
+    columns = torch.tensor([-1.5, -0.5, 0.5, 1.5]) / 1.25**0.5  # of cells, over their deviation
+    looks = slots[:, 1, GEOMETRY:22].unflatten(-1, (6, 3))
+    expected = torch.zeros(6, 3)
+    expected[0] = (red + blue) / 2
+    expected[2] = columns[2:].mean() * (red - blue) / 2
+    torch.testing.assert_close(looks, expected.expand(3, 6, 3))
+    assert not slots[:, 2:, :22].any()
+    assert slots[:, 2:, 22:].any()
+
+
+def one_object(frames: torch.Tensor) -> Supervoxels:
+    """Pieces in which all that is coloured is one."""
+    found = Supervoxels.of(frames, distance=None)
+    cells = as_bytes(torch.nn.functional.avg_pool2d(images_of(frames), 4)).int()
+    coloured = (cells.amax(dim=-1) - cells.amin(dim=-1) > 60).long()
+    area = torch.stack([coloured == 0, coloured == 1]).sum(dim=(2, 3)).double().numpy()
+    return dataclasses.replace(
+        found,
+        labels=coloured,
+        regions=torch.arange(2),
+        evidence=found.evidence[:2],
+        area=area,
+        places=found.places[:2],
+        colour=found.colour[:2],
+        border=found.border[:2, :2],
+    )
 
 
 def test_a_slot_keeps_its_object_though_another_becomes_larger():
@@ -155,6 +199,16 @@ def test_the_loss_of_sets_teaches_no_encoder_and_that_of_the_foreground_nothing_
     }
 
 
+def test_the_contrast_does_not_teach_what_is_predicted_of_places_and_looks():
+    model = object_model(slot_size=16, colour_moments=3, foreground_threshold=0.0)
+    frames, _ = scene(SQUARES, num_frames=5)
+    output = model(images_of(frames)[None])
+    output.predicted.retain_grad()
+    model.loss(output, LossConfig()).loss.backward()
+    taught = output.predicted.grad.abs().sum(dim=(0, 1, 2)) > 0
+    assert taught.tolist() == [False] * 13 + [True] * 3
+
+
 def test_every_encoder_parameter_learns_the_foreground():
     model, (frames, labels) = object_model(), scene(SQUARES, num_frames=3)
     targets = (by_cell(labels > 0).flatten(1) > 0.5).float()
@@ -200,6 +254,10 @@ def test_slots_need_room_for_where_an_object_is_and_for_how_it_looks():
     assert SlotAttentionConfig(starts="objects", slot_size=6).slot_size == 6
     with pytest.raises(ValueError, match="slot_size must be at least 6, got 4"):
         SlotAttentionConfig(starts="objects", slot_size=4)
+    with pytest.raises(ValueError, match="slot_size must be at least 24, got 23"):
+        SlotAttentionConfig(starts="objects", slot_size=23, colour_moments=6)
+    with pytest.raises(ValueError, match=r"colour_moments must be one of \(0, 1, 3, 6\), got 2"):
+        SlotAttentionConfig(starts="objects", colour_moments=2)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
