@@ -11,6 +11,8 @@
                  centres  (n, k, 2)     float32, (y, x) in pixels, NaN for an empty slot *
                  spreads  (n, k, 2)     float32, standard deviations of the same *
                  velocities (n, k, 2)   float32, pixels per second, NaN where not seen twice *
+                 colours  (n, k, 3)     float32, mean red, green and blue in 0..255, NaN for an
+                                        empty slot, from slots that measure colours
                  pts_ns   (n)           int64, nanoseconds
                  gap      (n)           bool, where a frame does not continue the one before
                  held_out (n)           bool, what a run on this store does not learn from
@@ -91,8 +93,9 @@ def embed_run(
                 settings=dump_config(trained.config),
                 store=str(store),
             )
+        has_colours = trained.config.model.slot_attention.colour_moments > 0
         for summary in summaries:
-            _embed(new, readout, summary, report)
+            _embed(new, readout, summary, report, has_colours=has_colours)
     frames = sum(len(summary.kept) for summary in summaries)
     return Embedded(path, len(summaries), frames, trained.checkpoint.step)
 
@@ -109,6 +112,8 @@ def _embed(
     readout: Readout,
     summary: RecordingSummary,
     report: Callable[[str, float], None],
+    *,
+    has_colours: bool,
 ) -> None:
     first, length = summary.released, len(summary.kept)
     held_out = np.zeros(length, np.bool_)
@@ -124,7 +129,7 @@ def _embed(
         here = slice(read.start - first, read.start - first + len(read.frames))
         pts_ns[here], gap[here] = read.frames.pts_ns, read.frames.gap
         with new.filling():
-            for name, values in _columns(read).items():
+            for name, values in _columns(read, has_colours=has_colours).items():
                 if name not in columns:
                     columns[name] = group.create_dataset(
                         name,
@@ -144,13 +149,16 @@ def _embed(
         columns.clear()  # a dataset that is closed writes what is left of it
 
 
-def _columns(read: Read) -> dict[str, np.ndarray]:
+def _columns(read: Read, *, has_colours: bool) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {"slots": read.slots.astype(np.float32)}
     if read.segments is not None and read.objects is not None:
         columns["objects"] = read.objects.astype(np.int32)
         columns["segments"] = read.segments.astype(np.uint8)
         columns["centres"] = _in_pixels(read, slice(0, 2))
         columns["spreads"] = _in_pixels(read, slice(2, GEOMETRY))
+        if has_colours:  # the first of the moments
+            mean = (read.slots[..., GEOMETRY : GEOMETRY + 3] + 1) * 127.5
+            columns["colours"] = _of_objects(read, mean)
     if read.attention is not None:
         columns["attention"] = (read.attention * 255).round().astype(np.uint8)
     if read.alphas is not None:
@@ -163,9 +171,14 @@ def _in_pixels(read: Read, part: slice) -> np.ndarray:
 
     They are in 0..1 from the centre of the first cell to that of the last.
     """
-    assert read.objects is not None
     cells = -(-np.array(read.frames.images.shape[1:3]) // CELL)
     pixels = read.slots[..., part] * (cells - 1) * CELL
     if part.start == 0:
         pixels = pixels + (CELL - 1) / 2
-    return np.where(read.objects[..., None] >= 0, pixels, np.nan).astype(np.float32)
+    return _of_objects(read, pixels)
+
+
+def _of_objects(read: Read, values: np.ndarray) -> np.ndarray:
+    """NaN where a slot holds no object."""
+    assert read.objects is not None
+    return np.where(read.objects[..., None] >= 0, values, np.nan).astype(np.float32)

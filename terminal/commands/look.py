@@ -220,7 +220,7 @@ def embed(
     For each recording it has a group with slots (n, k, d), attention (n, k, rows, columns) and
     alphas (n, k, h, w) as shares of 255, pts_ns, gap, and held_out, which marks the frames that a
     run on STORE does not learn from. Slots that start at objects bring the number of each object,
-    segments, centres, spreads and velocities instead of attention.
+    segments, centres, spreads, velocities and colours instead of attention.
     """
     with progress_line(LOADING) as show:
         from online.analysis.embed import embed_run

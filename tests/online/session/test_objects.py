@@ -11,6 +11,7 @@ from moving_squares import RED, Square, scene, stored
 from shape_checks import without_shape_checks
 from small_runs import learned, lines, stop_at
 
+from ingest.open import open_store
 from online.analysis.continual import evaluate_continual
 from online.analysis.embed import embed_run
 from online.analysis.opened import evaluate_run
@@ -145,6 +146,11 @@ def test_it_is_scored_by_its_segments(run: Path, squares: Path) -> None:
     assert found.panels.alphas.shape == found.panels.attention.shape
 
 
+def images(store: Path) -> np.ndarray:
+    with open_store(store).reader("squares") as reader:
+        return reader.read(0, 100).images
+
+
 @pytest.fixture(scope="module")
 def embedded(run: Path, squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("embedded") / "out.h5"
@@ -153,11 +159,11 @@ def embedded(run: Path, squares: Path, tmp_path_factory: pytest.TempPathFactory)
     return path
 
 
-def test_objects_are_numbered_and_placed(embedded: Path) -> None:
+def test_objects_are_numbered_and_placed(embedded: Path, squares: Path) -> None:
     with h5py.File(embedded) as file:
         columns = {name: values[:] for name, values in file["squares"].items()}
     assert sorted(columns) == [
-        *("alphas", "centres", "gap", "held_out", "objects", "pts_ns", "segments"),
+        *("alphas", "centres", "colours", "gap", "held_out", "objects", "pts_ns", "segments"),
         *("slots", "spreads", "velocities"),
     ]
     objects, segments = columns["objects"], columns["segments"]
@@ -169,6 +175,10 @@ def test_objects_are_numbered_and_placed(embedded: Path) -> None:
         assert np.array_equal(np.isnan(columns[name]).any(axis=-1), objects == -1)
         assert np.nanmin(columns[name]) >= 0
         assert (np.nanmax(columns[name], axis=(0, 1)) <= (31, 47)).all()
+    pictures = images(squares)
+    for frame, slot in np.argwhere(objects > 0)[::20]:
+        seen = pictures[frame][segments[frame] == slot].mean(axis=0)
+        assert np.abs(columns["colours"][frame, slot] - seen).max() < 20  # cells, not outlines
     numbers = [set(part[part > 0].tolist()) for part in np.split(objects, [BREAK])]
     assert not numbers[0] & numbers[1]  # a break makes new ones
 
