@@ -15,6 +15,8 @@ _SECRET = re.compile(
     r"(?<=[?&;])([^=&;#]*(?:user|usr|login|pass|pwd|token|secret|auth|key|sig|credential)[^=&;#]*)=[^&;#]*",
     re.IGNORECASE,
 )
+_SIGNATURE = re.compile(r"\?(?:[^#]*&)?(?:X-Amz-|X-Goog-|sig=)[^#]*", re.IGNORECASE)
+"""Of an address that is signed for a while, all that is asked of the server."""
 
 
 def scheme_of(location: object) -> str:
@@ -45,7 +47,7 @@ def without_secrets(address: str) -> str:
 
     A password may hold any character, so all up to the last `@` is taken for one.
     """
-    before, mark, query = address.partition("?")
+    before, mark, query = _SIGNATURE.sub("", address).partition("?")
     if "@" in query:  # then the ? may be a part of the password
         before, mark, query = address, "", ""
     before = _CREDENTIALS.sub(lambda found: f"{found[1]}:***@" if found[2] else found[0], before)

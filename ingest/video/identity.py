@@ -23,7 +23,7 @@ _MIB = 1 << 20
 def fingerprint(spec: SourceSpec) -> Source:
     """A digest that distinguishes a source from others, without reading all of it."""
     if spec.address:
-        remote = look_at(spec.address)
+        remote = look_at(spec.location, place=place_of(spec.address))
         return _with_masks(
             Source(
                 path=place_of(spec.address),

@@ -39,7 +39,8 @@ def check_address(source: str) -> None:
     if scheme in LIVE_SCHEMES:
         raise not_a_file(without_secrets(source))
     raise VideoError(
-        f"{without_secrets(source)}: {scheme} is not read; name a file or an http(s) address"
+        f"{without_secrets(source)}: {scheme} is not read; name a file or an address that begins "
+        "with http://, https://, s3://, gs:// or az://"
     )
 
 
@@ -59,8 +60,12 @@ def file_name(address: str) -> str:
     return PurePosixPath(urlsplit(address).path).name or urlsplit(address).netloc
 
 
-def look_at(address: str) -> RemoteFile:
-    """Ask a server for what tells a file from others; VideoError where it does not have it."""
+def look_at(address: str, *, place: str | None = None) -> RemoteFile:
+    """Ask a server for what tells a file from others; VideoError where it does not have it.
+
+    `place` is what messages call it, where the address was made for this program alone.
+    """
+    place = place or place_of(address)
     from http.client import HTTPException  # few sources are on a server
     from ssl import SSLCertVerificationError
     from urllib.error import HTTPError, URLError
@@ -69,7 +74,7 @@ def look_at(address: str) -> RemoteFile:
     try:
         with _get(address, f"bytes=0-{_MIB - 1}") as answer:
             if answer.headers.get_content_maintype() == "multipart":  # MJPEG, picture by picture
-                raise not_a_file(place_of(address))
+                raise not_a_file(place)
             first, headers, gives_parts = answer.read(_MIB), answer.headers, answer.status == 206
         if gives_parts:
             size = int(headers.get("Content-Range", "").rpartition("/")[2])
@@ -83,19 +88,19 @@ def look_at(address: str) -> RemoteFile:
             log.warning(
                 "%s: the server gives the whole file only; where it is interrupted, it is read "
                 "again from its start",
-                place_of(address),
+                place,
             )
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()  # it is the answer, too
         if isinstance(error, URLError) and isinstance(error.reason, SSLCertVerificationError):
             raise VideoError(
-                f"{place_of(address)}: its certificate is not trusted "
+                f"{place}: its certificate is not trusted "
                 f"({error.reason.verify_message}); check the address, or trust the certificates of "
                 "a file: SSL_CERT_FILE=FILE setcon ingest ..."
             ) from error
         raise VideoError(
-            f"{place_of(address)}: cannot be read ({error}); check the address and the network"
+            f"{place}: cannot be read ({error}); check the address and the network"
         ) from error
     return RemoteFile(size_bytes=size, digest=digest.hexdigest())
 

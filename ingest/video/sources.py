@@ -13,6 +13,7 @@ from typing import Literal
 from ingest.addresses import is_address, is_local_device
 from ingest.errors import VideoError
 from ingest.store.layout import is_store
+from ingest.video.bucket import is_object, readable, videos_at
 from ingest.video.lerobot import Episode, episodes, is_dataset
 from ingest.video.mask_sources import MaskSource, masks_of_images, named_masks
 from ingest.video.masks import SUFFIX as SIDECAR_SUFFIX
@@ -70,8 +71,8 @@ class SourceSpec:
 
     @property
     def location(self) -> str:
-        """The same for FFmpeg: a path, or an address."""
-        return self.address or str(self.file)
+        """The same for FFmpeg: a path, or an http(s) address, which for an object is made anew."""
+        return readable(self.address) if self.address else str(self.file)
 
     @property
     def stem(self) -> str:
@@ -87,8 +88,12 @@ class SourceSpec:
 def expand(source: str) -> list[SourceSpec]:
     """Turn one word into its sources, in natural order; VideoError where it names none."""
     if is_address(source):
-        check_address(source)
-        return [SourceSpec(Path(file_name(source)), "video", address=source)]
+        if is_object(source):
+            addresses = videos_at(source)
+        else:
+            check_address(source)
+            addresses = [source]
+        return [SourceSpec(Path(file_name(each)), "video", address=each) for each in addresses]
     path = Path(source)
     if not path.exists() and glob.has_magic(source):
         matched = glob.glob(source, recursive=True)  # noqa: PTH207 - absolute too

@@ -145,7 +145,7 @@ def test_a_file_that_changed_has_another_digest(tmp_path, clip, monkeypatch):
             "rtsp://user:secret@camera/1",
             r"rtsp://user:\*\*\*@camera/1: a live source; record it with",
         ),
-        ("s3://bucket/a.mp4", "s3 is not read; name a file or an http"),
+        ("ftp://host/a.mp4", "ftp is not read; name a file or an address that begins with"),
     ],
 )
 def test_other_addresses_say_what_they_are(source, message):

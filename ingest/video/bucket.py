@@ -1,0 +1,109 @@
+"""Videos in object storage: found by name, and read by http(s) addresses that are signed for a day.
+
+s3://bucket/tapes/a.mp4    one video
+s3://bucket/tapes          all videos in that folder, not in those below it
+s3://bucket/tapes/a*.mp4   those whose names match
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ingest.addresses import OBJECT_STORES, scheme_of
+from ingest.errors import StoreError, VideoError
+from ingest.video.paths import VIDEO_SUFFIXES, natural_order
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SIGNED_FOR = timedelta(days=1)
+"""How long an address can be read that was made for a pass over its video."""
+_UNSIGNED = {
+    "s3": "AWS_SKIP_SIGNATURE",
+    "gs": "GOOGLE_SKIP_SIGNATURE",
+    "az": "AZURE_SKIP_SIGNATURE",
+}
+"""Variables that say that a bucket is public."""
+
+
+def is_object(address: str) -> bool:
+    """Whether an address is that of something in object storage."""
+    return scheme_of(address) in OBJECT_STORES
+
+
+def videos_at(address: str) -> list[str]:
+    """The addresses of the videos that one address names; VideoError where it names none.
+
+    Whether a single one is there is not asked.
+    """
+    bucket, key = _parts(address)
+    folder, name = (key, "*") if _is_folder(key) else key.rpartition("/")[::2]
+    if not glob.has_magic(name):
+        return [address]
+    prefix = f"{folder.rstrip('/')}/" if folder.strip("/") else None
+    listed = _asked(address, lambda store: _names(store, prefix))
+    found = [f"{bucket}/{path}" for path in listed if fnmatchcase(path.rpartition("/")[2], name)]
+    if not found:
+        raise VideoError(f"{address}: no videos there; name a video, or a folder that has some")
+    return sorted(found, key=lambda each: natural_order(Path(each)))
+
+
+def readable(address: str) -> str:
+    """An address that FFmpeg and urllib read: of an object a signed one, any other as it is."""
+    if not is_object(address):
+        return address
+    _, key = _parts(address)
+    return _asked(address, lambda store: _signed(store, address, key))
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """Bucket, as an address, and the name of the object in it."""
+    scheme, _, rest = address.partition("://")
+    bucket, _, key = rest.partition("/")
+    if not bucket:
+        raise VideoError(f"{address}: names no bucket; name a video, as {scheme}://bucket/a.mp4")
+    return f"{scheme}://{bucket}", key
+
+
+def _is_folder(key: str) -> bool:
+    last = PurePosixPath(key)
+    return key.endswith("/") or not (last.suffix.lower() in VIDEO_SUFFIXES or glob.has_magic(key))
+
+
+def _signed(store: Any, address: str, key: str) -> str:
+    import obstore
+
+    unsigned = os.environ.get(_UNSIGNED[scheme_of(address)], "")
+    if unsigned.lower() in ("1", "true"):  # obstore would look for credentials all the same
+        raise VideoError(f"{address}: is public; name its https:// address instead")
+    return obstore.sign(store, "GET", key, SIGNED_FOR)
+
+
+def _names(store: ObjectStore, prefix: str | None) -> list[str]:
+    import obstore
+
+    objects = obstore.list_with_delimiter(store, prefix)["objects"]
+    paths = [each["path"] for each in objects]
+    return [path for path in paths if PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES]
+
+
+def _asked(address: str, ask: Callable[[ObjectStore], Any]) -> Any:
+    """What the object store says; VideoError, in a line, where it does not."""
+    try:
+        from ingest.store.asking import answer, objects_at
+    except ModuleNotFoundError as error:
+        raise VideoError(
+            f"{address}: object storage needs obstore; run pip install -e '.[scale]'"
+        ) from error
+    bucket, key = _parts(address)
+    try:
+        store = objects_at(bucket)
+        return answer(bucket, key, lambda: ask(store))
+    except StoreError as error:
+        raise VideoError(str(error)) from error

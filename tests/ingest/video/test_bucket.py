@@ -1,0 +1,100 @@
+"""Videos in object storage, from a server of this machine."""
+
+import re
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from object_store import ObjectServer
+
+from ingest.errors import VideoError
+from ingest.jobs import ingest_sources
+from ingest.open import open_store
+from ingest.printable import message
+from ingest.store.records import RecordSettings
+from ingest.video.sources import expand
+
+SETTINGS = RecordSettings(size=16)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ObjectServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def test_an_object_is_ingested_as_the_file_that_it_is(bucket, clip, tmp_path):
+    bucket.objects["tapes/day 1/clip.mp4"] = clip.read_bytes()
+    url = "s3://tapes/day 1/clip.mp4"
+    ingest_sources([str(clip)], tmp_path / "here", SETTINGS)
+    there, again = (ingest_sources([url], tmp_path / "there", SETTINGS)[0] for _ in range(2))
+    assert there.recorded is not None, there.error
+    assert (there.name, there.recorded.status) == ("clip", "recorded")
+    assert again.recorded is not None
+    assert again.recorded.status == "already complete"
+    one, other = (open_store(tmp_path / name).reader("clip") for name in ("here", "there"))
+    with one, other:
+        assert other.commit.source.path == url
+        assert other.commit.source.digest == one.commit.source.digest
+        np.testing.assert_array_equal(
+            one.read(0, one.commit.length).images, other.read(0, other.commit.length).images
+        )
+    assert "Signature" not in (tmp_path / "there/recordings/clip/commit.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("s3://tapes/day 1", ["a2.mp4", "a10.mp4", "b.MKV"]),
+        ("s3://tapes/day 1/", ["a2.mp4", "a10.mp4", "b.MKV"]),
+        ("s3://tapes/day 1/a*.mp4", ["a2.mp4", "a10.mp4"]),
+        ("s3://tapes", ["top.mp4"]),
+        ("s3://tapes/*", ["top.mp4"]),
+        ("s3://tapes/day 1/b.MKV", ["b.MKV"]),
+    ],
+)
+def test_a_folder_means_the_videos_in_it(bucket, source, found):
+    for name in ("top.mp4", "day 1/a10.mp4", "day 1/a2.mp4", "day 1/b.MKV", "day 1/c.txt"):
+        bucket.objects[f"tapes/{name}"] = b""
+    bucket.objects["tapes/day 1/below/d.mp4"] = b""
+    specs = expand(source)
+    assert [spec.path.name for spec in specs] == found
+    assert all(str(spec).startswith("s3://tapes/") for spec in specs)
+
+
+@pytest.mark.parametrize("source", ["s3://tapes/none", "s3://tapes/*.mp4"])
+def test_a_folder_without_videos_is_told(bucket, source):
+    with pytest.raises(VideoError, match=re.escape(f"{source}: no videos there; name a video")):
+        expand(source)
+
+
+def test_no_bucket_is_told():
+    with pytest.raises(VideoError, match=r"s3:///a\.mp4: names no bucket"):
+        expand("s3:///a.mp4")
+
+
+def test_what_is_not_there_or_no_video_is_told_in_a_line(bucket, tmp_path):
+    bucket.objects["tapes/text.mp4"] = b"no video"
+    sources = ["s3://tapes/none.mp4", "s3://tapes/text.mp4"]
+    outcomes = ingest_sources(sources, tmp_path / "store", SETTINGS)
+    shown = [message(str(outcome.error)) for outcome in outcomes]  # as on a terminal
+    none, text = sorted(shown, reverse=True)
+    assert re.fullmatch(r"s3://tapes/none\.mp4: cannot be read \(.*404.*\); .*", none)
+    assert text.startswith(f"{bucket.address}/tapes/text.mp4: cannot be read (Invalid data")
+
+
+def test_of_a_public_bucket_the_https_address_is_to_be_named(bucket, tmp_path, monkeypatch):
+    bucket.objects["tapes/a.mp4"] = b""
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    (outcome,) = ingest_sources(["s3://tapes/a.mp4"], tmp_path / "store", SETTINGS)
+    assert str(outcome.error) == "s3://tapes/a.mp4: is public; name its https:// address instead"
+
+
+def test_without_the_extra_a_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ingest.store.asking", None)
+    with pytest.raises(VideoError, match=r"needs obstore; run pip install -e '.\[scale\]'"):
+        expand("s3://tapes/day 1")
