@@ -128,7 +128,10 @@ def _new_probe(
         probe = DecoderProbe(
             config.decoder, slot_size=slot_size, image_size=image_size, whitening=whitening
         )
-    return probe.to(slots.device).eval()
+    probe = probe.to(slots.device).eval()
+    if isinstance(probe.decoder, ObjectDecoder):
+        probe.decoder.fit(slots)
+    return probe
 
 
 def _learn(

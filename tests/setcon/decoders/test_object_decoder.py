@@ -76,3 +76,23 @@ def test_a_whole_image_has_the_gradients_of_its_positions():
     )
     for of_whole, of_each in zip(whole, each, strict=True):
         torch.testing.assert_close(of_whole, of_each)
+
+
+@torch.no_grad()
+def test_what_slots_hold_is_read_alike_however_large_it_is():
+    decoder, again = make(), make()
+    torch.manual_seed(2)
+    where = torch.tensor([[0.5, 0.5, 0.1, 0.1], [0.3, 0.6, 0.1, 0.2], [0.0, 0.0, 0.0, 0.0]])
+    some = torch.cat([where.expand(40, 3, 4), torch.randn(40, 3, 5)], dim=-1)
+    other = some.clone()
+    other[:, :2, 4:] = 3 + some[:, :2, 4:] * torch.tensor([0.5, 1, 1, 20, 1])
+    other[:, 2, 4:] = 1000  # holds no object
+    decoder.fit(some)
+    again.fit(other)
+    positions = torch.rand(9, 2)
+    drawn, alike, unfitted = (
+        d.at(x, positions)
+        for d, x in zip((decoder, again, make()), (some, other, other), strict=True)
+    )
+    assert (alike - drawn).abs().max() < 1e-3
+    assert (unfitted - drawn).abs().max() > 0.05
