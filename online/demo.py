@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 SCENE = QuiltConfig(num_frames=1800)
 """The recording that is made where none is given; its seed is the demo's."""
 PRESET = "things"
-SCENE_SETTINGS = ("training.steps=300", "probe.steps=400", "evaluation.train_clips=12")
+SCENE_SETTINGS = ("training.steps=250", "probe.steps=400", "evaluation.train_clips=12")
 """What is set for that recording, so that the demo takes some minutes of a CPU."""
 FRAME_SIZE = 128
 """Side of the frames that are learned from."""
