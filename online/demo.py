@@ -40,6 +40,8 @@ SCENE_SETTINGS = ("training.steps=250", "probe.steps=400", "evaluation.train_cli
 """What is set for that recording, so that the demo takes some minutes of a CPU."""
 FRAME_SIZE = 128
 """Side of the frames that are learned from."""
+MOST_FPS = 30.0
+"""Frames a second: in a clip of more, objects hardly move."""
 STORE, RUN = "store", "run"
 """Where the recording and what is learned go."""
 PICTURE = "demo.png"
@@ -75,7 +77,7 @@ def run_demo(
     if store.exists():
         _check_held(store, video or _made(out, config.training.seed))
     source = video or _rendered(out, config.training.seed, progress.rendering)
-    settings = RecordSettings(size=FRAME_SIZE)
+    settings = RecordSettings(size=FRAME_SIZE, fps=MOST_FPS)
     outcomes = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
     for outcome in outcomes:
         if outcome.error is not None:

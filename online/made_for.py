@@ -30,7 +30,7 @@ MADE_FOR = {
     "gridworld": MadeFor(size=5),
     "seven-object": MadeFor(size=128),
     "tabletop": MadeFor(size=64, fps=5.0),
-    "things": MadeFor(size=128),
+    "things": MadeFor(size=128, fps=30.0),
     "three-object": MadeFor(size=128),
     "video": MadeFor(size=32),
 }
