@@ -85,8 +85,8 @@ def run_demo(
     recordings = open_store(store).recordings()
     if len(recordings) != 1:
         raise RunError(
-            f"{source}: the demo learns from one video, found {len(outcomes)}; name one of them, "
-            "and a new --out"
+            f"{source}: the demo learns from one video, {store} holds {len(recordings)}; name one "
+            "video, and a new --out"
         )
     progress.looked(look_at(open_store(store), recordings[0]))
     run = out / RUN
