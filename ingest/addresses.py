@@ -8,6 +8,7 @@ LOCAL_KINDS = ("v4l2", "x11grab", "lavfi")
 """What words for devices of this machine begin with, as `v4l2:/dev/video0`."""
 CAMERA_FILE = "/dev/video"
 """What the files of cameras begin with."""
+_CAMERA = re.compile(rf"(?:{CAMERA_FILE})?\d{{1,2}}")
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CREDENTIALS = re.compile(r"(?<=://)([^/@:?#]*)(:.*)?@")
@@ -38,8 +39,7 @@ def is_address(location: object) -> bool:
 def is_local_device(word: str) -> bool:
     """Whether a word that is no file means a device of this machine: `0`, `v4l2:/dev/video0`."""
     kind, _, rest = word.partition(":")
-    is_number = word.isascii() and word.isdecimal()
-    return is_number or word.startswith(CAMERA_FILE) or (kind in LOCAL_KINDS and bool(rest))
+    return _CAMERA.fullmatch(word) is not None or (kind in LOCAL_KINDS and bool(rest))
 
 
 def without_secrets(address: str) -> str:
@@ -47,8 +47,8 @@ def without_secrets(address: str) -> str:
 
     A password may hold any character, so all up to the last `@` is taken for one.
     """
-    before, mark, query = _SIGNATURE.sub("", address).partition("?")
+    before, mark, query = address.partition("?")
     if "@" in query:  # then the ? may be a part of the password
         before, mark, query = address, "", ""
     before = _CREDENTIALS.sub(lambda found: f"{found[1]}:***@" if found[2] else found[0], before)
-    return before + _SECRET.sub(r"\1=***", mark + query)
+    return before + _SECRET.sub(r"\1=***", _SIGNATURE.sub("", mark + query))

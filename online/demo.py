@@ -73,11 +73,10 @@ def run_demo(
 
     Raises IngestError, OnlineError: in one line; what was made stays.
     """
-    store = out / STORE
+    store, settings = out / STORE, RecordSettings(size=FRAME_SIZE, fps=MOST_FPS)
     if store.exists():
-        _check_held(store, video or _made(out, config.training.seed))
+        settings = _held(store, video or _made(out, config.training.seed)) or settings
     source = video or _rendered(out, config.training.seed, progress.rendering)
-    settings = RecordSettings(size=FRAME_SIZE, fps=MOST_FPS)
     outcomes = ingest_sources([str(source)], store, settings, progress=progress.ingesting)
     for outcome in outcomes:
         if outcome.error is not None:
@@ -102,15 +101,17 @@ def run_demo(
     return learned
 
 
-def _check_held(store: Path, video: Path) -> None:
-    """Refuse another video before anything of it is written."""
-    held = open_store(store)
+def _held(store: Path, video: Path) -> RecordSettings | None:
+    """How the store's video was ingested; refuses another before anything of it is written."""
+    held, settings = open_store(store), None
     for name in held.recordings():
-        source = Path(held.commit(name).source.path)
+        commit = held.commit(name)
+        source, settings = Path(commit.source.path), commit.settings
         if source.name != video.name:  # it may have been moved
             raise RunError(
                 f"{store.parent}: holds the demo of {source}; give that of {video} another --out"
             )
+    return settings
 
 
 def _made(out: Path, seed: int) -> Path:

@@ -7,10 +7,10 @@ only.
 from collections.abc import Collection
 
 
-def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+def check_choice(name: str, value: str | int, choices: Collection[str | int]) -> None:
     """The value is one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
 # each says `not value >= bound` rather than `value < bound`, which NaN would pass

@@ -106,22 +106,23 @@ class SlotAttentionConfig:
     iterations: int = 1
     """Rounds of competition of learned starts: 1 in the paper, 3 in the port."""
     colour_moments: int = 0
-    """With `objects`: so many moments of its object's colours are part of a slot, three numbers
-    each: 1 for the mean colour, 3 with how it changes along each axis, 6 with the second order."""
+    """With `objects`: number of colour moments stored in each slot, of three numbers each: 1 is the
+    mean colour, 3 add its slope along each axis, 6 add the second order."""
     foreground_threshold: float = 0.4
     """With `objects`: from which mean probability on a piece of the picture is of an object."""
 
     def __post_init__(self) -> None:
         check_choice("starts", self.starts, get_args(Starts))
+        check_choice("colour_moments", self.colour_moments, COLOUR_MOMENTS)
+        if self.colour_moments and self.starts != "objects":
+            raise ValueError(
+                f"only slots that start at objects have colour_moments, got {self.colour_moments} "
+                f"for {self.starts}"
+            )
         if self.starts == "objects":
-            # it begins with what is measured, and two numbers have a norm; the background takes a
-            # slot
+            # at least two numbers are learned; and the background takes a slot
             check_at_least(self.measured + 2, slot_size=self.slot_size)
             check_at_least(2, num_slots=self.num_slots)
-        if self.colour_moments not in COLOUR_MOMENTS:
-            raise ValueError(
-                f"colour_moments must be one of {COLOUR_MOMENTS}, got {self.colour_moments}"
-            )
         check_within(0, 1, foreground_threshold=self.foreground_threshold)
         check_at_least(
             1,

@@ -10,6 +10,8 @@ from typing import Any, get_type_hints
 try:
     from huggingface_hub import PyTorchModelHubMixin
 except ModuleNotFoundError as error:
+    if error.name != "huggingface_hub":  # it is there, and lacks something itself
+        raise
     raise ModuleNotFoundError(
         "setcon.hub needs huggingface_hub, which is not installed; run pip install -e '.[hub]'",
         name=error.name,

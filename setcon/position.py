@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+_LEAST_SPREAD = 1e-2
+
 
 def position_grid(height: int, width: int, *, like: Tensor | None = None) -> Float[Tensor, "p 2"]:
     """(y, x) of every position of a grid, from 0 to 1 inclusive, row by row.
@@ -21,6 +23,20 @@ def position_grid(height: int, width: int, *, like: Tensor | None = None) -> Flo
     x = torch.linspace(0, 1, width, device=device)
     grid = torch.cartesian_prod(y, x)
     return grid if like is None else grid.to(like.dtype)
+
+
+def own_coordinates(
+    positions: Float[Tensor, "*q"],
+    centre: Float[Tensor, "*c"],
+    spread: Float[Tensor, "*c"],
+    *,
+    reach: float,
+) -> Float[Tensor, "*p"]:
+    """Positions from an object's centre in units of its spread, clipped to -reach..reach.
+
+    An object may be a single cell, of no spread: a hundredth of the picture is the least.
+    """
+    return ((positions - centre) / spread.clamp_min(_LEAST_SPREAD)).clamp(-reach, reach)
 
 
 class PositionEmbedding(nn.Module):

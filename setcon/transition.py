@@ -40,7 +40,7 @@ class Transition(nn.Module):
         self, config: TransitionConfig, *, slot_size: int, geometry: int = 0, measured: int = 0
     ) -> None:
         super().__init__()
-        self.measured = max(geometry, measured)
+        self.measured = measured
         interacting = config.kind == "interacting"
         size = config.hidden_size if interacting else slot_size
         self.project = nn.Linear(3 * slot_size, size)

@@ -1,7 +1,7 @@
 """A store of recordings, in any format that can keep chunks.
 
-What a recording is read and written with is imported by then: NumPy takes longer than it takes to
-say what is there.
+What reads and writes recordings is imported when first needed, because importing NumPy takes longer
+than listing a store.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Counters:
 
     @property
     def by_name(self) -> dict[str, int]:
-        """Each count; `asdict` takes several times as long, which tells in many records."""
+        """Each count; `asdict` takes several times as long, which adds up over many records."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     @property

@@ -1,4 +1,4 @@
-"""Videos in object storage: found by name, and read by http(s) addresses that are signed for a day.
+"""Videos in object storage: found by name, and read by http(s) addresses that are signed.
 
 s3://bucket/tapes/a.mp4    one video
 s3://bucket/tapes          all videos in that folder, not in those below it
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ingest.addresses import OBJECT_STORES, scheme_of
 from ingest.errors import StoreError, VideoError
@@ -22,14 +22,17 @@ from ingest.video.paths import VIDEO_SUFFIXES, natural_order
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+Answer = TypeVar("Answer")
+
 SIGNED_FOR = timedelta(days=1)
-"""How long an address can be read that was made for a pass over its video."""
+"""How long an address can be read, at most: not longer than the credentials it was signed with."""
 _UNSIGNED = {
     "s3": "AWS_SKIP_SIGNATURE",
     "gs": "GOOGLE_SKIP_SIGNATURE",
     "az": "AZURE_SKIP_SIGNATURE",
 }
 """Variables that say that a bucket is public."""
+_TRUE = ("1", "true", "on", "yes", "y")
 
 
 def is_object(address: str) -> bool:
@@ -42,16 +45,20 @@ def videos_at(address: str) -> list[str]:
 
     Whether a single one is there is not asked.
     """
+    _check_signed(address)
     bucket, key = _parts(address)
-    folder, name = (key, "*") if _is_folder(key) else key.rpartition("/")[::2]
-    if not glob.has_magic(name):
+    folder, name = (key.rstrip("/"), "") if _is_folder(key) else key.rpartition("/")[::2]
+    if glob.has_magic(folder):
+        raise VideoError(f"{address}: a folder is named in full; only its videos may be matched")
+    if name and not glob.has_magic(name):
         return [address]
-    prefix = f"{folder.rstrip('/')}/" if folder.strip("/") else None
-    listed = _asked(address, lambda store: _names(store, prefix))
-    found = [f"{bucket}/{path}" for path in listed if fnmatchcase(path.rpartition("/")[2], name)]
+    listed = _asked(address, lambda store: _videos_in(store, folder))
+    if key in listed:  # it is called so
+        return [address]
+    found = [path for path in listed if fnmatchcase(path.rpartition("/")[2], name or "*")]
     if not found:
         raise VideoError(f"{address}: no videos there; name a video, or a folder that has some")
-    return sorted(found, key=lambda each: natural_order(Path(each)))
+    return [f"{bucket}/{path}" for path in sorted(found, key=lambda it: natural_order(Path(it)))]
 
 
 def readable(address: str) -> str:
@@ -59,7 +66,7 @@ def readable(address: str) -> str:
     if not is_object(address):
         return address
     _, key = _parts(address)
-    return _asked(address, lambda store: _signed(store, address, key))
+    return _asked(address, lambda store: _signed(store, key))
 
 
 def _parts(address: str) -> tuple[str, str]:
@@ -76,24 +83,27 @@ def _is_folder(key: str) -> bool:
     return key.endswith("/") or not (last.suffix.lower() in VIDEO_SUFFIXES or glob.has_magic(key))
 
 
-def _signed(store: Any, address: str, key: str) -> str:
+def _check_signed(address: str) -> None:
+    """Refuse what is public: to sign, obstore would look for credentials all the same."""
+    if os.environ.get(_UNSIGNED[scheme_of(address)], "").lower() in _TRUE:
+        raise VideoError(f"{address}: is public; name the https:// address of each video instead")
+
+
+def _signed(store: Any, key: str) -> str:
     import obstore
 
-    unsigned = os.environ.get(_UNSIGNED[scheme_of(address)], "")
-    if unsigned.lower() in ("1", "true"):  # obstore would look for credentials all the same
-        raise VideoError(f"{address}: is public; name its https:// address instead")
     return obstore.sign(store, "GET", key, SIGNED_FOR)
 
 
-def _names(store: ObjectStore, prefix: str | None) -> list[str]:
+def _videos_in(store: ObjectStore, folder: str) -> list[str]:
     import obstore
 
-    objects = obstore.list_with_delimiter(store, prefix)["objects"]
+    objects = obstore.list_with_delimiter(store, f"{folder}/" if folder else None)["objects"]
     paths = [each["path"] for each in objects]
     return [path for path in paths if PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES]
 
 
-def _asked(address: str, ask: Callable[[ObjectStore], Any]) -> Any:
+def _asked(address: str, ask: Callable[[ObjectStore], Answer]) -> Answer:
     """What the object store says; VideoError, in a line, where it does not."""
     try:
         from ingest.store.asking import answer, objects_at

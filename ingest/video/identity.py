@@ -11,6 +11,7 @@ from pathlib import Path
 from ingest.errors import StoreError
 from ingest.store.protocols import Store
 from ingest.store.records import Content, Source
+from ingest.video.bucket import readable
 from ingest.video.mask_sources import MaskSource
 from ingest.video.masks import find_sidecar
 from ingest.video.paths import image_files, path_text
@@ -23,7 +24,7 @@ _MIB = 1 << 20
 def fingerprint(spec: SourceSpec) -> Source:
     """A digest that distinguishes a source from others, without reading all of it."""
     if spec.address:
-        remote = look_at(spec.location, place=place_of(spec.address))
+        remote = look_at(readable(spec.address), place=place_of(spec.address))
         return _with_masks(
             Source(
                 path=place_of(spec.address),

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from ingest.errors import VideoError
 from ingest.store.records import Fit, RecordSettings, Size
+from ingest.video.bucket import is_object, readable
 from ingest.video.mask_sources import open_annotations, open_video_masks
 from ingest.video.pyav_reader import PyAVReader
 from ingest.video.reader import VideoReader
@@ -47,7 +48,7 @@ def open_source(
     if settings.reader not in get_args(ReaderName):
         names = ", ".join(get_args(ReaderName))
         raise VideoError(f"{spec}: no reader {settings.reader!r}; choose one of {names}")
-    path, size, fit, fps = spec.location, settings.size, settings.fit, settings.fps
+    path, size, fit, fps = readable(spec.location), settings.size, settings.fit, settings.fps
     if spec.kind == "images":
         from ingest.video.frames_reader import PictureMasks, PictureReader
         from ingest.video.image_folder import ImageFolder
@@ -64,6 +65,9 @@ def open_source(
         return PictureReader(archive, size=size, fit=fit, fps=fps)
     if settings.reader == "decord" and (spec.track or spec.episode):
         raise VideoError(f"{spec}: decord reads the main track as a whole; use --reader pyav")
+    if settings.reader == "decord" and is_object(spec.location):
+        # its process is told what to read where all users of the machine see it
+        raise VideoError(f"{spec}: decord reads no object storage; use --reader pyav")
     if spec.episode is not None:
         from ingest.video.episode_reader import EpisodeReader
 

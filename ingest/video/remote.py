@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ingest.addresses import scheme_of, without_secrets
+from ingest.addresses import OBJECT_STORES, scheme_of, without_secrets
 from ingest.errors import VideoError
 
 log = logging.getLogger(__name__)
@@ -50,13 +50,20 @@ def not_a_file(source: str) -> VideoError:
 
 
 def place_of(address: str) -> str:
-    """Where a file is, whoever asks for it and how: its address without user and query."""
+    """Where a file is, whoever asks for it and how: its address without user and query.
+
+    The name of an object may hold a `?` or a `#`, and has no query.
+    """
+    if scheme_of(address) in OBJECT_STORES:
+        return address
     parts = urlsplit(address)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def file_name(address: str) -> str:
     """Name of the file that an address ends in."""
+    if scheme_of(address) in OBJECT_STORES:
+        return address.rpartition("/")[2]
     return PurePosixPath(urlsplit(address).path).name or urlsplit(address).netloc
 
 

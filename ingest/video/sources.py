@@ -13,7 +13,7 @@ from typing import Literal
 from ingest.addresses import is_address, is_local_device
 from ingest.errors import VideoError
 from ingest.store.layout import is_store
-from ingest.video.bucket import is_object, readable, videos_at
+from ingest.video.bucket import is_object, videos_at
 from ingest.video.lerobot import Episode, episodes, is_dataset
 from ingest.video.mask_sources import MaskSource, masks_of_images, named_masks
 from ingest.video.masks import SUFFIX as SIDECAR_SUFFIX
@@ -71,8 +71,8 @@ class SourceSpec:
 
     @property
     def location(self) -> str:
-        """The same for FFmpeg: a path, or an http(s) address, which for an object is made anew."""
-        return readable(self.address) if self.address else str(self.file)
+        """The same as a word: a path, or an address."""
+        return self.address or str(self.file)
 
     @property
     def stem(self) -> str:

@@ -60,9 +60,9 @@ MESSAGES_PER_TURN = 64
 MAX_REQUEST_BYTES = 4 << 20
 MAX_REQUESTS = 8
 """Requests of one trainer that ZeroMQ keeps before they are read."""
-RECEIVE_BUFFER_BYTES = 1 << 14
-"""What may be on its way from one trainer: a cursor of 20,000 recordings, half a megabyte, takes
-some thirty round trips, and nobody sends gigabytes a second."""
+RECEIVE_BUFFER_BYTES = 1 << 15
+"""What may be on its way from one trainer over TCP: a cursor of 20,000 recordings, half a megabyte,
+takes some fifteen round trips."""
 MAX_SESSIONS = 256
 MAX_PLANNED_BYTES = 64 << 20
 """What the plans of all sessions take: mostly 4 bytes for each clip of a shuffled one."""
@@ -427,7 +427,7 @@ def server_socket(context: zmq.Context) -> zmq.Socket[Any]:
     socket = limited_socket(
         context, zmq.ROUTER, max_bytes=MAX_REQUEST_BYTES, max_messages=MAX_REQUESTS
     )
-    # requests are small; a peer that sends without end then sends less between two looks at it
+    # throttles a peer that never stops sending, over TCP; requests are small
     socket.rcvbuf = RECEIVE_BUFFER_BYTES
     socket.router_mandatory = True  # else messages to a full or vanished peer are dropped unseen
     # not ZeroMQ's own heartbeats: libzmq 4.3.5 aborts where one is due on a connection that was

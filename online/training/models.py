@@ -110,7 +110,8 @@ def set_determinism(config: TrainingConfig) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
     if config.threads:
         torch.set_num_threads(config.threads)
-    # as `use_deterministic_algorithms`, which imports torch's compiler for over a second
+    # as `use_deterministic_algorithms`, which imports torch's compiler for over a second; that
+    # would be told too, and is not used here
     torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     # else each tensor is filled before it is written, which takes up to a twentieth of a step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

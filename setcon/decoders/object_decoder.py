@@ -6,7 +6,7 @@
 A slot that starts at an object begins with its centre and spread, so that the decoder need not find
 out where it is; what an object looks like is then the same wherever it goes. A slot that no object
 is left for draws nothing. The other numbers of a slot are standardised first, over the slots that
-the decoder is fitted to: some vary a hundred times less than others, and say as much.
+the decoder is fitted to: some vary a hundred times less than others, but carry as much information.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from setcon.config import GEOMETRY, DecoderConfig
 from setcon.decoders.whole import image_by_image
 from setcon.layers import mlp
-from setcon.position import fourier_features, position_grid
+from setcon.position import fourier_features, own_coordinates, position_grid
 
 _REACH = 4.0  # spreads from the centre; what is further away is all the same
-_LEAST_SPREAD = 1e-3  # of the picture: a slot that holds an object is larger
-_LEAST_DEVIATION = 1e-3
+_LEAST_DEVIATION = 1e-4
 _NOTHING = -20.0
 """Logit of the alpha of a slot without an object."""
 
@@ -57,7 +56,8 @@ class ObjectDecoder(nn.Module):
             if len(content):
                 deviation, mean = torch.std_mean(content, dim=0, correction=0)
                 self.mean[kind] = mean
-                self.scale[kind] = 1 / (deviation + _LEAST_DEVIATION)
+                varies = deviation > _LEAST_DEVIATION  # of the rest, a drift would be magnified
+                self.scale[kind] = torch.where(varies, 1 / deviation, 1.0)
 
     def at(
         self, slots: Float[Tensor, "n k d"], positions: Float[Tensor, "q 2"]
@@ -98,10 +98,13 @@ class ObjectDecoder(nn.Module):
         the centres and spreads `where` (m, 4) have at the q positions, and gives (m, 4, q).
         """
         where, content = slots[..., :GEOMETRY], slots[..., GEOMETRY:]
-        kinds = torch.ones(slots.shape[1], dtype=torch.long, device=slots.device)
-        kinds[0] = 0
-        content = self.norm((content - self.mean[kinds]) * self.scale[kinds])
-        read = torch.cat([where, content], dim=-1)
+        background, objects = (
+            (part - mean) * scale
+            for part, mean, scale in zip(
+                (content[:, :1], content[:, 1:]), self.mean, self.scale, strict=True
+            )
+        )
+        read = torch.cat([where, self.norm(torch.cat([background, objects], dim=1))], dim=-1)
         channels = slots.new_zeros(*slots.shape[:2], 4, len(background_maps))
         channels[:, :, 3] = _NOTHING
         weights, bias = self._wanted(self.from_background(read[:, 0]))
@@ -150,7 +153,7 @@ class ObjectDecoder(nn.Module):
 
     def _held(self, slots: Float[Tensor, "n k d"]) -> Bool[Tensor, "n k"]:
         """Which slots hold an object."""
-        held = slots[..., 2:GEOMETRY].amax(dim=-1) > _LEAST_SPREAD
+        held = slots[..., :GEOMETRY].abs().amax(dim=-1) > 0
         held[:, 0] = False
         return held
 
@@ -165,13 +168,9 @@ class ObjectDecoder(nn.Module):
 def _own_coordinates(
     positions: Float[Tensor, "*q"], where: Float[Tensor, "*w"]
 ) -> Float[Tensor, "*p"]:
-    """Positions from an object's centre in units of its spread, as 0..1 within its reach.
-
-    The last dimension of `where` has centres, then spreads.
-    """
+    """Own coordinates as 0..1; the last dimension of `where` has centres, then spreads."""
     centre, spread = where.chunk(2, dim=-1)
-    reached = ((positions - centre) / spread.clamp_min(_LEAST_SPREAD)).clamp(-_REACH, _REACH)
-    return reached / (2 * _REACH) + 0.5
+    return own_coordinates(positions, centre, spread, reach=_REACH) / (2 * _REACH) + 0.5
 
 
 def _linear(layers: nn.Sequential, place: int) -> nn.Linear:

@@ -11,8 +11,8 @@ Where it is are the centre and spread of the segment. What it looks like are mom
     mean over the segment of colour(position) · h(u),    u = (position - centre) / spread
 
 of Hermite polynomials h of u = (v, w): 1; v, w; (v² - 1)/√2, v·w, (w² - 1)/√2. They are the mean
-colour, and how it changes across the object. Both are measured: what is learned of a slot keeps
-hardly anything of its object's looks, less than before it has learned (docs/objects.md).
+colour, and how it changes across the object. Both are measured: in the run that docs/objects.md
+shows, what was learned of a slot kept less of looks than a network that had not learned.
 
 There is one start for the background, one for objects, and one for slots that no object is left
 for, which stay at it. Through a run of frames a slot keeps its object. The encoder learns from the
@@ -29,14 +29,13 @@ from torch import Tensor, nn
 
 from setcon.config import GEOMETRY, SlotAttentionConfig
 from setcon.layers import Total, alone, at_least_float32, mlp
-from setcon.position import position_grid
+from setcon.position import own_coordinates, position_grid
 from setcon.slots.slot_attention import Slots
 from setcon.supervoxels.objects import group, segments
 from setcon.supervoxels.supervoxels import Supervoxels
 
 _BACKGROUND, _OBJECT, _NONE = range(3)
-_REACH = 3.0  # spreads from the centre: of an object with a long tail, the rest counts
-_LEAST_SPREAD = 1e-2  # of the picture: an object may be a single cell
+_REACH = 3.0  # spreads from the centre: clips the tail of an elongated object
 
 
 class ObjectSlots(nn.Module):
@@ -176,8 +175,7 @@ def _colour_moments(
 ) -> Float[Tensor, "n k 3*{count}"]:
     """The first `count` moments of each slot's colours: first all three channels of one."""
     centre, spread = where[:, :, None].chunk(2, dim=-1)
-    own = ((positions - centre) / spread.clamp_min(_LEAST_SPREAD)).clamp(-_REACH, _REACH)
-    v, w = own.unbind(dim=-1)
+    v, w = own_coordinates(positions, centre, spread, reach=_REACH).unbind(dim=-1)
     half = math.sqrt(0.5)
     polynomials = (None, v, w, half * (v.square() - 1), v * w, half * (w.square() - 1))
     moments = [

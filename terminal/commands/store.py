@@ -133,9 +133,10 @@ def ingest_command(
 ) -> None:
     """Decode SOURCEs once and keep their frames in STORE.
 
-    A source is a video file, its http(s) or s3:// address, a folder of images, a folder or glob of
-    either, a data set of LeRobot or laid out as DAVIS or YouTube-VIS, or an HDF5 frame archive with
-    groups train and test. Run the same command again to continue after an interruption.
+    A source is a video file, its http(s), s3://, gs:// or az:// address, a folder of images, a
+    folder or glob of either, a data set of LeRobot or laid out as DAVIS or YouTube-VIS, or an HDF5
+    frame archive with groups train and test. Run the same command again to continue after an
+    interruption.
     """
     if not sources:  # click gives a single word to STORE, which is the one that was left out
         raise click.UsageError(

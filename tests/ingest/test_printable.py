@@ -27,6 +27,9 @@ def test_what_a_terminal_would_obey_is_spelled_out():
         ("http://porch/mjpg?usr=me&pwd=hush", "http://porch/mjpg?usr=***&pwd=***"),
         ("tcp://0.0.0.0:5000?listen=1", "tcp://0.0.0.0:5000?listen=1"),
         ("rtsp://me@porch/a", "rtsp://me@porch/a"),
+        ("rtsp://me:pw?sig=foo@porch/a", "rtsp://me:***@porch/a"),
+        ("https://host/b/a.mp4?X-Amz-Date=1&X-Amz-Signature=2", "https://host/b/a.mp4"),
+        ("https://host/a.mp4?part=2&sig=ab%2F", "https://host/a.mp4"),
         ("/films/a@b.mp4", "/films/a@b.mp4"),
     ],
 )

@@ -77,6 +77,16 @@ def test_the_same_seed_gives_the_same_probe_and_global_randomness_is_left_alone(
     assert first.train_mse == again.train_mse != other.train_mse
 
 
+def test_an_object_decoder_is_fitted_to_the_scale_of_its_slots():
+    slots, images = halves()
+    slots = torch.cat([torch.rand(*slots.shape[:2], 4), 100 + 7 * slots], dim=-1)
+    config = dataclasses.replace(SMALL, steps=1, whiten=False)
+    config = dataclasses.replace(config, decoder=DecoderConfig(kind="object", hidden_size=8))
+    decoder = fit_probe(slots, images, config).probe.decoder
+    torch.testing.assert_close(decoder.mean[0], slots[:, 0, 4:].mean(dim=0))
+    torch.testing.assert_close(1 / decoder.scale[1], slots[:, 1:, 4:].std((0, 1), correction=0))
+
+
 def test_no_gradient_reaches_the_slots():
     slots, images = halves()
     slots.requires_grad_()

@@ -65,7 +65,7 @@ def test_a_run_shorter_than_one_triplet_is_refused(config):
 
 
 def test_numbers_that_say_where_an_object_is_go_on_at_their_velocity_at_first():
-    transition = Transition(TransitionConfig(), slot_size=6, geometry=2)
+    transition = Transition(TransitionConfig(), slot_size=6, geometry=2, measured=2)
     torch.nn.init.zeros_(transition.out.weight)
     torch.nn.init.zeros_(transition.out.bias)
     earlier, later = torch.randn(2, 5, 3, 6, generator=torch.Generator().manual_seed(0))

@@ -50,6 +50,7 @@ def driven(store, tmp_path) -> Callable[[], contextlib.AbstractContextManager]:
         address = f"ipc://{tmp_path}/s"
         with contextlib.closing(StoreCatalog(store)) as catalog, zmq.Context() as context:
             socket = server_socket(context)
+            assert 0 < socket.rcvbuf <= 1 << 15  # throttles who never stops sending
             socket.bind(address)
             server = Server(catalog, socket, ServeConfig())
             peers = zmq.Context()

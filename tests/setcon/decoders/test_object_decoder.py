@@ -85,7 +85,8 @@ def test_what_slots_hold_is_read_alike_however_large_it_is():
     where = torch.tensor([[0.5, 0.5, 0.1, 0.1], [0.3, 0.6, 0.1, 0.2], [0.0, 0.0, 0.0, 0.0]])
     some = torch.cat([where.expand(40, 3, 4), torch.randn(40, 3, 5)], dim=-1)
     other = some.clone()
-    other[:, :2, 4:] = 3 + some[:, :2, 4:] * torch.tensor([0.5, 1, 1, 20, 1])
+    other[:, 0, 4:] = 7 - 2 * -some[:, 0, 4:] * torch.tensor([1, 1, 5, 1, 0.1])
+    other[:, 1, 4:] = 3 + some[:, 1, 4:] * torch.tensor([0.5, 1, 1, 20, 1])
     other[:, 2, 4:] = 1000  # holds no object
     decoder.fit(some)
     again.fit(other)
