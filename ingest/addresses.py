@@ -8,7 +8,7 @@ LOCAL_KINDS = ("v4l2", "x11grab", "lavfi")
 """What words for devices of this machine begin with, as `v4l2:/dev/video0`."""
 CAMERA_FILE = "/dev/video"
 """What the files of cameras begin with."""
-_CAMERA = re.compile(rf"(?:{CAMERA_FILE})?\d{{1,2}}")
+_CAMERA = re.compile(rf"(?:{CAMERA_FILE})?[0-9]{{1,2}}")
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CREDENTIALS = re.compile(r"(?<=://)([^/@:?#]*)(:.*)?@")

@@ -295,6 +295,15 @@ def test_eval_ends_with_what_the_scores_say(store: Path, run: Path) -> None:
     assert "Held-out FG-ARI" in last
 
 
+def test_a_folder_that_cannot_be_a_recording_hides_no_other(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    (tmp_path / "store" / "recordings" / "a\x1b[31mb").mkdir()
+    done = setcon("info", tmp_path / "store")
+    assert "balls: 120 frames" in done.stdout
+    assert done.returncode == 1
+    assert "cannot name a recording" in error_of(done)
+
+
 def test_a_directory_in_the_way_costs_no_video(store: Path, tmp_path: Path) -> None:
     video = tmp_path / "old.mp4"
     video.write_bytes(b"frames")
@@ -394,8 +403,9 @@ def test_a_demo_of_another_video_is_refused_before_anything_is_written(
     video: Path, tmp_path: Path
 ) -> None:
     assert setcon("ingest", video, tmp_path / "demo/store", "--size", "32").returncode == 0
+    (tmp_path / "other.mp4").touch()
     before = sorted(tmp_path.rglob("*"))
-    for words in (["other.mp4"], []):
+    for words in ([tmp_path / "other.mp4"], []):
         line = error_of(setcon("demo", *words, "--out", tmp_path / "demo"))
         assert f"holds the demo of {video}; give that of" in line
     assert sorted(tmp_path.rglob("*")) == before

@@ -18,7 +18,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ingest.addresses import scheme_of
+from ingest.addresses import scheme_of, without_secrets
 from ingest.decoding.losses import Losses, NoLosses, marked
 from ingest.decoding.nal import join_to_pictures
 from ingest.errors import VideoError
@@ -26,8 +26,15 @@ from ingest.errors import VideoError
 log = logging.getLogger(__name__)
 
 _SAMPLED_PACKETS = 250
-_OVER_HTTP = {"rw_timeout": "30000000", "reconnect": "1", "reconnect_delay_max": "10"}
-"""Options of FFmpeg: give a silent server up after 30 s, and go on where a connection broke."""
+_OVER_HTTP = {
+    "rw_timeout": "30000000",
+    "reconnect": "1",
+    "reconnect_delay_max": "10",
+    "multiple_requests": "1",
+}
+"""Options of FFmpeg: give a silent server up after 30 s, go on where a connection broke, and keep
+connections. Where a server closes one without a word, the first packet behind an index at the end
+of a file would be lost."""
 _BUNDLE = "ca-certificates.crt"
 """File of all trusted certificates, where they are in a folder."""
 _MOST_WITHOUT_KEY = 1000
@@ -103,8 +110,8 @@ def seek(container: InputContainer, stream: VideoStream, pts_ns: int) -> None:
     try:
         container.seek(int(pts_ns / 1_000_000_000 / stream.time_base), stream=stream)
     except FFmpegError as error:
-        reason = error.strerror
-        log.warning("%s: cannot seek (%s); reading from its start", container.name, reason)
+        name, reason = without_secrets(container.name), error.strerror
+        log.warning("%s: cannot seek (%s); reading from its start", name, reason)
 
 
 def time_ns(frame: VideoFrame) -> int | None:

@@ -123,7 +123,7 @@ def decode_file(
         log.warning(
             "%s: strict decoding refuses packets that show no damage; it is read leniently, and "
             "damage in it may go unseen",
-            path,
+            without_secrets(path),
         )
         traits = replace(traits, is_strict=False, fills_in=False)
     with closing(open_container(path)) as again:
@@ -180,7 +180,7 @@ def decode_on_one_thread(
                 if unread == MAX_BAD_PACKETS:
                     log.warning(
                         "%s: cannot be read on after %d packets (%s); what follows is left out",
-                        *(path, number, error.strerror),
+                        *(without_secrets(path), number, error.strerror),
                     )
                     break
     yield from decoder.end()

@@ -16,6 +16,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ingest.addresses import without_secrets
 from ingest.closing import Closing
 from ingest.decoding.container import (
     is_encrypted,
@@ -202,7 +203,7 @@ def probe(
             log.warning(
                 "%s: breaks the rules of its codec throughout; what decodes is kept, and damage in "
                 "it may go unseen",
-                path,
+                without_secrets(path),
             )
             return probed
         raise error
@@ -240,7 +241,7 @@ def _probe(
         plan = scaler.plan(frame, aspect)
         rate = float(stream.average_rate) if stream.average_rate else None
         info = VideoInfo(
-            name=path,
+            name=without_secrets(path),
             reader="pyav",
             height=plan.height,
             width=plan.width,
@@ -286,7 +287,7 @@ def _tell_of_tracks(
         taken = next(n for n, each in enumerate(tracks, 1) if each.index == stream.index)
         log.warning(
             "%s: %d video tracks (%s); track %d is taken, and --track chooses another",
-            path,
+            without_secrets(path),
             len(tracks),
             held,
             taken,

@@ -46,7 +46,7 @@ def check_address(source: str) -> None:
 
 def not_a_file(source: str) -> VideoError:
     """What is said of a source that has no end."""
-    return VideoError(f"{source}: a live source; record it with `setcon capture`")
+    return VideoError(f"{source}: a live source; record it with `setcon capture {source} STORE`")
 
 
 def place_of(address: str) -> str:

@@ -16,7 +16,8 @@
                  pts_ns   (n)           int64, nanoseconds
                  gap      (n)           bool, where a frame does not continue the one before
                  held_out (n)           bool, what a run on this store does not learn from
-                 attribute first_frame: frames before it were released, and are not among the n
+                 attribute first_frame: frames before it were released, and are not among the n;
+                 attribute meaning of each dataset: the same in words, with units
 
 * from slots that start at objects only
 """
@@ -44,6 +45,21 @@ from setcon.config import GEOMETRY
 from setcon.supervoxels.supervoxels import CELL
 
 _LARGE = ("alphas", "attention", "segments")
+_MEANING = {
+    "slots": "each slot's numbers",
+    "attention": "shares of 255 of each cell of the encoder's grid",
+    "alphas": "shares of 255 of each pixel, as the probe draws them",
+    "objects": "number of each slot's object; 0 is the background, -1 a slot without an object",
+    "segments": "slot of each pixel",
+    "centres": "(y, x) in pixels; NaN without an object",
+    "spreads": "standard deviations of (y, x) in pixels; NaN without an object",
+    "velocities": "(y, x) in pixels per second; NaN where the object was not seen twice",
+    "colours": "mean red, green and blue in 0..255; NaN without an object",
+    "pts_ns": "time since the start, in nanoseconds",
+    "gap": "the frame does not continue the one before",
+    "held_out": "a run on this store does not learn from the frame",
+}
+"""Attribute `meaning` of each dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +162,8 @@ def _embed(
         if "centres" in columns:
             centres, objects = columns["centres"][:], columns["objects"][:]
             group["velocities"] = velocities(centres, objects, pts_ns, gap)
+        for name, values in group.items():
+            values.attrs["meaning"] = _MEANING[name]
         columns.clear()  # a dataset that is closed writes what is left of it
 
 

@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Float
 
 from online.reports.curves import Points
-from online.reports.groups import SEED, Group, written_settings
+from online.reports.groups import SEED, Group, footage, written_settings
 from online.runs.entries import Entry
 from online.runs.log import RunLog
 from online.scores.evaluation import LEAST_CLIPS, RECENT_CLIPS
 from online.scores.measures import EXCLUSIVITY, Measure, measures
 from online.scores.numbers import Format, whole
-from online.scores.parts import CURRENT, Part, parts
+from online.scores.parts import ATTENTION, CURRENT, Part, parts
 
 UNEVEN = 1.5
 """Scores of steps further apart than by this factor are remarked on."""
@@ -89,6 +89,8 @@ def remarks(groups: Sequence[Group]) -> list[str]:
     """What a reader of the table should know, a sentence each."""
     runs = [run for group in groups for run in group.runs]
     found = [f"{run.path}: {each}" for run in runs for each in run.unreadable]
+    if len({*footage(runs)} - {""}) > 1:
+        found.append("The footage differs: a higher score does not say that a run is better")
     found += _other_seeds(groups)
     for group in groups:
         if best := most_exclusive(group.runs):
@@ -128,7 +130,7 @@ def rows(groups: Sequence[Group]) -> list[Row]:
             _of_part(measure, part)
             for part in parts("compare")
             for measure in measures("compare", "drawing", "masks")
-            if part is CURRENT or measure.is_headline
+            if part in (CURRENT, ATTENTION) or measure.is_headline
         ),
         *(
             _of_encoder(measure, trained=trained)

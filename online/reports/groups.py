@@ -131,18 +131,24 @@ def _check_no_copies(runs: Sequence[RunLog]) -> None:
 
 def _settings(runs: Mapping[Path, RunLog], defaults: Mapping[str, Any]) -> dict[Path, Settings]:
     """The settings of each run, with all the keys that any run has."""
-    is_known = all(run.source is None or run.source.footage for run in runs.values())
+    learned_from = footage(list(runs.values()))
     written = {
-        path: written_settings(run) | {FOOTAGE: _footage(run, by_text=is_known)}
-        for path, run in runs.items()
+        path: written_settings(run) | {FOOTAGE: each}
+        for (path, run), each in zip(runs.items(), learned_from, strict=True)
     }
     if len({frozenset(found) for found in written.values()}) <= 1:
         return written
     return {path: {**defaults, **found} for path, found in written.items()}
 
 
+def footage(runs: Sequence[RunLog]) -> list[str]:
+    """What each has learned from, in words that are equal where the footage is."""
+    is_known = all(run.source is None or run.source.footage for run in runs)
+    return [_footage(run, by_text=is_known) for run in runs]
+
+
 def _footage(run: RunLog, *, by_text: bool) -> str:
-    """What a run has learned from; logs of older runs know names and the store's place only."""
+    """Logs of older runs know names and the store's place only."""
     if run.source is None:
         return ""
     if by_text:

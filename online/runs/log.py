@@ -120,7 +120,7 @@ def not_a_run(path: Path) -> RunError:
     """The error that there is no run at `path`, naming one nearby."""
     inside = [found.parent for found in sorted(path.glob(f"*/{CONFIG_FILE}"))[:1]]
     where = f"did you mean {inside[0]}?" if inside else "name the --run of a training"
-    return RunError(f"{path}: is not a run (no config.toml); {where}")
+    return RunError(f"{path}: not a run (no config.toml); {where}")
 
 
 @contextmanager

@@ -72,6 +72,15 @@ PREDICTED = Part(
     drawing=lambda e: e.trained.predicted,
     is_ours=True,
 )
+ATTENTION = Part(
+    name="attention",
+    group="attention maps",
+    column="trained",
+    meaning="Where the slots looked as the frame was encoded, without a probe; the segments of "
+    "slots that start at objects.",
+    own_masks=lambda e: e.trained.attention,
+    is_ours=True,
+)
 BLOCKS = Part(
     name="blocks",
     group="without a model",
@@ -127,22 +136,13 @@ PARTS = (
         "which p_t has to beat.",
         drawing=lambda e: e.copied,
     ),
-    Part(
-        name="attention",
-        group="attention maps",
-        column="trained",
-        meaning="Where the slots looked as the frame was encoded, without a probe; the segments of "
-        "slots that start at objects.",
-        own_masks=lambda e: e.trained.attention,
-        is_ours=True,
-    ),
+    ATTENTION,
     Part(
         name="untrained attention",
         group="attention maps",
         column="untrained",
         meaning="Where the slots looked before the first step.",
         own_masks=lambda e: e.untrained.attention,
-        left_out=("compare",),
     ),
     Part(
         name="mean frame",

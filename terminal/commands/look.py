@@ -220,7 +220,8 @@ def embed(
     For each recording it has a group with slots (n, k, d), attention (n, k, rows, columns) and
     alphas (n, k, h, w) as shares of 255, pts_ns, gap, and held_out, which marks the frames that a
     run on STORE does not learn from. Slots that start at objects bring the number of each object,
-    segments, centres, spreads, velocities and colours instead of attention.
+    segments, centres, spreads, velocities and colours instead of attention. Places are (y, x) in
+    pixels; the attribute `meaning` of each dataset has its unit.
     """
     with progress_line(LOADING) as show:
         from online.analysis.embed import embed_run

@@ -213,13 +213,18 @@ def info(store: str, as_json: bool) -> None:
                 texts.append(recording_text(name, commit, size))
             if number % SHOWN_RECORDINGS == 0:
                 show(f"{number} of {counted(len(names), 'recording')} read")
+    uncommitted: list[str] = []
+    try:
+        uncommitted = opened.uncommitted()
+    except IngestError as error:  # a folder that cannot be a recording
+        damaged.append(error)
     if as_json:
         path = click.format_filename(opened.location)
         held = {"path": path, "format": opened.format, "recordings": entries}
-        click.echo(json.dumps(held | {"uncommitted": opened.uncommitted()}, indent=2))
+        click.echo(json.dumps(held | {"uncommitted": uncommitted}, indent=2))
     else:
         head = f"{opened.format}, {counted(len(entries), 'recording')}"
-        texts += map(uncommitted_text, opened.uncommitted())
+        texts += map(uncommitted_text, uncommitted)
         click.echo("\n".join([f"{click.format_filename(opened.location)}: {head}", *texts]))
     exit_if_any(damaged)
 

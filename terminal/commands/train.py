@@ -256,6 +256,10 @@ def demo(
                 "--seed and --set training.seed are the same setting; give only one"
             )
         settings = (*settings, f"training.seed={seed}")
+    if video is not None:  # before PyTorch is loaded
+        from ingest.video.sources import expand
+
+        expand(str(video))
     with ExitStack() as stack:
         show = stack.enter_context(progress_line(LOADING))
         from online.demo import (

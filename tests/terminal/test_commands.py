@@ -87,7 +87,7 @@ def test_a_shell_gets_code_that_completes_commands(shell: str) -> None:
     [
         (["--preset", "demo", "--config", "x.toml"], "--config and --preset both choose"),
         (["--config", "x.toml"], "x.toml: cannot be read as TOML"),
-        (["--init", "nothing"], "nothing: is not a run (no config.toml)"),
+        (["--init", "nothing"], "nothing: not a run (no config.toml)"),
     ],
 )
 def test_settings_come_from_one_place_that_is_there(

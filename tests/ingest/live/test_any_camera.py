@@ -161,7 +161,7 @@ def test_mjpeg_of_web_cameras_has_the_times_at_which_it_comes(kind, web_camera, 
 
 def test_ingest_sends_a_web_camera_to_capture(web_camera, tmp_path):
     (outcome,) = ingest_sources([f"{web_camera}/esp32"], tmp_path / "store", SETTINGS)
-    assert "esp32: a live source; record it with `setcon capture`" in str(outcome.error)
+    assert "esp32: a live source; record it with `setcon capture http://" in str(outcome.error)
 
 
 @pytest.fixture(scope="module")

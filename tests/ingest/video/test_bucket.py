@@ -11,7 +11,10 @@ from object_store import ObjectServer
 from ingest.errors import VideoError
 from ingest.jobs import ingest_sources
 from ingest.open import open_store
+from ingest.scenes.balls import BallsConfig
+from ingest.scenes.video import render_scene
 from ingest.store.records import RecordSettings
+from ingest.video.open import open_source
 from ingest.video.sources import expand
 
 SETTINGS = RecordSettings(size=16)
@@ -82,6 +85,31 @@ def test_names_that_an_address_could_not_hold_tell_recordings_apart(bucket, clip
     assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
     store = open_store(tmp_path / "store")
     assert sorted(store.commit(name).source.path for name in store.recordings()) == sorted(sources)
+
+
+def test_no_frame_is_lost_behind_an_index_at_the_end_of_a_file(bucket, tmp_path):
+    video = tmp_path / "balls.mp4"
+    render_scene(
+        BallsConfig(num_frames=90, size=96, num_balls=5), video, progress=lambda done: None
+    )
+    data = bucket.objects["tapes/balls.mp4"] = video.read_bytes()
+    assert data.index(b"moov") > data.index(b"mdat")
+    (outcome,) = ingest_sources(["s3://tapes/balls.mp4"], tmp_path / "store", SETTINGS)
+    assert outcome.warning is None
+    assert open_store(tmp_path / "store").commit("balls").length == 90
+
+
+def test_what_a_reader_is_called_has_no_signature(bucket, clip):
+    bucket.objects["tapes/clip.mp4"] = clip.read_bytes()
+    (spec,) = expand("s3://tapes/clip.mp4")
+    with open_source(spec, SETTINGS) as reader:
+        assert reader.info.name == f"{bucket.address}/tapes/clip.mp4"
+
+
+@pytest.mark.parametrize("key", ["a//b.mp4", "/a.mp4", "../a.mp4", "a/./b.mp4"])
+def test_names_that_cannot_be_read_are_refused(bucket, key):
+    with pytest.raises(VideoError, match=r"obstore reads no names with //, \. or \.\. in them"):
+        expand(f"s3://tapes/{key}")
 
 
 def test_a_folder_is_named_in_full(bucket):

@@ -156,7 +156,9 @@ def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path):
 @pytest.mark.parametrize("word", ["0", "v4l2:/dev/video9", "/dev/video9", "lavfi:testsrc2"])
 def test_a_word_for_a_camera_names_the_command_that_records_one(word, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(VideoError, match=f"{word}: a live source; record it with `setcon capture`"):
+    with pytest.raises(
+        VideoError, match=f"{word}: a live source; record it with `setcon capture {word} STORE`"
+    ):
         expand(word)
 
 

@@ -321,7 +321,7 @@ def test_what_cannot_be_compared_is_said(make_run: MakeRun, tmp_path: Path) -> N
     with pytest.raises(RunError, match=r"config\.toml is empty"):
         grouped([run])
     (run / "config.toml").unlink()
-    with pytest.raises(RunError, match=r"is not a run \(no config\.toml\); name the --run of a"):
+    with pytest.raises(RunError, match=r"not a run \(no config\.toml\); name the --run of a"):
         grouped([run])
     with pytest.raises(RunError, match=f"did you mean {widths[-1].parent}/copy"):
         grouped([run.parent])

@@ -184,7 +184,7 @@ def test_a_store_of_other_frame_sizes_is_refused(
 
 
 def test_a_directory_that_is_no_run_is_refused(balls: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is not a run"):
+    with pytest.raises(RunError, match="not a run"):
         evaluate_run(tmp_path, balls)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="is not empty and not a run"):
