@@ -51,6 +51,8 @@ class Status:
     eta_seconds: float | None
     """Time left of the activity. While learning: by the steps, probes not counted, or by the
     minutes given, whichever is less. None until its rate is known."""
+    budget_seconds: float | None = None
+    """How long the run may learn, all starts together; None without a limit."""
     probe_share: float = 0.0
     """Share of the run's time in which learning was paused for probes."""
     clips_received: int = 0
@@ -131,6 +133,7 @@ class Watcher:
             skipped=self._state.counters.skipped,
             delay_seconds=self._clock.delay_seconds,
             eta_seconds=eta_seconds,
+            budget_seconds=self._budget_seconds if math.isfinite(self._budget_seconds) else None,
             probe_share=spent.probe_share,
             clips_received=received.clips,
             clips_inserted=self._state.counters.inserted,

@@ -49,6 +49,8 @@ def state(live: Live, run: RunLog | None) -> str:
     waits = status.get("activity") == "waiting for data"
     said = [f"<b>{text(str(status.get('activity', '')).capitalize())}{done}</b>"]
     said.append(f"step {status.get('step', 0):,} of {status.get('steps', 0):,}")
+    if (budget := status.get("budget_seconds")) is not None:
+        said[-1] += f", or as many as {duration(budget)} allow"
     if (eta := status.get("eta_seconds")) is not None and not waits:
         said.append(f"{clock(eta)} left")
     if status.get("beside"):

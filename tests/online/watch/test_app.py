@@ -13,7 +13,9 @@ from starlette.testclient import TestClient
 from online.errors import ConfigError
 from online.runs.lock import RunLock
 from online.watch.app import watch_app
+from online.watch.live import Live
 from online.watch.runs import Runs
+from online.watch.sections import state
 from online.watch.server import serve_page
 
 
@@ -72,6 +74,13 @@ def test_a_status_that_no_trainer_writes_is_a_note(status: str, tmp_path: Path) 
         lock.release()
     assert answer.status_code == 200
     assert json.loads(answer.text.removeprefix("data: "))["runs"] == ["mine"]
+
+
+def test_a_limit_of_time_is_told_next_to_the_steps() -> None:
+    status = {"activity": "learning", "step": 157, "steps": 2500}
+    assert "step 157 of 2,500<" in state(Live("at work", status), None)
+    limited = state(Live("at work", status | {"budget_seconds": 60.0}), None)
+    assert "step 157 of 2,500, or as many as 1 min 0 s allow<" in limited
 
 
 def test_only_files_of_the_named_runs_are_served(tmp_path: Path) -> None:
