@@ -16,15 +16,14 @@ IngestError
 Every message is one line: what, where, the value found, and the remedy.
 """
 
-from ingest.printable import message as without_secrets
-from ingest.printable import one_line
+from ingest import printable
 
 
 class IngestError(Exception):
     """Anything a user can fix; the message is one line, whatever names and values it quotes."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(without_secrets(message)))
+        super().__init__(printable.one_line(printable.message(message)))
 
 
 class VideoError(IngestError):

@@ -24,6 +24,7 @@ from ingest.store.records import RecordSettings
 from online.config import RunConfig
 from online.errors import RunError
 from online.look import Look, look_at
+from online.made_for import MADE_FOR
 from online.reports.figures import hero_figure
 from online.reports.verdict import so_far
 from online.runs.log import latest_panels
@@ -38,10 +39,6 @@ SCENE = QuiltConfig(num_frames=1800)
 PRESET = "things"
 SCENE_SETTINGS = ("training.steps=250", "probe.steps=400", "evaluation.train_clips=12")
 """What is set for that recording, so that the demo takes some minutes of a CPU."""
-FRAME_SIZE = 128
-"""Side of the frames that are learned from."""
-MOST_FPS = 30.0
-"""Frames a second: in a clip of more, objects hardly move."""
 STORE, RUN = "store", "run"
 """Where the recording and what is learned go."""
 PICTURE = "demo.png"
@@ -73,7 +70,8 @@ def run_demo(
 
     Raises IngestError, OnlineError: in one line; what was made stays.
     """
-    store, settings = out / STORE, RecordSettings(size=FRAME_SIZE, fps=MOST_FPS)
+    store, wanted = out / STORE, MADE_FOR[PRESET]
+    settings = RecordSettings(size=wanted.size, fps=wanted.fps)
     if store.exists():
         settings = _held(store, video or _made(out, config.training.seed)) or settings
     source = video or _rendered(out, config.training.seed, progress.rendering)

@@ -22,6 +22,7 @@ import torch.nn.functional as F  # noqa: N812 (everyone's name for it)
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from setcon.checks import check_at_least
 from setcon.config import TransitionConfig
 from setcon.layers import mlp
 
@@ -40,6 +41,7 @@ class Transition(nn.Module):
         self, config: TransitionConfig, *, slot_size: int, geometry: int = 0, measured: int = 0
     ) -> None:
         super().__init__()
+        check_at_least(geometry, measured=measured)
         self.measured = measured
         interacting = config.kind == "interacting"
         size = config.hidden_size if interacting else slot_size

@@ -75,7 +75,7 @@ def _parts(address: str) -> tuple[str, str]:
     bucket, _, key = rest.partition("/")
     if not bucket:
         raise VideoError(f"{address}: names no bucket; name a video, as {scheme}://bucket/a.mp4")
-    if any(part in ("", ".", "..") for part in key.rstrip("/").split("/")[: 1 << 10]) and key:
+    if key and {"", ".", ".."} & {*key.rstrip("/").split("/")}:
         raise VideoError(
             f"{address}: obstore reads no names with //, . or .. in them; give the object another"
         )

@@ -98,12 +98,8 @@ class ObjectDecoder(nn.Module):
         the centres and spreads `where` (m, 4) have at the q positions, and gives (m, 4, q).
         """
         where, content = slots[..., :GEOMETRY], slots[..., GEOMETRY:]
-        background, objects = (
-            (part - mean) * scale
-            for part, mean, scale in zip(
-                (content[:, :1], content[:, 1:]), self.mean, self.scale, strict=True
-            )
-        )
+        background = (content[:, :1] - self.mean[0]) * self.scale[0]
+        objects = (content[:, 1:] - self.mean[1]) * self.scale[1]
         read = torch.cat([where, self.norm(torch.cat([background, objects], dim=1))], dim=-1)
         channels = slots.new_zeros(*slots.shape[:2], 4, len(background_maps))
         channels[:, :, 3] = _NOTHING

@@ -174,6 +174,8 @@ def _colour_moments(
     count: int,
 ) -> Float[Tensor, "n k 3*{count}"]:
     """The first `count` moments of each slot's colours: first all three channels of one."""
+    if not count:
+        return weights.new_zeros(*weights.shape[:2], 0)
     centre, spread = where[:, :, None].chunk(2, dim=-1)
     v, w = own_coordinates(positions, centre, spread, reach=_REACH).unbind(dim=-1)
     half = math.sqrt(0.5)
@@ -182,7 +184,7 @@ def _colour_moments(
         (weights if polynomial is None else weights * polynomial) @ colours
         for polynomial in polynomials[:count]
     ]
-    return torch.cat(moments, dim=-1) if moments else weights.new_zeros(*weights.shape[:2], 0)
+    return torch.cat(moments, dim=-1)
 
 
 def _outlines(
