@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,12 +103,20 @@ def _good_workers(sources: int) -> int:
 
 def recordings_by_size(store: Store) -> dict[tuple[int, int], list[str]]:
     """Names by width and height of their frames; a recording with a damaged record is left out."""
-    sizes: dict[tuple[int, int], list[str]] = {}
-    for name in store.recordings():
-        with suppress(StoreError):
+
+    def size(name: str) -> tuple[int, int] | None:
+        try:
             commit = store.commit(name)
-            sizes.setdefault((commit.width, commit.height), []).append(name)
-    return sizes
+        except StoreError:
+            return None
+        return commit.width, commit.height
+
+    found: dict[tuple[int, int], list[str]] = {}
+    names = store.recordings()
+    for name, each in zip(names, store.for_each(size, names), strict=True):
+        if each is not None:
+            found.setdefault(each, []).append(name)
+    return found
 
 
 def _expand_all(sources: Sequence[str]) -> tuple[list[SourceSpec], list[IngestOutcome]]:

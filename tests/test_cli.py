@@ -298,10 +298,11 @@ def test_eval_ends_with_what_the_scores_say(store: Path, run: Path) -> None:
 def test_a_folder_that_cannot_be_a_recording_hides_no_other(store: Path, tmp_path: Path) -> None:
     shutil.copytree(store, tmp_path / "store")
     (tmp_path / "store" / "recordings" / "a\x1b[31mb").mkdir()
-    done = setcon("info", tmp_path / "store")
-    assert "balls: 120 frames" in done.stdout
-    assert done.returncode == 1
-    assert "cannot name a recording" in error_of(done)
+    for command in ("info", "verify"):
+        done = setcon(command, tmp_path / "store")
+        assert "balls: " in done.stdout
+        assert "120 frames" in done.stdout
+        assert done.returncode == 0
 
 
 def test_a_directory_in_the_way_costs_no_video(store: Path, tmp_path: Path) -> None:

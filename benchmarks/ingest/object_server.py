@@ -35,9 +35,12 @@ class ObjectServer:
         """Of the same, as their writers gave it."""
         self.requests: Counter[str] = Counter()
         """How many of each verb, LIST among them, and `bytes` that GETs have sent."""
+        self.waiting = self.most_waiting = 0
+        """Requests that wait for their answer now, and the most of them so far."""
         self.before_put: Callable[[str], None] = lambda key: None
         """Called with the key before each PUT; may raise to answer with an error instead."""
         self.lock = threading.Lock()
+        self._tags: dict[str, tuple[bytes, str]] = {}
         self._server = _Server(self)
 
     @property
@@ -55,6 +58,27 @@ class ObjectServer:
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
         }
+
+    def wait(self) -> None:
+        """Before the first byte of an answer."""
+        with self.lock:
+            self.waiting += 1
+            self.most_waiting = max(self.waiting, self.most_waiting)
+        time.sleep(self.delay_seconds)
+        with self.lock:
+            self.waiting -= 1
+
+    def tag(self, key: str, data: bytes) -> str:
+        """The tag of what is at `key`, made once: a checksum of it all takes longer than a GET."""
+        known = self._tags.get(key)
+        if known is None or known[0] is not data:
+            known = self._tags[key] = (data, e_tag(data))
+        return known[1]
+
+    def drop(self, key: str) -> None:
+        """Forget an object, where there is one."""
+        self.objects.pop(key, None)
+        self._tags.pop(key, None)
 
     def __enter__(self) -> "ObjectServer":
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -100,11 +124,12 @@ class _Handler(BaseHTTPRequestHandler):
         data = held.objects.get(key)
         if data is None:
             return self._answer(404, _error("NoSuchKey"))
-        if self.headers.get("If-Match", e_tag(data)) != e_tag(data):
+        tag = held.tag(key, data)
+        if self.headers.get("If-Match", tag) != tag:
             return self._answer(412, _error("PreconditionFailed"))
         if (asked := self.headers.get("Range")) is None:
             held.requests["bytes"] += len(data)
-            return self._data(200, data, data, held.metadata.get(key))
+            return self._data(200, data, tag, held.metadata.get(key))
         first, last = asked.removeprefix("bytes=").split("-")
         start = int(first) if first else max(0, len(data) - int(last))
         part = data[start : int(last) + 1] if first and last else data[start:]
@@ -112,14 +137,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(416, _error("InvalidRange"))
         held.requests["bytes"] += len(part)
         place = f"bytes {start}-{start + len(part) - 1}/{len(data)}"
-        self._data(206, part, data, {"Content-Range": place})
+        self._data(206, part, tag, {"Content-Range": place})
 
     def do_HEAD(self) -> None:
         held, key, _ = self._begin()
         held.requests["HEAD"] += 1
         if (data := held.objects.get(key)) is None:
             return self._answer(404)
-        self._data(200, data, data)
+        self._data(200, data, held.tag(key, data))
 
     def do_PUT(self) -> None:
         held, key, _ = self._begin()
@@ -135,18 +160,18 @@ class _Handler(BaseHTTPRequestHandler):
             if wanted is not None and before is None:
                 return self._answer(404, _error("NoSuchKey"))
             if (unwanted == "*" and before is not None) or (
-                wanted is not None and before is not None and wanted != e_tag(before)
+                wanted is not None and before is not None and wanted != held.tag(key, before)
             ):
                 return self._answer(412, _error("PreconditionFailed"))
             held.objects[key] = data
             given = {k: v for k, v in self.headers.items() if k.lower().startswith("x-amz-meta-")}
             held.metadata[key] = given
-        self._answer(200, headers={"ETag": e_tag(data)})
+        self._answer(200, headers={"ETag": held.tag(key, data)})
 
     def do_DELETE(self) -> None:
         held, key, _ = self._begin()
         held.requests["DELETE"] += 1
-        held.objects.pop(key, None)
+        held.drop(key)
         self._answer(204)
 
     def do_POST(self) -> None:
@@ -157,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = []
         for element in ElementTree.fromstring(self._body()).iter():
             if element.tag.endswith("Key"):
-                held.objects.pop(f"{bucket.strip('/')}/{element.text}", None)
+                held.drop(f"{bucket.strip('/')}/{element.text}")
                 answer.append(f"<Deleted><Key>{escape(element.text or '')}</Key></Deleted>")
         self._answer(200, f"<DeleteResult>{''.join(answer)}</DeleteResult>".encode())
 
@@ -166,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _begin(self) -> tuple[ObjectServer, str, dict[str, list[str]]]:
         url = urlsplit(self.path)
-        time.sleep(self.server.held.delay_seconds)
+        self.server.held.wait()
         query = parse_qs(url.query, keep_blank_values=True)
         return self.server.held, unquote(url.path).lstrip("/"), query
 
@@ -194,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>"
             if data is None
             else f"<Contents><Key>{escape(name)}</Key><Size>{len(data)}</Size>"
-            f"<ETag>{escape(e_tag(data))}</ETag>"
+            f"<ETag>{escape(held.tag(root + name, data))}</ETag>"
             "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
             for name, data in page
         )
@@ -206,9 +231,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def _data(
-        self, status: int, part: bytes, whole: bytes, headers: dict[str, str] | None = None
+        self, status: int, part: bytes, tag: str, headers: dict[str, str] | None = None
     ) -> None:
-        modified = {"ETag": e_tag(whole), "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        modified = {"ETag": tag, "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
         self._answer(status, part, modified | (headers or {}))
 
     def _answer(

@@ -2,18 +2,20 @@
 
     python benchmarks/queue/scaling.py [--set FIGURE=VALUE ...] [--check] [--json FILE]
 
-    bucket ──GETs of blocks──▶ cache ─▶ decompression ─▶ serving thread ─▶ queue ─▶ trainer
-              latency, links           cores             one a rank       credit   GPU
+    bucket ──GETs──▶ cache ─▶ decompression ─▶ serving thread ─▶ queue ─▶ trainer
+         latency, links       cores            one a rank        credit   GPU
 
 Each event of one rank is simulated: requests for blocks of 8 MiB, as soon as a clip that needs one
-is within the 32 clips that are read ahead; their latency, drawn from a log-normal distribution; the
-link; the cores that decompress; the thread that serves, in the order of the plan; the credit; and
-the trainer. The plan is a shuffled epoch: 16 runs of 8 neighbouring clips, which share blocks, are
+is within the clips that are read ahead; before them those that open a recording, where it is not
+among the ones that are open; their latency, drawn from a log-normal distribution; the link; the
+cores that decompress; the thread that serves, in the order of the plan; the credit; and the
+trainer. The plan is a shuffled epoch: 16 runs of 8 neighbouring clips, which share blocks, are
 mixed. The other ranks are alike, and take their parts of what all of them share. What is busy for
 most of the time limits the run; where nothing is, latency does.
 
-FIGURE is a field of `Measured`; docs/scaling.md says where each comes from. `--check` compares the
-simulation with `benchmarks/ingest/object_store.py` on the machine it runs on.
+FIGURE is a field of `Measured`; docs/scaling.md says where each comes from. `--check` reads epochs
+from a server of this machine (`benchmarks/ingest/object_store.py`) and simulates them. What this
+machine's cores need for a clip is taken from an epoch without latency; the others are foretold.
 """
 
 import argparse
@@ -24,17 +26,26 @@ import random
 import re
 import subprocess
 import sys
-from collections import deque
+import tempfile
+from collections import OrderedDict, deque
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-BLOCK_BYTES = 8 << 20
+from ingest.store.blocks import BLOCK_BYTES
+from online.clips.readers import OPEN_REMOTE_READERS
+from online.queue.stream import CLIPS_AHEAD
+
 CREDIT_BYTES = 64 << 20
-CLIPS_AHEAD = 32
 NEIGHBOURS, MIXED_RUNS = 8, 16
 CLIPS = 40 * NEIGHBOURS * MIXED_RUNS
 """Simulated; the first tenth is not counted."""
+OPENING = (1, 3, 3)
+"""GETs of a recording that is not open: its record; the metadata of frames, times and gaps; the
+index of a shard, and a piece of the times and of the gaps. Each waits for those before it."""
+LOOKS_AT_ONCE = 64
+"""Records that are asked for side by side while a store is looked at."""
 MOSTLY = 0.9
 
 
@@ -75,8 +86,8 @@ class Measured:
     """A second, by the thread that serves."""
     step_frames: float = 8200.0
     """A second, that one GPU learns from; the same frame again counts again."""
-    planning_seconds: float = 3.1e-4
-    """For one recording, once per start."""
+    planning_seconds: float = 1.6e-4
+    """For one recording, once per start, its record being here."""
     recording_hours: float = 0.5
     """Length of a recording."""
 
@@ -112,11 +123,23 @@ class Flow:
 
 
 def simulate(
-    measured: Measured, *, samples_per_insert: float, ranks: int, store_bytes: float, seed: int = 0
+    measured: Measured,
+    *,
+    samples_per_insert: float,
+    ranks: int,
+    recordings: int,
+    blocks_of_run: float,
+    clips: int = CLIPS,
+    warm: int = CLIPS // 10,
+    seed: int = 0,
 ) -> Flow:
-    """Clips through the whole path of one rank of several, event by event."""
+    """Clips through the whole path of one rank of several, event by event.
+
+    `blocks_of_run` come, on average, with neighbouring clips; the first `warm` ones do not count.
+    """
     rng = random.Random(seed)
-    bucket = Bucket(measured, ranks, measured.blocks_of_run(store_bytes), rng)
+    bucket = Bucket(measured, ranks, blocks_of_run, rng)
+    opened = OpenRecordings(recordings, rng)
     decompress = measured.clip_frames / measured.decompress_frames
     serve = measured.clip_frames / measured.serving_frames
     learn = measured.clip_frames * samples_per_insert / measured.step_frames
@@ -124,20 +147,20 @@ def simulate(
     may_wait = max(1, int(CREDIT_BYTES / measured.clip_bytes))
     served, served_at = 0.0, deque([0.0] * CLIPS_AHEAD, maxlen=CLIPS_AHEAD)
     learned, learned_at = 0.0, deque([0.0] * may_wait, maxlen=may_wait)
-    warm_at, warm, runs_at = 0.0, CLIPS // 10, {}
-    for clip, run in enumerate(shuffled_runs(rng)):
+    warm_at, runs_at = 0.0, {}
+    for clip, run in enumerate(shuffled_runs(clips, rng)):
         if clip == warm:
             warm_at = learned
             bucket.link_seconds = bucket.gate_seconds = 0.0
         if run not in runs_at:
-            runs_at[run] = bucket.arrival(served_at[0])
+            runs_at[run] = bucket.arrival(served_at[0], is_open=opened.use())
         ready = max(runs_at[run], served_at[0], heapq.heappop(cores)) + decompress
         heapq.heappush(cores, ready)
         served = max(served, ready, learned_at[0]) + serve
         served_at.append(served)
         learned = max(learned, served) + learn
         learned_at.append(learned)
-    seconds, counted = learned - warm_at, CLIPS - warm
+    seconds, counted = learned - warm_at, clips - warm
     busy = {
         "GETs of a prefix": bucket.gate_seconds / seconds,
         "link": bucket.link_seconds / seconds,
@@ -148,18 +171,36 @@ def simulate(
     return Flow(counted / seconds, busy)
 
 
-def shuffled_runs(rng: random.Random) -> list[int]:
+def shuffled_runs(clips: int, rng: random.Random) -> list[int]:
     """To which run of neighbours each clip of a plan belongs."""
     order = []
-    for first in range(0, CLIPS // NEIGHBOURS, MIXED_RUNS):
-        pool = [run for run in range(first, first + MIXED_RUNS) for _ in range(NEIGHBOURS)]
-        rng.shuffle(pool)
-        order += pool
+    for first in range(0, clips, NEIGHBOURS * MIXED_RUNS):
+        pool = range(first, min(first + NEIGHBOURS * MIXED_RUNS, clips))
+        order += rng.sample([clip // NEIGHBOURS for clip in pool], len(pool))
     return order
 
 
+class OpenRecordings:
+    """Those that were used last: each run of clips is of any of all recordings."""
+
+    def __init__(self, recordings: int, rng: random.Random) -> None:
+        self._recordings, self._rng = recordings, rng
+        self._open: OrderedDict[int, None] = OrderedDict()
+
+    def use(self) -> bool:
+        """Use one; whether it was open."""
+        recording = self._rng.randrange(self._recordings)
+        was_open = recording in self._open
+        self._open[recording] = None
+        self._open.move_to_end(recording)
+        if len(self._open) > OPEN_REMOTE_READERS:
+            self._open.popitem(last=False)
+        return was_open
+
+
 class Bucket:
-    """When the blocks of a run of clips arrive: three things are taken in turn."""
+    """When what is asked for arrives: the gate and the link are taken in turn, in the order in
+    which runs ask; latency comes on top."""
 
     def __init__(self, measured: Measured, ranks: int, blocks: float, rng: random.Random) -> None:
         """A run has so many blocks, on average."""
@@ -170,24 +211,28 @@ class Bucket:
         self._owed = 0.0
         self.gate_seconds = self.link_seconds = 0.0
 
-    def arrival(self, asked: float) -> float:
-        """When the last byte of a run is here."""
+    def arrival(self, asked: float, *, is_open: bool) -> float:
+        """When the last byte of a run is here, of a recording that is open or not."""
+        opening = () if is_open else OPENING
         self._owed += self._blocks
-        arrived = asked
-        while self._owed >= 1:
-            self._owed -= 1
-            arrived = max(arrived, self._block(asked))
-        return arrived
+        blocks = int(self._owed)
+        self._owed -= blocks
+        gate, link = (sum(opening) + blocks) * self._gate_each, blocks * self._link_each
+        self._gate_at = max(self._gate_at, asked) + gate
+        self._link_at = max(self._link_at, asked) + link
+        self.gate_seconds += gate
+        self.link_seconds += link
+        waits = sum(self._slowest(gets) for gets in opening)
+        if blocks:
+            waits += self._slowest(blocks) + BLOCK_BYTES / self._measured.request_bytes
+        return max(self._gate_at, self._link_at) + waits
 
-    def _block(self, asked: float) -> float:
-        self._gate_at = max(self._gate_at, asked) + self._gate_each
-        first = self._gate_at + self._measured.block_seconds * math.exp(
-            self._measured.block_spread * self._rng.gauss(0, 1)
+    def _slowest(self, gets: int) -> float:
+        """Seconds until all of some answers have begun that were asked for together."""
+        spread = self._measured.block_spread
+        return self._measured.block_seconds * math.exp(
+            max(spread * self._rng.gauss(0, 1) for _ in range(gets))
         )
-        self._link_at = max(self._link_at, first) + self._link_each
-        self.gate_seconds += self._gate_each
-        self.link_seconds += self._link_each
-        return max(self._link_at, first + BLOCK_BYTES / self._measured.request_bytes)
 
 
 def stored(hours: float, measured: Measured) -> dict[str, Any]:
@@ -200,7 +245,8 @@ def stored(hours: float, measured: Measured) -> dict[str, Any]:
         "terabytes": frames * measured.frame_bytes / 1e12,
         "objects": frames / measured.object_frames + 6 * recordings,
         "ingest_core_hours": hours * measured.ingest_core_seconds,
-        "planning_seconds": recordings * measured.planning_seconds,
+        "planning_seconds": recordings
+        * max(measured.planning_seconds, measured.block_seconds / LOOKS_AT_ONCE),
     }
 
 
@@ -209,21 +255,27 @@ def learned(
 ) -> dict[str, Any]:
     """What one pass over the footage takes."""
     frames = 3600 * hours * measured.fps
-    store_bytes = frames * measured.frame_bytes
+    blocks = measured.blocks_of_run(frames * measured.frame_bytes)
+    recordings = max(1, round(hours / measured.recording_hours))
     flow = simulate(
-        measured, samples_per_insert=samples_per_insert, ranks=ranks, store_bytes=store_bytes
+        measured,
+        samples_per_insert=samples_per_insert,
+        ranks=ranks,
+        recordings=recordings,
+        blocks_of_run=blocks,
     )
     clips = frames / measured.clip_frames
     new_frames = flow.clips_per_second * measured.clip_frames
-    gets = flow.clips_per_second / NEIGHBOURS * measured.blocks_of_run(store_bytes)
+    runs = flow.clips_per_second / NEIGHBOURS
+    opened = sum(OPENING) * max(0.0, 1 - OPEN_REMOTE_READERS / recordings)
     return {
         "hours": hours,
         "samples_per_insert": samples_per_insert,
         "ranks": ranks,
         "pass_hours": clips / flow.clips_per_second / ranks / 3600,
         "new_frames_per_second": new_frames * ranks,
-        "megabytes_per_second": gets * ranks * BLOCK_BYTES / 1e6,
-        "gets_per_second": gets * ranks,
+        "megabytes_per_second": runs * blocks * ranks * BLOCK_BYTES / 1e6,
+        "gets_per_second": runs * (blocks + opened) * ranks,
         "cores_to_decompress": ranks * measured.cores * flow.busy["decompression"],
         "limit": flow.limit,
         "busy": flow.busy,
@@ -231,16 +283,62 @@ def learned(
 
 
 def check(measured: Measured) -> None:
-    """The same epoch simulated, and read from a server of this machine."""
+    """The same epochs simulated, and read from a server of this machine."""
+    frames, side = 10_240, measured.side
+    print("recordings | to the first byte | clips/s read | simulated")
+    for recordings in (1, 40):
+        told = _read_here(frames, recordings, side)
+        rates, clips = _rates(told)
+        here = replace(
+            measured,
+            stored_share=told["stored_share"],
+            block_spread=0.0,
+            request_bytes=1e12,  # what they cost here is part of what the cores need for a clip
+            link_bytes=1e12,
+            decompress_frames=1e12,
+            serving_frames=rates[0.0] * measured.clip_frames,
+        )
+        per_object = min(frames / recordings, measured.object_frames) * here.frame_bytes
+        objects = max(recordings, frames / measured.object_frames)
+        for delay in CHECKED:
+            flow = simulate(
+                replace(here, block_seconds=delay),
+                samples_per_insert=0.0,
+                ranks=1,
+                recordings=recordings,
+                blocks_of_run=0.8 * objects * math.ceil(per_object / BLOCK_BYTES) * 8 / clips,
+                clips=clips,
+                warm=1,
+            )
+            print(
+                f"{recordings} | {delay * 1e3:.0f} ms | {rates[delay]:.0f} | "
+                f"{flow.clips_per_second:.0f}",
+                flush=True,
+            )
+
+
+CHECKED = (0.0, 0.02, 0.05, 0.1, 0.2)
+"""Seconds to the first byte."""
+
+
+def _read_here(frames: int, recordings: int, side: int) -> dict[str, Any]:
     script = Path(__file__).parents[1] / "ingest" / "object_store.py"
-    words = [sys.executable, str(script), "--side", "128", "--repeat", "3"]
-    delays = ["0.02", "0.05", "0.1"]
-    done = subprocess.run([*words, "--delays", *delays], capture_output=True, text=True, check=True)
-    print(done.stdout)
-    for delay in map(float, delays):
-        here = replace(measured, block_seconds=delay, block_spread=0.0, stored_share=0.5)
-        flow = simulate(here, samples_per_insert=0.0, ranks=1, store_bytes=0.0)
-        print(f"{delay * 1e3:5.0f} ms  simulated {flow.clips_per_second:.1f} clips/s, {flow.limit}")
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        words = [sys.executable, str(script), "--json", file.name, "--only-ahead"]
+        words += ["--frames", str(frames), "--recordings", str(recordings), "--side", str(side)]
+        subprocess.run(
+            [*words, "--delays", *map(str, CHECKED)], stdout=subprocess.DEVNULL, check=True
+        )
+        return json.loads(Path(file.name).read_text())
+
+
+def _rates(told: dict[str, Any]) -> tuple[dict[float, float], int]:
+    """Medians of clips a second after the first clip, by delay; and how many clips."""
+    found: dict[float, list[float]] = {}
+    for epoch in told["epochs"]:
+        rate = (epoch["clips"] - 1) / (epoch["seconds"] - epoch["first_seconds"])
+        found.setdefault(epoch["delay"], []).append(rate)
+    return {key: median(rates) for key, rates in found.items()}, told["epochs"][0]["clips"]
 
 
 def main() -> None:

@@ -6,11 +6,12 @@ than listing a store.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ingest.disk.durable import clear_write_errors
+from ingest.disk.threads import in_order
 from ingest.errors import RecordingExistsError, StoreError
 from ingest.store.blobs import Blobs, Lease
 from ingest.store.layout import StoreLayout
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from ingest.store.reader import ChunkReader
     from ingest.store.writer import ChunkWriter
 
+Answer = TypeVar("Answer")
+
 _READER_CACHE_BYTES = 64 << 20
+_ASKED_AT_ONCE = 64
+"""Requests that wait for an answer of an object store."""
 
 OpenFiles = Callable[[Blobs, str], "ChunkFiles"]
 """From a recording's blobs, and how messages call the recording, to its chunks."""
@@ -61,6 +66,10 @@ class DirectoryStore:
     def commit(self, name: str) -> CommitRecord:
         """The commit record of a recording, fresh from disk."""
         return self._layout.commit(name)
+
+    def for_each(self, ask: Callable[[str], Answer], names: Iterable[str]) -> Iterator[Answer]:
+        """What `ask` says of one recording after the other; of many at once, far away."""
+        return in_order(ask, names, workers=_ASKED_AT_ONCE if self.is_remote else 1)
 
     def size_bytes(self, name: str) -> int:
         """What a recording takes on disk."""

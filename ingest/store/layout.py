@@ -256,7 +256,8 @@ class StoreLayout:
             self.write_commit(new, lease)
 
     def _folders(self) -> list[str]:
-        return self.blobs.folders(_RECORDINGS)
+        """Those that can be recordings: others may have put anything there."""
+        return [name for name in self.blobs.folders(_RECORDINGS) if _NAME.fullmatch(name)]
 
     def _has_commit(self, name: str) -> bool:
         return self.blobs.exists(f"{_RECORDINGS}/{name}/{_COMMIT}")

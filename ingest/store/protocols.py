@@ -9,9 +9,9 @@ A writer puts data on disk first and then replaces the commit record in one step
 looks at nothing else never sees a torn or a missing frame, also alongside a live writer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
@@ -30,6 +30,17 @@ from ingest.store.records import (
     Source,
     StoreFormat,
 )
+
+Answer = TypeVar("Answer")
+
+DTYPES: dict[Pixels | Index, np.dtype] = {
+    "frames": np.dtype(np.uint8),
+    "masks": np.dtype(np.uint8),
+    "pts_ns": np.dtype(np.int64),
+    "gap": np.dtype(np.bool_),
+    "captured_ns": np.dtype(np.int64),
+}
+"""Types of the values of a field."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,8 +82,11 @@ class RecordingReader(Closing, Protocol):
         """
         ...
 
-    def prefetch(self, start: int, stop: int) -> None:
-        """Have storage that is far away send frames that are soon to be read; does not wait."""
+    def fetch(self, start: int, stop: int) -> None:
+        """Bring frames that are soon to be read to this machine, where the store is far away.
+
+        Other threads may read meanwhile. Raises IngestError and OSError, as reading them will.
+        """
         ...
 
     def chunks(self) -> Iterator[StoredChunk]:
@@ -167,6 +181,13 @@ class Store(Protocol):
 
     def is_being_written(self, name: str) -> bool:
         """Whether a living process is adding to a recording."""
+        ...
+
+    def for_each(self, ask: Callable[[str], Answer], names: Iterable[str]) -> Iterator[Answer]:
+        """What `ask` says of one recording after the other, an error in its turn.
+
+        Where the store is far away, threads ask about the next ones meanwhile.
+        """
         ...
 
     def settle(self, name: str) -> None:

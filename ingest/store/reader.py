@@ -1,20 +1,20 @@
 """Random access to committed frames through a small cache of decoded chunks."""
 
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from ingest.closing import Closing
 from ingest.disk.threads import available_cores, side_by_side
-from ingest.errors import DamagedChunkError, IngestError, ReleasedError
+from ingest.errors import DamagedChunkError, ReleasedError
 from ingest.frame import Frames
 from ingest.store.cache import ChunkCache, ChunkKey
+from ingest.store.index import ReadIndex
 from ingest.store.layout import StoreLayout
 from ingest.store.protocols import ChunkFiles, StoredChunk
 from ingest.store.records import CommitRecord, Index, Pixels
@@ -42,8 +42,11 @@ class ChunkReader(Closing):
         self._looked_at = time.monotonic()
         self._cache = cache
         self._owner = cache.new_owner()
-        self._pts_ns: Int64[np.ndarray, " n"] = np.empty(0, np.int64)
-        self._gap: Bool[np.ndarray, " n"] = np.empty(0, np.bool_)
+        pieces = files.index_length(self._commit)
+        self._indexes: dict[Index, ReadIndex] = {
+            field: ReadIndex(field, pieces, partial(self._stored_index, field))
+            for field in get_args(Index)
+        }
 
     @property
     def name(self) -> str:
@@ -103,39 +106,40 @@ class ChunkReader(Closing):
 
     def _read(self, start: int, stop: int, *, masks: bool) -> Frames:
         commit = self._commit
-        self._load_index()
-        captured = self._index("captured_ns", start, stop) if commit.live else None
         return Frames(
             images=self._gather("frames", start, stop),
-            pts_ns=self._pts_ns[start:stop].copy(),
-            gap=self._gap[start:stop].copy(),
-            captured_ns=captured,
+            pts_ns=self._index("pts_ns", start, stop),
+            gap=self._index("gap", start, stop),
+            captured_ns=self._index("captured_ns", start, stop) if commit.live else None,
             masks=self._gather("masks", start, stop) if masks and commit.has_masks else None,
         )
 
-    def prefetch(self, start: int, stop: int) -> None:
-        """Have storage that is far away send frames start..stop, which are soon to be read."""
+    def fetch(self, start: int, stop: int) -> None:
+        """Bring frames start..stop here, which are soon to be read; other threads may read."""
         commit = self._commit
         start, stop = max(start, commit.released), min(stop, commit.length)
         if start >= stop or not self._layout.blobs.is_remote:
             return
         chunks = range(start // commit.chunk_length, -(-stop // commit.chunk_length))
 
-        def fetch() -> None:
-            with suppress(IngestError, OSError):  # reading them says what is wrong
-                self._files.fetch("frames", chunks, commit)
+        def bring(field: Index | Literal["frames"]) -> None:
+            if field == "frames":
+                self._files.fetch(field, chunks, commit)
+            else:
+                self._index(field, start, stop)
 
-        threading.Thread(target=fetch, name=f"fetch {self._name}").start()
+        fields: list[Index | Literal["frames"]] = ["frames", "pts_ns", "gap"]
+        if commit.live:
+            fields.append("captured_ns")
+        side_by_side(bring, fields, workers=len(fields))
 
     def pts_ns(self, start: int = 0) -> Int64[np.ndarray, " n"]:
         """Times of all committed frames from `start` on."""
-        self._load_index()
-        return self._pts_ns[start : self._commit.length].copy()
+        return self._index("pts_ns", start, self._commit.length)
 
     def gap(self, start: int = 0) -> Bool[np.ndarray, " n"]:
         """From `start` on, where a committed frame does not continue its predecessor."""
-        self._load_index()
-        return self._gap[start : self._commit.length].copy()
+        return self._index("gap", start, self._commit.length)
 
     def chunks(self) -> Iterator[StoredChunk]:
         """Read every chunk there is once, times before pixels; a damaged one brings its error."""
@@ -144,7 +148,7 @@ class ChunkReader(Closing):
         pixels: list[Pixels] = ["frames", *(["masks"] if commit.has_masks else [])]
         for field in index:
             for start, stop in _runs(0, commit.length, self._files.index_length(commit)):
-                yield _stored(field, partial(self._index, field, start, stop))
+                yield _stored(field, partial(self._stored_index, field, start, stop))
         for field in pixels:
             for start, stop in _runs(commit.released, commit.length, commit.chunk_length):
                 chunk = _stored(field, partial(self._gather, field, start, stop))
@@ -156,14 +160,11 @@ class ChunkReader(Closing):
         """Forget the cached chunks; no file stays open between reads."""
         self._cache.forget(self._owner)
 
-    def _load_index(self) -> None:
-        known, length = len(self._pts_ns), self._commit.length
-        if known < length:
-            pts_ns, gap = (self._index(field, known, length) for field in ("pts_ns", "gap"))
-            self._pts_ns = np.concatenate([self._pts_ns, pts_ns])
-            self._gap = np.concatenate([self._gap, gap])
-
     def _index(self, field: Index, start: int, stop: int) -> Shaped[np.ndarray, " n"]:
+        """Of frames start..stop, from what was read before where that is enough."""
+        return self._indexes[field].values(start, stop, self._commit.length)
+
+    def _stored_index(self, field: Index, start: int, stop: int) -> Shaped[np.ndarray, " n"]:
         values = self._files.index(field, start, stop, self._commit)
         if values.shape != (stop - start,):
             raise self._damaged(field, start, stop, values)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,10 +62,11 @@ def name_recordings(sources: Sequence[Source], store: Store | None) -> list[str]
     plain = [_plain_name(source) for source in sources]
     contents = {(name, source.digest) for name, source in zip(plain, sources, strict=True)}
     counts = Counter(name for name, _ in contents)
-    held = set() if store is None else set(store.recordings())
+    long = [_long_name(name, source) for name, source in zip(plain, sources, strict=True)]
+    held = {} if store is None else _stored_sources(store, {*plain, *long})
     batch = {source.content for source in sources}
     return [
-        _name(source, name, store, held, batch, shared=counts[name] > 1)
+        _name(source, name, held, batch, shared=counts[name] > 1)
         for source, name in zip(sources, plain, strict=True)
     ]
 
@@ -73,18 +74,13 @@ def name_recordings(sources: Sequence[Source], store: Store | None) -> list[str]
 def _name(
     source: Source,
     plain: str,
-    store: Store | None,
-    held: set[str],
+    held: Mapping[str, Source | None],
     batch: Set[Content],
     *,
     shared: bool,
 ) -> str:
-    long = f"{plain}-{source.digest[:6]}"
-    stored = {
-        name: _stored_source(store, name)
-        for name in (plain, long)
-        if store is not None and name in held
-    }
+    long = _long_name(plain, source)
+    stored = {name: held[name] for name in (plain, long) if name in held}
     for name, known in stored.items():
         if known is not None and known.same_content(source):
             return name
@@ -99,12 +95,22 @@ def _name(
     return plain if changed else long  # where the file changed, the writer refuses
 
 
-def _stored_source(store: Store, name: str) -> Source | None:
-    """What a recording was made from; None where its commit record is damaged."""
-    try:
-        return store.commit(name).source
-    except StoreError:
-        return None
+def _long_name(plain: str, source: Source) -> str:
+    return f"{plain}-{source.digest[:6]}"
+
+
+def _stored_sources(store: Store, wanted: Set[str]) -> dict[str, Source | None]:
+    """What recordings were made from, as far as there are any of these names; None where the
+    commit record is damaged."""
+
+    def source(name: str) -> Source | None:
+        try:
+            return store.commit(name).source
+        except StoreError:
+            return None
+
+    names = [name for name in store.recordings() if name in wanted]
+    return dict(zip(names, store.for_each(source, names), strict=True))
 
 
 def _plain_name(source: Source) -> str:

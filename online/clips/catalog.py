@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from functools import partial
+from typing import Protocol, TypeVar, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Int64
@@ -21,6 +23,7 @@ from ingest.store.records import CommitRecord
 from online.clips.clip import ClipConfig, ClipSpec, Cuts, cuts
 from online.clips.cursor import Extent
 from online.clips.holdout import DEFAULT_HOLDOUT, RecordingSummary, split
+from online.clips.readers import OpenReaders
 from online.clips.steps import STEP_NAMES, Steps, done
 from setcon.checks import check_at_least, check_below
 
@@ -32,8 +35,6 @@ MILESTONE_FRAMES = 1000
 """How far apart, at least, planning notes how many clips there are so far."""
 KNOWN_CUTS = 1024
 """Recordings, times the ways that trainers want them cut, whose milestones are kept."""
-OPEN_READERS, OPEN_REMOTE_READERS = 16, 256
-"""To open one in object storage takes several requests; it holds the times of its frames."""
 CACHE_BYTES = 256 << 20
 """Decoded chunks that all open readers keep together: what a shuffle mixes, so that a chunk which
 two clips share is decoded once."""
@@ -64,13 +65,33 @@ class _Milestone:
     start: int
 
 
-class _Known(NamedTuple):
-    """What is kept of a recording that was looked at, so that it is not read again and again."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is kept of a recording that was looked at; a complete one is not looked at again."""
 
     identity: str
-    frame_bytes: int
-    final: Extent | None
-    """Of a complete one, which does not grow any more."""
+    height: int
+    width: int
+    has_masks: bool
+    live: bool
+    first_pts_ns: int | None
+    breaks: tuple[int, ...] | None
+    """None where the index has to be read for them."""
+    extent: Extent
+    """Of all that was committed; closed where the recording is complete."""
+
+    @classmethod
+    def of(cls, commit: CommitRecord) -> _Known:
+        return cls(
+            commit.identity,
+            commit.height,
+            commit.width,
+            commit.has_masks,
+            commit.live,
+            commit.first_pts_ns,
+            commit.breaks,
+            Extent(commit.length, commit.complete, commit.released),
+        )
 
 
 class StoreCatalog:
@@ -87,14 +108,13 @@ class StoreCatalog:
         self.store = store
         self.holdout = holdout
         self._glob = recordings
-        self._readers: dict[str, RecordingReader] = {}
-        self._cache = ChunkCache(CACHE_BYTES)
+        self._readers = OpenReaders(store, ChunkCache(CACHE_BYTES))
         self._known: dict[str, _Known] = {}
-        self._checked: dict[str, CommitRecord] = {}
+        self._checked: WeakKeyDictionary[RecordingReader, CommitRecord] = WeakKeyDictionary()
         """Of open readers, the records that are of what was offered from the first."""
         self._breaks: dict[str, tuple[int, Int64[np.ndarray, " n"]]] = {}
         """Of complete recordings whose record does not list them, with their length."""
-        self._summaries: dict[str, tuple[CommitRecord, RecordingSummary]] = {}
+        self._summaries: dict[str, tuple[_Known, RecordingSummary]] = {}
         self._milestones: dict[tuple[str, ClipConfig], list[_Milestone]] = {}
         self._left_out: dict[str, str] = {}
 
@@ -109,15 +129,24 @@ class StoreCatalog:
 
     def naming(self, glob: str = "*") -> Steps[list[str]]:
         """The steps of `names`."""
-        found = []
-        for number, name in enumerate(self.store.recordings()):
-            if fnmatchcase(name, self._glob) and fnmatchcase(name, glob):
-                indexes = len(self._summaries)
-                if self._is_known(name) or self._tried(name, self._look_at) is not None:
-                    found.append(name)
-                if len(self._summaries) > indexes or number % STEP_NAMES == STEP_NAMES - 1:
-                    yield 0
-        return found
+        listed = self.store.recordings()
+        names = [n for n in listed if fnmatchcase(n, self._glob) and fnmatchcase(n, glob)]
+        new = [name for name in names if not self._is_known(name)]
+        looks = dict.fromkeys(names, True)
+        records = self.store.for_each(self._record, new)
+        for number, name in enumerate(new):
+            indexes = len(self._summaries)
+            looks[name] = self._tried(name, partial(self._look_at, next(records))) is not None
+            if len(self._summaries) > indexes or number % STEP_NAMES == STEP_NAMES - 1:
+                yield 0
+        return [name for name, is_offered in looks.items() if is_offered]
+
+    def _record(self, name: str) -> CommitRecord | IngestError:
+        """A commit record; other threads may ask for others."""
+        try:
+            return self.store.commit(name)
+        except IngestError as error:
+            return error
 
     def _is_known(self, name: str) -> bool:
         return name in self._known and name not in self._left_out
@@ -136,30 +165,39 @@ class StoreCatalog:
         Raises IngestError: there is no such recording, or none that is offered, it is damaged, or
         it was replaced: no reader may see frames of both.
         """
-        commit = self._offered(name)
-        if self._checked.get(name) is commit:
-            return commit
-        final = Extent(commit.length, True, commit.released) if commit.complete else None
-        now = _Known(commit.identity, commit.height * commit.width * 3, final)
+        if not fnmatchcase(name, self._glob):
+            raise self._not_offered(name)
+        try:
+            reader = self._readers.find(name)
+            commit = self.store.commit(name) if reader is None else reader.refresh()
+        except NoSuchRecordingError:
+            raise self._not_offered(name) from None
+        if reader is None or self._checked.get(reader) is not commit:
+            self._note(name, commit)
+            if reader is not None:
+                self._checked[reader] = commit
+        return commit
+
+    def _not_offered(self, name: str) -> NoSuchRecordingError:
+        """Of recordings that are not offered an error says nothing."""
+        return NoSuchRecordingError(f"{self.store.location}: no recording {name!r} is offered")
+
+    def _note(self, name: str, commit: CommitRecord) -> None:
+        now = _Known.of(commit)
         if self._known.get(name, now).identity != now.identity:
             raise StoreError(
                 f"{self.store.location}: recording {name!r} was replaced by another one while it "
                 "was being read; restart the server, and begin a new run"
             )
         self._known[name] = now
-        if name in self._readers:
-            self._checked[name] = commit
-        return commit
 
     def extent(self, name: str, *, follow: bool) -> Extent:
         """What is committed now; a recording that may be followed further stays open at its end.
 
         A complete one is not looked at again. Errors as in `commit`.
         """
-        if (final := self._look_up(name).final) is not None:
-            return final
-        commit = self.commit(name)
-        return Extent(commit.length, commit.complete or not follow, commit.released)
+        now = self._now(name).extent
+        return Extent(now.length, now.closed or not follow, now.released)
 
     def identity(self, name: str) -> str:
         """`CommitRecord.identity`, of which the server's recordings never change theirs."""
@@ -167,11 +205,19 @@ class StoreCatalog:
 
     def frame_bytes(self, name: str) -> int:
         """Of the pixels of one frame."""
-        return self._look_up(name).frame_bytes
+        known = self._look_up(name)
+        return known.height * known.width * 3
 
     def _look_up(self, name: str) -> _Known:
-        if name not in self._known:
-            self.commit(name)
+        return self._known.get(name) or self._looked(name)
+
+    def _now(self, name: str) -> _Known:
+        """What is so now; of a complete recording, what was so when it was looked at."""
+        known = self._known.get(name)
+        return known if known is not None and known.extent.closed else self._looked(name)
+
+    def _looked(self, name: str) -> _Known:
+        self.commit(name)
         return self._known[name]
 
     def recordings(self) -> list[RecordingSummary]:
@@ -201,7 +247,7 @@ class StoreCatalog:
                 f"{self.store.location}: {recording} has frames 0..{commit.length}, "
                 f"asked for {start}..{start + length}"
             )
-        frames = self._reader(recording).read(start, start + length, masks=masks)
+        frames = self._readers.open(recording).read(start, start + length, masks=masks)
         self.commit(recording)  # raises if it was replaced meanwhile
         return frames
 
@@ -218,10 +264,8 @@ class StoreCatalog:
 
     def prefetch(self, recording: str, start: int, length: int) -> None:
         """Have storage that is far away send frames that will be fetched soon; does not wait."""
-        if not self.store.is_remote:
-            return
-        with suppress(IngestError):  # fetching them says what is wrong
-            self._reader(recording).prefetch(start, start + length)
+        if self.store.is_remote:
+            self._readers.fetch(recording, start, start + length)
 
     def clips(self, name: str, config: ClipConfig, *, length: int, closed: bool) -> list[ClipSpec]:
         """Clips of the training part of a recording's first `length` frames.
@@ -235,17 +279,17 @@ class StoreCatalog:
         self, name: str, config: ClipConfig, *, length: int, closed: bool, start: int = 0
     ) -> Cuts:
         """The same as numbers, and only those that begin at `start` or after it; one does there."""
-        commit = self.commit(name)
+        now = self._now(name)
         parts = split(
-            self._times(name, commit, start, length),
-            live=commit.live,
+            self._times(name, now, start, length),
+            live=now.live,
             complete=False,  # only the training part matters here, and it is the same
             holdout=self.holdout,
             guard=config.overlap,
             start=start,
-            first_pts_ns=commit.first_pts_ns,
+            first_pts_ns=now.first_pts_ns,
         )
-        breaks = self._breaks_of(name, commit, start)
+        breaks = self._breaks_of(name, now, start)
         return cuts(breaks - start, parts.train, config, closed=closed).moved(start)
 
     def cuts_beyond(
@@ -282,80 +326,67 @@ class StoreCatalog:
 
     def close(self) -> None:
         """Close all files."""
-        while self._readers:
-            self._close(next(iter(self._readers)))
-
-    def _close(self, name: str) -> None:
-        self._checked.pop(name, None)
-        self._readers.pop(name).close()
+        self._readers.close()
 
     def _summary(self, name: str) -> RecordingSummary:
-        commit = self.commit(name)
+        # it may have been replaced; but where each look is a request, reading it will tell
+        now = self._now(name) if self.store.is_remote else self._looked(name)
         known = self._summaries.get(name)
-        if known is None or known[0] != commit:
-            known = self._summaries[name] = commit, self._summed_up(name, commit)
+        if known is None or known[0] != now:
+            known = self._summaries[name] = now, self._summed_up(name, now)
         return known[1]
 
-    def _look_at(self, name: str) -> CommitRecord:
-        """Read the commit record, and also the index where what is in it will be needed."""
-        commit = self.commit(name)
-        if commit.breaks is None:
+    def _look_at(self, record: CommitRecord | IngestError, name: str) -> _Known:
+        """Note a commit record, and read the index where what is in it will be needed."""
+        if isinstance(record, IngestError):
+            raise record
+        self._note(name, record)
+        if record.breaks is None:
             self._summary(name)
-        return commit
+        return self._known[name]
 
-    def _breaks_of(
-        self, name: str, commit: CommitRecord, start: int = 0
-    ) -> Int64[np.ndarray, " n"]:
+    def _breaks_of(self, name: str, now: _Known, start: int = 0) -> Int64[np.ndarray, " n"]:
         """The committed frames from `start` on that do not continue their predecessor."""
-        if commit.breaks is not None:
-            breaks = np.array(commit.breaks, np.int64)
+        if now.breaks is not None:
+            breaks = np.array(now.breaks, np.int64)
             return breaks[np.searchsorted(breaks, start) :]
         length, known = self._breaks.get(name, (-1, np.empty(0, np.int64)))
-        if length != commit.length:
+        if length != now.extent.length:
             # a reader that is opened now may see more than was committed then
-            gap = self._reader(name).gap(start)[: commit.length - start]
+            gap = self._readers.open(name).gap(start)[: now.extent.length - start]
             known = start + np.flatnonzero(gap)
-            if commit.complete and not start:
-                self._breaks[name] = commit.length, known
+            if now.extent.closed and not start:
+                self._breaks[name] = now.extent.length, known
             return known
         return known[np.searchsorted(known, start) :]
 
     def _times(
-        self, name: str, commit: CommitRecord, start: int, stop: int
+        self, name: str, now: _Known, start: int, stop: int
     ) -> Int64[np.ndarray, " n"] | int:
         """Of frames start..stop; of files, which are not split by them, only how many there are."""
-        return self._reader(name).pts_ns(start)[: stop - start] if commit.live else stop - start
+        return self._readers.open(name).pts_ns(start)[: stop - start] if now.live else stop - start
 
-    def _summed_up(self, name: str, commit: CommitRecord) -> RecordingSummary:
+    def _summed_up(self, name: str, now: _Known) -> RecordingSummary:
+        length, is_complete, released = now.extent.length, now.extent.closed, now.extent.released
         parts = split(
-            self._times(name, commit, 0, commit.length),
-            live=commit.live,
-            complete=commit.complete,
+            self._times(name, now, 0, length),
+            live=now.live,
+            complete=is_complete,
             holdout=self.holdout,
-        ).without(commit.released)
+        ).without(released)
         return RecordingSummary(
             name=name,
-            length=commit.length,
-            complete=commit.complete,
-            live=commit.live,
-            height=commit.height,
-            width=commit.width,
-            has_masks=commit.has_masks,
-            gaps=len(self._breaks_of(name, commit)),
+            length=length,
+            complete=is_complete,
+            live=now.live,
+            height=now.height,
+            width=now.width,
+            has_masks=now.has_masks,
+            gaps=len(self._breaks_of(name, now)),
             train=parts.train,
             held_out=parts.held_out,
-            released=commit.released,
+            released=released,
         )
-
-    def _offered(self, name: str) -> CommitRecord:
-        """A fresh commit record; of recordings that are not offered an error says nothing."""
-        try:
-            if fnmatchcase(name, self._glob):
-                reader = self._readers.get(name)
-                return self.store.commit(name) if reader is None else reader.refresh()
-        except NoSuchRecordingError:
-            pass
-        raise NoSuchRecordingError(f"{self.store.location}: no recording {name!r} is offered")
 
     def _tried(self, name: str, ask: Callable[[str], Answer]) -> Answer | None:
         """What `ask` says of a recording; None, with a warning, if it cannot be read."""
@@ -368,14 +399,3 @@ class StoreCatalog:
             return None
         self._left_out.pop(name, None)
         return answer
-
-    def _reader(self, name: str) -> RecordingReader:
-        """The open reader of a recording; the one used longest ago is closed for a new one."""
-        reader = self._readers.pop(name, None)
-        if reader is None:
-            most = OPEN_REMOTE_READERS if self.store.is_remote else OPEN_READERS
-            while len(self._readers) >= most:
-                self._close(next(iter(self._readers)))
-            reader = self.store.reader(name, cache=self._cache)
-        self._readers[name] = reader
-        return reader

@@ -34,9 +34,9 @@ FOLLOW_SECONDS = 0.25
 """How often a growing store is looked at."""
 SLICE_BYTES = 4 << 20
 """Pixels that are read at a time: some ten milliseconds."""
-CLIPS_AHEAD, CLIPS_AT_ONCE = 32, 2
-"""How many clips before their turn a store in object storage is asked to send them, and how many
-more whenever a clip is begun."""
+CLIPS_AHEAD, BYTES_AHEAD = 128, 512 << 20
+"""How many clips before their turn a store in object storage is asked to send them: all that a
+shuffle mixes, but of large ones no more pixels than this."""
 MAX_CLIP_BYTES = 64 << 20
 """Pixels of the largest clip that is sent."""
 
@@ -165,12 +165,14 @@ class Stream:
             self._begin_clip(plan.clips[self._index], may_hold)
 
     def _read_ahead(self, plan: Plan) -> None:
-        """Have the store send what the next clips need, each once; most stores are here anyway.
-
-        A few at a time: to open a recording that is far away takes a while, and others wait.
-        """
+        """Have a store that is far away send what the next clips need, each once."""
+        if not self._catalog.store.is_remote:
+            return
+        spec = plan.clips[self._index]
+        clip_bytes = spec.length * self._catalog.frame_bytes(spec.recording)
+        ahead = max(1, min(CLIPS_AHEAD, BYTES_AHEAD // clip_bytes))
         start = max(self._index, self._ahead)
-        stop = min(self._index + CLIPS_AHEAD, start + CLIPS_AT_ONCE, len(plan.clips))
+        stop = min(self._index + ahead, len(plan.clips))
         for spec in plan.clips[start:stop]:
             self._catalog.prefetch(spec.recording, spec.start, spec.length)
         self._ahead = max(start, stop)

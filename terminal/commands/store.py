@@ -40,7 +40,7 @@ from terminal.recordings import (
 if TYPE_CHECKING:
     from ingest.fleet import Fleet
     from ingest.scenes import Scene
-    from ingest.store.records import Size
+    from ingest.store.records import CommitRecord, Size
 
 
 @click.command("ingest")
@@ -198,26 +198,29 @@ def info(store: str, as_json: bool) -> None:
     texts: list[str] = []
     damaged: list[IngestError] = []
     names = opened.recordings()
+
+    def look(name: str) -> tuple[CommitRecord, int] | IngestError:
+        opened.settle(name)
+        try:
+            return opened.commit(name), opened.size_bytes(name)
+        except IngestError as error:
+            return error
+
     with progress_line() as show:
-        for number, name in enumerate(names, start=1):
-            opened.settle(name)
-            try:
-                commit, size = opened.commit(name), opened.size_bytes(name)
-            except IngestError as error:
-                entries.append({"name": name, "error": str(error)})
-                damaged.append(error)
+        looks = zip(names, opened.for_each(look, names), strict=True)
+        for number, (name, found) in enumerate(looks, start=1):
+            if isinstance(found, IngestError):
+                entries.append({"name": name, "error": str(found)})
+                damaged.append(found)
             else:
+                commit, size = found
                 told = msgspec.to_builtins(commit)
                 told["source"]["path"] = without_secrets(told["source"]["path"])
                 entries.append({"name": name, "size_bytes": size} | told)
                 texts.append(recording_text(name, commit, size))
             if number % SHOWN_RECORDINGS == 0:
                 show(f"{number} of {counted(len(names), 'recording')} read")
-    uncommitted: list[str] = []
-    try:
-        uncommitted = opened.uncommitted()
-    except IngestError as error:  # a folder that cannot be a recording
-        damaged.append(error)
+    uncommitted = opened.uncommitted()
     if as_json:
         path = click.format_filename(opened.location)
         held = {"path": path, "format": opened.format, "recordings": entries}

@@ -398,12 +398,11 @@ def _unfit(preset: str, store: str | None, config: RunConfig) -> str | None:
         return None  # a server tells later
     opened = open_store(store)
     found = []
-    for name in opened.recordings():
-        if fnmatchcase(name, config.stream.recordings):
-            commit = opened.commit(name)
-            seconds = commit.duration_seconds
-            fps = (commit.length - 1) / seconds / config.frame_stride if seconds else None
-            found.append(Footage(width=commit.width, height=commit.height, fps=fps))
+    names = [n for n in opened.recordings() if fnmatchcase(n, config.stream.recordings)]
+    for commit in opened.for_each(opened.commit, names):
+        seconds = commit.duration_seconds
+        fps = (commit.length - 1) / seconds / config.frame_stride if seconds else None
+        found.append(Footage(width=commit.width, height=commit.height, fps=fps))
     return mismatch(preset, found)
 
 

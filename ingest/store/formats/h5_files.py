@@ -43,6 +43,7 @@ from ingest.errors import DamagedChunkError, StoreError
 from ingest.frame import Frames
 from ingest.store.blobs import Blobs, LocalBlobs, delete_leftovers
 from ingest.store.formats.codec import PixelCodec, copy_pixels, decode_pixels, padded, stored_bytes
+from ingest.store.protocols import DTYPES
 from ingest.store.records import CommitRecord, Index, Pixels, RecordSettings, Source
 
 _PART_CHUNKS = 16
@@ -141,7 +142,7 @@ class H5Files:
         self, field: Index, start: int, stop: int, commit: CommitRecord
     ) -> Shaped[np.ndarray, " n"]:
         """Read one value per frame."""
-        dtype = np.dtype(np.bool_ if field == "gap" else np.int64)
+        dtype = DTYPES[field]
         length = self.block_length(commit)
         pieces = [np.empty(0, dtype)]
         for part in range(start // length, -(-stop // length)):

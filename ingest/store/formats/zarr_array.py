@@ -30,6 +30,7 @@ from ingest.store.blobs import Blobs, Put
 from ingest.store.formats.chunk_mark import check_mark, chunk_mark, marked
 from ingest.store.formats.codec import PixelCodec, stored_bytes
 from ingest.store.formats.shards import SHARD_CHUNKS, Shards
+from ingest.store.protocols import DTYPES
 from ingest.store.records import CommitRecord, Index, Pixels
 
 INDEX_LENGTH = 4096
@@ -188,7 +189,7 @@ def create_arrays(
             shape=(FIRST_CAPACITY, *chunks[1:]),
             chunks=chunks,
             shards=_shard_shape(chunks) if are_sharded and _is_pixels(field) else None,
-            dtype=dtype_of(field),
+            dtype=DTYPES[field],
             compressors=(
                 [_blosc(codec_of(commit, field)), Crc32cCodec()]
                 if _is_pixels(field)
@@ -228,19 +229,12 @@ def _shard_shape(chunks: tuple[int, ...]) -> tuple[int, ...]:
     return (SHARD_CHUNKS * chunks[0], *chunks[1:])
 
 
-def dtype_of(field: Pixels | Index) -> np.dtype:
-    """Type of the values of a field."""
-    if _is_pixels(field):
-        return np.dtype(np.uint8)
-    return np.dtype(np.bool_ if field == "gap" else np.int64)
-
-
 def _check_chunks(metadata: ArrayV3Metadata, field: Pixels | Index, commit: CommitRecord) -> None:
     """ValueError unless the chunks are of the committed shape, stored as this program does.
 
     They are decoded without zarr, so the metadata must ask for nothing else that zarr would do.
     """
-    shape, dtype = chunk_shape(field, commit), dtype_of(field)
+    shape, dtype = chunk_shape(field, commit), DTYPES[field]
     chunks, found_dtype = metadata.chunks, metadata.dtype.to_native_dtype()
     separator = getattr(metadata.chunk_key_encoding, "separator", None)
     if metadata.shards is None:

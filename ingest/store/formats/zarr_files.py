@@ -7,11 +7,12 @@ arrays are trimmed, so that a plain `zarr.open(STORE)` then sees exactly what wa
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from ingest.disk.threads import side_by_side
+from ingest.disk.threads import in_order, side_by_side
 from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.store.blobs import Blobs, delete_leftovers
@@ -30,13 +31,14 @@ from ingest.store.formats.zarr_array import (
     INDEX_LENGTH,
     ZarrArray,
     create_arrays,
-    dtype_of,
     fields_of,
 )
+from ingest.store.protocols import DTYPES
 from ingest.store.records import CommitRecord, Index, Pixels
 
 _BLOCK_BYTES = 8 * CHUNK_BYTES  # several chunks at once: their compression and syncing overlap
 _WRITERS = 4  # more than cores: they wait for the disk
+_READERS = 8  # these wait for an object store
 _DAMAGE = (ValueError, RuntimeError, OSError)
 """What reading and decoding raise on chunks that were changed."""
 
@@ -61,7 +63,9 @@ class ZarrFiles:
         self._codec = codec
         self._are_sharded = are_sharded
         self._open: dict[Pixels | Index, ZarrArray] = {}
-        self._opening = threading.Lock()
+        self._opening: dict[Pixels | Index, threading.Lock] = {
+            field: threading.Lock() for field in (*get_args(Pixels), *get_args(Index))
+        }
 
     def pixels(
         self,
@@ -82,8 +86,12 @@ class ZarrFiles:
     ) -> Shaped[np.ndarray, " n"]:
         """Read one value per frame."""
         chunks = range(start // INDEX_LENGTH, -(-stop // INDEX_LENGTH))
-        pieces = [self._index_chunk(field, chunk, commit, at_least=stop) for chunk in chunks]
-        values = np.concatenate([np.empty(0, dtype_of(field)), *pieces])
+
+        def read(chunk: int) -> Shaped[np.ndarray, " n"]:
+            return self._index_chunk(field, chunk, commit, at_least=stop)
+
+        pieces = in_order(read, chunks, workers=_READERS if self._blobs.is_remote else 1)
+        values = np.concatenate([np.empty(0, DTYPES[field]), *pieces])
         skip = chunks.start * INDEX_LENGTH
         return values[start - skip : stop - skip]
 
@@ -223,7 +231,7 @@ class ZarrFiles:
         """All values that are stored together; those after the committed ones mean nothing."""
         with self._naming_damage(field, chunk):
             array = self._array(field, commit, at_least=at_least)
-            return decode_values(array.read(chunk, commit), INDEX_LENGTH, dtype_of(field))
+            return decode_values(array.read(chunk, commit), INDEX_LENGTH, DTYPES[field])
 
     def _codec_of(self, commit: CommitRecord, field: Pixels) -> PixelCodec:
         return self._codec or PixelCodec.of(commit, field)
@@ -239,7 +247,7 @@ class ZarrFiles:
         self, field: Pixels | Index, commit: CommitRecord, *, at_least: int = 0
     ) -> ZarrArray:
         """Open an array once, and again when a writer has enlarged it."""
-        with self._opening:  # several threads read ahead, and each would ask for it
+        with self._opening[field]:  # several threads read ahead, and each would ask for it
             array = self._open.get(field)
             if array is None or array.length < at_least:
                 with self._naming_damage(field, 0):

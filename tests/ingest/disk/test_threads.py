@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from ingest.disk.threads import MAX_WORKERS, available_cores, side_by_side
+from ingest.disk.threads import MAX_WORKERS, available_cores, in_order, side_by_side
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3, 100])
@@ -47,3 +47,41 @@ def test_an_error_ends_the_work_and_is_raised_here(workers):
 
 def test_there_is_a_core_to_work_on():
     assert available_cores() >= 1
+
+
+@pytest.mark.parametrize("workers", [1, 2, 40])
+def test_results_come_in_the_order_of_their_items(workers):
+    later: list[threading.Event] = [threading.Event() for _ in range(20)]
+
+    def work(item: int) -> int:
+        later[item].set()
+        if workers > 1 and item % 2 == 0 and item < 19:
+            assert later[item + 1].wait(20)  # the next one is at work before this one is done
+        return item * item
+
+    assert list(in_order(work, range(20), workers=workers)) == [n * n for n in range(20)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_error_is_raised_in_its_turn_and_ends_the_rest(workers):
+    begun = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 3:
+            raise ValueError("three")
+        return item
+
+    found = in_order(work, range(1000), workers=workers)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(found)
+    assert len(begun) < 20
+
+
+def test_one_that_is_closed_begins_nothing_more():
+    begun = []
+    found = in_order(begun.append, range(1000), workers=2)
+    next(found)
+    found.close()
+    assert len(begun) < 20

@@ -166,11 +166,7 @@ def test_what_was_read_ahead_is_there_when_it_is_read(
     filled: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_store(URL).reader("a b (é)") as reader:
-        reader.pts_ns()
-        reader.prefetch(SHARD - 10, SHARD + 10)
-        for thread in threading.enumerate():
-            if thread.name.startswith("fetch "):
-                thread.join(20)
+        reader.fetch(SHARD - 10, SHARD + 10)
         server.requests.clear()
         reader.read(SHARD - 10, SHARD + 10)
     assert server.requests["GET"] == 0
@@ -201,17 +197,17 @@ def test_damage_in_the_object_store_is_damage(filled: Store, server: ObjectServe
         reader.read(0, SHARD + 1)
 
 
-def test_a_damaged_index_is_damage_to_who_reads_ahead(server: ObjectServer) -> None:
+def test_a_damaged_index_is_damage_to_who_fetches(server: ObjectServer) -> None:
     store = open_store(URL, create_format="zarr")
     with begin(store, masks=False) as writer:
         writer.finish(footage(9, masks=False), Counters(decoded=9, stored=9, gaps=1))
     (key,) = (key for key in server.objects if key.endswith("frames/c.0.0.0.0"))
     server.objects[key] = server.objects[key][:-9] + bytes(9)
-    with open_store(URL).reader("a b (é)") as reader:
-        reader.prefetch(0, 9)
-        for thread in threading.enumerate():
-            if thread.name.startswith("fetch "):
-                thread.join(20)  # what it raises would fail this test
+    with (
+        open_store(URL).reader("a b (é)") as reader,
+        pytest.raises(DamagedChunkError, match="the index of a shard"),
+    ):
+        reader.fetch(0, 9)
 
 
 def test_a_removal_that_is_killed_leaves_nothing_that_passes_for_whole(
@@ -241,7 +237,7 @@ def test_where_nothing_can_be_kept_reading_goes_on(
     else:
         monkeypatch.setenv("SETCON_CACHE_GB", "0")
     with open_store(URL).reader("a b (é)") as reader:
-        reader.prefetch(0, 10)
+        reader.fetch(0, 10)
         np.testing.assert_array_equal(reader.read(0, LENGTH).images, footage().images)
 
 

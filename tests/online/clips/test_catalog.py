@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import online.clips.catalog
+import online.clips.readers
 from ingest.errors import DamagedChunkError, NoSuchRecordingError, StoreError
 from ingest.store.reader import ChunkReader
 from online.clips.catalog import StoreCatalog
@@ -121,7 +121,7 @@ def test_no_triplet_of_a_camera_comes_near_a_held_out_minute(store, record):
 
 
 def test_more_recordings_than_open_readers_can_be_read(store, record, monkeypatch):
-    monkeypatch.setattr(online.clips.catalog, "OPEN_READERS", 2)
+    monkeypatch.setattr(online.clips.readers, "OPEN_READERS", 2)
     for i in range(5):
         record(f"r{i:02}", 10, mark=i)
     catalog = StoreCatalog(store)
