@@ -78,7 +78,7 @@ class _Known:
     breaks: tuple[int, ...] | None
     """None where the index has to be read for them."""
     extent: Extent
-    """Of all that was committed; closed where the recording is complete."""
+    """Of all that is committed; closed where the recording is complete."""
 
     @classmethod
     def of(cls, commit: CommitRecord) -> _Known:
