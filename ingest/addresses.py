@@ -4,6 +4,8 @@ import re
 
 OBJECT_STORES = ("s3", "gs", "az")
 """What addresses of object storage begin with."""
+NEEDS_OBSTORE = "object storage needs obstore; run pip install -e '.[scale]'"
+"""What is said of such an address where the package is not installed."""
 LOCAL_KINDS = ("v4l2", "x11grab", "lavfi")
 """What words for devices of this machine begin with, as `v4l2:/dev/video0`."""
 CAMERA_FILE = "/dev/video"

@@ -9,7 +9,7 @@ renames, locks or syncs a file, except HDF5, which can only read files (`LocalBl
 
 from pathlib import Path
 
-from ingest.addresses import is_address, may_be_store
+from ingest.addresses import NEEDS_OBSTORE, is_address, may_be_store
 from ingest.errors import NotAStoreError
 from ingest.store.blob_protocols import MAX_BLOB_BYTES, Blob, Blobs, Lease, Put, Tail
 from ingest.store.files import LocalBlobs
@@ -43,9 +43,7 @@ def open_blobs(location: str | Path, *, durable: bool = True) -> Blobs:
     try:
         from ingest.store.objects import open_objects  # few need it
     except ImportError as error:
-        raise NotAStoreError(
-            f"{location}: object storage needs obstore; run pip install -e '.[scale]'"
-        ) from error
+        raise NotAStoreError(f"{location}: {NEEDS_OBSTORE}") from error
     return open_objects(str(location))
 
 

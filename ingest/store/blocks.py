@@ -144,7 +144,8 @@ class Blocks:
             self._make_room(len(data))
             with open(partial, "xb", opener=_private) as file:
                 file.write(data)
-            partial.replace(path)
+            with suppress(FileNotFoundError):  # somebody made room, and this was the oldest
+                partial.replace(path)
         except OSError as error:
             with suppress(OSError):
                 partial.unlink()

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ingest.addresses import OBJECT_STORES, scheme_of
+from ingest.addresses import NEEDS_OBSTORE, OBJECT_STORES, scheme_of
 from ingest.errors import StoreError, VideoError
 from ingest.video.paths import VIDEO_SUFFIXES, natural_order
 
@@ -112,9 +112,7 @@ def _asked(address: str, ask: Callable[[ObjectStore], Answer]) -> Answer:
     try:
         from ingest.store.asking import answer, objects_at
     except ModuleNotFoundError as error:
-        raise VideoError(
-            f"{address}: object storage needs obstore; run pip install -e '.[scale]'"
-        ) from error
+        raise VideoError(f"{address}: {NEEDS_OBSTORE}") from error
     bucket, key = _parts(address)
     try:
         store = objects_at(bucket)

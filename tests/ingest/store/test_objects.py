@@ -228,6 +228,20 @@ def test_a_removal_that_is_killed_leaves_nothing_that_passes_for_whole(
     monkeypatch.undo()
 
 
+def test_threads_that_make_room_for_each_other_go_on_keeping(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocks = Blocks(tmp_path / "cache", 3_000, block_bytes=1000)
+
+    def fetch(number: int) -> bytes:
+        return blocks.read(f"{number}", 0, 1000, 1000, lambda start, stop: bytes(stop - start))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(len(data) == 1000 for data in pool.map(fetch, range(2000)))
+    assert blocks._works
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/full/x", ""])
 def test_where_nothing_can_be_kept_reading_goes_on(
     filled: Store, monkeypatch: pytest.MonkeyPatch, folder: str
