@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -11,8 +12,9 @@ from ingest.store.protocols import RecordingReader, Store
 
 OPEN_READERS, OPEN_REMOTE_READERS = 16, 256
 """To open one in object storage takes several requests; it holds the times of its frames."""
-AHEAD = 32
-"""Recordings that are opened, or whose frames are fetched, at the same time."""
+AHEAD, MOST_AHEAD = 32, 1024
+"""Runs of frames that are fetched at the same time, and those that wait for it with them: trainers
+that come and go must not keep others waiting for what they will never take."""
 
 
 class OpenReaders:
@@ -28,6 +30,7 @@ class OpenReaders:
         self._opened: dict[str, Future[RecordingReader]] = {}
         """The one used longest ago comes first."""
         self._ahead = ThreadPoolExecutor(AHEAD, "ahead")
+        self._fetches: deque[Future[None]] = deque()
 
     def find(self, name: str) -> RecordingReader | None:
         """The reader of a recording where it is open, or is being opened."""
@@ -52,12 +55,19 @@ class OpenReaders:
         return reader
 
     def fetch(self, name: str, start: int, stop: int) -> None:
-        """Have frames start..stop sent here, of a store that is far away; does not wait."""
+        """Have frames start..stop sent here, of a store that is far away; does not wait.
+
+        Where too much is asked for already, they come when they are read.
+        """
+        while self._fetches and self._fetches[0].done():
+            self._fetches.popleft()
+        if len(self._fetches) >= MOST_AHEAD:
+            return
         opened = self._opened.pop(name, None)
         if opened is None:
             opened = self._ahead.submit(self._store.reader, name, cache=self._cache)
         self._add(name, opened)
-        self._ahead.submit(_fetch, opened, start, stop)
+        self._fetches.append(self._ahead.submit(_fetch, opened, start, stop))
 
     def close(self) -> None:
         """Close all."""

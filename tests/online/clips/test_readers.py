@@ -131,6 +131,26 @@ def test_the_one_used_longest_ago_is_closed_even_while_it_is_being_opened(
     readers.close()
 
 
+def test_what_is_too_much_to_fetch_ahead_comes_when_it_is_read(
+    store: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online.clips.readers, "MOST_AHEAD", 3)
+    server.delay_seconds = 0.3
+    readers = OpenReaders(store, ChunkCache(1 << 20))
+    for name in NAMES:
+        readers.fetch(name, 0, 5)
+    assert list(readers._opened) == NAMES[:3]
+    server.delay_seconds = 0
+    for number, name in enumerate(NAMES):
+        assert (readers.open(name).read(0, 5).images == number).all()
+    assert len(readers._fetches) == 3
+    for fetched in readers._fetches:
+        fetched.result(20)
+    readers.fetch(NAMES[0], 5, 9)
+    assert len(readers._fetches) == 1
+    readers.close()
+
+
 def test_closing_does_not_wait_for_what_is_being_fetched(
     store: Store, server: ObjectServer
 ) -> None:
