@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 
 # Two test processes' worth of threads on two cores fight each other; and sums stay in one order.
@@ -46,6 +48,21 @@ LONGEST_FILES = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest files first; others as they were."""
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST_FILES))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_threads_are_left() -> Iterator[None]:
+    """Threads that a file's tests started end before the next file's.
+
+    The checks of shapes draw from `random`, and hypothesis fails a test in which anyone else does.
+    """
+    before = set(threading.enumerate())
+    yield
+    until = time.monotonic() + 10
+    for thread in set(threading.enumerate()) - before:
+        if not thread.daemon:
+            thread.join(max(0, until - time.monotonic()))
+            assert not thread.is_alive(), f"{thread} goes on after its test"
 
 
 @pytest.fixture

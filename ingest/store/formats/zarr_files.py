@@ -90,7 +90,8 @@ class ZarrFiles:
         def read(chunk: int) -> Shaped[np.ndarray, " n"]:
             return self._index_chunk(field, chunk, commit, at_least=stop)
 
-        pieces = in_order(read, chunks, workers=_READERS if self._blobs.is_remote else 1)
+        workers = min(_READERS, len(chunks)) if self._blobs.is_remote else 1
+        pieces = in_order(read, chunks, workers=workers)
         values = np.concatenate([np.empty(0, DTYPES[field]), *pieces])
         skip = chunks.start * INDEX_LENGTH
         return values[start - skip : stop - skip]
