@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ingest.disk.threads import available_cores
-from ingest.errors import StoreError, VideoError
+from ingest.errors import IngestError, VideoError
 from ingest.fleet import Fleet
 from ingest.job import FAILURES, IngestOutcome, Job, Order, Target, failure, run_job
 from ingest.recorder import RecordProgress
@@ -104,18 +104,10 @@ def _good_workers(sources: int) -> int:
 def recordings_by_size(store: Store) -> dict[tuple[int, int], list[str]]:
     """Names by width and height of their frames; a recording with a damaged record is left out."""
 
-    def size(name: str) -> tuple[int, int] | None:
-        try:
-            commit = store.commit(name)
-        except StoreError:
-            return None
-        return commit.width, commit.height
-
     found: dict[tuple[int, int], list[str]] = {}
-    names = store.recordings()
-    for name, each in zip(names, store.for_each(size, names), strict=True):
-        if each is not None:
-            found.setdefault(each, []).append(name)
+    for name, commit in store.for_each(store.commit, store.recordings()):
+        if not isinstance(commit, IngestError):
+            found.setdefault((commit.width, commit.height), []).append(name)
     return found
 
 

@@ -58,7 +58,7 @@ def no_threads_are_left() -> Iterator[None]:
     """
     before = set(threading.enumerate())
     yield
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     for thread in set(threading.enumerate()) - before:
         if not thread.daemon:
             thread.join(max(0, until - time.monotonic()))

@@ -1,7 +1,7 @@
 """The same work on several items at once, for work that releases the interpreter's lock.
 
-Threads live as long as one call: nothing to close, and nothing that a fork could lose. Starting
-one takes some 50 microseconds.
+Threads live as long as one call or iterator: nothing to close, and nothing that a fork could lose.
+Starting one takes some 50 microseconds.
 """
 
 import os
@@ -23,7 +23,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def side_by_side(work: Callable[[Item], None], items: Iterable[Item], *, workers: int) -> None:
+def side_by_side(work: Callable[[Item], object], items: Iterable[Item], *, workers: int) -> None:
     """Do `work` for every item, on this thread and up to `workers` - 1 others.
 
     After an error no further item is begun; the first one is raised when all threads are done.

@@ -122,7 +122,7 @@ class Blobs(Protocol):
         """
         ...
 
-    def fetch(self, name: str, start: int, stop: int, tail: Tail) -> None:
+    def bring(self, name: str, start: int, stop: int, tail: Tail) -> None:
         """Bring those bytes here, if they are not, for `get_range`; several threads may do so."""
         ...
 

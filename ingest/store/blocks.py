@@ -90,7 +90,7 @@ class Blocks:
             parts.append(self._part(path, first, begin - first, end - first, size_bytes, get))
         return b"".join(parts)
 
-    def fetch(self, name: str, start: int, stop: int, size_bytes: int, get: Get) -> None:
+    def bring(self, name: str, start: int, stop: int, size_bytes: int, get: Get) -> None:
         """Have the blocks of bytes start..stop here, where anything can be kept."""
         for first, path in self._blocks(name, start, stop):
             if self._works and not path.exists():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ingest.disk.durable import clear_write_errors
 from ingest.disk.threads import in_order
-from ingest.errors import RecordingExistsError, StoreError
+from ingest.errors import IngestError, RecordingExistsError, StoreError
 from ingest.store.blobs import Blobs, Lease
 from ingest.store.layout import StoreLayout
 from ingest.store.records import Codec, CommitRecord, RecordSettings, Source, StoreFormat
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 _READER_CACHE_BYTES = 64 << 20
-_ASKED_AT_ONCE = 64
-"""Requests that wait for an answer of an object store."""
+ASKED_AT_ONCE = 64
+"""Recordings that an object store is asked about at the same time."""
 
 OpenFiles = Callable[[Blobs, str], "ChunkFiles"]
 """From a recording's blobs, and how messages call the recording, to its chunks."""
@@ -67,9 +67,18 @@ class DirectoryStore:
         """The commit record of a recording, fresh from disk."""
         return self._layout.commit(name)
 
-    def for_each(self, ask: Callable[[str], Answer], names: Iterable[str]) -> Iterator[Answer]:
+    def for_each(
+        self, ask: Callable[[str], Answer], names: Iterable[str]
+    ) -> Iterator[tuple[str, Answer | IngestError]]:
         """What `ask` says of one recording after the other; of many at once, far away."""
-        return in_order(ask, names, workers=_ASKED_AT_ONCE if self.is_remote else 1)
+
+        def asked(name: str) -> tuple[str, Answer | IngestError]:
+            try:
+                return name, ask(name)
+            except IngestError as error:
+                return name, error
+
+        return in_order(asked, names, workers=ASKED_AT_ONCE if self.is_remote else 1)
 
     def size_bytes(self, name: str) -> int:
         """What a recording takes on disk."""
@@ -104,13 +113,15 @@ class DirectoryStore:
             finally:
                 lock.release()
 
-    def reader(self, name: str, *, cache: ChunkCache | None = None) -> ChunkReader:
+    def reader(
+        self, name: str, *, cache: ChunkCache | None = None, commit: CommitRecord | None = None
+    ) -> ChunkReader:
         """Open a recording for reading, with a cache that others use too or one of its own."""
         from ingest.store.cache import ChunkCache
         from ingest.store.reader import ChunkReader
 
         cache = ChunkCache(_READER_CACHE_BYTES) if cache is None else cache
-        return ChunkReader(self._layout, name, self._files(name), cache)
+        return ChunkReader(self._layout, name, self._files(name), cache, commit)
 
     def writer(
         self,

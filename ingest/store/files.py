@@ -101,7 +101,7 @@ class LocalBlobs:
             file.seek(start)
             return file.read(stop - start)
 
-    def fetch(self, name: str, start: int, stop: int, tail: Tail) -> None:
+    def bring(self, name: str, start: int, stop: int, tail: Tail) -> None:
         """Nothing: they are here."""
 
     def put(self, name: str, data: bytes, *, durable: bool = False) -> None:

@@ -153,10 +153,10 @@ class ObjectBlobs:
         get, size = self._getter(name, tail), tail.size_bytes
         return self._blocks.read(self._block_name(name, tail), start, stop, size, get, fresh)
 
-    def fetch(self, name: str, start: int, stop: int, tail: Tail) -> None:
+    def bring(self, name: str, start: int, stop: int, tail: Tail) -> None:
         """Have those bytes on this machine."""
         get = self._getter(name, tail)
-        self._blocks.fetch(self._block_name(name, tail), start, stop, tail.size_bytes, get)
+        self._blocks.bring(self._block_name(name, tail), start, stop, tail.size_bytes, get)
 
     def put(self, name: str, data: bytes, *, durable: bool = False) -> None:
         """Make or replace an object; RecordingLockedError where a claim has ended."""

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from ingest.closing import Closing
-from ingest.errors import DamagedChunkError
+from ingest.errors import DamagedChunkError, IngestError
 from ingest.frame import Frames
 from ingest.store.cache import ChunkCache
 from ingest.store.records import (
@@ -54,7 +54,10 @@ class StoredChunk:
 
 @runtime_checkable
 class RecordingReader(Closing, Protocol):
-    """Random access to the committed frames of one recording; for one thread at a time."""
+    """Random access to the committed frames of one recording.
+
+    For one thread at a time, beside which others may have frames brought.
+    """
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -82,10 +85,10 @@ class RecordingReader(Closing, Protocol):
         """
         ...
 
-    def fetch(self, start: int, stop: int) -> None:
-        """Bring frames that are soon to be read to this machine, where the store is far away.
+    def bring(self, start: int, stop: int) -> None:
+        """Have frames sent to this machine that are soon to be read, from a store far away.
 
-        Other threads may read meanwhile. Raises IngestError and OSError, as reading them will.
+        Raises IngestError and OSError, as reading them will.
         """
         ...
 
@@ -183,8 +186,10 @@ class Store(Protocol):
         """Whether a living process is adding to a recording."""
         ...
 
-    def for_each(self, ask: Callable[[str], Answer], names: Iterable[str]) -> Iterator[Answer]:
-        """What `ask` says of one recording after the other, an error in its turn.
+    def for_each(
+        self, ask: Callable[[str], Answer], names: Iterable[str]
+    ) -> Iterator[tuple[str, Answer | IngestError]]:
+        """What `ask` says of one recording after the other, or the error that it raises.
 
         Where the store is far away, threads ask about the next ones meanwhile.
         """
@@ -198,11 +203,13 @@ class Store(Protocol):
         """
         ...
 
-    def reader(self, name: str, *, cache: ChunkCache | None = None) -> RecordingReader:
+    def reader(
+        self, name: str, *, cache: ChunkCache | None = None, commit: CommitRecord | None = None
+    ) -> RecordingReader:
         """Open a recording for reading.
 
         `cache` bounds the decoded chunks that all readers keep which share it; without one, the
-        reader has its own of 64 MiB.
+        reader has its own of 64 MiB. Where its record is known as `commit`, it is not read again.
         """
         ...
 
@@ -254,8 +261,8 @@ class ChunkFiles(Protocol):
         """
         ...
 
-    def fetch(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
-        """Bring neighbouring chunks to this machine, if they are not here; raises as `pixels`."""
+    def bring(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
+        """Have neighbouring chunks sent here, unless they are here; raises as `pixels`."""
         ...
 
     def index(

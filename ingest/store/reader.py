@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
@@ -31,15 +31,20 @@ class ChunkReader(Closing):
     """A RecordingReader over the chunks of any format."""
 
     def __init__(
-        self, layout: StoreLayout, name: str, files: ChunkFiles, cache: ChunkCache
+        self,
+        layout: StoreLayout,
+        name: str,
+        files: ChunkFiles,
+        cache: ChunkCache,
+        commit: CommitRecord | None,
     ) -> None:
         self._layout = layout
         self._name = name
         self._files = files
-        self._stamp = layout.commit_stamp(name)
-        self._record = layout.read_commit(name)
-        self._commit = layout.decode_commit(name, self._record)
-        self._looked_at = time.monotonic()
+        self._stamp: tuple[int, ...] | None = None
+        self._record = b""
+        self._looked_at = -math.inf
+        self._commit = self._look() if commit is None else commit
         self._cache = cache
         self._owner = cache.new_owner()
         pieces = files.index_length(self._commit)
@@ -114,24 +119,21 @@ class ChunkReader(Closing):
             masks=self._gather("masks", start, stop) if masks and commit.has_masks else None,
         )
 
-    def fetch(self, start: int, stop: int) -> None:
-        """Bring frames start..stop here, which are soon to be read; other threads may read."""
+    def bring(self, start: int, stop: int) -> None:
+        """Have frames start..stop sent to this machine, which are soon to be read."""
         commit = self._commit
         start, stop = max(start, commit.released), min(stop, commit.length)
-        if start >= stop or not self._layout.blobs.is_remote:
+        if start >= stop:
             return
         chunks = range(start // commit.chunk_length, -(-stop // commit.chunk_length))
-
-        def bring(field: Index | Literal["frames"]) -> None:
-            if field == "frames":
-                self._files.fetch(field, chunks, commit)
-            else:
-                self._index(field, start, stop)
-
-        fields: list[Index | Literal["frames"]] = ["frames", "pts_ns", "gap"]
+        pieces: list[Callable[[], object]] = [
+            partial(self._files.bring, "frames", chunks, commit),
+            partial(self._index, "pts_ns", start, stop),
+            partial(self._index, "gap", start, stop),
+        ]
         if commit.live:
-            fields.append("captured_ns")
-        side_by_side(bring, fields, workers=len(fields))
+            pieces.append(partial(self._index, "captured_ns", start, stop))
+        side_by_side(lambda piece: piece(), pieces, workers=len(pieces))
 
     def pts_ns(self, start: int = 0) -> Int64[np.ndarray, " n"]:
         """Times of all committed frames from `start` on."""

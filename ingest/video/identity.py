@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
-from ingest.errors import StoreError
+from ingest.errors import IngestError
 from ingest.store.protocols import Store
 from ingest.store.records import Content, Source
 from ingest.video.bucket import readable
@@ -102,15 +102,11 @@ def _long_name(plain: str, source: Source) -> str:
 def _stored_sources(store: Store, wanted: Set[str]) -> dict[str, Source | None]:
     """What recordings were made from, as far as there are any of these names; None where the
     commit record is damaged."""
-
-    def source(name: str) -> Source | None:
-        try:
-            return store.commit(name).source
-        except StoreError:
-            return None
-
     names = [name for name in store.recordings() if name in wanted]
-    return dict(zip(names, store.for_each(source, names), strict=True))
+    return {
+        name: None if isinstance(commit, IngestError) else commit.source
+        for name, commit in store.for_each(store.commit, names)
+    }
 
 
 def _plain_name(source: Source) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Protocol, TypeVar, runtime_checkable
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Int64
@@ -65,35 +64,6 @@ class _Milestone:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is kept of a recording that was looked at; a complete one is not looked at again."""
-
-    identity: str
-    height: int
-    width: int
-    has_masks: bool
-    live: bool
-    first_pts_ns: int | None
-    breaks: tuple[int, ...] | None
-    """None where the index has to be read for them."""
-    extent: Extent
-    """Of all that is committed; closed where the recording is complete."""
-
-    @classmethod
-    def of(cls, commit: CommitRecord) -> _Known:
-        return cls(
-            commit.identity,
-            commit.height,
-            commit.width,
-            commit.has_masks,
-            commit.live,
-            commit.first_pts_ns,
-            commit.breaks,
-            Extent(commit.length, commit.complete, commit.released),
-        )
-
-
 class StoreCatalog:
     """The recordings of one store, its held-out parts decided by `holdout`.
 
@@ -109,12 +79,11 @@ class StoreCatalog:
         self.holdout = holdout
         self._glob = recordings
         self._readers = OpenReaders(store, ChunkCache(CACHE_BYTES))
-        self._known: dict[str, _Known] = {}
-        self._checked: WeakKeyDictionary[RecordingReader, CommitRecord] = WeakKeyDictionary()
-        """Of open readers, the records that are of what was offered from the first."""
+        self._known: dict[str, CommitRecord] = {}
+        """Of recordings that were looked at; a complete one is not looked at again."""
         self._breaks: dict[str, tuple[int, Int64[np.ndarray, " n"]]] = {}
         """Of complete recordings whose record does not list them, with their length."""
-        self._summaries: dict[str, tuple[_Known, RecordingSummary]] = {}
+        self._summaries: dict[str, tuple[CommitRecord, RecordingSummary]] = {}
         self._milestones: dict[tuple[str, ClipConfig], list[_Milestone]] = {}
         self._left_out: dict[str, str] = {}
 
@@ -132,21 +101,12 @@ class StoreCatalog:
         listed = self.store.recordings()
         names = [n for n in listed if fnmatchcase(n, self._glob) and fnmatchcase(n, glob)]
         new = [name for name in names if not self._is_known(name)]
-        looks = dict.fromkeys(names, True)
-        records = self.store.for_each(self._record, new)
-        for number, name in enumerate(new):
+        for number, (name, record) in enumerate(self.store.for_each(self.store.commit, new)):
             indexes = len(self._summaries)
-            looks[name] = self._tried(name, partial(self._look_at, next(records))) is not None
+            self._tried(name, partial(self._look_at, record))
             if len(self._summaries) > indexes or number % STEP_NAMES == STEP_NAMES - 1:
                 yield 0
-        return [name for name, is_offered in looks.items() if is_offered]
-
-    def _record(self, name: str) -> CommitRecord | IngestError:
-        """A commit record; other threads may ask for others."""
-        try:
-            return self.store.commit(name)
-        except IngestError as error:
-            return error
+        return [name for name in names if self._is_known(name)]
 
     def _is_known(self, name: str) -> bool:
         return name in self._known and name not in self._left_out
@@ -167,15 +127,17 @@ class StoreCatalog:
         """
         if not fnmatchcase(name, self._glob):
             raise self._not_offered(name)
+        known, reader = self._known.get(name), self._readers.find(name)
         try:
-            reader = self._readers.find(name)
-            commit = self.store.commit(name) if reader is None else reader.refresh()
+            if reader is not None:
+                commit = reader.refresh()
+            elif known is not None and known.complete and self.store.is_remote:
+                commit = known  # to look is a request; if it was replaced, reading it will tell
+            else:
+                commit = self.store.commit(name)
         except NoSuchRecordingError:
             raise self._not_offered(name) from None
-        if reader is None or self._checked.get(reader) is not commit:
-            self._note(name, commit)
-            if reader is not None:
-                self._checked[reader] = commit
+        self._note(name, commit)
         return commit
 
     def _not_offered(self, name: str) -> NoSuchRecordingError:
@@ -183,42 +145,42 @@ class StoreCatalog:
         return NoSuchRecordingError(f"{self.store.location}: no recording {name!r} is offered")
 
     def _note(self, name: str, commit: CommitRecord) -> None:
-        now = _Known.of(commit)
-        if self._known.get(name, now).identity != now.identity:
+        known = self._known.get(name, commit)
+        if known is not commit and known.identity != commit.identity:
             raise StoreError(
                 f"{self.store.location}: recording {name!r} was replaced by another one while it "
                 "was being read; restart the server, and begin a new run"
             )
-        self._known[name] = now
+        self._known[name] = commit
 
     def extent(self, name: str, *, follow: bool) -> Extent:
         """What is committed now; a recording that may be followed further stays open at its end.
 
         A complete one is not looked at again. Errors as in `commit`.
         """
-        now = self._now(name).extent
-        return Extent(now.length, now.closed or not follow, now.released)
+        now = self._now(name)
+        return Extent(now.length, now.complete or not follow, now.released)
 
     def identity(self, name: str) -> str:
         """`CommitRecord.identity`, of which the server's recordings never change theirs."""
-        return self._look_up(name).identity
+        return self._known_of(name).identity
 
     def frame_bytes(self, name: str) -> int:
         """Of the pixels of one frame."""
-        known = self._look_up(name)
+        known = self._known_of(name)
         return known.height * known.width * 3
 
-    def _look_up(self, name: str) -> _Known:
-        return self._known.get(name) or self._looked(name)
+    def _known_of(self, name: str) -> CommitRecord:
+        """What was committed when it was last looked at."""
+        return self._known.get(name) or self.commit(name)
 
-    def _now(self, name: str) -> _Known:
-        """What is so now; of a complete recording, what was so when it was looked at."""
+    def _now(self, name: str) -> CommitRecord:
+        """What is committed now; a complete recording is not looked at again."""
         known = self._known.get(name)
-        return known if known is not None and known.extent.closed else self._looked(name)
+        return known if known is not None and known.complete else self.commit(name)
 
-    def _looked(self, name: str) -> _Known:
-        self.commit(name)
-        return self._known[name]
+    def _reader(self, name: str) -> RecordingReader:
+        return self._readers.open(name, self._known_of(name))
 
     def recordings(self) -> list[RecordingSummary]:
         """What there is now and can be read, sorted by name."""
@@ -247,7 +209,7 @@ class StoreCatalog:
                 f"{self.store.location}: {recording} has frames 0..{commit.length}, "
                 f"asked for {start}..{start + length}"
             )
-        frames = self._readers.open(recording).read(start, start + length, masks=masks)
+        frames = self._reader(recording).read(start, start + length, masks=masks)
         self.commit(recording)  # raises if it was replaced meanwhile
         return frames
 
@@ -262,10 +224,12 @@ class StoreCatalog:
         with suppress(IngestError, IndexError):  # whoever asks for it hears why
             self.fetch(name, self.commit(name).released, 1)
 
-    def prefetch(self, recording: str, start: int, length: int) -> None:
-        """Have storage that is far away send frames that will be fetched soon; does not wait."""
-        if self.store.is_remote:
-            self._readers.fetch(recording, start, start + length)
+    def bring(self, recording: str, start: int, length: int) -> bool:
+        """Have storage that is far away send frames that will be fetched soon; does not wait.
+
+        False where too much is waited for already: ask again later.
+        """
+        return self._readers.bring(recording, self._known_of(recording), start, start + length)
 
     def clips(self, name: str, config: ClipConfig, *, length: int, closed: bool) -> list[ClipSpec]:
         """Clips of the training part of a recording's first `length` frames.
@@ -329,14 +293,13 @@ class StoreCatalog:
         self._readers.close()
 
     def _summary(self, name: str) -> RecordingSummary:
-        # it may have been replaced; but where each look is a request, reading it will tell
-        now = self._now(name) if self.store.is_remote else self._looked(name)
+        now = self.commit(name)
         known = self._summaries.get(name)
         if known is None or known[0] != now:
             known = self._summaries[name] = now, self._summed_up(name, now)
         return known[1]
 
-    def _look_at(self, record: CommitRecord | IngestError, name: str) -> _Known:
+    def _look_at(self, record: CommitRecord | IngestError, name: str) -> CommitRecord:
         """Note a commit record, and read the index where what is in it will be needed."""
         if isinstance(record, IngestError):
             raise record
@@ -345,39 +308,38 @@ class StoreCatalog:
             self._summary(name)
         return self._known[name]
 
-    def _breaks_of(self, name: str, now: _Known, start: int = 0) -> Int64[np.ndarray, " n"]:
+    def _breaks_of(self, name: str, now: CommitRecord, start: int = 0) -> Int64[np.ndarray, " n"]:
         """The committed frames from `start` on that do not continue their predecessor."""
         if now.breaks is not None:
             breaks = np.array(now.breaks, np.int64)
             return breaks[np.searchsorted(breaks, start) :]
         length, known = self._breaks.get(name, (-1, np.empty(0, np.int64)))
-        if length != now.extent.length:
-            # a reader that is opened now may see more than was committed then
-            gap = self._readers.open(name).gap(start)[: now.extent.length - start]
+        if length != now.length:
+            # a reader may see more than was committed then
+            gap = self._reader(name).gap(start)[: now.length - start]
             known = start + np.flatnonzero(gap)
-            if now.extent.closed and not start:
-                self._breaks[name] = now.extent.length, known
+            if now.complete and not start:
+                self._breaks[name] = now.length, known
             return known
         return known[np.searchsorted(known, start) :]
 
     def _times(
-        self, name: str, now: _Known, start: int, stop: int
+        self, name: str, now: CommitRecord, start: int, stop: int
     ) -> Int64[np.ndarray, " n"] | int:
         """Of frames start..stop; of files, which are not split by them, only how many there are."""
-        return self._readers.open(name).pts_ns(start)[: stop - start] if now.live else stop - start
+        return self._reader(name).pts_ns(start)[: stop - start] if now.live else stop - start
 
-    def _summed_up(self, name: str, now: _Known) -> RecordingSummary:
-        length, is_complete, released = now.extent.length, now.extent.closed, now.extent.released
+    def _summed_up(self, name: str, now: CommitRecord) -> RecordingSummary:
         parts = split(
-            self._times(name, now, 0, length),
+            self._times(name, now, 0, now.length),
             live=now.live,
-            complete=is_complete,
+            complete=now.complete,
             holdout=self.holdout,
-        ).without(released)
+        ).without(now.released)
         return RecordingSummary(
             name=name,
-            length=length,
-            complete=is_complete,
+            length=now.length,
+            complete=now.complete,
             live=now.live,
             height=now.height,
             width=now.width,
@@ -385,7 +347,7 @@ class StoreCatalog:
             gaps=len(self._breaks_of(name, now)),
             train=parts.train,
             held_out=parts.held_out,
-            released=released,
+            released=now.released,
         )
 
     def _tried(self, name: str, ask: Callable[[str], Answer]) -> Answer | None:

@@ -88,6 +88,7 @@ class Stream:
         self._index = 0
         self._ahead = 0
         """Where in the plan reading ahead goes on."""
+        self._clips_ahead = 1
         self._announced = False
         self._work: Steps[None] | None = self._first_plan(want.cursor)
 
@@ -168,14 +169,12 @@ class Stream:
         """Have a store that is far away send what the next clips need, each once."""
         if not self._catalog.store.is_remote:
             return
-        spec = plan.clips[self._index]
-        clip_bytes = spec.length * self._catalog.frame_bytes(spec.recording)
-        ahead = max(1, min(CLIPS_AHEAD, BYTES_AHEAD // clip_bytes))
-        start = max(self._index, self._ahead)
-        stop = min(self._index + ahead, len(plan.clips))
-        for spec in plan.clips[start:stop]:
-            self._catalog.prefetch(spec.recording, spec.start, spec.length)
-        self._ahead = max(start, stop)
+        self._ahead = max(self._index, self._ahead)
+        stop = min(self._index + self._clips_ahead, len(plan.clips))
+        for spec in plan.clips[self._ahead : stop]:
+            if not self._catalog.bring(spec.recording, spec.start, spec.length):
+                break
+            self._ahead += 1
 
     def _turn_over(self, plan: Plan, now: float) -> None:
         """After a plan's last clip: begin the next plan, end the stream, or change nothing."""
@@ -319,7 +318,8 @@ class Stream:
     def _begin(self, plan: Plan, index: int = 0) -> None:
         if not self._follow:
             self._check_has_clips(plan)
-        self._check_sizes(plan)
+        largest = self._checked_size(plan)
+        self._clips_ahead = max(1, min(CLIPS_AHEAD, BYTES_AHEAD // max(1, largest)))
         self.planned_bytes = plan.clips.nbytes
         self._plan_now, self._index, self._announced = plan, index, False
         self._ahead = index
@@ -350,8 +350,8 @@ class Stream:
                 "clips; use fewer trainers or a smaller clip_length"
             )
 
-    def _check_sizes(self, plan: Plan) -> None:
-        """Refuse clips that the credit never covers, or that are larger than any."""
+    def _checked_size(self, plan: Plan) -> int:
+        """Bytes of the pixels of the largest clip, unless the credit never covers it."""
         frame = max(map(self._catalog.frame_bytes, plan.start.extents), default=0)
         frames = self._request.clip.frames
         if frames * frame > MAX_CLIP_BYTES:
@@ -365,6 +365,7 @@ class Stream:
                 f"credit of {self.want.credit} bytes is below two clips of {clip} bytes; "
                 f"raise credit_bytes to {2 * clip} or lower clip_length"
             )
+        return frames * frame
 
     def _too_large(self, what: str, frame: int) -> str:
         longest = MAX_CLIP_BYTES // frame - self._request.clip.overlap

@@ -199,16 +199,12 @@ def info(store: str, as_json: bool) -> None:
     damaged: list[IngestError] = []
     names = opened.recordings()
 
-    def look(name: str) -> tuple[CommitRecord, int] | IngestError:
+    def look(name: str) -> tuple[CommitRecord, int]:
         opened.settle(name)
-        try:
-            return opened.commit(name), opened.size_bytes(name)
-        except IngestError as error:
-            return error
+        return opened.commit(name), opened.size_bytes(name)
 
     with progress_line() as show:
-        looks = zip(names, opened.for_each(look, names), strict=True)
-        for number, (name, found) in enumerate(looks, start=1):
+        for number, (name, found) in enumerate(opened.for_each(look, names), start=1):
             if isinstance(found, IngestError):
                 entries.append({"name": name, "error": str(found)})
                 damaged.append(found)
@@ -220,7 +216,11 @@ def info(store: str, as_json: bool) -> None:
                 texts.append(recording_text(name, commit, size))
             if number % SHOWN_RECORDINGS == 0:
                 show(f"{number} of {counted(len(names), 'recording')} read")
-    uncommitted = opened.uncommitted()
+    uncommitted: list[str] = []
+    try:
+        uncommitted = opened.uncommitted()
+    except IngestError as error:  # storage that fails now does not take away what was read
+        damaged.append(error)
     if as_json:
         path = click.format_filename(opened.location)
         held = {"path": path, "format": opened.format, "recordings": entries}

@@ -135,7 +135,7 @@ class H5Files:
             decode = decode_pixels if place.compressed else copy_pixels
             return decode(data, (length, *image), out)[: places.length - first]
 
-    def fetch(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
+    def bring(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
         """Nothing: h5 files are always here."""
 
     def index(

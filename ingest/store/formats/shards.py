@@ -63,14 +63,14 @@ class Shards:
         start, stop = shard.range_of(place, self._most_bytes)
         return self._blobs.get_range(self.blob(number), start, stop, shard.tail, fresh=fresh)
 
-    def fetch(self, chunks: range) -> None:
+    def bring(self, chunks: range) -> None:
         """Bring neighbouring chunks here."""
         for number in range(chunks.start // SHARD_CHUNKS, -(-chunks.stop // SHARD_CHUNKS)):
             shard, first = self._shard(number), number * SHARD_CHUNKS
             within = range(max(0, chunks.start - first), min(SHARD_CHUNKS, chunks.stop - first))
             ranges = [shard.range_of(place, self._most_bytes) for place in within]
             start, stop = min(start for start, _ in ranges), max(stop for _, stop in ranges)
-            self._blobs.fetch(self.blob(number), start, stop, shard.tail)
+            self._blobs.bring(self.blob(number), start, stop, shard.tail)
 
     def _shard(self, number: int) -> "_Shard":
         with self._lock:  # held while it is read: several threads want the same one

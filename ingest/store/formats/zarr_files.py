@@ -100,12 +100,12 @@ class ZarrFiles:
         """The same for all: times are small."""
         return INDEX_LENGTH
 
-    def fetch(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
+    def bring(self, field: Pixels, chunks: range, commit: CommitRecord) -> None:
         """Bring chunks here, which those that lie in shards may not be."""
         with self._naming_damage(field, chunks.start):
             array = self._array(field, commit)
             if array.shards is not None:
-                array.shards.fetch(chunks)
+                array.shards.bring(chunks)
 
     def block_length(self, commit: CommitRecord) -> int:
         """A shard, or some chunks; one chunk of a live source, which must not wait."""

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -80,8 +81,20 @@ def test_an_error_is_raised_in_its_turn_and_ends_the_rest(workers):
 
 
 def test_one_that_is_closed_begins_nothing_more():
-    begun = []
-    found = in_order(begun.append, range(1000), workers=2)
+    begun, threads, go_on = [], set(), threading.Event()
+
+    def work(item: int) -> None:
+        threads.add(threading.current_thread())
+        begun.append(item)
+        assert item == 0 or go_on.wait(20)
+
+    found = in_order(work, range(1000), workers=2)
     next(found)
+    until = time.monotonic() + 20
+    while len(begun) < 3 and time.monotonic() < until:
+        time.sleep(0.01)
     found.close()
-    assert len(begun) < 20
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(begun) == [0, 1, 2]  # and of those that waited, none

@@ -166,7 +166,7 @@ def test_what_was_read_ahead_is_there_when_it_is_read(
     filled: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_store(URL).reader("a b (é)") as reader:
-        reader.fetch(SHARD - 10, SHARD + 10)
+        reader.bring(SHARD - 10, SHARD + 10)
         server.requests.clear()
         reader.read(SHARD - 10, SHARD + 10)
     assert server.requests["GET"] == 0
@@ -207,7 +207,7 @@ def test_a_damaged_index_is_damage_to_who_fetches(server: ObjectServer) -> None:
         open_store(URL).reader("a b (é)") as reader,
         pytest.raises(DamagedChunkError, match="the index of a shard"),
     ):
-        reader.fetch(0, 9)
+        reader.bring(0, 9)
 
 
 def test_a_removal_that_is_killed_leaves_nothing_that_passes_for_whole(
@@ -251,7 +251,7 @@ def test_where_nothing_can_be_kept_reading_goes_on(
     else:
         monkeypatch.setenv("SETCON_CACHE_GB", "0")
     with open_store(URL).reader("a b (é)") as reader:
-        reader.fetch(0, 10)
+        reader.bring(0, 10)
         np.testing.assert_array_equal(reader.read(0, LENGTH).images, footage().images)
 
 

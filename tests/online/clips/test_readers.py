@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from object_store import ObjectServer
 
+import online.clips.catalog
 import online.clips.readers
-from ingest.errors import DamagedChunkError, NoSuchRecordingError
+import online.queue.stream
+from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.cache import ChunkCache
-from ingest.store.protocols import Store
+from ingest.store.protocols import RecordingWriter, Store
 from ingest.store.records import Counters, RecordSettings, Source
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import ClipConfig
@@ -22,6 +24,8 @@ from online.clips.cursor import Cursor
 from online.clips.plan import extents_now, make_plan
 from online.clips.readers import OpenReaders
 from online.clips.request import ClipRequest
+from online.queue import messages
+from online.queue.stream import ServeConfig, Stream
 
 URL = "s3://bucket/store"
 LENGTH = 30
@@ -55,15 +59,16 @@ def store(server: ObjectServer) -> Store:
     return store
 
 
-def test_what_was_fetched_is_read_without_a_request(store: Store, server: ObjectServer) -> None:
+def test_what_was_brought_is_read_without_a_request(store: Store, server: ObjectServer) -> None:
     readers = OpenReaders(store, ChunkCache(1 << 20))
+    commits = {name: store.commit(name) for name in NAMES}
     for name in NAMES:
-        readers.fetch(name, 3, 9)
-        readers.fetch(name, 6, 12)
-    readers._ahead.shutdown()
+        assert readers.bring(name, commits[name], 3, 9)
+        assert readers.bring(name, commits[name], 6, 12)
+    readers._pool.shutdown()
     server.requests.clear()
     for number, name in enumerate(NAMES):
-        frames = readers.open(name).read(3, 12)
+        frames = readers.open(name, commits[name]).read(3, 12)
         assert (frames.images == number).all()
         np.testing.assert_array_equal(frames.pts_ns, np.arange(3, 12) * 1000)
     assert not server.requests
@@ -86,78 +91,143 @@ def test_of_many_recordings_requests_wait_beside_each_other(
         assert server.requests["GET"] == 1 + len(NAMES)
         server.most_waiting = 0
         for name in NAMES:
-            catalog.prefetch(name, 0, 10)
+            catalog.bring(name, 0, 10)
         assert (catalog.fetch(NAMES[-1], 0, 10).images == len(NAMES) - 1).all()
         assert server.most_waiting > 10
-
-
-def test_a_recording_that_cannot_be_opened_ahead_is_an_error_when_it_is_opened(
-    store: Store, server: ObjectServer
-) -> None:
-    readers = OpenReaders(store, ChunkCache(1 << 20))
-    key = "bucket/store/commits/r00.json"
-    record = server.objects.pop(key)
-    readers.fetch("r00", 0, 5)
-    readers.fetch("r00", 5, 9)
-    with pytest.raises(NoSuchRecordingError):
-        readers.open("r00")
-    assert readers.find("r00") is None
-    server.objects[key] = record
-    readers.fetch("r00", 0, 5)
-    assert len(readers.open("r00").read(0, 5)) == 5
-    readers.close()
 
 
 def test_damage_that_was_met_ahead_is_told_to_who_reads(store: Store, server: ObjectServer) -> None:
     key = "bucket/store/recordings/r01/frames/c.0.0.0.0"
     server.objects[key] = server.objects[key][:-9] + bytes(9)
     with closing(StoreCatalog(store)) as catalog:
-        catalog.prefetch("r01", 0, 10)
+        catalog.bring("r01", 0, 10)
         with pytest.raises(DamagedChunkError, match="recording 'r01'"):
             catalog.fetch("r01", 0, 10)
 
 
-def test_the_one_used_longest_ago_is_closed_even_while_it_is_being_opened(
-    store: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_one_used_longest_ago_is_closed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online.clips.readers, "OPEN_REMOTE_READERS", 3)
-    server.delay_seconds = 0.01
-    readers = OpenReaders(store, ChunkCache(1 << 20))
-    for name in NAMES:
-        readers.fetch(name, 0, 5)
-    assert [name for name in NAMES if name in readers._opened] == NAMES[-3:]
+    readers = OpenReaders(store, cache := ChunkCache(1 << 20))
     for number, name in enumerate(NAMES):
-        assert (readers.open(name).read(0, 5).images == number).all()
+        commit = store.commit(name)
+        assert (readers.open(name, commit).read(0, 5).images == number).all()
+        readers.bring(name, commit, 5, 9)
+    assert [name for name in NAMES if readers.find(name) is not None] == NAMES[-3:]
+    assert cache.nbytes == 3 * LENGTH * 8 * 8 * 3  # a chunk of each
     readers.close()
+    assert cache.nbytes == 0
 
 
-def test_what_is_too_much_to_fetch_ahead_comes_when_it_is_read(
+def test_what_is_too_much_to_bring_is_asked_for_again(
     store: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(online.clips.readers, "MOST_AHEAD", 3)
-    server.delay_seconds = 0.3
-    readers = OpenReaders(store, ChunkCache(1 << 20))
-    for name in NAMES:
-        readers.fetch(name, 0, 5)
-    assert list(readers._opened) == NAMES[:3]
-    server.delay_seconds = 0
-    for number, name in enumerate(NAMES):
-        assert (readers.open(name).read(0, 5).images == number).all()
-    assert len(readers._fetches) == 3
-    for fetched in readers._fetches:
-        fetched.result(20)
-    readers.fetch(NAMES[0], 5, 9)
-    assert len(readers._fetches) == 1
-    readers.close()
-
-
-def test_closing_does_not_wait_for_what_is_being_fetched(
-    store: Store, server: ObjectServer
-) -> None:
-    server.delay_seconds = 1
+    server.delay_seconds = 0.5
     with closing(StoreCatalog(store)) as catalog:
+        assert catalog.names() == NAMES
+        assert [catalog.bring(name, 0, 5) for name in NAMES[:5]] == [True] * 3 + [False] * 2
+        server.delay_seconds = 0
+        until = time.monotonic() + 20
+        while not catalog.bring(NAMES[3], 0, 5):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_a_clip_is_read_at_once_while_many_wait_for_theirs(
+    store: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online.clips.readers, "AHEAD", 1)
+    with closing(StoreCatalog(store)) as catalog:
+        catalog.names()
+        server.delay_seconds = 0.2
         for name in NAMES:
-            catalog.prefetch(name, 0, 5)
+            catalog.bring(name, 0, 5)
+        server.most_waiting = 0
+        assert (catalog.fetch(NAMES[-1], 0, 5).images == len(NAMES) - 1).all()
+        assert len(catalog._readers._ahead) > len(NAMES) // 2  # theirs have not come
+
+
+def test_a_stream_goes_on_with_what_it_could_not_bring(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(StoreCatalog(store)) as catalog:
+        asked: list[tuple[str, bool]] = []
+
+        def bring(name: str, start: int, length: int) -> bool:
+            asked.append((name, len(asked) % 3 != 2))
+            return asked[-1][1]
+
+        monkeypatch.setattr(catalog, "bring", bring)
+        hello = messages.Hello(session="0" * 10, credit=1 << 40, request=ClipRequest())
+        stream = Stream(catalog, hello, ServeConfig())
+        sent = 0
+        while sent < len(NAMES):
+            if stream.next_message(0.0, lambda _: True) is not None:
+                sent += bool(stream.sent())
+    assert [name for name, is_coming in asked if is_coming] == NAMES
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(8, 20), (500, 3)])
+def test_of_large_clips_fewer_are_brought_ahead(
+    store: Store, monkeypatch: pytest.MonkeyPatch, largest: int, expected: int
+) -> None:
+    """The largest there are, wherever in the plan they come."""
+    monkeypatch.setattr(online.queue.stream, "BYTES_AHEAD", 3 * 34 * 500 * 500 * 3)
+    with closing(StoreCatalog(store)) as catalog:
+        asked: list[str] = []
+        monkeypatch.setattr(catalog, "bring", lambda name, *_: asked.append(name) or True)
+        sizes = dict.fromkeys(NAMES, 8 * 8 * 3) | {NAMES[-1]: largest * largest * 3}
+        monkeypatch.setattr(catalog, "frame_bytes", sizes.__getitem__)
+        hello = messages.Hello(session="0" * 10, credit=1 << 40, request=ClipRequest())
+        stream = Stream(catalog, hello, ServeConfig())
+        while stream.next_message(0.0, lambda _: True) is None or not stream.sent():
+            pass
+        assert len(asked) == expected
+
+
+def test_a_record_that_was_read_earlier_does_not_replace_a_later_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sessions look at the same recordings in turns, and one of these grows."""
+    monkeypatch.setattr(online.clips.catalog, "STEP_NAMES", 1)
+    length = 0
+
+    def block(writer: RecordingWriter) -> Frames:
+        times = length + np.arange(writer.block_length)
+        return Frames(np.zeros((len(times), 8, 8, 3), np.uint8), times * 1000, times == 0)
+
+    with (
+        store.writer(
+            "z",
+            source=Source(path="/z", digest="z"),
+            settings=RecordSettings(size=8),
+            height=8,
+            width=8,
+            max_chunk_length=4,
+        ) as writer,
+        closing(StoreCatalog(store)) as catalog,
+    ):
+        length = writer.append(block(writer), Counters(gaps=1)).length
+        looking = catalog.naming()
+        next(looking)  # by now the record of `z` has been asked for
+        time.sleep(0.5)
+        later = writer.append(block(writer), Counters(gaps=1))
+        assert len(catalog.fetch("z", later.length - 1, 1)) == 1
+        for _ in looking:
+            pass
+        assert catalog.extent("z", follow=True).length == later.length
+
+
+def test_closing_does_not_wait_for_what_is_on_its_way(
+    store: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online.clips.readers, "AHEAD", 2)
+    with closing(StoreCatalog(store)) as catalog:
+        catalog.names()
+        server.delay_seconds = 0.3
+        for name in NAMES:
+            catalog.bring(name, 0, 5)
         while not server.waiting:
             time.sleep(0.01)
     assert server.waiting
+    assert len(catalog._readers._ahead) <= 2  # the others were given up
