@@ -6,6 +6,7 @@ IngestError
 ├── ExportError                a recording cannot be exported as the video that was asked for
 └── StoreError                 a store or a recording cannot be read or written
     ├── NotAStoreError         the path holds something else
+    ├── NoAnswerError          object storage refuses, or does not answer
     ├── NoSuchRecordingError   the store has no recording of that name
     ├── RecordingExistsError   the recording holds another source or was made with other settings
     ├── RecordingLockedError   another process is writing the recording
@@ -52,6 +53,10 @@ class StoreError(IngestError):
 
 class NotAStoreError(StoreError):
     """The path exists and is not a store."""
+
+
+class NoAnswerError(StoreError):
+    """Object storage refuses or does not answer, which may pass."""
 
 
 class NoSuchRecordingError(StoreError, KeyError):

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,8 +106,9 @@ def recordings_by_size(store: Store) -> dict[tuple[int, int], list[str]]:
     """Names by width and height of their frames; a recording with a damaged record is left out."""
 
     found: dict[tuple[int, int], list[str]] = {}
-    for name, commit in store.for_each(store.commit, store.recordings()):
-        if not isinstance(commit, IngestError):
+    for name, asked in store.for_each(store.commit, store.recordings()):
+        with suppress(IngestError):
+            commit = asked.result()
             found.setdefault((commit.width, commit.height), []).append(name)
     return found
 

@@ -67,6 +67,12 @@ def obeyed() -> None:
     _MainThread.obeyed_at = time.monotonic()
 
 
+def was_obeyed(since: float) -> float | None:
+    """For how many seconds a signal that came after `since`, a monotonic time, is being obeyed."""
+    at = _MainThread.obeyed_at
+    return time.monotonic() - at if at > since else None
+
+
 def is_repeat() -> bool:
     """For a handler: whether a signal belongs to a request that is being obeyed already."""
     return time.monotonic() - _MainThread.obeyed_at < REPEAT_SECONDS

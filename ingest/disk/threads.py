@@ -1,6 +1,6 @@
 """The same work on several items at once, for work that releases the interpreter's lock.
 
-Threads live as long as one call or iterator: nothing to close, and nothing that a fork could lose.
+Threads live as long as one call, iterator or pool: there is nothing that a fork could lose.
 Starting one takes some 50 microseconds.
 """
 
@@ -8,14 +8,19 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from itertools import islice
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_WORKERS = 4
+POOL = "pool"
+"""What threads are called that nobody waits for at the end."""
 
 
 def available_cores() -> int:
@@ -54,24 +59,73 @@ def side_by_side(work: Callable[[Item], object], items: Iterable[Item], *, worke
 
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, workers: int
-) -> Iterator[Result]:
+) -> Iterator[Future[Result]]:
     """What `work` makes of one item after the other, while `workers` threads see to the next ones.
 
-    An error is raised in its item's turn. What was begun when the iterator is closed goes on.
+    With one it is made at once, here. When the iterator is closed, nothing more is begun.
     """
-    if workers < 2:
-        yield from map(work, items)
-        return
     rest = iter(items)
-    pool = ThreadPoolExecutor(workers)
+    if workers < 2:
+        for item in rest:
+            made: Future[Result] = Future()
+            _make(made, partial(work, item))
+            yield made
+        return
+    pool = Pool(workers)
     try:
         begun = deque(pool.submit(work, item) for item in islice(rest, 2 * workers))
         while begun:
-            result = begun.popleft().result()
+            yield begun.popleft()
             begun.extend(pool.submit(work, item) for item in islice(rest, 1))
-            yield result
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.close()
+
+
+def begun(work: Callable[[], Result]) -> Future[Result]:
+    """What `work` will make, in a thread that the end of the program does not wait for."""
+    made: Future[Result] = Future()
+    threading.Thread(target=_make, args=(made, work), name=POOL, daemon=True).start()
+    return made
+
+
+def _make(made: Future[Result], work: Callable[[], Result]) -> None:
+    if made.set_running_or_notify_cancel():
+        try:
+            made.set_result(work())
+        except BaseException as error:  # it belongs to the thread that asked
+            made.set_exception(error)
+
+
+class Pool:
+    """Threads that the end of the program does not wait for, unlike those of concurrent.futures:
+    an object store may take minutes to answer, or never do."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._threads = 0
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+
+    def submit(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """What `work` will make; one thread submits all."""
+        made: Future[Result] = Future()
+        self._tasks.put((made, partial(work, *arguments)))
+        if self._threads < self._workers:
+            self._threads += 1
+            threading.Thread(target=self._run, name=POOL, daemon=True).start()
+        return made
+
+    def close(self) -> None:
+        """Cancel what was not begun; the rest goes on, and nobody waits for it."""
+        with suppress(Empty):
+            while (task := self._tasks.get_nowait()) is not None:
+                task[0].cancel()
+        for _ in range(self._threads):
+            self._tasks.put(None)
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            _make(*task)
+            del task  # while it waits for the next one
 
 
 class _Locked(Iterator[Item]):

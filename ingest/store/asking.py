@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, TypeVar
 
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import from_url
 
-from ingest.addresses import scheme_of
-from ingest.errors import NotAStoreError, StoreError
+from ingest.addresses import scheme_of, without_secrets
+from ingest.disk.signals import was_obeyed
+from ingest.disk.threads import begun
+from ingest.errors import NoAnswerError, NotAStoreError, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+log = logging.getLogger(__name__)
+
 Answer = TypeVar("Answer")
+
+SAID_AFTER_SECONDS = 10.0
+"""How long the main thread waits for an answer before it says so."""
+MORE_ATTEMPTS, RETRY_SECONDS = 3, 0.2
+_BROKEN_OFF = "body error"
+"""In what obstore says of an answer of which only a part came."""
+GRACE_SECONDS = 5.0
+"""How long an answer is waited for once a signal told the program to end."""
 
 _ADDRESSES = {
     "s3": "name a bucket and a folder in it, such as s3://bucket/store",
@@ -37,6 +53,10 @@ were given."""
 
 def objects_at(location: str) -> ObjectStore:
     """The object store of an address; NotAStoreError where it is not one that can be used."""
+    if wrong := _wrong_in(location):
+        raise NotAStoreError(
+            f"{without_secrets(location)}: {wrong}; {_ADDRESSES[scheme_of(location)]}"
+        )
     try:
         return from_url(location.rstrip("/"))
     except (BaseError, ValueError) as error:
@@ -45,30 +65,70 @@ def objects_at(location: str) -> ObjectStore:
         ) from error
 
 
-def answer(location: str, name: str, ask: Callable[[], Answer]) -> Answer:
-    """What `ask` says; StoreError where the object store says something unexpected, or nothing.
+def _wrong_in(location: str) -> str:
+    """What would make an address mean another place than it seems to."""
+    bucket, _, folder = location.partition("://")[2].rstrip("/").partition("/")
+    if "@" in bucket:
+        return "an address holds no name and no password"
+    for mark in "?#%":
+        if mark in folder:
+            return f"the name of a folder has no {mark} in it here"
+    if {"", ".", ".."} & set(folder.split("/")) and folder:
+        return "the name of a folder has no //, . or .. in it here"
+    return ""
 
-    Not an OSError: a network that fails is not a damaged chunk.
+
+def answer(location: str, name: str, ask: Callable[[], Answer], *, again: bool = True) -> Answer:
+    """What `ask` says; NoAnswerError where the object store says something unexpected, or nothing.
+
+    Not an OSError: a network that fails is not a damaged chunk. An answer that breaks off in the
+    middle is asked for `again`, which obstore does not do of every kind.
     """
     _FORKS.check(location)
-    try:
+    where = f"{location}/{name}" if name else location
+    more = MORE_ATTEMPTS if again else 0
+    while True:
+        try:
+            return _obeying_signals(where, ask)
+        except BaseError as error:
+            if not more or _BROKEN_OFF not in str(error):
+                raise _unanswered(location, where, error) from error
+        more -= 1
+        time.sleep(RETRY_SECONDS)
+
+
+def _unanswered(location: str, where: str, error: BaseError) -> NoAnswerError:
+    """The same in one line, with the remedy."""
+    credentials = _CREDENTIALS[scheme_of(location)]
+    said = _first_line(error)
+    if any(place in said for place in _ASKED_THE_MACHINE):
+        message = f"{where}: no credentials were found; {credentials}"
+    elif "invalid path" in said:
+        message = f"{where}: {said}; delete that object, or give it another name"
+    elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        message = f"{where}: the object store refuses ({said}); check the rights, or {credentials}"
+    else:
+        message = (
+            f"{where}: the object store refuses or does not answer ({said}); check the "
+            "address, the rights to it and the network"
+        )
+    return NoAnswerError(message)
+
+
+def _obeying_signals(where: str, ask: Callable[[], Answer]) -> Answer:
+    """What `ask` says. In a call of obstore's the main thread would handle no signal, for minutes
+    where there is no answer; so it waits for another thread."""
+    if threading.current_thread() is not threading.main_thread():
         return ask()
-    except BaseError as error:
-        where = f"{location}/{name}" if name else location
-        credentials = _CREDENTIALS[scheme_of(location)]
-        said = _first_line(error)
-        if any(place in said for place in _ASKED_THE_MACHINE):
-            message = f"{where}: no credentials were found; {credentials}"
-        elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            message = (
-                f"{where}: the object store refuses ({said}); check the rights, or {credentials}"
-            )
-        else:
-            message = (
-                f"{where}: the object store refuses or does not answer ({said}); check the "
-                "address, the rights to it and the network"
-            )
-        raise StoreError(message) from error
+    since, has_said = time.monotonic(), False
+    asked = begun(ask)
+    while not wait([asked], 0.5).done:
+        if (was_obeyed(since) or 0.0) > GRACE_SECONDS:
+            raise NoAnswerError(f"{where}: no answer, and the program was told to end")
+        if not has_said and time.monotonic() - since > SAID_AFTER_SECONDS:
+            has_said = True
+            log.warning("%s: no answer for %.0f s; still waiting", where, SAID_AFTER_SECONDS)
+    return asked.result()
 
 
 class _Forks:

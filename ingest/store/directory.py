@@ -7,12 +7,13 @@ than listing a store.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from ingest.disk.durable import clear_write_errors
 from ingest.disk.threads import in_order
-from ingest.errors import IngestError, RecordingExistsError, StoreError
+from ingest.errors import RecordingExistsError, StoreError
 from ingest.store.blobs import Blobs, Lease
 from ingest.store.layout import StoreLayout
 from ingest.store.records import Codec, CommitRecord, RecordSettings, Source, StoreFormat
@@ -69,16 +70,11 @@ class DirectoryStore:
 
     def for_each(
         self, ask: Callable[[str], Answer], names: Iterable[str]
-    ) -> Iterator[tuple[str, Answer | IngestError]]:
+    ) -> Iterator[tuple[str, Future[Answer]]]:
         """What `ask` says of one recording after the other; of many at once, far away."""
-
-        def asked(name: str) -> tuple[str, Answer | IngestError]:
-            try:
-                return name, ask(name)
-            except IngestError as error:
-                return name, error
-
-        return in_order(asked, names, workers=ASKED_AT_ONCE if self.is_remote else 1)
+        names = list(names)
+        workers = ASKED_AT_ONCE if self.is_remote else 1
+        return zip(names, in_order(ask, names, workers=workers), strict=True)
 
     def size_bytes(self, name: str) -> int:
         """What a recording takes on disk."""

@@ -9,12 +9,12 @@ kept on this machine (see `blocks`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from ingest.store.asking import Answer, answer, objects_at
 from ingest.store.blob_protocols import MAX_BLOB_BYTES, Blob, Lease, Put, Tail
@@ -22,7 +22,7 @@ from ingest.store.blocks import Blocks
 from ingest.store.claims import Claim, writer_of
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult
+    from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ObjectStore
 
 _MAX_RECORD_BYTES = 1 << 20
@@ -140,7 +140,13 @@ class ObjectBlobs:
 
         def tail() -> Tail:
             options: GetOptions = {"range": {"suffix": count}}
-            result = obstore.get(self._objects, self._key(name), options=options)
+            try:
+                result = obstore.get(self._objects, self._key(name), options=options)
+            except BaseError:
+                meta = obstore.head(self._objects, self._key(name))
+                if meta["size"]:
+                    raise
+                return Tail(b"", 0, meta["e_tag"] or "")  # of nothing there is no last part
             meta = result.meta
             return Tail(bytes(result.bytes()), meta["size"], meta["e_tag"] or "")
 
@@ -186,7 +192,7 @@ class ObjectBlobs:
                 return None
             return _version(result)
 
-        return self._asked(name, put)
+        return self._asked(name, put, again=False)
 
     @contextmanager
     def put_together(self, folder: str) -> Iterator[Put]:
@@ -206,8 +212,22 @@ class ObjectBlobs:
     def entries(self, folder: str = "") -> Iterator[Blob]:
         """All objects whose names begin with that of a folder."""
         skipped = len(self._folder) + 1 if self._folder else 0
-        pages = iter(obstore.list(self._objects, prefix=self._key(folder) or None))
-        while page := self._asked(folder, lambda: next(pages, None)):
+        last: str | None = None
+        pages: Iterator[Sequence[ObjectMeta]] | None = None
+
+        def ask() -> Sequence[ObjectMeta] | None:
+            nonlocal pages
+            if pages is None:
+                key = self._key(folder) or None
+                pages = iter(obstore.list(self._objects, prefix=key, offset=last))
+            try:
+                return next(pages, None)
+            except BaseError:
+                pages = None  # it goes on after the last page that came
+                raise
+
+        while page := self._asked(folder, ask):
+            last = page[-1]["path"]
             for meta in page:
                 yield Blob(meta["path"][skipped:], meta["size"])
 
@@ -266,8 +286,8 @@ class ObjectBlobs:
         if keys:
             self._asked("", lambda: obstore.delete(self._objects, keys))
 
-    def _asked(self, name: str, ask: Callable[[], Answer]) -> Answer:
-        return answer(self.location, name, ask)
+    def _asked(self, name: str, ask: Callable[[], Answer], *, again: bool = True) -> Answer:
+        return answer(self.location, name, ask, again=again)
 
 
 def _all_bytes(result: GetResult, name: str, most_bytes: int) -> bytes:

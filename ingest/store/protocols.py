@@ -10,6 +10,7 @@ looks at nothing else never sees a torn or a missing frame, also alongside a liv
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from ingest.closing import Closing
-from ingest.errors import DamagedChunkError, IngestError
+from ingest.errors import DamagedChunkError
 from ingest.frame import Frames
 from ingest.store.cache import ChunkCache
 from ingest.store.records import (
@@ -188,10 +189,11 @@ class Store(Protocol):
 
     def for_each(
         self, ask: Callable[[str], Answer], names: Iterable[str]
-    ) -> Iterator[tuple[str, Answer | IngestError]]:
-        """What `ask` says of one recording after the other, or the error that it raises.
+    ) -> Iterator[tuple[str, Future[Answer]]]:
+        """Names, and what `ask` says of each or raises.
 
-        Where the store is far away, threads ask about the next ones meanwhile.
+        On this machine it is asked in its turn; where the store is far away, threads ask about the
+        next ones meanwhile.
         """
         ...
 

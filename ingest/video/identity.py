@@ -103,10 +103,13 @@ def _stored_sources(store: Store, wanted: Set[str]) -> dict[str, Source | None]:
     """What recordings were made from, as far as there are any of these names; None where the
     commit record is damaged."""
     names = [name for name in store.recordings() if name in wanted]
-    return {
-        name: None if isinstance(commit, IngestError) else commit.source
-        for name, commit in store.for_each(store.commit, names)
-    }
+    found: dict[str, Source | None] = {}
+    for name, asked in store.for_each(store.commit, names):
+        try:
+            found[name] = asked.result().source
+        except IngestError:
+            found[name] = None
+    return found
 
 
 def _plain_name(source: Source) -> str:

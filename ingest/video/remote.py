@@ -73,7 +73,8 @@ def look_at(address: str, *, place: str | None = None) -> RemoteFile:
     `place` is what messages call it, where the address was made for this program alone.
     """
     place = place or place_of(address)
-    from http.client import HTTPException  # few sources are on a server
+    from http import HTTPStatus  # few sources are on a server
+    from http.client import HTTPException
     from ssl import SSLCertVerificationError
     from urllib.error import HTTPError, URLError
 
@@ -106,6 +107,8 @@ def look_at(address: str, *, place: str | None = None) -> RemoteFile:
                 f"({error.reason.verify_message}); check the address, or trust the certificates of "
                 "a file: SSL_CERT_FILE=FILE setcon ingest ..."
             ) from error
+        if getattr(error, "code", None) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise VideoError(f"{place}: is empty; name another file") from error
         raise VideoError(
             f"{place}: cannot be read ({error}); check the address and the network"
         ) from error

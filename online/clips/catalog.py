@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,7 +15,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Int64
 
-from ingest.errors import IngestError, NoSuchRecordingError, StoreError
+from ingest.errors import IngestError, NoAnswerError, NoSuchRecordingError, StoreError
 from ingest.frame import Frames
 from ingest.store.cache import ChunkCache
 from ingest.store.protocols import RecordingReader, Store
@@ -23,7 +24,7 @@ from online.clips.clip import ClipConfig, ClipSpec, Cuts, cuts
 from online.clips.cursor import Extent
 from online.clips.holdout import DEFAULT_HOLDOUT, RecordingSummary, split
 from online.clips.readers import OpenReaders
-from online.clips.steps import STEP_NAMES, Steps, done
+from online.clips.steps import STEP_NAMES, Steps, done, until_done
 from setcon.checks import check_at_least, check_below
 
 log = logging.getLogger(__name__)
@@ -101,9 +102,10 @@ class StoreCatalog:
         listed = self.store.recordings()
         names = [n for n in listed if fnmatchcase(n, self._glob) and fnmatchcase(n, glob)]
         new = [name for name in names if not self._is_known(name)]
-        for number, (name, record) in enumerate(self.store.for_each(self.store.commit, new)):
+        for number, (name, asked) in enumerate(self.store.for_each(self.store.commit, new)):
             indexes = len(self._summaries)
-            self._tried(name, partial(self._look_at, record))
+            yield from until_done(asked)
+            self._tried(name, partial(self._look_at, asked))
             if len(self._summaries) > indexes or number % STEP_NAMES == STEP_NAMES - 1:
                 yield 0
         return [name for name in names if self._is_known(name)]
@@ -224,10 +226,10 @@ class StoreCatalog:
         with suppress(IngestError, IndexError):  # whoever asks for it hears why
             self.fetch(name, self.commit(name).released, 1)
 
-    def bring(self, recording: str, start: int, length: int) -> bool:
+    def bring(self, recording: str, start: int, length: int) -> Future[None] | None:
         """Have storage that is far away send frames that will be fetched soon; does not wait.
 
-        False where too much is waited for already: ask again later.
+        None where too much is waited for already: ask again later.
         """
         return self._readers.bring(recording, self._known_of(recording), start, start + length)
 
@@ -299,10 +301,9 @@ class StoreCatalog:
             known = self._summaries[name] = now, self._summed_up(name, now)
         return known[1]
 
-    def _look_at(self, record: CommitRecord | IngestError, name: str) -> CommitRecord:
+    def _look_at(self, asked: Future[CommitRecord], name: str) -> CommitRecord:
         """Note a commit record, and read the index where what is in it will be needed."""
-        if isinstance(record, IngestError):
-            raise record
+        record = asked.result()
         self._note(name, record)
         if record.breaks is None:
             self._summary(name)
@@ -351,9 +352,14 @@ class StoreCatalog:
         )
 
     def _tried(self, name: str, ask: Callable[[str], Answer]) -> Answer | None:
-        """What `ask` says of a recording; None, with a warning, if it cannot be read."""
+        """What `ask` says of a recording; None, with a warning, if it cannot be read.
+
+        Raises NoAnswerError: for what a passing fault left out, nobody would learn from it.
+        """
         try:
             answer = ask(name)
+        except NoAnswerError:
+            raise
         except IngestError as error:
             if self._left_out.get(name) != str(error):
                 self._left_out[name] = str(error)

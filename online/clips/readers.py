@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 
+from ingest.disk.threads import Pool
 from ingest.errors import IngestError
 from ingest.store.cache import ChunkCache
 from ingest.store.protocols import RecordingReader, Store
@@ -29,7 +30,7 @@ class OpenReaders:
         self._most = OPEN_REMOTE_READERS if store.is_remote else OPEN_READERS
         self._opened: dict[str, RecordingReader] = {}
         """The one used longest ago comes first."""
-        self._pool = ThreadPoolExecutor(AHEAD, "ahead")
+        self._pool = Pool(AHEAD)
         self._ahead: set[Future[None]] = set()
 
     def find(self, name: str) -> RecordingReader | None:
@@ -47,21 +48,21 @@ class OpenReaders:
             self._opened.pop(next(iter(self._opened))).close()
         return reader
 
-    def bring(self, name: str, commit: CommitRecord, start: int, stop: int) -> bool:
+    def bring(self, name: str, commit: CommitRecord, start: int, stop: int) -> Future[None] | None:
         """Have frames start..stop sent here, of a store that is far away; does not wait.
 
-        False where too much is waited for already: ask again later.
+        None where too much is waited for already: ask again later.
         """
         if len(self._ahead) >= MOST_AHEAD:
-            return False
+            return None
         coming = self._pool.submit(_bring, self.open(name, commit), start, stop)
         self._ahead.add(coming)
         coming.add_done_callback(self._ahead.discard)
-        return True
+        return coming
 
     def close(self) -> None:
-        """Close all. What is on its way still comes, and the program ends after it."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Close all, and wait for nothing that is on its way."""
+        self._pool.close()
         while self._opened:
             self._opened.popitem()[1].close()
 

@@ -11,6 +11,7 @@ Epoch  Clip  Clip  ...  Clip  Epoch  Clip  ...  End
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from online.clips.cursor import Cursor, Extent
 from online.clips.holdout import DEFAULT_HOLDOUT
 from online.clips.plan import Plan, has_grown, looking, planning
 from online.clips.request import Order
-from online.clips.steps import Steps
+from online.clips.steps import Steps, until_done
 from online.errors import ServerError
 from online.queue import messages
 
@@ -89,6 +90,8 @@ class Stream:
         self._ahead = 0
         """Where in the plan reading ahead goes on."""
         self._clips_ahead = 1
+        self._coming: dict[int, Future[None]] = {}
+        """Of clips by their place in the plan, what is being sent from far away."""
         self._announced = False
         self._work: Steps[None] | None = self._first_plan(want.cursor)
 
@@ -172,8 +175,10 @@ class Stream:
         self._ahead = max(self._index, self._ahead)
         stop = min(self._index + self._clips_ahead, len(plan.clips))
         for spec in plan.clips[self._ahead : stop]:
-            if not self._catalog.bring(spec.recording, spec.start, spec.length):
+            coming = self._catalog.bring(spec.recording, spec.start, spec.length)
+            if coming is None:
                 break
+            self._coming[self._ahead] = coming
             self._ahead += 1
 
     def _turn_over(self, plan: Plan, now: float) -> None:
@@ -253,6 +258,8 @@ class Stream:
         return messages.clip_bytes(messages.encode(blank), images), frame
 
     def _reading(self, spec: ClipSpec, step: int) -> Steps[None]:
+        if coming := self._coming.pop(self._index, None):
+            yield from until_done(coming)
         try:
             frames = yield from self._read(spec, step)
         except ReleasedError:
@@ -323,6 +330,7 @@ class Stream:
         self.planned_bytes = plan.clips.nbytes
         self._plan_now, self._index, self._announced = plan, index, False
         self._ahead = index
+        self._coming.clear()
 
     def _planning(self, cursor: Cursor) -> Steps[Plan]:
         return planning(self._catalog, self._request, order=self._order, cursor=cursor)

@@ -204,12 +204,13 @@ def info(store: str, as_json: bool) -> None:
         return opened.commit(name), opened.size_bytes(name)
 
     with progress_line() as show:
-        for number, (name, found) in enumerate(opened.for_each(look, names), start=1):
-            if isinstance(found, IngestError):
-                entries.append({"name": name, "error": str(found)})
-                damaged.append(found)
+        for number, (name, asked) in enumerate(opened.for_each(look, names), start=1):
+            try:
+                commit, size = asked.result()
+            except IngestError as error:
+                entries.append({"name": name, "error": str(error)})
+                damaged.append(error)
             else:
-                commit, size = found
                 told = msgspec.to_builtins(commit)
                 told["source"]["path"] = without_secrets(told["source"]["path"])
                 entries.append({"name": name, "size_bytes": size} | told)

@@ -392,7 +392,6 @@ def _config_of(run: Path) -> Path:
 
 def _unfit(preset: str, store: str | None, config: RunConfig) -> str | None:
     """How the footage of a store differs from what the preset is made for."""
-    from ingest.errors import IngestError
     from ingest.open import open_store
 
     if store is None:
@@ -400,9 +399,8 @@ def _unfit(preset: str, store: str | None, config: RunConfig) -> str | None:
     opened = open_store(store)
     found = []
     names = [n for n in opened.recordings() if fnmatchcase(n, config.stream.recordings)]
-    for _, commit in opened.for_each(opened.commit, names):
-        if isinstance(commit, IngestError):
-            raise commit
+    for _, asked in opened.for_each(opened.commit, names):
+        commit = asked.result()
         seconds = commit.duration_seconds
         fps = (commit.length - 1) / seconds / config.frame_stride if seconds else None
         found.append(Footage(width=commit.width, height=commit.height, fps=fps))

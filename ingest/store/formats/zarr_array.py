@@ -80,7 +80,8 @@ class ZarrArray:
             metadata = ArrayV3Metadata.from_dict(described)
             _check_chunks(metadata, field, commit)
         except _UNREADABLE as error:
-            raise ValueError(f"{_METADATA}: {error!r}") from error
+            what = "is missing" if isinstance(error, FileNotFoundError) else repr(error)
+            raise ValueError(f"{_METADATA} {what}") from error
         return cls(blobs, field, metadata)
 
     @property

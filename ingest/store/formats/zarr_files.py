@@ -92,7 +92,7 @@ class ZarrFiles:
 
         workers = min(_READERS, len(chunks)) if self._blobs.is_remote else 1
         pieces = in_order(read, chunks, workers=workers)
-        values = np.concatenate([np.empty(0, DTYPES[field]), *pieces])
+        values = np.concatenate([np.empty(0, DTYPES[field]), *(each.result() for each in pieces)])
         skip = chunks.start * INDEX_LENGTH
         return values[start - skip : stop - skip]
 

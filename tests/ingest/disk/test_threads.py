@@ -60,11 +60,12 @@ def test_results_come_in_the_order_of_their_items(workers):
             assert later[item + 1].wait(20)  # the next one is at work before this one is done
         return item * item
 
-    assert list(in_order(work, range(20), workers=workers)) == [n * n for n in range(20)]
+    found = [each.result() for each in in_order(work, range(20), workers=workers)]
+    assert found == [n * n for n in range(20)]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_an_error_is_raised_in_its_turn_and_ends_the_rest(workers):
+def test_an_error_is_raised_in_its_turn(workers):
     begun = []
 
     def work(item: int) -> int:
@@ -74,10 +75,12 @@ def test_an_error_is_raised_in_its_turn_and_ends_the_rest(workers):
         return item
 
     found = in_order(work, range(1000), workers=workers)
-    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    assert [next(found).result() for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
-        next(found)
+        next(found).result()
+    assert next(found).result() == 4
     assert len(begun) < 20
+    found.close()
 
 
 def test_one_that_is_closed_begins_nothing_more():
@@ -89,7 +92,7 @@ def test_one_that_is_closed_begins_nothing_more():
         assert item == 0 or go_on.wait(20)
 
     found = in_order(work, range(1000), workers=2)
-    next(found)
+    next(found).result()
     until = time.monotonic() + 20
     while len(begun) < 3 and time.monotonic() < until:
         time.sleep(0.01)

@@ -1,6 +1,9 @@
 """Stores in object storage: an S3 server over HTTP, its conditional PUTs, and what is kept here."""
 
 import os
+import signal
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +24,7 @@ from zarr.storage import ObjectStore
 import cli
 from ingest.errors import (
     DamagedChunkError,
+    NoAnswerError,
     NotAStoreError,
     RecordingExistsError,
     RecordingLockedError,
@@ -253,6 +257,88 @@ def test_where_nothing_can_be_kept_reading_goes_on(
     with open_store(URL).reader("a b (é)") as reader:
         reader.bring(0, 10)
         np.testing.assert_array_equal(reader.read(0, LENGTH).images, footage().images)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("s3://bucket/store#a", "has no # in it"),
+        ("s3://bucket/store?version=2", r"has no \? in it"),
+        ("s3://bucket/a%20b", "has no % in it"),
+        ("s3://bucket/a/../b", r"no //, \. or \.\. in it"),
+        ("s3://bucket//b", r"no //, \. or \.\. in it"),
+        ("s3://me:secret@bucket/b", "holds no name and no password"),
+    ],
+)
+def test_an_address_that_would_mean_another_place_is_refused(
+    server: ObjectServer, address: str, why: str
+) -> None:
+    with pytest.raises(NotAStoreError, match=f"^s3://.*: .*{why}.*; name a bucket") as refused:
+        open_store(address, create_format="zarr")
+    assert "secret" not in str(refused.value)
+    assert not server.requests
+
+
+def test_an_empty_shard_is_damage(filled: Store, server: ObjectServer) -> None:
+    (key,) = (key for key in server.objects if key.endswith("frames/c.1.0.0.0"))
+    server.objects[key] = b""
+    with (
+        open_store(URL).reader("a b (é)") as reader,
+        pytest.raises(DamagedChunkError, match=r"frames` is damaged \(the index of a shard of 0 b"),
+    ):
+        reader.read(0, SHARD + 1)
+
+
+def test_a_missing_description_is_told_shortly(filled: Store, server: ObjectServer) -> None:
+    server.drop("bucket/a store/recordings/a b (é)/frames/zarr.json")
+    with (
+        open_store(URL).reader("a b (é)") as reader,
+        pytest.raises(DamagedChunkError, match=r"is damaged \(zarr.json is missing\); restore"),
+    ):
+        reader.read(0, 1)
+
+
+def test_what_breaks_off_is_asked_for_again(filled: Store, server: ObjectServer) -> None:
+    server.broken_off = 2
+    assert filled.recordings() == ["a b (é)"]
+    assert server.broken_off == 0
+    whole = filled.size_bytes("a b (é)")
+    server.broken_off = 2
+    assert filled.size_bytes("a b (é)") == whole
+    assert server.broken_off == 0
+    server.broken_off = 100
+    with pytest.raises(NoAnswerError, match="refuses or does not answer"):
+        filled.size_bytes("a b (é)")
+
+
+def test_an_object_with_an_odd_name_is_named(filled: Store, server: ObjectServer) -> None:
+    server.objects["bucket/a store/commits//odd.json"] = b""
+    with pytest.raises(NoAnswerError, match=r"commits//odd\.json.*; delete that object, or give"):
+        filled.recordings()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["info", "verify", "serve"])
+def test_a_signal_ends_a_command_that_gets_no_answer(
+    monkeypatch: pytest.MonkeyPatch, command: str, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ALLOW_HTTP": "true",
+        }.items():
+            monkeypatch.setenv(name, value)
+        setcon = [sys.executable, "-m", "setcon", command, URL]
+        with subprocess.Popen(setcon, stderr=subprocess.PIPE, text=True) as running:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)  # it has asked
+                running.send_signal(number)
+                said = running.communicate(timeout=60)[1]
+    assert (running.returncode, said) == (128 + number, "stopped; run the same command again\n")
 
 
 def test_without_the_extra_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,9 +131,11 @@ def test_no_bucket_is_told():
 
 def test_what_is_not_there_or_no_video_is_told_in_a_line(bucket, tmp_path):
     bucket.objects["tapes/text.mp4"] = b"no video"
-    sources = ["s3://tapes/none.mp4", "s3://tapes/text.mp4"]
+    bucket.objects["tapes/empty.mp4"] = b""
+    sources = ["s3://tapes/none.mp4", "s3://tapes/text.mp4", "s3://tapes/empty.mp4"]
     outcomes = ingest_sources(sources, tmp_path / "store", SETTINGS)
-    none, text = sorted((str(outcome.error) for outcome in outcomes), reverse=True)
+    none, empty, text = sorted((str(outcome.error) for outcome in outcomes), reverse=True)
+    assert empty == "s3://tapes/empty.mp4: is empty; name another file"
     assert re.fullmatch(r"s3://tapes/none\.mp4: cannot be read \(.*404.*\); .*", none)
     assert text.startswith(f"{bucket.address}/tapes/text.mp4: cannot be read (Invalid data")
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import closing
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from object_store import ObjectServer
 import online.clips.catalog
 import online.clips.readers
 import online.queue.stream
-from ingest.errors import DamagedChunkError
+from ingest.errors import DamagedChunkError, NoAnswerError
 from ingest.frame import Frames
 from ingest.open import open_store
 from ingest.store.cache import ChunkCache
 from ingest.store.protocols import RecordingWriter, Store
-from ingest.store.records import Counters, RecordSettings, Source
+from ingest.store.records import CommitRecord, Counters, RecordSettings, Source
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import ClipConfig
 from online.clips.cursor import Cursor
@@ -63,9 +64,9 @@ def test_what_was_brought_is_read_without_a_request(store: Store, server: Object
     readers = OpenReaders(store, ChunkCache(1 << 20))
     commits = {name: store.commit(name) for name in NAMES}
     for name in NAMES:
-        assert readers.bring(name, commits[name], 3, 9)
-        assert readers.bring(name, commits[name], 6, 12)
-    readers._pool.shutdown()
+        readers.bring(name, commits[name], 3, 9)
+        readers.bring(name, commits[name], 6, 12)
+    assert not wait(readers._ahead, 20).not_done
     server.requests.clear()
     for number, name in enumerate(NAMES):
         frames = readers.open(name, commits[name]).read(3, 12)
@@ -125,7 +126,8 @@ def test_what_is_too_much_to_bring_is_asked_for_again(
     server.delay_seconds = 0.5
     with closing(StoreCatalog(store)) as catalog:
         assert catalog.names() == NAMES
-        assert [catalog.bring(name, 0, 5) for name in NAMES[:5]] == [True] * 3 + [False] * 2
+        coming = [catalog.bring(name, 0, 5) for name in NAMES[:5]]
+        assert [each is not None for each in coming] == [True] * 3 + [False] * 2
         server.delay_seconds = 0
         until = time.monotonic() + 20
         while not catalog.bring(NAMES[3], 0, 5):
@@ -153,9 +155,11 @@ def test_a_stream_goes_on_with_what_it_could_not_bring(
     with closing(StoreCatalog(store)) as catalog:
         asked: list[tuple[str, bool]] = []
 
-        def bring(name: str, start: int, length: int) -> bool:
+        def bring(name: str, start: int, length: int) -> Future[None] | None:
             asked.append((name, len(asked) % 3 != 2))
-            return asked[-1][1]
+            coming: Future[None] = Future()
+            coming.set_result(None)
+            return coming if asked[-1][1] else None
 
         monkeypatch.setattr(catalog, "bring", bring)
         hello = messages.Hello(session="0" * 10, credit=1 << 40, request=ClipRequest())
@@ -175,7 +179,9 @@ def test_of_large_clips_fewer_are_brought_ahead(
     monkeypatch.setattr(online.queue.stream, "BYTES_AHEAD", 3 * 34 * 500 * 500 * 3)
     with closing(StoreCatalog(store)) as catalog:
         asked: list[str] = []
-        monkeypatch.setattr(catalog, "bring", lambda name, *_: asked.append(name) or True)
+        here: Future[None] = Future()
+        here.set_result(None)
+        monkeypatch.setattr(catalog, "bring", lambda name, *_: asked.append(name) or here)
         sizes = dict.fromkeys(NAMES, 8 * 8 * 3) | {NAMES[-1]: largest * largest * 3}
         monkeypatch.setattr(catalog, "frame_bytes", sizes.__getitem__)
         hello = messages.Hello(session="0" * 10, credit=1 << 40, request=ClipRequest())
@@ -183,6 +189,39 @@ def test_of_large_clips_fewer_are_brought_ahead(
         while stream.next_message(0.0, lambda _: True) is None or not stream.sent():
             pass
         assert len(asked) == expected
+
+
+def test_a_clip_that_does_not_come_keeps_nobody_waiting(store: Store, server: ObjectServer) -> None:
+    with closing(StoreCatalog(store)) as catalog:
+        hello = messages.Hello(session="0" * 10, credit=1 << 40, request=ClipRequest())
+        stream = Stream(catalog, hello, ServeConfig())
+        while stream.next_message(0.0, lambda _: True) is None:
+            pass
+        stream.sent()  # the plan
+        server.delay_seconds = 0.3
+        turns = 0
+        while stream.next_message(0.0, lambda _: True) is None:
+            turns += 1
+        assert turns > 10
+
+
+def test_a_fault_that_may_pass_leaves_out_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or scores would be those of other footage than was asked for."""
+
+    def commit(name: str) -> CommitRecord:
+        if name == NAMES[3]:
+            raise NoAnswerError("no answer")
+        return store_commit(name)
+
+    store_commit = store.commit
+    with closing(StoreCatalog(store)) as catalog:
+        monkeypatch.setattr(store, "commit", commit)
+        with pytest.raises(NoAnswerError):
+            catalog.recordings()
+        monkeypatch.setattr(store, "commit", store_commit)
+        assert [each.name for each in catalog.recordings()] == NAMES
 
 
 def test_a_record_that_was_read_earlier_does_not_replace_a_later_one(
