@@ -180,9 +180,10 @@ def main() -> None:
                 rates[name] = median(epoch.rate for epoch in epochs)
                 what = {"delay": delay, "ahead": size != "0"}
                 found += [what | asdict(epoch) for epoch in epochs]
-            slowest, *_ = rates.values()
-            gain = rates["with reading ahead"] / slowest
-            print(f"{delay * 1e3:.0f} ms: {gain:.1f} times the clips per second\n")
+            if not options.only_ahead:
+                slowest, *_ = rates.values()
+                gain = rates["with reading ahead"] / slowest
+                print(f"{delay * 1e3:.0f} ms: {gain:.1f} times the clips per second\n")
     if options.json is not None:
         told = {"clip_bytes": clip_bytes, "stored_share": clip_bytes / raw_bytes, "epochs": found}
         options.json.write_text(json.dumps(told, indent=1) + "\n")

@@ -34,18 +34,17 @@ from statistics import median
 from typing import Any
 
 from ingest.store.blocks import BLOCK_BYTES
-from online.clips.readers import OPEN_REMOTE_READERS
-from online.queue.stream import CLIPS_AHEAD
+from ingest.store.directory import ASKED_AT_ONCE
+from online.clips.readers import AHEAD, OPEN_REMOTE_READERS
+from online.queue.stream import BYTES_AHEAD, CLIPS_AHEAD
 
 CREDIT_BYTES = 64 << 20
 NEIGHBOURS, MIXED_RUNS = 8, 16
 CLIPS = 40 * NEIGHBOURS * MIXED_RUNS
 """Simulated; the first tenth is not counted."""
-OPENING = (1, 3, 3)
-"""GETs of a recording that is not open: its record; the metadata of frames, times and gaps; the
-index of a shard, and a piece of the times and of the gaps. Each waits for those before it."""
-LOOKS_AT_ONCE = 64
-"""Records that are asked for side by side while a store is looked at."""
+OPENING = (3, 3)
+"""GETs of a recording that is not open: the metadata of frames, times and gaps; then the index of a
+shard, and a piece of the times and of the gaps. Its record is known from planning."""
 MOSTLY = 0.9
 
 
@@ -145,16 +144,20 @@ def simulate(
     learn = measured.clip_frames * samples_per_insert / measured.step_frames
     cores = [0.0] * measured.cores
     may_wait = max(1, int(CREDIT_BYTES / measured.clip_bytes))
-    served, served_at = 0.0, deque([0.0] * CLIPS_AHEAD, maxlen=CLIPS_AHEAD)
+    ahead = max(1, min(CLIPS_AHEAD, int(BYTES_AHEAD / measured.clip_bytes)))
+    brought = [0.0] * AHEAD
+    served, served_at = 0.0, deque([0.0] * ahead, maxlen=ahead)
     learned, learned_at = 0.0, deque([0.0] * may_wait, maxlen=may_wait)
     warm_at, runs_at = 0.0, {}
     for clip, run in enumerate(shuffled_runs(clips, rng)):
         if clip == warm:
             warm_at = learned
             bucket.link_seconds = bucket.gate_seconds = 0.0
+        asked = max(served_at[0], heapq.heappop(brought))
         if run not in runs_at:
-            runs_at[run] = bucket.arrival(served_at[0], is_open=opened.use())
-        ready = max(runs_at[run], served_at[0], heapq.heappop(cores)) + decompress
+            runs_at[run] = bucket.arrival(asked, is_open=opened.use())
+        heapq.heappush(brought, max(runs_at[run], asked))
+        ready = max(runs_at[run], asked, heapq.heappop(cores)) + decompress
         heapq.heappush(cores, ready)
         served = max(served, ready, learned_at[0]) + serve
         served_at.append(served)
@@ -246,7 +249,7 @@ def stored(hours: float, measured: Measured) -> dict[str, Any]:
         "objects": frames / measured.object_frames + 6 * recordings,
         "ingest_core_hours": hours * measured.ingest_core_seconds,
         "planning_seconds": recordings
-        * max(measured.planning_seconds, measured.block_seconds / LOOKS_AT_ONCE),
+        * max(measured.planning_seconds, measured.block_seconds / ASKED_AT_ONCE),
     }
 
 

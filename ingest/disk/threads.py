@@ -4,15 +4,17 @@ Threads live as long as one call, iterator or pool: there is nothing that a fork
 Starting one takes some 50 microseconds.
 """
 
+import math
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
-from queue import Empty, SimpleQueue
+from itertools import count, islice
+from queue import Empty, PriorityQueue
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -96,6 +98,14 @@ def _make(made: Future[Result], work: Callable[[], Result]) -> None:
             made.set_exception(error)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Task:
+    place: tuple[float, int]
+    made: Future[Any] = field(compare=False)
+    work: Callable[[], Any] | None = field(compare=False)
+    """None ends a thread."""
+
+
 class Pool:
     """Threads that the end of the program does not wait for, unlike those of concurrent.futures:
     an object store may take minutes to answer, or never do."""
@@ -103,12 +113,14 @@ class Pool:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._threads = 0
-        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._tasks: PriorityQueue[_Task] = PriorityQueue()
+        self._count = count()
 
-    def submit(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """What `work` will make; one thread submits all."""
-        made: Future[Result] = Future()
-        self._tasks.put((made, partial(work, *arguments)))
+    def submit(
+        self, work: Callable[..., Result], *arguments: Any, after: float = 0
+    ) -> Future[Result]:
+        """What `work` will make, after all with a smaller `after`; one thread submits all."""
+        made = self._put(partial(work, *arguments), after)
         if self._threads < self._workers:
             self._threads += 1
             threading.Thread(target=self._run, name=POOL, daemon=True).start()
@@ -117,14 +129,19 @@ class Pool:
     def close(self) -> None:
         """Cancel what was not begun; the rest goes on, and nobody waits for it."""
         with suppress(Empty):
-            while (task := self._tasks.get_nowait()) is not None:
-                task[0].cancel()
+            while True:
+                self._tasks.get_nowait().made.cancel()
         for _ in range(self._threads):
-            self._tasks.put(None)
+            self._put(None, math.inf)
+
+    def _put(self, work: Callable[[], Any] | None, after: float) -> Future[Any]:
+        task = _Task((after, next(self._count)), Future(), work)
+        self._tasks.put(task)
+        return task.made
 
     def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            _make(*task)
+        while (task := self._tasks.get()).work is not None:
+            _make(task.made, task.work)
             del task  # while it waits for the next one
 
 

@@ -226,12 +226,15 @@ class StoreCatalog:
         with suppress(IngestError, IndexError):  # whoever asks for it hears why
             self.fetch(name, self.commit(name).released, 1)
 
-    def bring(self, recording: str, start: int, length: int) -> Future[None] | None:
-        """Have storage that is far away send frames that will be fetched soon; does not wait.
+    def bring(
+        self, recording: str, start: int, length: int, *, after: int = 0
+    ) -> Future[None] | None:
+        """Have storage that is far away send frames, to be fetched `after` so many other clips.
 
-        None where too much is waited for already: ask again later.
+        Does not wait. None where too much is waited for already: ask again later.
         """
-        return self._readers.bring(recording, self._known_of(recording), start, start + length)
+        commit = self._known_of(recording)
+        return self._readers.bring(recording, commit, start, start + length, after=after)
 
     def clips(self, name: str, config: ClipConfig, *, length: int, closed: bool) -> list[ClipSpec]:
         """Clips of the training part of a recording's first `length` frames.

@@ -48,14 +48,17 @@ class OpenReaders:
             self._opened.pop(next(iter(self._opened))).close()
         return reader
 
-    def bring(self, name: str, commit: CommitRecord, start: int, stop: int) -> Future[None] | None:
+    def bring(
+        self, name: str, commit: CommitRecord, start: int, stop: int, *, after: int
+    ) -> Future[None] | None:
         """Have frames start..stop sent here, of a store that is far away; does not wait.
 
+        What is needed `after` fewer others comes first, so that who begins need not wait long.
         None where too much is waited for already: ask again later.
         """
         if len(self._ahead) >= MOST_AHEAD:
             return None
-        coming = self._pool.submit(_bring, self.open(name, commit), start, stop)
+        coming = self._pool.submit(_bring, self.open(name, commit), start, stop, after=after)
         self._ahead.add(coming)
         coming.add_done_callback(self._ahead.discard)
         return coming

@@ -175,7 +175,8 @@ class Stream:
         self._ahead = max(self._index, self._ahead)
         stop = min(self._index + self._clips_ahead, len(plan.clips))
         for spec in plan.clips[self._ahead : stop]:
-            coming = self._catalog.bring(spec.recording, spec.start, spec.length)
+            after = self._ahead - self._index
+            coming = self._catalog.bring(spec.recording, spec.start, spec.length, after=after)
             if coming is None:
                 break
             self._coming[self._ahead] = coming

@@ -64,8 +64,8 @@ def test_what_was_brought_is_read_without_a_request(store: Store, server: Object
     readers = OpenReaders(store, ChunkCache(1 << 20))
     commits = {name: store.commit(name) for name in NAMES}
     for name in NAMES:
-        readers.bring(name, commits[name], 3, 9)
-        readers.bring(name, commits[name], 6, 12)
+        readers.bring(name, commits[name], 3, 9, after=0)
+        readers.bring(name, commits[name], 6, 12, after=1)
     assert not wait(readers._ahead, 20).not_done
     server.requests.clear()
     for number, name in enumerate(NAMES):
@@ -112,7 +112,7 @@ def test_the_one_used_longest_ago_is_closed(store: Store, monkeypatch: pytest.Mo
     for number, name in enumerate(NAMES):
         commit = store.commit(name)
         assert (readers.open(name, commit).read(0, 5).images == number).all()
-        readers.bring(name, commit, 5, 9)
+        readers.bring(name, commit, 5, 9, after=0)
     assert [name for name in NAMES if readers.find(name) is not None] == NAMES[-3:]
     assert cache.nbytes == 3 * LENGTH * 8 * 8 * 3  # a chunk of each
     readers.close()
@@ -155,7 +155,7 @@ def test_a_stream_goes_on_with_what_it_could_not_bring(
     with closing(StoreCatalog(store)) as catalog:
         asked: list[tuple[str, bool]] = []
 
-        def bring(name: str, start: int, length: int) -> Future[None] | None:
+        def bring(name: str, start: int, length: int, *, after: int) -> Future[None] | None:
             asked.append((name, len(asked) % 3 != 2))
             coming: Future[None] = Future()
             coming.set_result(None)
@@ -181,7 +181,7 @@ def test_of_large_clips_fewer_are_brought_ahead(
         asked: list[str] = []
         here: Future[None] = Future()
         here.set_result(None)
-        monkeypatch.setattr(catalog, "bring", lambda name, *_: asked.append(name) or here)
+        monkeypatch.setattr(catalog, "bring", lambda name, *_, after: asked.append(name) or here)
         sizes = dict.fromkeys(NAMES, 8 * 8 * 3) | {NAMES[-1]: largest * largest * 3}
         monkeypatch.setattr(catalog, "frame_bytes", sizes.__getitem__)
         hello = messages.Hello(session="0" * 10, credit=1 << 40, request=ClipRequest())
@@ -189,6 +189,20 @@ def test_of_large_clips_fewer_are_brought_ahead(
         while stream.next_message(0.0, lambda _: True) is None or not stream.sent():
             pass
         assert len(asked) == expected
+
+
+def test_who_begins_does_not_wait_for_all_that_others_will_need(
+    store: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online.clips.readers, "AHEAD", 1)
+    with closing(StoreCatalog(store)) as catalog:
+        catalog.names()
+        server.delay_seconds = 0.05
+        others = [catalog.bring(name, 0, 5, after=9) for name in NAMES[1:]]
+        first = catalog.bring(NAMES[0], 0, 5, after=0)
+        assert first is not None
+        first.result(20)
+        assert sum(other is not None and not other.done() for other in others) > len(NAMES) // 2
 
 
 def test_a_clip_that_does_not_come_keeps_nobody_waiting(store: Store, server: ObjectServer) -> None:
