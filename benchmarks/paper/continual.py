@@ -9,7 +9,7 @@ A stream is a store of segments, learned from in order, once, with `setcon train
 continual` probes the weights of the end of each segment on each of them. Every way makes as many
 updates from as many samples; "iid" sees the same footage shuffled, with all of it to replay, and is
 what `reached` compares with. Buffers are shares of the bytes of the footage learned from; where
-there is none for the recent past, one batch of the newest clips takes its part of that share.
+there is none for the recent past, some of the newest clips take their part of that share.
 
 switch    bouncing balls, then textured sprites, then a grid world
 drift     one recording of balls in three parts, in which hues turn by half the circle and the light
@@ -60,6 +60,8 @@ class Scale:
     size: int = 32
     clip_length: int = 10
     batch: int = 12
+    newest: int = 12
+    """Clips that are kept of the recent past where nothing else is."""
     train_clips: int = 150
     """For the probe."""
 
@@ -69,7 +71,8 @@ class Scale:
         return (self.clip_length + 2) * self.size**2 * 3
 
 
-SMALL, OBJECTS = Scale(), Scale(preset="things", size=128, clip_length=22, batch=4, train_clips=1)
+SMALL, OBJECTS = Scale(), Scale(preset="things", size=128, batch=4, newest=1, train_clips=1)
+"""Clips of objects are half as long as the preset's: a buffer holds twice as many of them."""
 
 
 def scale_of(stream: str) -> Scale:
@@ -82,7 +85,7 @@ class Way:
     """How a run replays the past, and steps."""
 
     fifo: float = 0.0
-    """Share of the footage in the short-term buffer; -1 is one batch of the newest clips."""
+    """Share of the footage in the short-term buffer; -1 is the few newest clips."""
     long_term: float = 0.0
     kind: str = "reservoir"
     settings: tuple[str, ...] = ()
@@ -195,7 +198,7 @@ def settings(way: Way, store: Path, seed: int, options: argparse.Namespace) -> l
     frames = sum(opened.commit(name).length for name in opened.recordings()) * (1 - HOLDOUT)
     scale = scale_of(options.stream)
     footage = frames / scale.clip_length * scale.clip_bytes
-    newest = scale.batch * scale.clip_bytes
+    newest = scale.newest * scale.clip_bytes
 
     def share(of: float) -> int:
         return newest if of < 0 else round(of * footage)

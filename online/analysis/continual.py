@@ -1,7 +1,8 @@
 """What a run that kept its segments knows of each recording of its stream.
 
-The probe is fitted on the training part of one recording and scored on its held-out part, each time
-again, with the weights of the end of each segment.
+The weights of the end of each segment are scored on the held-out part of each recording: the
+segments of a model that finds objects, and of others a probe that is fitted each time again on the
+training part.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from ingest.disk.durable import write_whole
 from ingest.store.output import writing
 from online.analysis.opened import OpenedRun, TrainedRun, load_run, opened_store
 from online.errors import RunError
-from online.probing.evaluator import OnProgress
+from online.probing.encoded import ProbeFootage
+from online.probing.evaluator import Evaluator, OnProgress
 from online.runs.directory import RunDirectory
 from online.runs.segments import find_segments, load_segment
 from online.runs.weights import load_into
-from online.scores.evaluation import EncoderScores
 from online.scores.matrix import Continual, to_json
 from online.scores.measures import FG_ARI, MBO
+from setcon.model import SetCon
 
 
 def evaluate_continual(
@@ -35,7 +37,7 @@ def evaluate_continual(
     holdout: float | None = None,
     progress: OnProgress | None = None,
 ) -> Continual:
-    """Probe what a run has kept of each segment on every recording of its stream.
+    """Score what a run has kept of each segment on every recording of its stream.
 
     Raises RunError: the run has kept no segments, or the store lacks one of its recordings.
     IngestError, OnlineError: otherwise, in one line.
@@ -44,20 +46,32 @@ def evaluate_continual(
     rows = _rows(trained)
     other = None if against is None else load_run(against)  # before an hour of probes
     recordings = list(dict.fromkeys(row.recording for row in rows))
-    probes_each = len(rows) + (1 if other is None else 2)  # with the untrained, and the other run
+    scores_each = len(rows) + (1 if other is None else 2)  # with the untrained, and the other run
     report = progress or (lambda what, share: None)
-    probes = _Probes(report, probes_each * len(recordings))
+    score = _Scored(report, scores_each * len(recordings), _measure(trained, store, recordings))
     columns: list[_Column] = []
     for recording in recordings:
         only = glob.escape(recording)
         with opened_store(trained, store, recordings=only, holdout=holdout) as opened:
-            column = _column(opened, rows, recording, probes)
+            column = _column(opened, rows, recording, score)
             share = opened.catalog.holdout
         if other is not None:
             with opened_store(other, store, recordings=only, holdout=share) as opened:
-                column = replace(column, reference=_reference(opened, recording, probes))
+                evaluator, what = opened.evaluator, f"{recording} by the other run"
+                footage = evaluator.footage()  # the same, which it must have held out as well
+                found = score(evaluator, opened.trained.model, footage, what)
+                column = replace(column, reference=found)
         columns.append(column)
-    return _matrix(recordings, rows, columns, has_segments=trained.model.config.finds_objects)
+    references = [column.reference for column in columns if column.reference is not None]
+    return Continual(
+        recordings=recordings,
+        segments=[row.recording for row in rows],
+        steps=[row.step for row in rows],
+        measure=score.measure,
+        scores=[[column.segments[i] for column in columns] for i in range(len(rows))],
+        untrained=[column.untrained for column in columns],
+        reference=references or None,
+    )
 
 
 def keep_continual(run: Path, continual: Continual) -> None:
@@ -102,78 +116,74 @@ def _rows(trained: TrainedRun) -> list[_Row]:
 class _Column:
     """Scores on one recording."""
 
-    segments: list[EncoderScores]
-    untrained: EncoderScores
-    reference: EncoderScores | None = None
+    segments: list[float]
+    untrained: float
+    reference: float | None = None
 
 
 @dataclass(slots=True)
-class _Probes:
-    """Progress over all probes that are to be fitted."""
+class _Scored:
+    """What is scored, and progress over all that is to be scored."""
 
     report: OnProgress
     total: int
+    measure: str
     begun: int = 0
 
-    def next(self, what: str) -> Callable[[float], None]:
-        """What the next one calls with the share of itself that is done."""
+    def __call__(
+        self, evaluator: Evaluator, model: SetCon, footage: ProbeFootage, what: str
+    ) -> float:
+        """One number of one model on the held-out part of one recording."""
         number, self.begun = self.begun, self.begun + 1
-        return lambda share: self.report(what, (number + share) / self.total)
+
+        def progress(share: float) -> None:
+            self.report(what, (number + share) / self.total)
+
+        return _SCORES[self.measure](evaluator, model, footage, progress)
 
 
-def _column(opened: OpenedRun, rows: Sequence[_Row], name: str, probes: _Probes) -> _Column:
+def _measure(trained: TrainedRun, store: str | Path, recordings: Sequence[str]) -> str:
+    for recording in recordings:
+        with opened_store(trained, store, recordings=glob.escape(recording)) as opened:
+            if not all(each.has_masks for each in opened.catalog.recordings()):
+                return _EXPLAINED
+    return MBO.name if trained.model.config.finds_objects else FG_ARI.name
+
+
+def _column(opened: OpenedRun, rows: Sequence[_Row], name: str, score: _Scored) -> _Column:
     model, evaluator = opened.trained.model, opened.evaluator
     footage = evaluator.footage()
-    what = probes.next(f"{name} untrained")
-    untrained = evaluator.scores(evaluator.untrained, footage, what)
-    found: list[EncoderScores] = []
+    untrained = score(evaluator, evaluator.untrained, footage, f"{name} untrained")
+    found: list[float] = []
     for row in rows:
         load_into(model, row.load(), where=row.where)
-        what = probes.next(f"{name} after {row.recording}")
-        found.append(evaluator.scores(model, footage, what))
+        found.append(score(evaluator, model, footage, f"{name} after {row.recording}"))
     return _Column(found, untrained)
 
 
-def _reference(opened: OpenedRun, name: str, probes: _Probes) -> EncoderScores:
-    """The other run on the same held-out footage, which it must have held out as well."""
-    evaluator, what = opened.evaluator, probes.next(f"{name} by the other run")
-    return evaluator.scores(opened.trained.model, evaluator.footage(), what)
+def _fg_ari(
+    evaluator: Evaluator, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
+) -> float:
+    alphas = evaluator.scores(model, footage, progress).current.alphas
+    assert alphas is not None  # all have masks
+    return alphas.fg_ari
 
 
-def _matrix(
-    recordings: list[str],
-    rows: Sequence[_Row],
-    columns: Sequence[_Column],
-    *,
-    has_segments: bool,
-) -> Continual:
-    has_masks = all(column.untrained.current.alphas is not None for column in columns)
-    score, measure = _explained, "explained"
-    if has_masks:
-        score, measure = (_mbo, MBO.name) if has_segments else (_fg_ari, FG_ARI.name)
-    references = [column.reference for column in columns if column.reference is not None]
-    return Continual(
-        recordings=recordings,
-        segments=[row.recording for row in rows],
-        steps=[row.step for row in rows],
-        measure=measure,
-        scores=[[score(column.segments[i]) for column in columns] for i in range(len(rows))],
-        untrained=[score(column.untrained) for column in columns],
-        reference=[score(reference) for reference in references] or None,
-    )
-
-
-def _fg_ari(scores: EncoderScores) -> float:
-    assert scores.current.alphas is not None
-    return scores.current.alphas.fg_ari
-
-
-def _mbo(scores: EncoderScores) -> float:
+def _mbo(
+    evaluator: Evaluator, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
+) -> float:
     """Of segments: pieces of everything have a high FG-ARI, which ignores the background."""
-    assert scores.attention is not None
-    return scores.attention.mbo
+    found = evaluator.segments(model, footage, progress)
+    assert found is not None
+    return found.mbo
 
 
-def _explained(scores: EncoderScores) -> float:
-    share = scores.current.mse_share
+def _explained(
+    evaluator: Evaluator, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
+) -> float:
+    share = evaluator.scores(model, footage, progress).current.mse_share
     return 0.0 if share is None else 1 - share
+
+
+_EXPLAINED = "explained"
+_SCORES = {FG_ARI.name: _fg_ari, MBO.name: _mbo, _EXPLAINED: _explained}

@@ -24,7 +24,7 @@ from online.probing.encoded import CutFootage, ProbeFootage
 from online.probing.footage import Part, gather
 from online.probing.kept import NO_PROBES, KeptProbe, KeptProbes, load_probes, save_probes
 from online.probing.panels import draw_panels
-from online.probing.reading import Reading, fitted_probe, read
+from online.probing.reading import Reading, fitted_probe, read, read_segments
 from online.probing.scoring import (
     frames_without_annotation,
     frames_without_two_objects,
@@ -34,7 +34,13 @@ from online.probing.scoring import (
     with_share,
     with_shares,
 )
-from online.scores.evaluation import EncoderScores, Evaluation, Panels, WithoutModel
+from online.scores.evaluation import (
+    EncoderScores,
+    Evaluation,
+    MaskScores,
+    Panels,
+    WithoutModel,
+)
 from online.training.models import in_float32
 from setcon.config import ProbeConfig
 from setcon.measures import metrics
@@ -155,6 +161,12 @@ class Evaluator:
         """As `evaluate`, of one encoder and without pictures."""
         reading = self._read(model, footage, progress)
         return with_shares(reading.scores, mean_frame_mse(footage))
+
+    def segments(
+        self, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
+    ) -> MaskScores | None:
+        """The scores of the segments alone, for which no probe is fitted."""
+        return read_segments(model, footage.held_out, device=self.device, progress=progress)
 
     def evaluate_in(
         self, folder: Path, model: SetCon, *, step: int, progress: OnProgress | None = None

@@ -10,8 +10,8 @@ import torch
 
 from online.probing.encoded import CutFootage, EncodedFootage, ProbeFootage, encode
 from online.probing.kept import KeptProbe, model_key, probe_key
-from online.probing.scoring import encoder_scores
-from online.scores.evaluation import EncoderScores
+from online.probing.scoring import encoder_scores, segment_scores
+from online.scores.evaluation import EncoderScores, MaskScores
 from setcon.config import ProbeConfig
 from setcon.model import SetCon
 from setcon.probe import DecoderProbe, FittedProbe, fit_probe
@@ -64,6 +64,20 @@ def read(
         scores = encoder_scores(model, kept.fitted, footage, train=train, held_out=held_out)
     progress(1.0)
     return Reading(scores, kept, held_out)
+
+
+@torch.no_grad()
+def read_segments(
+    model: SetCon,
+    held_out: CutFootage,
+    *,
+    device: torch.device,
+    progress: Callable[[float], None],
+) -> MaskScores | None:
+    """`EncoderScores.attention` alone, for which no probe is fitted."""
+    with _evaluating(model):
+        encoded = encode(model, held_out, device=device, outlines=True, progress=progress)
+        return segment_scores(model, encoded, held_out)
 
 
 def fitted_probe(

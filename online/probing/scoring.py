@@ -47,7 +47,7 @@ def encoder_scores(
     return EncoderScores(
         current=reconstruction_scores(fitted.probe, held_out.current, cut),
         predicted=reconstruction_scores(fitted.probe, held_out.predicted, cut),
-        attention=_attention_scores(model, held_out, cut),
+        attention=segment_scores(model, held_out, cut),
         probe_train_mse=fitted.train_mse,
         slot_entropy=metrics.slot_usage_entropy(held_out.attention),
         effective_rank=metrics.effective_rank(model.summarise(held_out.current)),
@@ -135,7 +135,8 @@ def with_share(part: ReconstructionScores, mean_frame_mse: float) -> Reconstruct
     return replace(part, mse_share=part.mse / mean_frame_mse if mean_frame_mse else None)
 
 
-def _attention_scores(model: SetCon, encoded: EncodedFootage, cut: CutFootage) -> MaskScores | None:
+def segment_scores(model: SetCon, encoded: EncodedFootage, cut: CutFootage) -> MaskScores | None:
+    """Score the segments that the slots attend to, for which no probe is needed."""
     if cut.masks is None:
         return None
     labels = encoded.segments

@@ -105,7 +105,8 @@ def continual(
     """Score RUN on every recording after each segment of its stream.
 
     RUN must have been trained with `--set training.keep_segments=true --set stream.order=stream`.
-    The weights kept at the end of each recording are probed on every recording of the stream.
+    The weights kept at the end of each recording are scored on every recording of the stream: the
+    mBO of the segments of a model that finds objects, and of others what a probe draws.
     """
     _refuse_bad_folder(out)
     with progress_line(LOADING) as show:

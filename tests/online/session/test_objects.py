@@ -11,6 +11,7 @@ from moving_squares import RED, Square, scene, stored
 from shape_checks import without_shape_checks
 from small_runs import learned, lines, stop_at
 
+import online.probing.reading
 from ingest.open import open_store
 from online.analysis.continual import evaluate_continual
 from online.analysis.embed import embed_run
@@ -130,8 +131,12 @@ def test_stopped_twice_and_resumed_it_is_the_same_bit_for_bit(
     assert (tmp_path / "run" / newest).read_bytes() == (run / newest).read_bytes()
 
 
-def test_what_it_keeps_of_a_stream_is_the_mbo_of_its_segments(run: Path, squares: Path) -> None:
-    kept = evaluate_continual(run, squares)
+def test_what_it_keeps_of_a_stream_is_the_mbo_of_its_segments(
+    run: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as without:
+        without.delattr(online.probing.reading, "fit_probe")  # it needs none
+        kept = evaluate_continual(run, squares)
     scores = evaluate_run(run, squares).evaluation.trained
     assert scores.attention is not None
     assert kept.measure == "mBO"
