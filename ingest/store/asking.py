@@ -78,15 +78,15 @@ def _wrong_in(location: str) -> str:
     return ""
 
 
-def answer(location: str, name: str, ask: Callable[[], Answer], *, again: bool = True) -> Answer:
+def answer(location: str, name: str, ask: Callable[[], Answer]) -> Answer:
     """What `ask` says; NoAnswerError where the object store says something unexpected, or nothing.
 
     Not an OSError: a network that fails is not a damaged chunk. An answer that breaks off in the
-    middle is asked for `again`, which obstore does not do of every kind.
+    middle is asked for again, as obstore does where there is no answer: a PUT may be sent twice.
     """
     _FORKS.check(location)
     where = f"{location}/{name}" if name else location
-    more = MORE_ATTEMPTS if again else 0
+    more = MORE_ATTEMPTS
     while True:
         try:
             return _obeying_signals(where, ask)

@@ -192,7 +192,7 @@ class ObjectBlobs:
                 return None
             return _version(result)
 
-        return self._asked(name, put, again=False)
+        return self._asked(name, put)
 
     @contextmanager
     def put_together(self, folder: str) -> Iterator[Put]:
@@ -286,8 +286,8 @@ class ObjectBlobs:
         if keys:
             self._asked("", lambda: obstore.delete(self._objects, keys))
 
-    def _asked(self, name: str, ask: Callable[[], Answer], *, again: bool = True) -> Answer:
-        return answer(self.location, name, ask, again=again)
+    def _asked(self, name: str, ask: Callable[[], Answer]) -> Answer:
+        return answer(self.location, name, ask)
 
 
 def _all_bytes(result: GetResult, name: str, most_bytes: int) -> bytes:
