@@ -3,12 +3,11 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ingest.disk.threads import available_cores
-from ingest.errors import IngestError, VideoError
+from ingest.errors import IngestError, NoAnswerError, VideoError
 from ingest.fleet import Fleet
 from ingest.job import FAILURES, IngestOutcome, Job, Order, Target, failure, run_job
 from ingest.recorder import RecordProgress
@@ -107,9 +106,13 @@ def recordings_by_size(store: Store) -> dict[tuple[int, int], list[str]]:
 
     found: dict[tuple[int, int], list[str]] = {}
     for name, asked in store.for_each(store.commit, store.recordings()):
-        with suppress(IngestError):
+        try:
             commit = asked.result()
-            found.setdefault((commit.width, commit.height), []).append(name)
+        except NoAnswerError:
+            raise
+        except IngestError:
+            continue
+        found.setdefault((commit.width, commit.height), []).append(name)
     return found
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from queue import Empty, PriorityQueue
 from typing import Any, TypeVar
 
@@ -70,7 +70,10 @@ def in_order(
     if workers < 2:
         for item in rest:
             made: Future[Result] = Future()
-            _make(made, partial(work, item))
+            try:
+                made.set_result(work(item))
+            except Exception as error:
+                made.set_exception(error)
             yield made
         return
     pool = Pool(workers)
@@ -96,6 +99,7 @@ def _make(made: Future[Result], work: Callable[[], Result]) -> None:
             made.set_result(work())
         except BaseException as error:  # it belongs to the thread that asked
             made.set_exception(error)
+            del made, work  # which the error's traceback would keep
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -114,12 +118,16 @@ class Pool:
         self._workers = workers
         self._threads = 0
         self._tasks: PriorityQueue[_Task] = PriorityQueue()
-        self._count = count()
+        self._count = 0
 
     def submit(
         self, work: Callable[..., Result], *arguments: Any, after: float = 0
     ) -> Future[Result]:
-        """What `work` will make, after all with a smaller `after`; one thread submits all."""
+        """What `work` will make; one thread submits all.
+
+        It may wait until `after` so many others were begun, so that those which are needed sooner
+        come first, and none waits for ever.
+        """
         made = self._put(partial(work, *arguments), after)
         if self._threads < self._workers:
             self._threads += 1
@@ -135,7 +143,9 @@ class Pool:
             self._put(None, math.inf)
 
     def _put(self, work: Callable[[], Any] | None, after: float) -> Future[Any]:
-        task = _Task((after, next(self._count)), Future(), work)
+        self._count += 1
+        taken = self._count - self._tasks.qsize()
+        task = _Task((taken + after, self._count), Future(), work)
         self._tasks.put(task)
         return task.made
 

@@ -71,10 +71,12 @@ def _wrong_in(location: str) -> str:
     if "@" in bucket:
         return "an address holds no name and no password"
     for mark in "?#%":
-        if mark in folder:
-            return f"the name of a folder has no {mark} in it here"
+        if mark in bucket + folder:
+            return f"the address of a store has no {mark} in it"
+    if ":" in bucket:
+        return "the name of a bucket has no : in it"
     if {"", ".", ".."} & set(folder.split("/")) and folder:
-        return "the name of a folder has no //, . or .. in it here"
+        return "the address of a store has no //, . or .. in it"
     return ""
 
 

@@ -29,15 +29,18 @@ class ReadIndex:
     def values(self, start: int, stop: int, committed: int) -> Shaped[np.ndarray, " n"]:
         """A fresh array of those of frames start..stop, of the `committed` ones."""
         numbers = range(start // self._length, -(-stop // self._length) if start < stop else 0)
-        with self._lock:
-            missing = [n for n in numbers if self._has(n) < min(stop, (n + 1) * self._length)]
-            if missing:
-                self._add(missing[0], missing[-1] + 1, committed)
-            pieces = [
-                self._pieces[n][max(start - n * self._length, 0) : stop - n * self._length]
-                for n in numbers
-            ]
+        if self._missing(numbers, stop):  # who needs what is here waits for no other thread
+            with self._lock:
+                if missing := self._missing(numbers, stop):
+                    self._add(missing[0], missing[-1] + 1, committed)
+        pieces = [
+            self._pieces[n][max(start - n * self._length, 0) : stop - n * self._length]
+            for n in numbers
+        ]
         return np.concatenate([self._empty, *pieces])
+
+    def _missing(self, numbers: range, stop: int) -> list[int]:
+        return [n for n in numbers if self._has(n) < min(stop, (n + 1) * self._length)]
 
     def _has(self, number: int) -> int:
         """Up to which frame there is a piece."""

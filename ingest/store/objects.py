@@ -142,7 +142,9 @@ class ObjectBlobs:
             options: GetOptions = {"range": {"suffix": count}}
             try:
                 result = obstore.get(self._objects, self._key(name), options=options)
-            except BaseError:
+            except BaseError as error:
+                if "416" not in str(error):
+                    raise
                 meta = obstore.head(self._objects, self._key(name))
                 if meta["size"]:
                     raise

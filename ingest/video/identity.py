@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
-from ingest.errors import IngestError
+from ingest.errors import IngestError, NoAnswerError
 from ingest.store.protocols import Store
 from ingest.store.records import Content, Source
 from ingest.video.bucket import readable
@@ -107,6 +107,8 @@ def _stored_sources(store: Store, wanted: Set[str]) -> dict[str, Source | None]:
     for name, asked in store.for_each(store.commit, names):
         try:
             found[name] = asked.result().source
+        except NoAnswerError:
+            raise
         except IngestError:
             found[name] = None
     return found

@@ -19,8 +19,8 @@ from ingest.disk.durable import write_whole
 from ingest.store.output import writing
 from online.analysis.opened import OpenedRun, TrainedRun, load_run, opened_store
 from online.errors import RunError
-from online.probing.encoded import ProbeFootage
 from online.probing.evaluator import Evaluator, OnProgress
+from online.probing.scoring import shows_objects
 from online.runs.directory import RunDirectory
 from online.runs.segments import find_segments, load_segment
 from online.runs.weights import load_into
@@ -48,18 +48,18 @@ def evaluate_continual(
     recordings = list(dict.fromkeys(row.recording for row in rows))
     scores_each = len(rows) + (1 if other is None else 2)  # with the untrained, and the other run
     report = progress or (lambda what, share: None)
-    score = _Scored(report, scores_each * len(recordings), _measure(trained, store, recordings))
+    scores = _Scores(report, scores_each * len(recordings), _measure(trained, store, recordings))
     columns: list[_Column] = []
     for recording in recordings:
         only = glob.escape(recording)
         with opened_store(trained, store, recordings=only, holdout=holdout) as opened:
-            column = _column(opened, rows, recording, score)
+            column = _column(opened, rows, recording, scores)
             share = opened.catalog.holdout
         if other is not None:
             with opened_store(other, store, recordings=only, holdout=share) as opened:
-                evaluator, what = opened.evaluator, f"{recording} by the other run"
-                footage = evaluator.footage()  # the same, which it must have held out as well
-                found = score(evaluator, opened.trained.model, footage, what)
+                # on the same footage, which it must have held out as well
+                score = scores.on(opened.evaluator)
+                found = score(opened.trained.model, f"{recording} by the other run")
                 column = replace(column, reference=found)
         columns.append(column)
     references = [column.reference for column in columns if column.reference is not None]
@@ -67,7 +67,7 @@ def evaluate_continual(
         recordings=recordings,
         segments=[row.recording for row in rows],
         steps=[row.step for row in rows],
-        measure=score.measure,
+        measure=scores.measure,
         scores=[[column.segments[i] for column in columns] for i in range(len(rows))],
         untrained=[column.untrained for column in columns],
         reference=references or None,
@@ -121,8 +121,12 @@ class _Column:
     reference: float | None = None
 
 
+_Score = Callable[[SetCon, Callable[[float], None]], float]
+"""One number of a model on the held-out part of one recording, telling how far it is."""
+
+
 @dataclass(slots=True)
-class _Scored:
+class _Scores:
     """What is scored, and progress over all that is to be scored."""
 
     report: OnProgress
@@ -130,60 +134,68 @@ class _Scored:
     measure: str
     begun: int = 0
 
-    def __call__(
-        self, evaluator: Evaluator, model: SetCon, footage: ProbeFootage, what: str
-    ) -> float:
-        """One number of one model on the held-out part of one recording."""
-        number, self.begun = self.begun, self.begun + 1
+    def on(self, evaluator: Evaluator) -> Callable[[SetCon, str], float]:
+        """Scores models, which are called so, on one recording; its footage is read once."""
+        score = _MEASURES[self.measure](evaluator)
 
-        def progress(share: float) -> None:
-            self.report(what, (number + share) / self.total)
+        def reported(model: SetCon, what: str) -> float:
+            number, self.begun = self.begun, self.begun + 1
+            return score(model, lambda share: self.report(what, (number + share) / self.total))
 
-        return _SCORES[self.measure](evaluator, model, footage, progress)
+        return reported
 
 
 def _measure(trained: TrainedRun, store: str | Path, recordings: Sequence[str]) -> str:
+    """What all recordings have: masks of two objects in a frame, or only pictures."""
     for recording in recordings:
         with opened_store(trained, store, recordings=glob.escape(recording)) as opened:
-            if not all(each.has_masks for each in opened.catalog.recordings()):
+            if not shows_objects(opened.evaluator.held_out()):
                 return _EXPLAINED
     return MBO.name if trained.model.config.finds_objects else FG_ARI.name
 
 
-def _column(opened: OpenedRun, rows: Sequence[_Row], name: str, score: _Scored) -> _Column:
-    model, evaluator = opened.trained.model, opened.evaluator
-    footage = evaluator.footage()
-    untrained = score(evaluator, evaluator.untrained, footage, f"{name} untrained")
+def _column(opened: OpenedRun, rows: Sequence[_Row], name: str, scores: _Scores) -> _Column:
+    model, score = opened.trained.model, scores.on(opened.evaluator)
+    untrained = score(opened.evaluator.untrained, f"{name} untrained")
     found: list[float] = []
     for row in rows:
         load_into(model, row.load(), where=row.where)
-        found.append(score(evaluator, model, footage, f"{name} after {row.recording}"))
+        found.append(score(model, f"{name} after {row.recording}"))
     return _Column(found, untrained)
 
 
-def _fg_ari(
-    evaluator: Evaluator, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
-) -> float:
-    alphas = evaluator.scores(model, footage, progress).current.alphas
-    assert alphas is not None  # all have masks
-    return alphas.fg_ari
+def _fg_ari(evaluator: Evaluator) -> _Score:
+    footage = evaluator.footage()
+
+    def score(model: SetCon, progress: Callable[[float], None]) -> float:
+        alphas = evaluator.scores(model, footage, progress).current.alphas
+        assert alphas is not None  # it shows objects
+        return alphas.fg_ari
+
+    return score
 
 
-def _mbo(
-    evaluator: Evaluator, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
-) -> float:
+def _mbo(evaluator: Evaluator) -> _Score:
     """Of segments: pieces of everything have a high FG-ARI, which ignores the background."""
-    found = evaluator.segments(model, footage, progress)
-    assert found is not None
-    return found.mbo
+    held_out = evaluator.held_out()
+
+    def score(model: SetCon, progress: Callable[[float], None]) -> float:
+        segments = evaluator.segments(model, held_out, progress)
+        assert segments is not None  # it shows objects
+        return segments.mbo
+
+    return score
 
 
-def _explained(
-    evaluator: Evaluator, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
-) -> float:
-    share = evaluator.scores(model, footage, progress).current.mse_share
-    return 0.0 if share is None else 1 - share
+def _explained(evaluator: Evaluator) -> _Score:
+    footage = evaluator.footage()
+
+    def score(model: SetCon, progress: Callable[[float], None]) -> float:
+        share = evaluator.scores(model, footage, progress).current.mse_share
+        return 0.0 if share is None else 1 - share
+
+    return score
 
 
 _EXPLAINED = "explained"
-_SCORES = {FG_ARI.name: _fg_ari, MBO.name: _mbo, _EXPLAINED: _explained}
+_MEASURES = {FG_ARI.name: _fg_ari, MBO.name: _mbo, _EXPLAINED: _explained}

@@ -115,10 +115,15 @@ class StoreCatalog:
 
     def has_any(self) -> bool:
         """Whether there is a recording to offer, found without looking at all of them."""
-        for _ in (naming := self.naming()):
+        return done(self._finding_any())
+
+    def _finding_any(self) -> Steps[bool]:
+        naming = self.naming()
+        for step in naming:
             if any(map(self._is_known, self._known)):
+                naming.close()
                 break
-        naming.close()
+            yield step
         return any(map(self._is_known, self._known))
 
     def commit(self, name: str) -> CommitRecord:
@@ -231,7 +236,7 @@ class StoreCatalog:
     ) -> Future[None] | None:
         """Have storage that is far away send frames, to be fetched `after` so many other clips.
 
-        Does not wait. None where too much is waited for already: ask again later.
+        Does not wait. None where too much is waited for already, unless it is needed now.
         """
         commit = self._known_of(recording)
         return self._readers.bring(recording, commit, start, start + length, after=after)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from contextlib import suppress
 
 from ingest.disk.threads import Pool
-from ingest.errors import IngestError
 from ingest.store.cache import ChunkCache
 from ingest.store.protocols import RecordingReader, Store
 from ingest.store.records import CommitRecord
@@ -54,11 +52,12 @@ class OpenReaders:
         """Have frames start..stop sent here, of a store that is far away; does not wait.
 
         What is needed `after` fewer others comes first, so that who begins need not wait long.
-        None where too much is waited for already: ask again later.
+        None where too much is waited for already, unless it is needed now: ask again later.
         """
-        if len(self._ahead) >= MOST_AHEAD:
+        if after and len(self._ahead) >= MOST_AHEAD:
             return None
-        coming = self._pool.submit(_bring, self.open(name, commit), start, stop, after=after)
+        bring = self.open(name, commit).bring
+        coming = self._pool.submit(bring, start, stop, after=after)
         self._ahead.add(coming)
         coming.add_done_callback(self._ahead.discard)
         return coming
@@ -68,8 +67,3 @@ class OpenReaders:
         self._pool.close()
         while self._opened:
             self._opened.popitem()[1].close()
-
-
-def _bring(reader: RecordingReader, start: int, stop: int) -> None:
-    with suppress(IngestError, OSError):  # who reads them hears what is wrong
-        reader.bring(start, stop)

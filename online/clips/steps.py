@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 STEP_CLIPS = 1 << 12
 STEP_NAMES = 1 << 6
 """How much is done in a step."""
-STEP_SECONDS = 0.005
-"""For how long a step waits for a thread."""
+WAITING = -1
+"""What a step gives that can do nothing until a thread has gone on."""
+WAIT_SECONDS = 0.005
+"""How long to do something else then."""
 
 Result = TypeVar("Result")
 Steps = Generator[int, None, Result]
@@ -21,13 +24,13 @@ def done(steps: Steps[Result]) -> Result:
     """What all the steps of some work come to."""
     while True:
         try:
-            next(steps)
+            if next(steps) == WAITING:
+                time.sleep(WAIT_SECONDS)
         except StopIteration as end:
             return end.value
 
 
 def until_done(coming: Future[Any]) -> Steps[None]:
-    """Wait for a thread; others have their turns in between."""
+    """Wait for a thread."""
     while not coming.done():
-        wait([coming], STEP_SECONDS)
-        yield 0
+        yield WAITING

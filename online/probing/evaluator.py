@@ -151,9 +151,12 @@ class Evaluator:
         Raises FootageError: too little footage to train or score a probe on.
         """
         return ProbeFootage(
-            train=self._gather("train", self.config.train_clips),
-            held_out=self._gather("held_out", self.config.held_out_clips),
+            train=self._gather("train", self.config.train_clips), held_out=self.held_out()
         )
+
+    def held_out(self) -> CutFootage:
+        """Clips of the held-out part; FootageError: too little of it."""
+        return self._gather("held_out", self.config.held_out_clips)
 
     def scores(
         self, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
@@ -163,10 +166,10 @@ class Evaluator:
         return with_shares(reading.scores, mean_frame_mse(footage))
 
     def segments(
-        self, model: SetCon, footage: ProbeFootage, progress: Callable[[float], None]
+        self, model: SetCon, held_out: CutFootage, progress: Callable[[float], None]
     ) -> MaskScores | None:
         """The scores of the segments alone, for which no probe is fitted."""
-        return read_segments(model, footage.held_out, device=self.device, progress=progress)
+        return read_segments(model, held_out, device=self.device, progress=progress)
 
     def evaluate_in(
         self, folder: Path, model: SetCon, *, step: int, progress: OnProgress | None = None

@@ -101,6 +101,11 @@ def scores_without_model(footage: ProbeFootage, *, num_segments: int) -> Without
     )
 
 
+def shows_objects(cut: CutFootage) -> bool:
+    """Whether there are frames that segments are scored on."""
+    return cut.masks is not None and bool((metrics.visible_objects(cut.masks) >= 2).any())
+
+
 def frames_without_two_objects(cut: CutFootage) -> int:
     """Annotated targets that masks are not scored on."""
     if cut.masks is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -25,13 +26,13 @@ from typing import Any
 
 import zmq
 
-from ingest.disk.signals import obeyed
+from ingest.disk.signals import is_repeat, obeyed
 from ingest.errors import IngestError, ReleasedError
 from ingest.store.protocols import Store
 from online.allocator import give_back_holes
 from online.clips.catalog import StoreCatalog
 from online.clips.holdout import RecordingSummary
-from online.clips.steps import Steps
+from online.clips.steps import WAIT_SECONDS, WAITING, Steps
 from online.errors import MessageDamaged, ServerError, WireError
 from online.queue import messages
 from online.queue.address import bound
@@ -230,7 +231,7 @@ class Server:
         return False
 
     def _open(self, identity: bytes, want: messages.Hello) -> None:
-        self._sessions.pop(identity, None)
+        self._end(identity)
         try:
             self._check_room_for_session()
         except ServerError as error:
@@ -265,7 +266,7 @@ class Server:
         if isinstance(message, messages.Credit):
             session.stream.credit = max(session.stream.credit, message.offset)
         elif isinstance(message, messages.Bye):
-            del self._sessions[identity]
+            self._end(identity)
 
     def _begin_listing(self, identity: bytes, message: messages.List) -> None:
         if identity in self._listings:  # it asks again, and the list goes on
@@ -282,8 +283,10 @@ class Server:
         identity = next(iter(self._listings))
         request, steps = self._listings.pop(identity)
         try:
-            next(steps)
+            step = next(steps)
             self._listings[identity] = request, steps  # the last, so that each has its turn
+            if step == WAITING:
+                return WAIT_SECONDS
         except StopIteration as end:
             self._send(identity, messages.Listed(request, end.value))
         except (ServerError, IngestError) as error:
@@ -333,12 +336,14 @@ class Server:
             if stream.is_planning:
                 self._check_planned()
         except (ServerError, IngestError, IndexError) as error:
-            del self._sessions[identity]
+            self._end(identity)
             self._refuse(identity, error, session=stream.want.session)
             return 0.0
         self._held = may_hold.held
         self._is_short |= may_hold.has_refused
         if parts is None:
+            if stream.is_waiting:
+                return WAIT_SECONDS
             if stream.is_busy:
                 return 0.0
             return RETRY_SECONDS if may_hold.has_refused else POLL_SECONDS
@@ -360,9 +365,15 @@ class Server:
 
     def _lose(self, identity: bytes) -> _Session | None:
         """Forget the session of a trainer that has not left, and may be about to come back."""
-        session = self._sessions.pop(identity, None)
+        session = self._end(identity)
         if session is not None:
             self._lost_at = time.monotonic()
+        return session
+
+    def _end(self, identity: bytes) -> _Session | None:
+        session = self._sessions.pop(identity, None)
+        if session is not None:
+            session.stream.close()
         return session
 
     def _refuse(
@@ -523,6 +534,8 @@ def _leaving_on_signals(stop: threading.Event) -> Iterator[None]:
     signals = (signal.SIGINT, signal.SIGTERM)
 
     def leave(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and not is_repeat():
+            os._exit(128 + number)  # the user insists
         obeyed()
         stop.set()
 

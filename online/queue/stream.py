@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ingest.errors import ReleasedError
+from ingest.errors import IngestError, NoAnswerError, ReleasedError
 from ingest.frame import Frames
 from online.clips.catalog import StoreCatalog
 from online.clips.clip import ClipSpec
@@ -25,7 +25,7 @@ from online.clips.cursor import Cursor, Extent
 from online.clips.holdout import DEFAULT_HOLDOUT
 from online.clips.plan import Plan, has_grown, looking, planning
 from online.clips.request import Order
-from online.clips.steps import Steps, until_done
+from online.clips.steps import WAITING, Steps
 from online.errors import ServerError
 from online.queue import messages
 
@@ -92,8 +92,15 @@ class Stream:
         self._clips_ahead = 1
         self._coming: dict[int, Future[None]] = {}
         """Of clips by their place in the plan, what is being sent from far away."""
+        self._waits_in_step = False
         self._announced = False
         self._work: Steps[None] | None = self._first_plan(want.cursor)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it can do nothing until what is far away has come."""
+        coming = self._coming.get(self._index)
+        return self._waits_in_step or (coming is not None and not coming.done())
 
     @property
     def is_planning(self) -> bool:
@@ -142,12 +149,21 @@ class Stream:
         self._message, self._parts, self.held_bytes = None, [], 0
         return clip
 
+    def close(self) -> None:
+        """Give up what is being sent for clips that nobody will take."""
+        while self._coming:
+            self._coming.popitem()[1].cancel()
+
     def _go_on(self) -> None:
         assert self._work is not None
+        self._waits_in_step = False
         try:
-            self.planned_bytes = max(next(self._work), self.planned_bytes)
+            step = next(self._work)
         except StopIteration:
             self._work = None
+        else:
+            self._waits_in_step = step == WAITING
+            self.planned_bytes = max(step, self.planned_bytes)
 
     def _prepare(self, now: float, may_hold: MayHold) -> None:
         plan = self._plan_now
@@ -166,7 +182,8 @@ class Stream:
             )
         else:
             self._read_ahead(plan)
-            self._begin_clip(plan.clips[self._index], may_hold)
+            if not self.is_waiting:  # or it would keep room from others
+                self._begin_clip(plan.clips[self._index], may_hold)
 
     def _read_ahead(self, plan: Plan) -> None:
         """Have a store that is far away send what the next clips need, each once."""
@@ -260,7 +277,12 @@ class Stream:
 
     def _reading(self, spec: ClipSpec, step: int) -> Steps[None]:
         if coming := self._coming.pop(self._index, None):
-            yield from until_done(coming)
+            try:
+                coming.result()
+            except NoAnswerError:
+                raise  # to ask again would keep others waiting
+            except (IngestError, OSError):
+                pass  # reading it says what is wrong
         try:
             frames = yield from self._read(spec, step)
         except ReleasedError:
@@ -331,7 +353,7 @@ class Stream:
         self.planned_bytes = plan.clips.nbytes
         self._plan_now, self._index, self._announced = plan, index, False
         self._ahead = index
-        self._coming.clear()
+        self.close()
 
     def _planning(self, cursor: Cursor) -> Steps[Plan]:
         return planning(self._catalog, self._request, order=self._order, cursor=cursor)

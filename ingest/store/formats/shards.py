@@ -73,6 +73,8 @@ class Shards:
             self._blobs.bring(self.blob(number), start, stop, shard.tail)
 
     def _shard(self, number: int) -> "_Shard":
+        if (known := self._known.get(number)) is not None:
+            return known  # without waiting for a thread that asks for another
         with self._lock:  # held while it is read: several threads want the same one
             shard = self._known.get(number)
             if shard is None:

@@ -248,6 +248,9 @@ class ZarrFiles:
         self, field: Pixels | Index, commit: CommitRecord, *, at_least: int = 0
     ) -> ZarrArray:
         """Open an array once, and again when a writer has enlarged it."""
+        known = self._open.get(field)
+        if known is not None and known.length >= at_least:
+            return known
         with self._opening[field]:  # several threads read ahead, and each would ask for it
             array = self._open.get(field)
             if array is None or array.length < at_least:

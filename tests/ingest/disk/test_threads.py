@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from ingest.disk.threads import MAX_WORKERS, available_cores, in_order, side_by_side
+from ingest.disk.threads import MAX_WORKERS, Pool, available_cores, in_order, side_by_side
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3, 100])
@@ -101,3 +101,37 @@ def test_one_that_is_closed_begins_nothing_more():
     for thread in threads:
         thread.join(20)
     assert sorted(begun) == [0, 1, 2]  # and of those that waited, none
+
+
+def test_of_a_pool_what_is_needed_sooner_is_begun_sooner_and_nothing_waits_for_ever():
+    pool, begun, rest = Pool(1), [], iter(range(20))
+
+    def again() -> None:
+        """Submits the next one, which is always needed at once."""
+        begun.append("at once")
+        if next(rest, None) is not None:
+            pool.submit(again, after=0)
+
+    go_on = threading.Event()
+    pool.submit(go_on.wait, 20)
+    patient = pool.submit(begun.append, "patient", after=3)
+    pool.submit(again, after=0)
+    go_on.set()
+    patient.result(20)
+    assert 1 <= begun.index("patient") <= 6
+    until = time.monotonic() + 20
+    while len(begun) < 22 and time.monotonic() < until:
+        time.sleep(0.01)
+    pool.close()
+    assert len(begun) == 22
+
+
+def test_a_pool_that_is_closed_cancels_what_was_not_begun():
+    pool, go_on = Pool(1), threading.Event()
+    first, second = pool.submit(go_on.wait, 20), pool.submit(go_on.wait, 20)
+    while not first.running():
+        time.sleep(0.01)
+    pool.close()
+    go_on.set()
+    assert first.result(20)
+    assert second.cancelled()

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,23 @@ def test_what_cannot_be_read_is_asked_for_again():
         index.values(0, 5, 100)
     broken = False
     np.testing.assert_array_equal(index.values(0, 5, 100), VALUES[:5])
+
+
+def test_who_needs_what_is_here_waits_for_no_other_thread():
+    reads, go_on = threading.Event(), threading.Event()
+
+    def read(start: int, stop: int) -> np.ndarray:
+        if start:
+            reads.set()
+            assert go_on.wait(20)
+        return np.arange(start, stop)
+
+    index = ReadIndex("pts_ns", 4, read)
+    index.values(0, 3, 8)
+    other = threading.Thread(target=index.values, args=(5, 8, 8))
+    other.start()
+    assert reads.wait(20)
+    assert index.values(1, 3, 8).tolist() == [1, 2]  # and this thread goes on
+    go_on.set()
+    other.join(20)
+    assert index.values(0, 8, 8).tolist() == [*range(8)]

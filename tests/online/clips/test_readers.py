@@ -1,4 +1,4 @@
-"""Readers that are opened ahead, of a store in object storage: an S3 server over HTTP."""
+"""Readers, and frames that are brought ahead, of a store in object storage: S3 over HTTP."""
 
 import time
 from collections.abc import Iterator
@@ -58,6 +58,11 @@ def store(server: ObjectServer) -> Store:
             writer.finish(frames, Counters(decoded=LENGTH, stored=LENGTH, gaps=1))
     server.requests.clear()
     return store
+
+
+def until_a_clip_is_sent(stream: Stream) -> None:
+    while stream.next_message(0.0, lambda _: True) is None or not stream.sent():
+        pass
 
 
 def test_what_was_brought_is_read_without_a_request(store: Store, server: ObjectServer) -> None:
@@ -126,11 +131,12 @@ def test_what_is_too_much_to_bring_is_asked_for_again(
     server.delay_seconds = 0.5
     with closing(StoreCatalog(store)) as catalog:
         assert catalog.names() == NAMES
-        coming = [catalog.bring(name, 0, 5) for name in NAMES[:5]]
+        coming = [catalog.bring(name, 0, 5, after=9) for name in NAMES[:5]]
         assert [each is not None for each in coming] == [True] * 3 + [False] * 2
         server.delay_seconds = 0
         until = time.monotonic() + 20
-        while not catalog.bring(NAMES[3], 0, 5):
+        assert catalog.bring(NAMES[4], 0, 5, after=0) is not None  # what is needed now
+        while not catalog.bring(NAMES[3], 0, 5, after=9):
             assert time.monotonic() < until
             time.sleep(0.01)
 
@@ -186,8 +192,7 @@ def test_of_large_clips_fewer_are_brought_ahead(
         monkeypatch.setattr(catalog, "frame_bytes", sizes.__getitem__)
         hello = messages.Hello(session="0" * 10, credit=1 << 40, request=ClipRequest())
         stream = Stream(catalog, hello, ServeConfig())
-        while stream.next_message(0.0, lambda _: True) is None or not stream.sent():
-            pass
+        until_a_clip_is_sent(stream)
         assert len(asked) == expected
 
 
@@ -216,7 +221,40 @@ def test_a_clip_that_does_not_come_keeps_nobody_waiting(store: Store, server: Ob
         turns = 0
         while stream.next_message(0.0, lambda _: True) is None:
             turns += 1
+            assert stream.is_waiting
+            assert not stream.held_bytes  # it would keep room from others
         assert turns > 10
+
+
+def test_what_a_stream_that_ends_has_asked_for_is_given_up(
+    store: Store, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online.clips.readers, "AHEAD", 1)
+    with closing(StoreCatalog(store)) as catalog:
+        hello = messages.Hello(session="0" * 10, credit=1 << 40, request=ClipRequest())
+        stream = Stream(catalog, hello, ServeConfig())
+        while stream.next_message(0.0, lambda _: True) is None:
+            pass
+        stream.sent()
+        server.delay_seconds = 0.3
+        stream.next_message(0.0, lambda _: True)
+        assert len(catalog._readers._ahead) == len(NAMES)
+        stream.close()
+        assert len(catalog._readers._ahead) <= 1
+
+
+def test_a_clip_without_an_answer_is_not_asked_for_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(StoreCatalog(store)) as catalog:
+        refused: Future[None] = Future()
+        refused.set_exception(NoAnswerError("no answer"))
+        monkeypatch.setattr(catalog, "bring", lambda *_, after: refused)
+        monkeypatch.setattr(catalog, "fetch", lambda *_: pytest.fail("it was asked for"))
+        hello = messages.Hello(session="0" * 10, credit=1 << 40, request=ClipRequest())
+        stream = Stream(catalog, hello, ServeConfig())
+        with pytest.raises(NoAnswerError):
+            until_a_clip_is_sent(stream)
 
 
 def test_a_fault_that_may_pass_leaves_out_nothing(
@@ -238,7 +276,7 @@ def test_a_fault_that_may_pass_leaves_out_nothing(
         assert [each.name for each in catalog.recordings()] == NAMES
 
 
-def test_a_record_that_was_read_earlier_does_not_replace_a_later_one(
+def test_the_extent_stays_that_of_the_latest_record(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two sessions look at the same recordings in turns, and one of these grows."""

@@ -143,6 +143,17 @@ def test_what_it_keeps_of_a_stream_is_the_mbo_of_its_segments(
     assert kept.scores == [[scores.attention.mbo]]
 
 
+def test_where_no_frame_shows_two_objects_the_probe_is_scored(run: Path, tmp_path: Path) -> None:
+    one = [Square(side=12, start=(2, 2), velocity=(0, 1))]
+    images, masks = scene(one, num_frames=90, size=(32, 48))
+    path = tmp_path / "run"
+    settings = config("training.steps=2", "stream.max_epochs=1")
+    store = stored(images, masks, tmp_path / "store")
+    train_on_store(store, path, settings)
+    kept = evaluate_continual(path, store)
+    assert kept.measure == "explained"
+
+
 def test_it_is_scored_by_its_segments(run: Path, squares: Path) -> None:
     found = evaluate_run(run, squares)
     assert found.panels.attention.shape[-2:] == (32, 48)  # as fine as the picture
