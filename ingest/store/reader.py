@@ -42,7 +42,7 @@ class ChunkReader(Closing):
         self._name = name
         self._files = files
         self._stamp: tuple[int, ...] | None = None
-        self._record = b""
+        self._record: bytes | None = None
         self._looked_at = -math.inf
         self._commit = self._look() if commit is None else commit
         self._cache = cache

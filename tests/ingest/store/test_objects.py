@@ -320,8 +320,10 @@ def test_an_object_with_an_odd_name_is_named(filled: Store, server: ObjectServer
         filled.recordings()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["info", "verify", "serve"])
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [("info", signal.SIGINT), ("verify", signal.SIGTERM), ("serve", signal.SIGINT)],
+)
 def test_a_signal_ends_a_command_that_gets_no_answer(
     monkeypatch: pytest.MonkeyPatch, command: str, number: signal.Signals
 ) -> None:

@@ -33,9 +33,33 @@ LENGTH = 30
 NAMES = [f"r{number:02}" for number in range(20)]
 
 
+@pytest.fixture(scope="module")
+def recordings() -> dict[str, bytes]:
+    """The objects of a store that has NAMES."""
+    with ObjectServer() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        store = open_store(URL, create_format="zarr")
+        for number, name in enumerate(NAMES):
+            images = np.full((LENGTH, 8, 8, 3), number, np.uint8)
+            frames = Frames(images, np.arange(LENGTH) * 1000, np.arange(LENGTH) == 0)
+            with store.writer(
+                name,
+                source=Source(path=f"/{name}", digest=name),
+                settings=RecordSettings(size=8),
+                height=8,
+                width=8,
+            ) as writer:
+                writer.finish(frames, Counters(decoded=LENGTH, stored=LENGTH, gaps=1))
+        return server.objects
+
+
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ObjectServer]:
+def server(
+    recordings: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[ObjectServer]:
     with ObjectServer() as server:
+        server.objects.update(recordings)
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("SETCON_CACHE", str(tmp_path / "cache"))
@@ -44,18 +68,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ObjectSe
 
 @pytest.fixture
 def store(server: ObjectServer) -> Store:
-    store = open_store(URL, create_format="zarr")
-    for number, name in enumerate(NAMES):
-        images = np.full((LENGTH, 8, 8, 3), number, np.uint8)
-        frames = Frames(images, np.arange(LENGTH) * 1000, np.arange(LENGTH) == 0)
-        with store.writer(
-            name,
-            source=Source(path=f"/{name}", digest=name),
-            settings=RecordSettings(size=8),
-            height=8,
-            width=8,
-        ) as writer:
-            writer.finish(frames, Counters(decoded=LENGTH, stored=LENGTH, gaps=1))
+    store = open_store(URL)
     server.requests.clear()
     return store
 
@@ -217,7 +230,7 @@ def test_a_clip_that_does_not_come_keeps_nobody_waiting(store: Store, server: Ob
         while stream.next_message(0.0, lambda _: True) is None:
             pass
         stream.sent()  # the plan
-        server.delay_seconds = 0.3
+        server.delay_seconds = 0.1
         turns = 0
         while stream.next_message(0.0, lambda _: True) is None:
             turns += 1
