@@ -1,4 +1,5 @@
-"""Clips from object storage, over HTTP: how much is asked for, and that they are the same."""
+"""Clips import time
+from object storage, over HTTP: how much is asked for, and that they are the same."""
 
 from contextlib import closing
 from pathlib import Path
