@@ -1,6 +1,6 @@
-"""Clips import time
-from object storage, over HTTP: how much is asked for, and that they are the same."""
+"""Clips from object storage, over HTTP: how much is asked for, and that they are the same."""
 
+import time
 from contextlib import closing
 from pathlib import Path
 
